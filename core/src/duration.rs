@@ -1,0 +1,37 @@
+//! Durations in configuration: `"500ms"`, `"2s"`, `"1m 30s"`.
+
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// Reads a duration as a person writes it; the error says what was expected.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim())
+        .map_err(|error| format!("\"{text}\" is no duration such as \"500ms\" or \"2s\": {error}"))
+}
+
+/// For `#[serde(deserialize_with = "ebpf_process_core::duration::deserialize")]`.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// As a person would write it: the inverse of [`parse`].
+pub fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_parsed() {
+        for text in ["500ms", "2s", "1m 30s"] {
+            assert_eq!(show(parse(text).expect("a duration")), text);
+        }
+        for wrong in ["", "2", "-1s", "fast"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The errors that cross the border between the engine and its plugins.
+
+use std::error::Error;
+use std::fmt;
+
+/// Whatever lies behind an error.
+pub type Cause = Box<dyn Error + Send + Sync + 'static>;
+
+/// Why a sink did not take a view.
+#[derive(Debug)]
+pub enum SinkError {
+    /// This view is lost: its samples are counted as failed, the next view is tried.
+    Failed(Cause),
+    /// The sink is over, for example because its pipe is closed. It is not called again; what is
+    /// offered to it from now on is counted as dropped.
+    Closed(Cause),
+}
+
+impl SinkError {
+    /// A view that could not be delivered.
+    pub fn failed(cause: impl Into<Cause>) -> Self {
+        Self::Failed(cause.into())
+    }
+
+    /// The end of the sink.
+    pub fn closed(cause: impl Into<Cause>) -> Self {
+        Self::Closed(cause.into())
+    }
+}
+
+impl From<std::io::Error> for SinkError {
+    /// A broken pipe is the end of the sink, anything else a failure of this view.
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::closed(error) } else { Self::failed(error) }
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(_) => f.write_str("cannot deliver a batch"),
+            Self::Closed(_) => f.write_str("the receiver is gone"),
+        }
+    }
+}
+
+impl Error for SinkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let (Self::Failed(cause) | Self::Closed(cause)) = self;
+        Some(&**cause)
+    }
+}
+
+/// Why a probe has no numbers this tick. What it recorded before stays; it is asked again at the
+/// next tick, and the failure is counted.
+#[derive(Debug)]
+pub struct ProbeError(Cause);
+
+impl ProbeError {
+    /// A failed collection.
+    pub fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into())
+    }
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot collect")
+    }
+}
+
+impl Error for ProbeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// Why a plugin could not be built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The options are wrong: the command line or the configuration has to change.
+    Options(crate::options::OptionsError),
+    /// This machine cannot do it now: missing rights, a missing kernel feature, an address that
+    /// does not resolve. The text names the way out.
+    Refused {
+        /// What cannot be done, and where.
+        problem: String,
+        /// What to do about it.
+        way_out: String,
+        /// Whether waiting may help (something is not mounted or busy), as opposed to a lack that
+        /// stays.
+        passing: bool,
+    },
+}
+
+impl From<crate::options::OptionsError> for BuildError {
+    fn from(error: crate::options::OptionsError) -> Self {
+        Self::Options(error)
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(error) => error.fmt(f),
+            Self::Refused { problem, way_out, .. } => write!(f, "{problem}; {way_out}"),
+        }
+    }
+}
+
+impl Error for BuildError {}
+
+/// An error and everything behind it on one line: `cannot deliver a batch: connection refused`.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,56 @@
+//! What a probe promises, and what it is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{BuildError, ProbeError};
+use crate::metric::Descriptor;
+use crate::options::{Options, OptionsError};
+use crate::recorder::Recorder;
+use crate::vitals::Vitals;
+
+/// Reads numbers once per tick.
+///
+/// Building a probe attaches whatever it needs, dropping it detaches. All probes are asked one
+/// after another by the one collecting thread, so a slow probe delays the tick: its time is a
+/// vital, and one that takes longer than an interval is skipped for a tick and counted.
+pub trait Probe: Send {
+    /// Records the current totals and levels.
+    ///
+    /// An error means that the rest of this probe's numbers is missing in this batch; it is
+    /// counted and logged, and the probe is asked again at the next tick.
+    fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError>;
+}
+
+/// What a probe is built with.
+#[derive(Debug)]
+pub struct ProbeContext<'a> {
+    /// Makes the series whose values the probe will record.
+    pub recorder: &'a mut Recorder,
+    /// The time between two ticks.
+    pub interval: Duration,
+    /// The agent's own numbers.
+    pub vitals: Arc<Vitals>,
+}
+
+/// A type of probe: what the table `[probes.NAME]` configures.
+pub trait ProbePlugin: Sync {
+    /// The name in the configuration: lower-case, one word.
+    fn name(&self) -> &'static str;
+
+    /// One line for `list probes`.
+    fn summary(&self) -> &'static str;
+
+    /// Keys of the common table `[probes]` that this probe understands: they reach it as if they
+    /// stood in its own table, which wins.
+    fn common_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The metrics it emits with these options. Reads the options without side effects; an error
+    /// is a wrong configuration.
+    fn catalog(&self, options: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError>;
+
+    /// Attaches. Called on the main thread before any other thread exists, so it may fork.
+    fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>;
+}

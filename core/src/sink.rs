@@ -1,0 +1,127 @@
+//! What a sink promises, and what it is given.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{BuildError, SinkError};
+use crate::ledger::Ledger;
+use crate::options::{Options, OptionsError};
+use crate::view::View;
+
+/// Takes views of batches and writes them somewhere.
+///
+/// A sink lives on a thread of its own: its methods are never called at the same time, and it may
+/// wait as long as it likes. While it waits, its queue fills and batches are dropped and counted;
+/// nobody else notices.
+pub trait Sink: Send {
+    /// Writes one view.
+    ///
+    /// Views come in order, but not all of them: a full queue loses some. Counters are totals, so
+    /// a lost view costs resolution and no events. `Ok` means that the view counts as written
+    /// (unless [`settles`](Self::settles) says otherwise); what an error means stands at
+    /// [`SinkError`].
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError>;
+
+    /// Pushes out what is buffered. Called whenever the queue has run empty.
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Ends the output in order. Called once, after the last view and its flush, on a clean stop;
+    /// not after [`SinkError::Closed`], and not when the grace period is over.
+    fn close(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Who enters a view's samples in the ledger.
+    fn settles(&self) -> Settlement {
+        Settlement::OnReturn
+    }
+}
+
+/// Who says what became of a view's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The outlet, from the return value of [`Sink::write`]: all written or all failed.
+    OnReturn,
+    /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it returns
+    /// an error: for partial or later acknowledgement.
+    BySink,
+}
+
+/// What a sink knows about the agent it works for.
+#[derive(Clone, Debug)]
+pub struct SinkContext {
+    /// The sink's name in the configuration.
+    pub name: String,
+    /// This host's name.
+    pub host: String,
+    /// The time between two batches.
+    pub interval: Duration,
+    /// What the numbers describe.
+    pub scope: Scope,
+    /// Says when the agent is stopping, and how long a sink may still take.
+    pub stop: Stop,
+    /// This sink's book of samples.
+    pub ledger: Arc<Ledger>,
+}
+
+/// What the kernel's numbers describe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything on the host.
+    #[default]
+    Host,
+    /// One process or control group, by a filter in the kernel: differences between counters
+    /// (started - exited) have no meaning then.
+    Filtered,
+}
+
+/// Tells a sink whether the agent is stopping.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    deadline: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Stop {
+    /// `None` while the agent runs; afterwards how much of the grace period is left.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.lock().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn begin(&self, grace: Duration) -> Instant {
+        let deadline = Instant::now() + grace;
+        *self.deadline.lock().get_or_insert(deadline)
+    }
+}
+
+/// What a sink's options ask for that other sinks may not have as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// It writes to standard output, which one sink at most may own.
+    pub stdout: bool,
+}
+
+/// A type of sink: what the configuration's `type = "..."` names.
+pub trait SinkPlugin: Sync {
+    /// The type's name in the configuration: lower-case, one word.
+    fn name(&self) -> &'static str;
+
+    /// One line for `list sinks`.
+    fn summary(&self) -> &'static str;
+
+    /// Reads the options without side effects: no file, no network. An error is a wrong
+    /// configuration.
+    fn check(&self, options: &Options) -> Result<Claims, OptionsError>;
+
+    /// Makes a sink. Called on the main thread, before the sink's own thread exists.
+    fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError>;
+
+    /// The options with which this sink prints a batch on standard output, if it can: what makes
+    /// it a `--format` of `ebpf-process once`.
+    fn stdout_options(&self) -> Option<Options> {
+        None
+    }
+}

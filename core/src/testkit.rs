@@ -1,0 +1,184 @@
+//! Parts for the tests of whoever writes a probe or a sink: batches by hand, a clock that stands
+//! still, and a sink that remembers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::batch::{Batch, HISTOGRAM_SLOTS, Tick, Value};
+use crate::clock::{Clock, Moment};
+use crate::error::SinkError;
+use crate::ledger::Ledger;
+use crate::metric::Descriptor;
+use crate::recorder::Recorder;
+use crate::selection::Selection;
+use crate::series::SeriesId;
+use crate::sink::{Scope, Sink, SinkContext, Stop};
+use crate::view::{Projection, View};
+
+/// A clock that moves only when told to.
+#[derive(Debug)]
+pub struct ManualClock(Mutex<Moment>);
+
+impl ManualClock {
+    /// A clock that shows this wall time and this time since boot.
+    pub fn new(wall: Duration, boottime: Duration) -> Self {
+        Self(Mutex::new(Moment { wall, boottime }))
+    }
+
+    /// Moves both clocks on and returns the new moment.
+    pub fn advance(&self, by: Duration) -> Moment {
+        let mut moment = self.0.lock();
+        moment.wall += by;
+        moment.boottime += by;
+        *moment
+    }
+
+    /// Sets the wall clock, as an administrator would.
+    pub fn set_wall(&self, wall: Duration) {
+        self.0.lock().wall = wall;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Moment {
+        *self.0.lock()
+    }
+}
+
+/// Makes batches as the agent does, one tick at a time, without an agent.
+#[derive(Debug)]
+pub struct Bench {
+    recorder: Recorder,
+    tick: Tick,
+    batch: Batch,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Bench {
+    /// Starts at 2020-09-13 12:26:40 UTC (1 600 000 000 s), a hundred seconds after boot. A series
+    /// that has ended stays for two more batches.
+    pub fn new() -> Self {
+        let mut recorder = Recorder::default();
+        recorder.set_linger(2);
+        let tick = Tick { seq: 0, wall: Duration::from_secs(1_600_000_000), boottime: Duration::from_secs(100) };
+        Self { recorder, tick, batch: Batch::empty() }
+    }
+
+    /// Makes or finds a series.
+    ///
+    /// # Panics
+    ///
+    /// When the series is refused.
+    #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+    pub fn series(&mut self, descriptor: &Arc<Descriptor>, labels: &[&str]) -> SeriesId {
+        self.recorder.series(descriptor, labels).expect("a series within its limits")
+    }
+
+    /// Records one tick, a second after the one before, and shows it through a selection.
+    pub fn tick<R>(
+        &mut self,
+        selection: &Selection,
+        record: impl FnOnce(&mut Recorder),
+        look: impl FnOnce(&View<'_>) -> R,
+    ) -> R {
+        self.recorder.begin();
+        record(&mut self.recorder);
+        let elapsed = if self.tick.seq == 0 { Duration::ZERO } else { Duration::from_secs(1) };
+        self.recorder.seal(self.tick, elapsed, &mut self.batch);
+        self.tick = Tick {
+            seq: self.tick.seq + 1,
+            wall: self.tick.wall + Duration::from_secs(1),
+            boottime: self.tick.boottime + Duration::from_secs(1),
+        };
+        let projection = Projection::new(selection, &self.batch.table);
+        look(&View::new(&self.batch, &projection))
+    }
+
+    /// The batch of the last tick.
+    pub const fn batch(&self) -> &Batch {
+        &self.batch
+    }
+}
+
+/// A context for a sink under test: host `host`, interval one second, the whole host in scope.
+pub fn context(name: &str) -> SinkContext {
+    SinkContext {
+        name: name.to_owned(),
+        host: "host".to_owned(),
+        interval: Duration::from_secs(1),
+        scope: Scope::Host,
+        stop: Stop::default(),
+        ledger: Arc::new(Ledger::default()),
+    }
+}
+
+/// A sample as [`MemorySink`] remembers it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remembered {
+    /// The batch's number.
+    pub seq: u64,
+    /// The metric's name as the sink saw it.
+    pub name: String,
+    /// The labels, then the tags.
+    pub labels: Vec<(String, String)>,
+    /// The value.
+    pub value: RememberedValue,
+}
+
+/// A value that outlives its batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RememberedValue {
+    /// A counter's total.
+    Counter(u64),
+    /// A gauge's level.
+    Gauge(f64),
+    /// A histogram's slots and sum.
+    Histogram(Vec<u64>, u64),
+}
+
+/// A sink that keeps every sample in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySink {
+    samples: Arc<Mutex<Vec<Remembered>>>,
+}
+
+impl MemorySink {
+    /// Everything written so far; clones of a sink share it.
+    pub fn samples(&self) -> Vec<Remembered> {
+        self.samples.lock().clone()
+    }
+}
+
+impl Sink for MemorySink {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        let mut samples = self.samples.lock();
+        for metric in view.metrics() {
+            for sample in metric.samples() {
+                let labels = sample.labels().chain(metric.tags());
+                samples.push(Remembered {
+                    seq: view.tick().seq,
+                    name: metric.name().to_owned(),
+                    labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                    value: match sample.value() {
+                        Value::Counter(total) => RememberedValue::Counter(total),
+                        Value::Gauge(level) => RememberedValue::Gauge(level),
+                        Value::Histogram(h) => RememberedValue::Histogram(h.slots.to_vec(), h.sum),
+                    },
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An empty set of histogram slots, to fill in a test.
+pub const fn no_slots() -> [u64; HISTOGRAM_SLOTS] {
+    [0; HISTOGRAM_SLOTS]
+}
