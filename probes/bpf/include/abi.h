@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the programs share with user space: mirrored in src/abi.rs, field by
+ * field and number by number. A test compares the two.
+ */
+#pragma once
+#include "kernel.h"
+
+/* Totals of one hook on one processor since the program was loaded. */
+struct record {
+	u64 calls;
+	u64 errors;
+	u64 bytes;
+};
+
+enum filter {
+	FILTER_NONE = 0,
+	FILTER_PID = 1,    /* the thread group filter_tgid */
+	FILTER_CGROUP = 2, /* the control group in filter_cgroup and those below it */
+};
+
+/* Records of file.bpf.c: one per kernel function, and one per kind of system
+ * call for the system-call tier, so that no event is counted in two. */
+enum file_slot {
+	FILE_OPEN,
+	FILE_CLOSE,
+	FILE_READ,
+	FILE_READV,
+	FILE_WRITE,
+	FILE_WRITEV,
+	FILE_UNLINK,
+	FILE_SYS_OPEN,
+	FILE_SYS_CLOSE,
+	FILE_SYS_READ,
+	FILE_SYS_WRITE,
+	FILE_SYS_UNLINK,
+	FILE_SLOTS,
+};
+
+/* Records of process.bpf.c. */
+enum process_slot {
+	PROCESS_STARTED,
+	PROCESS_STARTED_THREAD,
+	PROCESS_FORK,
+	PROCESS_FORK_THREAD,
+	PROCESS_EXIT,
+	PROCESS_RELEASE,
+	PROCESS_SYS_FORK,
+	PROCESS_SYS_FORK_THREAD,
+	PROCESS_SLOTS,
+};

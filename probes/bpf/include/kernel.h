@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What our programs know of the kernel: helper numbers, map types, and the few
+ * fields that they read. Structures marked `preserve_access_index` are moved to
+ * the running kernel's layout when an object is loaded; the others are user ABI.
+ */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define inlined static inline __attribute__((always_inline))
+#define relocated __attribute__((preserve_access_index))
+
+/* include/uapi/linux/bpf.h: numbers of helpers and map types are ABI. */
+static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
+static u64 (*const bpf_get_current_task)(void) = (void *)35;
+static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
+static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
+static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+
+enum {
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+};
+
+#define map_type(number) int(*type)[number]
+#define map_entries(number) int(*max_entries)[number]
+#define map_key(kind) kind *key
+#define map_value(kind) kind *value
+
+/* The error codes with which the kernel restarts a system call (linux/errno.h):
+ * the caller never sees them, the call happens again. */
+#define ERESTARTSYS 512
+#define ERESTART_RESTARTBLOCK 516
+
+#define CLONE_THREAD 0x00010000
+#define AT_REMOVEDIR 0x200
+
+struct thread_info {
+	u32 status;
+} relocated;
+
+struct task_struct {
+	struct thread_info thread_info;
+	int pid;
+	int tgid;
+} relocated;
+
+struct kernel_clone_args {
+	u64 flags;
+} relocated;
+
+/* arch/x86/include/uapi/asm/ptrace.h */
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+
+/* arch/x86/include/asm/thread_info.h: set while a 32-bit system call runs. */
+#define TS_COMPAT 0x0002
+/* arch/x86/include/uapi/asm/unistd.h */
+#define X32_SYSCALL_BIT 0x40000000

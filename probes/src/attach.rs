@@ -1,0 +1,194 @@
+//! Attaching hooks and letting go of them.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, ProgramFd};
+use aya::{Btf, Ebpf};
+use ebpf_process_core::chain;
+use tracing::debug;
+
+use crate::hook::{Attach, Hook};
+use crate::kernel::Kernel;
+use crate::sys;
+use crate::tracefs::{Event, Profile};
+
+/// The programs of one object that are attached.
+#[derive(Debug)]
+pub(crate) struct Links {
+    by_program: HashMap<&'static str, Link>,
+    profile: Option<Profile>,
+    /// Trampolines are refused by some kernels before they look at the function: asked once.
+    trampolines_refused: Option<String>,
+}
+
+/// An attached program. aya holds its link, except for a breakpoint's.
+#[derive(Debug)]
+struct Link {
+    program: OwnedFd,
+    breakpoint: Option<Breakpoint>,
+    /// Several counters may stand on one program.
+    users: usize,
+}
+
+/// A kprobe event with a program on it; the fields' order is the order of letting go.
+#[derive(Debug)]
+struct Breakpoint {
+    perf: OwnedFd,
+    event: Event,
+}
+
+impl Links {
+    pub(crate) fn new() -> Self {
+        Self { by_program: HashMap::new(), profile: None, trampolines_refused: None }
+    }
+
+    /// Attaches one hook. The error says why in words.
+    pub(crate) fn attach(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
+        if let Some(link) = self.by_program.get_mut(hook.program) {
+            link.users += 1;
+            return Ok(());
+        }
+        if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (hook.attach, &self.trampolines_refused) {
+            return Err(problem.clone());
+        }
+        let link = match hook.attach {
+            Attach::Fexit(function, arity) if kernel.arity(function) != Some(arity) => {
+                return Err(match kernel.arity(function) {
+                    None => "this kernel has no such function to trace".to_owned(),
+                    Some(other) => format!("takes {other} arguments here, not {arity}"),
+                });
+            }
+            Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
+                let attached = attach_by_btf(ebpf, &kernel.btf, hook);
+                attached.map_err(|error| self.explain(hook, &error))?
+            }
+            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook)?,
+        };
+        debug!(program = hook.program, target = hook.attach.target(), "attached");
+        self.by_program.insert(hook.program, link);
+        Ok(())
+    }
+
+    /// Lets go of a hook that nobody else uses.
+    pub(crate) fn detach(&mut self, ebpf: &mut Ebpf, hook: &Hook) {
+        let Some(link) = self.by_program.get_mut(hook.program) else { return };
+        link.users -= 1;
+        if link.users == 0 {
+            self.by_program.remove(hook.program);
+            if let Err(error) = unload(ebpf, hook) {
+                debug!(program = hook.program, "cannot unload: {error}");
+            }
+        }
+    }
+
+    /// Reads anew what the breakpoints missed.
+    pub(crate) fn refresh(&mut self) -> std::io::Result<()> {
+        self.profile.as_mut().map_or(Ok(()), Profile::refresh)
+    }
+
+    /// What a hook missed so far, as of the last refresh for a breakpoint.
+    pub(crate) fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
+        let Some(link) = self.by_program.get(hook.program) else { return Ok(0) };
+        let skipped = sys::recursion_misses(link.program.as_fd())?;
+        let profile = self.profile.as_ref().zip(link.breakpoint.as_ref());
+        Ok(skipped + profile.map_or(0, |(profile, breakpoint)| profile.missed(breakpoint.event.name())))
+    }
+
+    fn attach_breakpoint(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+        let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
+        let at_return = matches!(hook.attach, Attach::Kretprobe(_));
+        let program = load_breakpoint(ebpf, hook).map_err(|error| chain(&error))?;
+        let created = tracefs.create(hook.attach.target(), at_return);
+        let (event, id) = created.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
+            _ => format!("tracefs refuses the event: {error}"),
+        })?;
+        let perf = sys::attach_to_event(id, program.as_fd()).map_err(|error| format!("perf refuses it: {error}"))?;
+        if self.profile.is_none() {
+            self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
+        }
+        Ok(Link { program, breakpoint: Some(Breakpoint { perf, event }), users: 1 })
+    }
+
+    fn explain(&mut self, hook: &Hook, error: &ProgramError) -> String {
+        let code = match error {
+            ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
+            ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+            _ => None,
+        };
+        match (hook.attach, code) {
+            (Attach::Fentry(_) | Attach::Fexit(..), Some(libc::EPERM)) => {
+                let problem = "the kernel permits no trampolines (EPERM)".to_owned();
+                self.trampolines_refused.insert(problem).clone()
+            }
+            (_, Some(libc::EPERM)) => "not permitted (EPERM)".to_owned(),
+            _ => chain(error),
+        }
+    }
+}
+
+impl Drop for Links {
+    /// Closing a perf event waits for the kernel (25 to 65 ms each): all are closed at once.
+    fn drop(&mut self) {
+        let breakpoints: Vec<_> = self.by_program.drain().filter_map(|(_, link)| link.breakpoint).collect();
+        let events: Vec<Event> = std::thread::scope(|scope| {
+            breakpoints
+                .into_iter()
+                .map(|Breakpoint { perf, event }| {
+                    // Where no thread can be had the descriptor is closed here and now.
+                    let _closing = std::thread::Builder::new().spawn_scoped(scope, move || drop(perf));
+                    event
+                })
+                .collect()
+        });
+        drop(events);
+    }
+}
+
+/// Loads and attaches by the names in the kernel's type information.
+fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, ProgramError> {
+    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
+    match hook.attach {
+        Attach::Fentry(function) => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(function, btf)?;
+            program.attach()?;
+        }
+        Attach::Fexit(function, _) => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(function, btf)?;
+            program.attach()?;
+        }
+        Attach::Tracepoint(name) => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(name, btf)?;
+            program.attach()?;
+        }
+        Attach::Kprobe(_) | Attach::Kretprobe(_) => return Err(ProgramError::UnexpectedProgramType),
+    }
+    let program = clone_fd(program.fd()?)?;
+    Ok(Link { program, breakpoint: None, users: 1 })
+}
+
+fn load_breakpoint(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {
+    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
+    let program: &mut KProbe = program.try_into()?;
+    program.load()?;
+    clone_fd(program.fd()?)
+}
+
+fn clone_fd(fd: &ProgramFd) -> Result<OwnedFd, ProgramError> {
+    fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)
+}
+
+/// Takes a program out of the kernel, its link first.
+fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
+    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
+    match hook.attach {
+        Attach::Fentry(_) => <&mut FEntry>::try_from(program)?.unload(),
+        Attach::Fexit(..) => <&mut FExit>::try_from(program)?.unload(),
+        Attach::Tracepoint(_) => <&mut BtfTracePoint>::try_from(program)?.unload(),
+        Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(program)?.unload(),
+    }
+}

@@ -1,0 +1,110 @@
+//! How many arguments a kernel function takes, from the kernel's own type information.
+//!
+//! An fexit program finds the result behind the arguments. If a kernel changes a function's
+//! signature, the program would read an argument for a result and nobody would notice, so the
+//! arity is checked before the program is loaded. aya reads BTF for its own needs and does not
+//! hand out types, hence this reader (Documentation/bpf/btf.rst).
+
+use std::collections::HashMap;
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+
+/// The arity of each of these functions that the type information knows.
+pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> HashMap<&'a str, usize> {
+    read(btf, functions).unwrap_or_default()
+}
+
+/// `None` means that the data ends in the middle of something.
+fn read<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>> {
+    let magic = u16::from_ne_bytes(btf.get(..2)?.try_into().ok()?);
+    if magic != MAGIC {
+        return None;
+    }
+    let [header, types, types_len, strings, strings_len] =
+        [4, 8, 12, 16, 20].map(|at| word(btf, at).map_or(usize::MAX, |w| w as usize));
+    let section = |offset: usize, len: usize| {
+        let start = header.checked_add(offset)?;
+        btf.get(start..start.checked_add(len)?)
+    };
+    let (types, strings) = (section(types, types_len)?, section(strings, strings_len)?);
+
+    // By type id: a prototype's number of parameters. Id 0 is void.
+    let mut parameters: Vec<u16> = vec![0];
+    let mut found: Vec<(&str, usize)> = Vec::new();
+    let mut at = 0;
+    while at < types.len() {
+        let (name, info, target) = (word(types, at)?, word(types, at + 4)?, word(types, at + 8)?);
+        let (kind, members) = ((info >> 24) & 0x1f, info & 0xffff);
+        parameters.push(if kind == KIND_FUNC_PROTO { u16::try_from(members).ok()? } else { 0 });
+        if kind == KIND_FUNC {
+            let name = string(strings, name as usize)?;
+            if let Some(function) = functions.iter().find(|function| function.as_bytes() == name) {
+                found.push((function, target as usize));
+            }
+        }
+        at += 12 + extra_bytes(kind, members as usize);
+    }
+    Some(found.into_iter().filter_map(|(name, proto)| Some((name, usize::from(*parameters.get(proto)?)))).collect())
+}
+
+/// What follows a type's three words, by kind.
+const fn extra_bytes(kind: u32, members: usize) -> usize {
+    match kind {
+        1 | 14 | 17 => 4,                   // int, variable, declaration tag
+        3 => 12,                            // array
+        4 | 5 | 15 | 19 => members * 12,    // struct, union, data section, 64-bit enum
+        6 | KIND_FUNC_PROTO => members * 8, // enum, prototype
+        _ => 0,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn string(strings: &[u8], at: usize) -> Option<&[u8]> {
+    let rest = strings.get(at..)?;
+    Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `int f(int, int)` and a struct before it.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0f\0";
+        let types: Vec<u32> = [
+            vec![0, 4 << 24 | 1, 4, 0, 2, 0],                  // 1: struct with one member
+            vec![0, 1 << 24, 4, 32],                           // 2: int
+            vec![0, KIND_FUNC_PROTO << 24 | 2, 2, 0, 2, 0, 2], // 3: int (int, int)
+            vec![1, KIND_FUNC << 24 | 1, 3],                   // 4: f
+        ]
+        .concat();
+        let types_len = u32::try_from(types.len() * 4).expect("small");
+        let mut bytes = Vec::new();
+        bytes.extend(MAGIC.to_ne_bytes());
+        bytes.extend([1, 0]);
+        for word in [24, 0, types_len, types_len, 3] {
+            bytes.extend(u32::to_ne_bytes(word));
+        }
+        bytes.extend(types.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes.extend(strings);
+        bytes
+    }
+
+    #[test]
+    fn a_function_has_its_prototypes_arity() {
+        assert_eq!(arities(&sample(), &["f", "g"]), HashMap::from([("f", 2)]));
+    }
+
+    #[test]
+    fn data_cut_anywhere_gives_nothing_and_no_panic() {
+        let whole = sample();
+        for end in 0..whole.len() {
+            assert!(arities(&whole[..end], &["f"]).is_empty(), "cut at {end}");
+        }
+    }
+}

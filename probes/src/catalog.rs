@@ -1,0 +1,62 @@
+//! The metrics of the kernel probes.
+
+use std::sync::Arc;
+
+use ebpf_process_core::{Descriptor, Unit};
+
+/// A metric that a counter feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metric {
+    FileCalls,
+    FileErrors,
+    VfsCalls,
+    VfsErrors,
+    VfsBytes,
+    TaskStarted,
+    TaskStartErrors,
+    TaskExits,
+    TaskReleases,
+}
+
+impl Metric {
+    pub(crate) fn descriptor(self) -> Arc<Descriptor> {
+        let counter = Descriptor::counter;
+        match self {
+            Self::FileCalls => {
+                counter("file.calls", Unit::CALLS, "Files opened and descriptors closed").labels(["operation"])
+            }
+            Self::FileErrors => {
+                counter("file.errors", Unit::CALLS, "Opens and closes that failed").labels(["operation"])
+            }
+            Self::VfsCalls => counter("vfs.calls", Unit::CALLS, "Reads, writes and deletions").labels(["operation"]),
+            Self::VfsErrors => {
+                counter("vfs.errors", Unit::CALLS, "Reads, writes and deletions that failed").labels(["operation"])
+            }
+            Self::VfsBytes => {
+                counter("vfs.bytes", Unit::BYTES, "Bytes that successful reads and writes moved").labels(["operation"])
+            }
+            Self::TaskStarted => counter("task.started", Unit::TASKS, "Processes and threads started").labels(["kind"]),
+            Self::TaskStartErrors => {
+                counter("task.start_errors", Unit::CALLS, "Processes and threads that could not be started")
+                    .labels(["kind"])
+            }
+            Self::TaskExits => counter("task.exits", Unit::TASKS, "Tasks that began to exit"),
+            Self::TaskReleases => counter("task.releases", Unit::TASKS, "Tasks whose last trace was released"),
+        }
+        .share()
+    }
+}
+
+/// `hook.info`: which hook serves a counter.
+pub(crate) fn hook_info() -> Arc<Descriptor> {
+    Descriptor::gauge("hook.info", Unit::ONE, "Which hook serves a counter; always 1")
+        .labels(["counter", "tier", "layer", "function", "exact"])
+        .share()
+}
+
+/// `hook.missed`: counted + missed = events.
+pub(crate) fn hook_missed() -> Arc<Descriptor> {
+    Descriptor::counter("hook.missed", Unit::EVENTS, "Events that a counter's hooks missed, as the kernel counts them")
+        .labels(["counter"])
+        .share()
+}

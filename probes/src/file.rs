@@ -1,0 +1,300 @@
+//! The probe `file`: files opened, closed, read, written and deleted.
+//!
+//! | counter | functions | since, until | an error is |
+//! |---|---|---|---|
+//! | `file.open` | `do_sys_openat2` | 5.6 | negative |
+//! | | `do_sys_open` | 5.5 and before | negative |
+//! | `file.close` | `file_close_fd` | 6.8 | NULL |
+//! | | `close_fd_get_file` | 6.6 and 6.7 | NULL |
+//! | | `close_fd` (still there later, but no longer called) | 5.11 to 6.5 | negative |
+//! | | `__close_fd` | 5.10 and before | negative |
+//! | `vfs.read` | `vfs_read` and `vfs_readv` | all | negative |
+//! | `vfs.write` | `vfs_write` and `vfs_writev` | all | negative |
+//! | `vfs.delete` | `vfs_unlink` (4 arguments since 5.12, 3 before) | all | negative |
+//!
+//! Where functions cannot be hooked, one program on the raw `sys_exit` tracepoint serves all five.
+//! It counts a call when it returns, so a blocked read is counted when it is over, also in entry
+//! mode.
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::abi::{Slot, file_slot as slot};
+use crate::catalog::Metric;
+use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output};
+use crate::options::Tier;
+use crate::probe::KernelProbe;
+
+/// The probe type `file`.
+///
+/// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`). What a hook costs per event stands
+/// in ARCHITECTURE.md.
+pub static FILE: KernelProbe = KernelProbe {
+    name: "file",
+    summary: "files opened, closed, read, written and deleted",
+    object: aya::include_bytes_aligned!("../bpf/objects/x86_64/file.core.o"),
+    counters: &[OPEN, CLOSE, READ, WRITE, DELETE],
+};
+
+const OPEN: Counter = Counter {
+    name: "file.open",
+    return_only: false,
+    by_cgroup: true,
+    entry: &[
+        function(
+            Tier::Fentry,
+            &[hook("open__fentry", Attach::Fentry("do_sys_openat2"), &[slot::OPEN])],
+            &[&[slot::OPEN]],
+        ),
+        function(Tier::Fentry, &[hook("open__fentry", Attach::Fentry("do_sys_open"), &[slot::OPEN])], &[&[slot::OPEN]]),
+        function(
+            Tier::Kprobe,
+            &[hook("open__kprobe", Attach::Kprobe("do_sys_openat2"), &[slot::OPEN])],
+            &[&[slot::OPEN]],
+        ),
+        function(Tier::Kprobe, &[hook("open__kprobe", Attach::Kprobe("do_sys_open"), &[slot::OPEN])], &[&[slot::OPEN]]),
+        syscall(&[sys_exit(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
+    ],
+    results: &[
+        function(
+            Tier::Fentry,
+            &[hook("open__fexit3", Attach::Fexit("do_sys_openat2", 3), &[slot::OPEN])],
+            &[&[slot::OPEN]],
+        ),
+        function(
+            Tier::Fentry,
+            &[hook("open__fexit4", Attach::Fexit("do_sys_open", 4), &[slot::OPEN])],
+            &[&[slot::OPEN]],
+        ),
+        function(
+            Tier::Kprobe,
+            &[hook("open__kretprobe", Attach::Kretprobe("do_sys_openat2"), &[slot::OPEN])],
+            &[&[slot::OPEN]],
+        ),
+        function(
+            Tier::Kprobe,
+            &[hook("open__kretprobe", Attach::Kretprobe("do_sys_open"), &[slot::OPEN])],
+            &[&[slot::OPEN]],
+        ),
+        syscall(&[sys_exit(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
+    ],
+    exercise: |_| File::open("/dev/null").map(drop),
+    outputs: &calls_and_errors(Metric::FileCalls, Metric::FileErrors, "open"),
+};
+
+const CLOSE: Counter = Counter {
+    name: "file.close",
+    return_only: false,
+    by_cgroup: true,
+    entry: &[
+        close(Tier::Fentry, &[hook("close__fentry", Attach::Fentry("file_close_fd"), &[slot::CLOSE])]),
+        close(Tier::Fentry, &[hook("close__fentry", Attach::Fentry("close_fd_get_file"), &[slot::CLOSE])]),
+        close(Tier::Fentry, &[hook("close__fentry", Attach::Fentry("close_fd"), &[slot::CLOSE])]),
+        close(Tier::Fentry, &[hook("close__fentry", Attach::Fentry("__close_fd"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("file_close_fd"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("close_fd_get_file"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("close_fd"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("__close_fd"), &[slot::CLOSE])]),
+        syscall(&[sys_exit(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
+    ],
+    results: &[
+        close(Tier::Fentry, &[hook("close_file__fexit1", Attach::Fexit("file_close_fd", 1), &[slot::CLOSE])]),
+        close(Tier::Fentry, &[hook("close_file__fexit1", Attach::Fexit("close_fd_get_file", 1), &[slot::CLOSE])]),
+        close(Tier::Fentry, &[hook("close__fexit1", Attach::Fexit("close_fd", 1), &[slot::CLOSE])]),
+        close(Tier::Fentry, &[hook("close__fexit2", Attach::Fexit("__close_fd", 2), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close_file__kretprobe", Attach::Kretprobe("file_close_fd"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close_file__kretprobe", Attach::Kretprobe("close_fd_get_file"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close__kretprobe", Attach::Kretprobe("close_fd"), &[slot::CLOSE])]),
+        close(Tier::Kprobe, &[hook("close__kretprobe", Attach::Kretprobe("__close_fd"), &[slot::CLOSE])]),
+        syscall(&[sys_exit(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
+    ],
+    exercise: |_| File::open("/dev/null").map(drop),
+    outputs: &calls_and_errors(Metric::FileCalls, Metric::FileErrors, "close"),
+};
+
+const READ: Counter = Counter {
+    name: "vfs.read",
+    return_only: false,
+    by_cgroup: true,
+    entry: &[
+        function(
+            Tier::Fentry,
+            &[
+                hook("read__fentry", Attach::Fentry("vfs_read"), &[slot::READ]),
+                hook("readv__fentry", Attach::Fentry("vfs_readv"), &[slot::READV]),
+            ],
+            READS,
+        ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("read__kprobe", Attach::Kprobe("vfs_read"), &[slot::READ]),
+                hook("readv__kprobe", Attach::Kprobe("vfs_readv"), &[slot::READV]),
+            ],
+            READS,
+        ),
+        syscall(&[sys_exit(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
+    ],
+    results: &[
+        function(
+            Tier::Fentry,
+            &[
+                hook("read__fexit4", Attach::Fexit("vfs_read", 4), &[slot::READ]),
+                hook("readv__fexit5", Attach::Fexit("vfs_readv", 5), &[slot::READV]),
+            ],
+            READS,
+        ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("read__kretprobe", Attach::Kretprobe("vfs_read"), &[slot::READ]),
+                hook("readv__kretprobe", Attach::Kretprobe("vfs_readv"), &[slot::READV]),
+            ],
+            READS,
+        ),
+        syscall(&[sys_exit(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
+    ],
+    exercise: |_| read_once(),
+    outputs: &calls_errors_and_bytes("read"),
+};
+
+const WRITE: Counter = Counter {
+    name: "vfs.write",
+    return_only: false,
+    by_cgroup: true,
+    entry: &[
+        function(
+            Tier::Fentry,
+            &[
+                hook("write__fentry", Attach::Fentry("vfs_write"), &[slot::WRITE]),
+                hook("writev__fentry", Attach::Fentry("vfs_writev"), &[slot::WRITEV]),
+            ],
+            WRITES,
+        ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("write__kprobe", Attach::Kprobe("vfs_write"), &[slot::WRITE]),
+                hook("writev__kprobe", Attach::Kprobe("vfs_writev"), &[slot::WRITEV]),
+            ],
+            WRITES,
+        ),
+        syscall(&[sys_exit(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
+    ],
+    results: &[
+        function(
+            Tier::Fentry,
+            &[
+                hook("write__fexit4", Attach::Fexit("vfs_write", 4), &[slot::WRITE]),
+                hook("writev__fexit5", Attach::Fexit("vfs_writev", 5), &[slot::WRITEV]),
+            ],
+            WRITES,
+        ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("write__kretprobe", Attach::Kretprobe("vfs_write"), &[slot::WRITE]),
+                hook("writev__kretprobe", Attach::Kretprobe("vfs_writev"), &[slot::WRITEV]),
+            ],
+            WRITES,
+        ),
+        syscall(&[sys_exit(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
+    ],
+    exercise: |_| write_once(),
+    outputs: &calls_errors_and_bytes("write"),
+};
+
+const DELETE: Counter = Counter {
+    name: "vfs.delete",
+    return_only: false,
+    by_cgroup: true,
+    entry: &[
+        unlink(Tier::Fentry, &[hook("unlink__fentry", Attach::Fentry("vfs_unlink"), &[slot::UNLINK])]),
+        unlink(Tier::Kprobe, &[hook("unlink__kprobe", Attach::Kprobe("vfs_unlink"), &[slot::UNLINK])]),
+        syscall(&[sys_exit(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
+    ],
+    results: &[
+        unlink(Tier::Fentry, &[hook("unlink__fexit4", Attach::Fexit("vfs_unlink", 4), &[slot::UNLINK])]),
+        unlink(Tier::Fentry, &[hook("unlink__fexit3", Attach::Fexit("vfs_unlink", 3), &[slot::UNLINK])]),
+        unlink(Tier::Kprobe, &[hook("unlink__kretprobe", Attach::Kretprobe("vfs_unlink"), &[slot::UNLINK])]),
+        syscall(&[sys_exit(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
+    ],
+    exercise: |_| unlink_once(),
+    outputs: &calls_and_errors(Metric::VfsCalls, Metric::VfsErrors, "delete"),
+};
+
+const READS: &[&[Slot]] = &[&[slot::READ, slot::READV]];
+const WRITES: &[&[Slot]] = &[&[slot::WRITE, slot::WRITEV]];
+
+const fn hook(program: &'static str, attach: Attach, proof: &'static [Slot]) -> Hook {
+    Hook { program, attach, proof }
+}
+
+/// The program that serves every system call of this probe; each counter proves its own record.
+const fn sys_exit(proof: &'static [Slot]) -> Hook {
+    hook("sys_exit", Attach::Tracepoint("sys_exit"), proof)
+}
+
+const fn function(tier: Tier, hooks: &'static [Hook], parts: &'static [&'static [Slot]]) -> Candidate {
+    Candidate { tier, layer: Layer::Function, hooks, parts }
+}
+
+const fn close(tier: Tier, hooks: &'static [Hook]) -> Candidate {
+    function(tier, hooks, &[&[slot::CLOSE]])
+}
+
+const fn unlink(tier: Tier, hooks: &'static [Hook]) -> Candidate {
+    function(tier, hooks, &[&[slot::UNLINK]])
+}
+
+const fn syscall(hooks: &'static [Hook], parts: &'static [&'static [Slot]]) -> Candidate {
+    Candidate { tier: Tier::Tracepoint, layer: Layer::Syscall, hooks, parts }
+}
+
+const fn output(metric: Metric, label: &'static str, field: Field, return_only: bool) -> Output {
+    Output { metric, label: Some(label), field, part: 0, return_only }
+}
+
+const fn calls_and_errors(calls: Metric, errors: Metric, operation: &'static str) -> [Output; 2] {
+    [output(calls, operation, Field::Calls, false), output(errors, operation, Field::Errors, true)]
+}
+
+const fn calls_errors_and_bytes(operation: &'static str) -> [Output; 3] {
+    [
+        output(Metric::VfsCalls, operation, Field::Calls, false),
+        output(Metric::VfsErrors, operation, Field::Errors, true),
+        output(Metric::VfsBytes, operation, Field::Bytes, true),
+    ]
+}
+
+fn read_once() -> io::Result<()> {
+    let file = memfd_create("ebpf-process", MemfdFlags::CLOEXEC)?;
+    let mut byte = [0; 1];
+    rustix::io::read(&file, &mut byte)?;
+    rustix::io::readv(&file, &mut [IoSliceMut::new(&mut byte)])?;
+    Ok(())
+}
+
+fn write_once() -> io::Result<()> {
+    let file = memfd_create("ebpf-process", MemfdFlags::CLOEXEC)?;
+    rustix::io::write(&file, &[0])?;
+    rustix::io::writev(&file, &[IoSlice::new(&[0])])?;
+    Ok(())
+}
+
+/// Needs a directory; the first that can be written to, in memory where there is one.
+fn unlink_once() -> io::Result<()> {
+    let name = format!("ebpf-process.{}", std::process::id());
+    let mut last = io::Error::other("no directory to write to");
+    for directory in ["/dev/shm", "/run", "/tmp"] {
+        let path = Path::new(directory).join(&name);
+        match File::create_new(&path) {
+            Ok(_) => return fs::remove_file(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,169 @@
+//! The vocabulary of hooks: counters, their candidates, and what became of each.
+
+use std::io;
+
+use serde::Serialize;
+
+use crate::abi::{Record, Slot};
+use crate::options::Tier;
+
+/// One logical counter, with the ways to count it from the cheapest to the dearest.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    /// `area.operation`: the label `counter` of `hook.info` and `hook.missed`.
+    pub(crate) name: &'static str,
+    /// Whether it exists in return mode only.
+    pub(crate) return_only: bool,
+    /// Whether the filter by control group can be honoured.
+    pub(crate) by_cgroup: bool,
+    /// In entry mode, what may count it.
+    pub(crate) entry: &'static [Candidate],
+    /// In return mode, what may count it.
+    pub(crate) results: &'static [Candidate],
+    /// Does the operation once; given the id of a child whose events the filter must let through.
+    /// An error means that the operation is impossible here, which proves nothing.
+    pub(crate) exercise: fn(&mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()>,
+    /// The series it feeds.
+    pub(crate) outputs: &'static [Output],
+}
+
+/// One way to count a counter. All of its hooks must attach and prove themselves.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) tier: Tier,
+    pub(crate) layer: Layer,
+    pub(crate) hooks: &'static [Hook],
+    /// By part of the counter (see [`Output::part`]): the records whose sum it is.
+    pub(crate) parts: &'static [&'static [Slot]],
+}
+
+/// A program and where it is attached.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    pub(crate) program: &'static str,
+    pub(crate) attach: Attach,
+    /// Any of these records must move when the self-test does the operation; empty for a helper
+    /// program that counts nothing itself.
+    pub(crate) proof: &'static [Slot],
+}
+
+/// A point of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attach {
+    /// At the start of this function, by trampoline.
+    Fentry(&'static str),
+    /// At the end of this function, by trampoline. The result stands behind that many arguments,
+    /// so a function of another arity must be refused.
+    Fexit(&'static str, usize),
+    /// At the start of this function, by breakpoint.
+    Kprobe(&'static str),
+    /// At the end of this function, by breakpoint.
+    Kretprobe(&'static str),
+    /// This raw tracepoint, with its arguments typed by BTF.
+    Tracepoint(&'static str),
+}
+
+impl Attach {
+    /// The function or tracepoint.
+    pub(crate) const fn target(self) -> &'static str {
+        match self {
+            Self::Fentry(name)
+            | Self::Fexit(name, _)
+            | Self::Kprobe(name)
+            | Self::Kretprobe(name)
+            | Self::Tracepoint(name) => name,
+        }
+    }
+}
+
+/// Where in the kernel a counter looks, which decides what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// At the system call: everything a program asks for, also what fails early; not what the
+    /// kernel does by itself.
+    Syscall,
+    /// At the function that does the work, below the checks of the system call.
+    Function,
+    /// At the event in the scheduler's life of a task.
+    Task,
+}
+
+impl Layer {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syscall => "syscall",
+            Self::Function => "function",
+            Self::Task => "task",
+        }
+    }
+}
+
+/// A series that a counter feeds.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) metric: crate::catalog::Metric,
+    /// The value of the metric's one label, if it has one.
+    pub(crate) label: Option<&'static str>,
+    pub(crate) field: Field,
+    /// Which part of the counter: some tell two kinds apart in the kernel.
+    pub(crate) part: usize,
+    /// Whether it exists in return mode only.
+    pub(crate) return_only: bool,
+}
+
+/// A number of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Field {
+    Calls,
+    Errors,
+    Bytes,
+}
+
+impl Field {
+    pub(crate) const fn of(self, record: Record) -> u64 {
+        match self {
+            Self::Calls => record.calls,
+            Self::Errors => record.errors,
+            Self::Bytes => record.bytes,
+        }
+    }
+}
+
+/// What was chosen for one counter, or why nothing was.
+#[derive(Clone, Debug, Serialize)]
+pub struct CounterReport {
+    /// The counter's name.
+    pub counter: &'static str,
+    /// The hook in use, if there is one.
+    pub hook: Option<HookReport>,
+    /// What was tried before and why it was not taken, in order.
+    pub tried: Vec<Attempt>,
+}
+
+/// A hook in use.
+#[derive(Clone, Debug, Serialize)]
+pub struct HookReport {
+    /// How it is attached.
+    pub tier: Tier,
+    /// What it sees.
+    pub layer: Layer,
+    /// The functions or tracepoints, joined by `+`.
+    pub function: String,
+    /// Whether it counts every event on this kernel; if not, what it misses is counted.
+    pub exact: bool,
+    /// Whether the self-test saw it count. An operation that is impossible here proves nothing.
+    pub proven: bool,
+}
+
+/// A hook that was not taken.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    /// How it would have been attached.
+    pub tier: Tier,
+    /// The function or tracepoint.
+    pub function: String,
+    /// Why it was not taken.
+    pub problem: String,
+}

@@ -1,0 +1,44 @@
+//! Kernel programs that count what processes and their I/O do, and their readers.
+//!
+//! A [`KernelProbe`] is an object of kernel programs (C with CO-RE, in `bpf/`, built by
+//! `cargo xtask bpf` and committed) and a table of counters. Each counter has candidates: ways to
+//! count it, by tier. When the probe is built, the cheapest candidate that the configuration
+//! allows is attached, made to prove itself by an operation of our own, and replaced by the next
+//! one if it cannot. Totals are kept per processor in the kernel and read once per tick.
+//!
+//! This is the only crate that knows aya, and the only one with unsafe code.
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!(
+    "the kernel objects are built for x86_64 only: register layouts and system-call numbers are per architecture"
+);
+
+mod abi;
+mod attach;
+mod btf;
+mod catalog;
+mod file;
+mod hook;
+mod kernel;
+mod options;
+mod probe;
+mod process;
+mod sys;
+mod totals;
+mod tracefs;
+
+pub use file::FILE;
+pub use hook::{Attempt, CounterReport, HookReport, Layer};
+pub use options::Tier;
+pub use probe::KernelProbe;
+pub use process::PROCESS;
+
+/// Every function whose result some program reads behind its arguments.
+fn functions_with_results() -> impl Iterator<Item = &'static str> {
+    let counters = FILE.counters.iter().chain(PROCESS.counters);
+    let hooks = counters.flat_map(|counter| counter.results).flat_map(|candidate| candidate.hooks);
+    hooks.filter_map(|hook| match hook.attach {
+        hook::Attach::Fexit(function, _) => Some(function),
+        _ => None,
+    })
+}

@@ -1,0 +1,172 @@
+//! The probe `process`: tasks started, failed to start, exited and released.
+//!
+//! | counter | hooked at | remarks |
+//! |---|---|---|
+//! | `task.start` | tracepoint `task_newtask`; `wake_up_new_task` | a thread if and only if CLONE_THREAD; kernel and io threads count |
+//! | `task.fork` | return of `kernel_clone` (5.10), `_do_fork` (5.5); system calls clone, clone3, fork, vfork | only failures are taken from here |
+//! | `task.exit` | `do_exit`; tracepoint `sched_process_exit` | the exiting task is current |
+//! | `task.release` | `release_task`; tracepoint `sched_process_free` | belongs to the released task, which is never current; the tracepoint comes an RCU grace period later |
+
+use std::io;
+
+use crate::abi::{Slot, process_slot as slot};
+use crate::catalog::Metric;
+use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output};
+use crate::options::Tier;
+use crate::probe::KernelProbe;
+use crate::sys;
+
+/// The probe type `process`.
+///
+/// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`). Tasks come and go thousands of times
+/// more seldom than files are read: its cost is not noticeable.
+pub static PROCESS: KernelProbe = KernelProbe {
+    name: "process",
+    summary: "processes and threads started, exited and released",
+    object: aya::include_bytes_aligned!("../bpf/objects/x86_64/process.core.o"),
+    counters: &[START, FORK, EXIT, RELEASE],
+};
+
+const START: Counter = Counter {
+    name: "task.start",
+    return_only: false,
+    by_cgroup: true,
+    entry: STARTS,
+    results: STARTS,
+    exercise: |_| sys::fork_and_reap(&mut |_| Ok(())),
+    outputs: &[
+        output(Metric::TaskStarted, Some("process"), Field::Calls, 0),
+        output(Metric::TaskStarted, Some("thread"), Field::Calls, 1),
+    ],
+};
+
+const STARTS: &[Candidate] = &[
+    starts(Tier::Tracepoint, &[hook("task_newtask", Attach::Tracepoint("task_newtask"), PROOF_START)]),
+    starts(Tier::Fentry, &[hook("start__fentry", Attach::Fentry("wake_up_new_task"), PROOF_START)]),
+    starts(Tier::Kprobe, &[hook("start__kprobe", Attach::Kprobe("wake_up_new_task"), PROOF_START)]),
+];
+const PROOF_START: &[Slot] = &[slot::STARTED];
+
+const FORK: Counter = Counter {
+    name: "task.fork",
+    return_only: true,
+    by_cgroup: true,
+    entry: &[],
+    results: &[
+        forks(
+            Tier::Fentry,
+            Layer::Function,
+            &[hook("fork__fexit1", Attach::Fexit("kernel_clone", 1), PROOF_FORK)],
+            FORKS,
+        ),
+        forks(Tier::Fentry, Layer::Function, &[hook("fork__fexit1", Attach::Fexit("_do_fork", 1), PROOF_FORK)], FORKS),
+        forks(
+            Tier::Kprobe,
+            Layer::Function,
+            &[
+                hook("fork__kprobe", Attach::Kprobe("kernel_clone"), &[]),
+                hook("fork__kretprobe", Attach::Kretprobe("kernel_clone"), PROOF_FORK),
+            ],
+            FORKS,
+        ),
+        forks(
+            Tier::Kprobe,
+            Layer::Function,
+            &[
+                hook("fork__kprobe", Attach::Kprobe("_do_fork"), &[]),
+                hook("fork__kretprobe", Attach::Kretprobe("_do_fork"), PROOF_FORK),
+            ],
+            FORKS,
+        ),
+        forks(
+            Tier::Tracepoint,
+            Layer::Syscall,
+            &[hook("sys_exit", Attach::Tracepoint("sys_exit"), &[slot::SYS_FORK])],
+            &[&[slot::SYS_FORK], &[slot::SYS_FORK_THREAD]],
+        ),
+    ],
+    exercise: |_| {
+        sys::fail_to_clone();
+        Ok(())
+    },
+    outputs: &[
+        output(Metric::TaskStartErrors, Some("process"), Field::Errors, 0),
+        output(Metric::TaskStartErrors, Some("thread"), Field::Errors, 1),
+    ],
+};
+
+const FORKS: &[&[Slot]] = &[&[slot::FORK], &[slot::FORK_THREAD]];
+const PROOF_FORK: &[Slot] = &[slot::FORK];
+
+const EXIT: Counter = Counter {
+    name: "task.exit",
+    return_only: false,
+    by_cgroup: true,
+    entry: EXITS,
+    results: EXITS,
+    exercise: child_lives_and_dies,
+    outputs: &[output(Metric::TaskExits, None, Field::Calls, 0)],
+};
+
+const EXITS: &[Candidate] = &[
+    ends(Tier::Fentry, &[hook("exit__fentry", Attach::Fentry("do_exit"), &[slot::EXIT])], &[&[slot::EXIT]]),
+    ends(
+        Tier::Tracepoint,
+        &[hook("sched_process_exit", Attach::Tracepoint("sched_process_exit"), &[slot::EXIT])],
+        &[&[slot::EXIT]],
+    ),
+    ends(Tier::Kprobe, &[hook("exit__kprobe", Attach::Kprobe("do_exit"), &[slot::EXIT])], &[&[slot::EXIT]]),
+];
+
+const RELEASE: Counter = Counter {
+    name: "task.release",
+    return_only: false,
+    by_cgroup: false,
+    entry: RELEASES,
+    results: RELEASES,
+    exercise: child_lives_and_dies,
+    outputs: &[output(Metric::TaskReleases, None, Field::Calls, 0)],
+};
+
+const RELEASES: &[Candidate] = &[
+    ends(
+        Tier::Fentry,
+        &[hook("release__fentry", Attach::Fentry("release_task"), &[slot::RELEASE])],
+        &[&[slot::RELEASE]],
+    ),
+    ends(
+        Tier::Tracepoint,
+        &[hook("sched_process_free", Attach::Tracepoint("sched_process_free"), &[slot::RELEASE])],
+        &[&[slot::RELEASE]],
+    ),
+    ends(
+        Tier::Kprobe,
+        &[hook("release__kprobe", Attach::Kprobe("release_task"), &[slot::RELEASE])],
+        &[&[slot::RELEASE]],
+    ),
+];
+
+const fn hook(program: &'static str, attach: Attach, proof: &'static [Slot]) -> Hook {
+    Hook { program, attach, proof }
+}
+
+const fn starts(tier: Tier, hooks: &'static [Hook]) -> Candidate {
+    Candidate { tier, layer: Layer::Task, hooks, parts: &[&[slot::STARTED], &[slot::STARTED_THREAD]] }
+}
+
+const fn forks(tier: Tier, layer: Layer, hooks: &'static [Hook], parts: &'static [&'static [Slot]]) -> Candidate {
+    Candidate { tier, layer, hooks, parts }
+}
+
+const fn ends(tier: Tier, hooks: &'static [Hook], parts: &'static [&'static [Slot]]) -> Candidate {
+    Candidate { tier, layer: Layer::Task, hooks, parts }
+}
+
+const fn output(metric: Metric, label: Option<&'static str>, field: Field, part: usize) -> Output {
+    Output { metric, label, field, part, return_only: false }
+}
+
+/// Exit and release happen to the child, so the filter must let it through.
+fn child_lives_and_dies(let_through: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {
+    sys::fork_and_reap(let_through)
+}

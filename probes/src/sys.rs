@@ -1,0 +1,131 @@
+//! The system calls that no safe crate offers as we need them, and all unsafe code of the project.
+
+#![expect(unsafe_code, reason = "bpf(2), perf_event_open(2) and fork(2) of a single-threaded process")]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+
+use crate::abi::{Record, Slot};
+
+/// Reads one element of a per-CPU array of records into `per_cpu`, which must have one entry for
+/// each *possible* processor. Allocates nothing.
+pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, slot: Slot, per_cpu: &mut [Record]) -> io::Result<()> {
+    // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    // Writing to a field of a union is safe; these three belong to BPF_MAP_LOOKUP_ELEM.
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd().cast_unsigned();
+    attr.__bindgen_anon_2.key = (&raw const slot) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = per_cpu.as_mut_ptr() as u64;
+    // SAFETY: the kernel reads a u32 key and writes one record (24 bytes, a multiple of 8) per
+    // possible processor; the caller gives that many, and both outlive the call.
+    unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+}
+
+/// How often the kernel left a program out because it was already running on that processor
+/// (`bpf_prog_info.recursion_misses`, Linux 5.12; 0 before).
+pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: all fields of both structures are integers, for which zero is a value; zero
+    // pointers ask for no arrays.
+    let (mut attr, mut info): (bpf_attr, bpf_prog_info) = unsafe { (zeroed(), zeroed()) };
+    attr.info.bpf_fd = program.as_raw_fd().cast_unsigned();
+    attr.info.info_len = u32::try_from(size_of::<bpf_prog_info>()).unwrap_or(0);
+    attr.info.info = (&raw mut info) as u64;
+    // SAFETY: the kernel writes at most info_len bytes to info, which outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info.recursion_misses)
+}
+
+/// bpf(2).
+///
+/// # Safety
+///
+/// The fields of `attr` that belong to `cmd` must be what the kernel expects, pointers included.
+unsafe fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: attr is valid for its size; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The part of `struct perf_event_attr` (`PERF_ATTR_SIZE_VER0`) that a tracepoint needs.
+#[repr(C)]
+#[derive(Default)]
+struct PerfEventAttr {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    bp_type: u32,
+    config1: u64,
+}
+
+const _: () = assert!(size_of::<PerfEventAttr>() == 64);
+
+const PERF_TYPE_TRACEPOINT: u32 = 2;
+const PERF_FLAG_FD_CLOEXEC: u64 = 8;
+const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
+const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
+
+/// Attaches a program to a trace event by its tracefs id; it runs on every processor until the
+/// descriptor is closed.
+pub(crate) fn attach_to_event(event: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attr = PerfEventAttr { kind: PERF_TYPE_TRACEPOINT, size: 64, config: event, ..PerfEventAttr::default() };
+    // The program is hung on the event itself, so one processor's perf event serves all.
+    let (any_task, first_cpu, no_group) = (-1, 0, -1);
+    // SAFETY: attr has the size it states and outlives the call.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, any_task, first_cpu, no_group, PERF_FLAG_FD_CLOEXEC)
+    };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
+        // SAFETY: both requests take an integer.
+        if unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(fd)
+}
+
+/// Starts a child, calls `before_exit` with its id, lets it end, and waits for it.
+///
+/// To be called while the process has one thread: the child then has a whole copy of it.
+pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {
+    let (hold, release) = io::pipe()?;
+    // SAFETY: the child calls nothing but read(2) and _exit(2).
+    let pid = unsafe { libc::fork() };
+    let Ok(id) = u32::try_from(pid) else { return Err(io::Error::last_os_error()) };
+    if id == 0 {
+        let mut byte = 0u8;
+        // SAFETY: reads one byte into one byte; then ends the child without any destructor.
+        unsafe {
+            libc::close(release.as_raw_fd());
+            libc::read(hold.as_raw_fd(), (&raw mut byte).cast(), 1);
+            libc::_exit(0)
+        }
+    }
+    let told = before_exit(id);
+    drop(release);
+    let mut status = 0;
+    // SAFETY: status outlives the call. A signal handler may interrupt it.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    told
+}
+
+/// Asks for a task that the kernel must refuse: shared signal handlers without shared memory.
+pub(crate) fn fail_to_clone() {
+    // SAFETY: CLONE_SIGHAND without CLONE_VM is EINVAL before anything is made.
+    unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_SIGHAND, 0, 0, 0, 0) };
+}
