@@ -177,7 +177,8 @@ impl Agent {
     pub fn tick(&mut self, moment: Moment) {
         let (tick, elapsed) = self.stamp(moment);
         self.vitals.count_tick();
-        self.recorder.begin();
+        let delivered = self.outlets.iter().map(Outlet::delivered).min().unwrap_or(u64::MAX);
+        self.recorder.begin(delivered);
         let budget = self.interval;
         for (index, running) in self.probes.iter_mut().enumerate() {
             if std::mem::take(&mut running.skip) {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -77,6 +77,8 @@ pub(crate) struct Outlet {
     oldest: Receiver<Parcel>,
     ledger: Arc<Ledger>,
     over: Arc<AtomicBool>,
+    /// One more than the number of the last batch that the sink took without an error.
+    delivered: Arc<AtomicU64>,
     /// Hangs up when the sink's thread has ended.
     ended: Receiver<()>,
 }
@@ -92,10 +94,12 @@ impl Outlet {
         let (queue, oldest) = bounded(spec.queue.max(1));
         let (alive, ended) = bounded(0);
         let over = Arc::new(AtomicBool::new(false));
+        let delivered = Arc::new(AtomicU64::new(0));
         let worker = Worker {
             name: spec.name.clone(),
             queue: oldest.clone(),
             ledger: Arc::clone(&ledger),
+            delivered: Arc::clone(&delivered),
             failing: false,
             _alive: alive,
         };
@@ -108,7 +112,7 @@ impl Outlet {
                 let _ = ends.try_send(name);
             }
         })?;
-        Ok(Self { spec, projection: None, queue, oldest, ledger, over, ended })
+        Ok(Self { spec, projection: None, queue, oldest, ledger, over, delivered, ended })
     }
 
     pub(crate) const fn spec(&self) -> &OutletSpec {
@@ -117,6 +121,12 @@ impl Outlet {
 
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    /// One more than the number of the last batch that the sink took; a sink that is over needs
+    /// nothing any more.
+    pub(crate) fn delivered(&self) -> u64 {
+        if self.is_over() { u64::MAX } else { self.delivered.load(Ordering::Acquire) }
     }
 
     /// Hands a batch over. Never waits.
@@ -189,6 +199,7 @@ struct Worker {
     name: String,
     queue: Receiver<Parcel>,
     ledger: Arc<Ledger>,
+    delivered: Arc<AtomicU64>,
     failing: bool,
     _alive: Sender<()>,
 }
@@ -228,7 +239,9 @@ impl Worker {
                     Ok(false) | Err(_) => self.ledger.failed(parcel.samples),
                 }
             }
-            outcome?;
+            if outcome? {
+                self.delivered.store(parcel.batch.tick().seq + 1, Ordering::Release);
+            }
         }
         self.guard("flush", sink, |sink| sink.flush())?;
         self.guard("close", sink, |sink| sink.close())?;

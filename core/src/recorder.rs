@@ -12,6 +12,10 @@ use crate::batch::{Batch, Column, HISTOGRAM_SLOTS, Tick};
 use crate::metric::{Descriptor, Kind};
 use crate::series::{Series, SeriesId, SeriesRefused, SeriesTable, clean_label};
 
+/// Series that have ended and are still repeated because a sink has not seen their final value. Only
+/// a sink that is stuck for long while series come and go makes it so many.
+const LINGERING_LIMIT: usize = 4096;
+
 /// What a recorder refused, as totals; each is a vital of the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
@@ -20,6 +24,8 @@ pub struct Refusals {
     /// Values that fit no sample: NaN or infinite, of another kind than the metric, or for a
     /// series that has ended.
     pub values: u64,
+    /// Final values of ended series that were given up before every sink had seen them.
+    pub finals: u64,
 }
 
 /// Takes values of series and makes batches of them.
@@ -32,6 +38,8 @@ pub struct Recorder {
     births: u32,
     linger: u32,
     lingering: Vec<Lingering>,
+    /// How many batches have been sealed: the number of the one being filled.
+    sealed: u64,
     changed: bool,
     batch: Batch,
     refusals: Refusals,
@@ -41,6 +49,8 @@ pub struct Recorder {
 struct Registered {
     descriptor: Arc<Descriptor>,
     by_labels: HashMap<Box<[Box<str>]>, SeriesId>,
+    /// How many of them have ended and linger.
+    ending: usize,
 }
 
 #[derive(Debug)]
@@ -48,6 +58,8 @@ struct Slot {
     series: Option<Arc<Series>>,
     /// Where in its column this tick's value stands, if there is one.
     position: Option<u32>,
+    /// The last counter or gauge, for the time after its end.
+    last: Option<u64>,
     ending: bool,
 }
 
@@ -56,6 +68,9 @@ struct Slot {
 struct Lingering {
     id: SeriesId,
     last: Last,
+    /// The number of the first batch with the final value.
+    since: u64,
+    /// For how many more batches it is repeated at least.
     ticks: u32,
 }
 
@@ -75,6 +90,7 @@ impl Default for Recorder {
             births: 0,
             linger: 0,
             lingering: Vec::new(),
+            sealed: 0,
             changed: false,
             batch: Batch::empty(),
             refusals: Refusals::default(),
@@ -103,12 +119,14 @@ impl Recorder {
         let labels: Box<[Box<str>]> = labels.iter().map(|value| clean_label(value)).collect();
         let registered = &mut self.descriptors[index];
         if let Some(&id) = registered.by_labels.get(&labels) {
-            self.slots[id.slot()].ending = false;
-            self.lingering.retain(|lingering| lingering.id != id);
+            if std::mem::take(&mut self.slots[id.slot()].ending) {
+                registered.ending -= 1;
+                self.lingering.retain(|lingering| lingering.id != id);
+            }
             return Ok(id);
         }
         let limit = registered.descriptor.limit();
-        if registered.by_labels.len() >= limit {
+        if registered.by_labels.len() - registered.ending >= limit {
             self.refusals.series += 1;
             return Err(SeriesRefused::Limit { metric: descriptor.name().to_owned(), limit });
         }
@@ -118,7 +136,7 @@ impl Recorder {
         let id = SeriesId { slot, birth: self.births };
         let series = Arc::new(Series { id, descriptor: index, labels: labels.clone() });
         registered.by_labels.insert(labels, id);
-        let state = Slot { series: Some(series), position: None, ending: false };
+        let state = Slot { series: Some(series), position: None, last: None, ending: false };
         match self.slots.get_mut(slot as usize) {
             Some(free) => *free = state,
             None => self.slots.push(state),
@@ -154,33 +172,31 @@ impl Recorder {
         }
     }
 
-    /// Ends a series: its last value is repeated until every sink has had the time to see it, then
-    /// its id is void. Record its final value first.
+    /// Ends a series: its final value is repeated until every sink has had it, then its id is void.
+    /// A histogram's final value must have been recorded in this tick.
     pub fn end(&mut self, id: SeriesId) {
         let Some(slot) = self.slots.get_mut(id.slot()) else { return };
         let Some(series) = slot.series.as_ref().filter(|series| series.id == id) else { return };
-        if slot.ending {
+        if std::mem::replace(&mut slot.ending, true) {
             return;
         }
-        slot.ending = true;
-        let kind = self.descriptors[series.descriptor].descriptor.kind();
-        let bits = slot.position.and_then(|position| {
-            let column = self.batch.columns.get(series.descriptor)?;
-            column.bits.get(position as usize).copied()
-        });
-        let last = match (bits, kind) {
-            (Some(offset), Kind::Histogram) => {
+        let registered = &mut self.descriptors[series.descriptor];
+        registered.ending += 1;
+        let last = match (registered.descriptor.kind(), slot.position) {
+            (Kind::Counter | Kind::Gauge, _) => slot.last.map(Last::Bits),
+            (Kind::Histogram, Some(position)) => {
+                let offset = self.batch.columns[series.descriptor].bits[position as usize];
                 let histogram = self.batch.histogram(offset);
                 let mut slots = [0; HISTOGRAM_SLOTS];
                 slots[..histogram.slots.len()].copy_from_slice(histogram.slots);
                 Some(Last::Histogram(Box::new((slots, histogram.sum))))
             }
-            (Some(bits), _) => Some(Last::Bits(bits)),
-            (None, _) => None,
+            (Kind::Histogram, None) => None,
         };
-        // A series that ends without a final value has nothing to repeat: it goes with the next batch.
-        let (last, ticks) = last.map_or((Last::Bits(0), 0), |last| (last, self.linger));
-        self.lingering.push(Lingering { id, last, ticks });
+        // A series without a final value has nothing to repeat: it goes with the next batch.
+        let nothing = Lingering { id, last: Last::Bits(0), since: 0, ticks: 0 };
+        let linger = |last| Lingering { id, last, since: self.sealed, ticks: self.linger };
+        self.lingering.push(last.map_or(nothing, linger));
     }
 
     /// What was refused so far.
@@ -193,21 +209,31 @@ impl Recorder {
         self.slots.len() - self.free.len()
     }
 
-    /// Starts a tick with an empty batch and retires series whose time is over.
-    pub(crate) fn begin(&mut self) {
+    /// Starts a tick with an empty batch and retires ended series whose final value is in a batch
+    /// that every sink has had: one numbered below `delivered`.
+    pub(crate) fn begin(&mut self, delivered: u64) {
         self.batch.clear();
         for slot in &mut self.slots {
             slot.position = None;
         }
+        let mut given_up = self.lingering.len().saturating_sub(LINGERING_LIMIT);
         let mut index = 0;
         while index < self.lingering.len() {
-            if self.lingering[index].ticks > 0 {
+            let Lingering { id, since, ticks, .. } = self.lingering[index];
+            let over = ticks == 0 && since < delivered.max(1);
+            if !over && given_up == 0 {
                 index += 1;
                 continue;
             }
-            let id = self.lingering.swap_remove(index).id;
+            if !over {
+                given_up -= 1;
+                self.refusals.finals += 1;
+            }
+            self.lingering.remove(index);
             if let Some(series) = self.slots[id.slot()].series.take() {
-                self.descriptors[series.descriptor].by_labels.remove(&series.labels);
+                let registered = &mut self.descriptors[series.descriptor];
+                registered.by_labels.remove(&series.labels);
+                registered.ending -= 1;
                 self.free.push(id.slot);
                 self.changed = true;
             }
@@ -222,16 +248,14 @@ impl Recorder {
             if self.slots[series.id.slot()].position.is_some() {
                 continue;
             }
-            if series.ticks > 0 {
-                match &series.last {
-                    Last::Bits(bits) => {
-                        let kind = self.kind_of(series.id);
-                        self.put(series.id, kind, *bits);
-                    }
-                    Last::Histogram(last) => self.histogram(series.id, &last.0, last.1),
+            match &series.last {
+                Last::Bits(bits) => {
+                    let kind = self.kind_of(series.id);
+                    self.put(series.id, kind, *bits);
                 }
-                series.ticks -= 1;
+                Last::Histogram(last) => self.histogram(series.id, &last.0, last.1),
             }
+            series.ticks = series.ticks.saturating_sub(1);
         }
         self.lingering = lingering;
         if self.changed {
@@ -242,6 +266,7 @@ impl Recorder {
                 series: self.slots.iter().map(|slot| slot.series.clone()).collect(),
             });
         }
+        self.sealed += 1;
         self.batch.tick = tick;
         self.batch.elapsed = elapsed;
         if !Arc::ptr_eq(&self.batch.table, &self.table) {
@@ -253,7 +278,11 @@ impl Recorder {
     fn register(&mut self, descriptor: &Arc<Descriptor>) -> usize {
         let known = self.descriptors.iter().position(|r| r.descriptor.name() == descriptor.name());
         known.unwrap_or_else(|| {
-            self.descriptors.push(Registered { descriptor: Arc::clone(descriptor), by_labels: HashMap::new() });
+            self.descriptors.push(Registered {
+                descriptor: Arc::clone(descriptor),
+                by_labels: HashMap::new(),
+                ending: 0,
+            });
             self.changed = true;
             self.descriptors.len() - 1
         })
@@ -284,6 +313,7 @@ impl Recorder {
         }
         let column = &mut columns[index];
         let slot = &mut self.slots[id.slot()];
+        slot.last = Some(bits);
         if let Some(position) = slot.position {
             column.bits[position as usize] = bits;
         } else {

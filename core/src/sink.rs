@@ -119,6 +119,13 @@ pub trait SinkPlugin: Sync {
     /// Makes a sink. Called on the main thread, before the sink's own thread exists.
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError>;
 
+    /// Whether, with these options, the sink does nothing but write to standard output and connect
+    /// to network addresses: it opens no file or spool, runs no program and does not listen. An
+    /// agent that was started setuid or with file capabilities builds no other sink.
+    fn confined(&self, _options: &Options) -> bool {
+        false
+    }
+
     /// The options with which this sink prints a batch on standard output, if it can: what makes
     /// it a `--format` of `ebpf-process once`.
     fn stdout_options(&self) -> Option<Options> {

@@ -88,7 +88,7 @@ impl Bench {
         record: impl FnOnce(&mut Recorder),
         look: impl FnOnce(&View<'_>) -> R,
     ) -> R {
-        self.recorder.begin();
+        self.recorder.begin(self.tick.seq);
         record(&mut self.recorder);
         let elapsed = if self.tick.seq == 0 { Duration::ZERO } else { Duration::from_secs(1) };
         self.recorder.seal(self.tick, elapsed, &mut self.batch);

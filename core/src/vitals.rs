@@ -196,6 +196,7 @@ struct Fixed {
     series: Option<SeriesId>,
     refused_series: Option<SeriesId>,
     refused_values: Option<SeriesId>,
+    refused_finals: Option<SeriesId>,
 }
 
 struct SinkSeries {
@@ -224,6 +225,7 @@ impl VitalsProbe {
             series: recorder.series(&catalog.series, &[]).ok(),
             refused_series: recorder.series(&catalog.refusals, &["series"]).ok(),
             refused_values: recorder.series(&catalog.refusals, &["value"]).ok(),
+            refused_finals: recorder.series(&catalog.refusals, &["final"]).ok(),
         };
         Self { vitals, catalog, fixed, probes: Vec::new(), sinks: Vec::new() }
     }
@@ -231,7 +233,7 @@ impl VitalsProbe {
 
 impl Probe for VitalsProbe {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        let Refusals { series, values } = recorder.refusals();
+        let Refusals { series, values, finals } = recorder.refusals();
         let live = recorder.live_series();
         let mut total = |id: Option<SeriesId>, value: u64| {
             if let Some(id) = id {
@@ -243,6 +245,7 @@ impl Probe for VitalsProbe {
         total(self.fixed.clock_steps, self.vitals.clock_steps());
         total(self.fixed.refused_series, series);
         total(self.fixed.refused_values, values);
+        total(self.fixed.refused_finals, finals);
         level(recorder, self.fixed.series, small(live as u64));
 
         let probes = self.vitals.probes.lock();

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+use aya::programs::fentry::FEntryLink;
+use aya::programs::fexit::FExitLink;
+use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, ProgramFd};
 use aya::{Btf, Ebpf};
 use ebpf_process_core::chain;
@@ -22,20 +25,25 @@ pub(crate) struct Links {
     trampolines_refused: Option<String>,
 }
 
-/// An attached program. aya holds its link, except for a breakpoint's.
+/// An attached program; the fields' order is the order of letting go.
 #[derive(Debug)]
 struct Link {
+    hold: Hold,
+    /// The tracefs event of a breakpoint.
+    event: Option<Event>,
     program: OwnedFd,
-    breakpoint: Option<Breakpoint>,
     /// Several counters may stand on one program.
     users: usize,
 }
 
-/// A kprobe event with a program on it; the fields' order is the order of letting go.
+/// What keeps a program attached until it is dropped.
 #[derive(Debug)]
-struct Breakpoint {
-    perf: OwnedFd,
-    event: Event,
+#[expect(dead_code, reason = "held for what dropping them does")]
+enum Hold {
+    Fentry(FEntryLink),
+    Fexit(FExitLink),
+    Tracepoint(BtfTracePointLink),
+    Breakpoint(OwnedFd),
 }
 
 impl Links {
@@ -52,22 +60,28 @@ impl Links {
         if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (hook.attach, &self.trampolines_refused) {
             return Err(problem.clone());
         }
-        let link = match hook.attach {
-            Attach::Fexit(function, arity) if kernel.arity(function) != Some(arity) => {
-                return Err(match kernel.arity(function) {
-                    None => "this kernel has no such function to trace".to_owned(),
-                    Some(other) => format!("takes {other} arguments here, not {arity}"),
-                });
-            }
-            Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
-                let attached = attach_by_btf(ebpf, &kernel.btf, hook);
-                attached.map_err(|error| self.explain(hook, &error))?
-            }
-            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook)?,
-        };
+        let link = self.attach_anew(ebpf, kernel, hook).inspect_err(|_| {
+            // It may have been loaded before the attachment failed; another candidate may want it.
+            let _not_loaded = unload(ebpf, hook);
+        })?;
         debug!(program = hook.program, target = hook.attach.target(), "attached");
         self.by_program.insert(hook.program, link);
         Ok(())
+    }
+
+    fn attach_anew(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+        match hook.attach {
+            Attach::Fexit(function, arity) if kernel.arity(function) != Some(arity) => {
+                Err(match kernel.arity(function) {
+                    None => "this kernel has no such function to trace".to_owned(),
+                    Some(other) => format!("takes {other} arguments here, not {arity}"),
+                })
+            }
+            Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
+                attach_by_btf(ebpf, &kernel.btf, hook).map_err(|error| self.explain(hook, &error))
+            }
+            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook),
+        }
     }
 
     /// Lets go of a hook that nobody else uses.
@@ -91,8 +105,8 @@ impl Links {
     pub(crate) fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
         let Some(link) = self.by_program.get(hook.program) else { return Ok(0) };
         let skipped = sys::recursion_misses(link.program.as_fd())?;
-        let profile = self.profile.as_ref().zip(link.breakpoint.as_ref());
-        Ok(skipped + profile.map_or(0, |(profile, breakpoint)| profile.missed(breakpoint.event.name())))
+        let profile = self.profile.as_ref().zip(link.event.as_ref());
+        Ok(skipped + profile.map_or(0, |(profile, event)| profile.missed(event.name())))
     }
 
     fn attach_breakpoint(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
@@ -108,7 +122,7 @@ impl Links {
         if self.profile.is_none() {
             self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
         }
-        Ok(Link { program, breakpoint: Some(Breakpoint { perf, event }), users: 1 })
+        Ok(Link { hold: Hold::Breakpoint(perf), event: Some(event), program, users: 1 })
     }
 
     fn explain(&mut self, hook: &Hook, error: &ProgramError) -> String {
@@ -129,19 +143,19 @@ impl Links {
 }
 
 impl Drop for Links {
-    /// Closing a perf event waits for the kernel (25 to 65 ms each): all are closed at once.
+    /// Detaching waits for the kernel (25 to 65 ms for each perf event or trampoline): all are
+    /// let go at once, so that the waits overlap.
     fn drop(&mut self) {
-        let breakpoints: Vec<_> = self.by_program.drain().filter_map(|(_, link)| link.breakpoint).collect();
-        let events: Vec<Event> = std::thread::scope(|scope| {
-            breakpoints
-                .into_iter()
-                .map(|Breakpoint { perf, event }| {
-                    // Where no thread can be had the descriptor is closed here and now.
-                    let _closing = std::thread::Builder::new().spawn_scoped(scope, move || drop(perf));
-                    event
-                })
-                .collect()
+        let events: Vec<Option<Event>> = std::thread::scope(|scope| {
+            let links = self.by_program.drain();
+            let let_go = links.map(|(_, Link { hold, event, .. })| {
+                // Where no thread can be had the link is dropped here and now.
+                let _waiting = std::thread::Builder::new().spawn_scoped(scope, move || drop(hold));
+                event
+            });
+            let_go.collect()
         });
+        // An event can be removed when nothing stands on it any more.
         drop(events);
     }
 }
@@ -149,26 +163,28 @@ impl Drop for Links {
 /// Loads and attaches by the names in the kernel's type information.
 fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, ProgramError> {
     let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
-    match hook.attach {
+    let (fd, hold) = match hook.attach {
         Attach::Fentry(function) => {
             let program: &mut FEntry = program.try_into()?;
             program.load(function, btf)?;
-            program.attach()?;
+            let link = program.attach()?;
+            (clone_fd(program.fd()?)?, Hold::Fentry(program.take_link(link)?))
         }
         Attach::Fexit(function, _) => {
             let program: &mut FExit = program.try_into()?;
             program.load(function, btf)?;
-            program.attach()?;
+            let link = program.attach()?;
+            (clone_fd(program.fd()?)?, Hold::Fexit(program.take_link(link)?))
         }
         Attach::Tracepoint(name) => {
             let program: &mut BtfTracePoint = program.try_into()?;
             program.load(name, btf)?;
-            program.attach()?;
+            let link = program.attach()?;
+            (clone_fd(program.fd()?)?, Hold::Tracepoint(program.take_link(link)?))
         }
         Attach::Kprobe(_) | Attach::Kretprobe(_) => return Err(ProgramError::UnexpectedProgramType),
-    }
-    let program = clone_fd(program.fd()?)?;
-    Ok(Link { program, breakpoint: None, users: 1 })
+    };
+    Ok(Link { hold, event: None, program: fd, users: 1 })
 }
 
 fn load_breakpoint(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {

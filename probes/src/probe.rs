@@ -229,10 +229,13 @@ impl Attachment {
             if before.iter().zip(&after).all(|(before, after)| before != after) {
                 return Ok(true);
             }
+            // A call counts before it returns; an event in the life of a task comes when the kernel
+            // likes, and late is not never.
+            if candidate.layer != Layer::Task {
+                return Err("attached, but does not fire".to_owned());
+            }
             if Instant::now() >= deadline {
-                // A release comes when the kernel likes: late is not never.
-                let late = candidate.layer == Layer::Task;
-                return if late { Ok(false) } else { Err("attached, but does not fire".to_owned()) };
+                return Ok(false);
             }
             std::thread::yield_now();
         }

@@ -1,0 +1,139 @@
+//! What probes may rely on.
+
+use std::sync::Arc;
+
+use ebpf_process_core::testkit::{Bench, no_slots};
+use ebpf_process_core::*;
+
+fn calls() -> Arc<Descriptor> {
+    Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["name"]).series_limit(10_000).share()
+}
+
+/// All counters of a view by their first label.
+fn totals(view: &View<'_>) -> Vec<(String, u64)> {
+    let samples = view.metrics().flat_map(|metric| metric.samples());
+    let total = |sample: Sample<'_>| match sample.value() {
+        Value::Counter(total) => Some((sample.labels().next()?.1.to_owned(), total)),
+        _ => None,
+    };
+    samples.filter_map(total).collect()
+}
+
+#[test]
+fn ten_thousand_counters_stay_under_300_kib() {
+    let (mut bench, descriptor) = (Bench::new(), calls());
+    let ids: Vec<_> = (0..10_000).map(|n| bench.series(&descriptor, &[&n.to_string()])).collect();
+    for _ in 0..3 {
+        let record = |recorder: &mut Recorder| ids.iter().for_each(|id| recorder.counter(*id, 1));
+        bench.tick(&Selection::default(), record, |view| assert_eq!(view.len(), 10_000));
+    }
+    assert!(bench.batch().memory() < 300 * 1024, "{} bytes", bench.batch().memory());
+}
+
+#[test]
+fn a_series_that_ends_is_repeated_with_its_final_value_and_then_gone() {
+    let (mut bench, descriptor) = (Bench::new(), calls());
+    let (stays, ends) = (bench.series(&descriptor, &["stays"]), bench.series(&descriptor, &["ends"]));
+    let all = Selection::default();
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(stays, 1);
+        recorder.counter(ends, 7);
+        recorder.end(ends);
+    };
+    let both = vec![("stays".to_owned(), 1), ("ends".to_owned(), 7)];
+    assert_eq!(bench.tick(&all, record, totals), both);
+    for _ in 0..2 {
+        assert_eq!(bench.tick(&all, |recorder| recorder.counter(stays, 1), totals), both);
+    }
+    let look = |view: &View<'_>| (totals(view), view.contains(stays), view.contains(ends));
+    let last = bench.tick(&all, |recorder| recorder.counter(stays, 1), look);
+    assert_eq!(last, (vec![("stays".to_owned(), 1)], true, false));
+    // Its number serves another series now, and its old id does not reach it.
+    let next = bench.series(&descriptor, &["next"]);
+    assert_eq!(next.slot(), ends.slot());
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(ends, 99);
+        recorder.counter(next, 1);
+    };
+    assert_eq!(bench.tick(&all, record, totals), [("next".to_owned(), 1)]);
+}
+
+#[test]
+fn a_series_asked_for_again_before_it_is_gone_goes_on() {
+    let (mut bench, descriptor) = (Bench::new(), calls());
+    let id = bench.series(&descriptor, &["a"]);
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(id, 5);
+        recorder.end(id);
+    };
+    bench.tick(&Selection::default(), record, |_| ());
+    assert_eq!(bench.series(&descriptor, &["a"]), id);
+    for total in 6..12 {
+        let seen = bench.tick(&Selection::default(), |recorder| recorder.counter(id, total), totals);
+        assert_eq!(seen, [("a".to_owned(), total)]);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_counted() {
+    let descriptor = Descriptor::gauge("test.level", Unit::ONE, "A level").labels(["name"]).series_limit(1).share();
+    let mut bench = Bench::new();
+    let id = bench.series(&descriptor, &["a"]);
+    let record = |recorder: &mut Recorder| {
+        assert!(matches!(recorder.series(&descriptor, &["b"]), Err(SeriesRefused::Limit { limit: 1, .. })));
+        assert!(matches!(recorder.series(&descriptor, &[]), Err(SeriesRefused::Labels { expected: 1, given: 0, .. })));
+        recorder.gauge(id, f64::NAN);
+        recorder.gauge(id, f64::INFINITY);
+        recorder.counter(id, 1);
+        recorder.histogram(id, &no_slots(), 1);
+        assert_eq!(recorder.refusals(), Refusals { series: 1, values: 4, finals: 0 });
+    };
+    bench.tick(&Selection::default(), record, |view| assert!(view.is_empty()));
+}
+
+#[test]
+fn the_last_value_of_a_tick_wins_and_makes_one_sample() {
+    let latency = Descriptor::histogram("test.latency", Unit::SECONDS, "Latency").share();
+    let (mut bench, descriptor) = (Bench::new(), calls());
+    let (counter, histogram) = (bench.series(&descriptor, &["a"]), bench.series(&latency, &[]));
+    let mut slots = no_slots();
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(counter, 1);
+        recorder.counter(counter, 2);
+        recorder.histogram(histogram, &slots, 0);
+        slots[3] = 4;
+        recorder.histogram(histogram, &slots, 40);
+    };
+    bench.tick(&Selection::default(), record, |view| {
+        assert_eq!(view.len(), 2);
+        let values: Vec<_> = view.metrics().flat_map(|metric| metric.samples()).collect();
+        assert_eq!(values[0].value(), Value::Counter(2));
+        let Value::Histogram(seen) = values[1].value() else { panic!("a histogram") };
+        assert_eq!((seen.slots[3], seen.count(), seen.sum), (4, 4, 40));
+    });
+}
+
+#[test]
+fn a_view_selects_renames_prefixes_and_tags() {
+    let (mut bench, descriptor) = (Bench::new(), calls());
+    let other = Descriptor::counter("other.calls", Unit::CALLS, "Calls").share();
+    let (a, b) = (bench.series(&descriptor, &["a"]), bench.series(&other, &[]));
+    let selection = Selection {
+        exclude: vec!["other.*".into()],
+        rename: [("test.calls".to_owned(), "calls".to_owned())].into(),
+        prefix: "my.".into(),
+        tags: [("env".to_owned(), "prod".to_owned()), ("name".to_owned(), "taken".to_owned())].into(),
+        ..Selection::default()
+    };
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(a, 1);
+        recorder.counter(b, 1);
+    };
+    bench.tick(&selection, record, |view| {
+        let metrics: Vec<_> = view.metrics().collect();
+        assert_eq!(metrics.len(), 1);
+        assert_eq!((metrics[0].name(), metrics[0].descriptor().name()), ("my.calls", "test.calls"));
+        // A tag does not displace a label.
+        assert_eq!(metrics[0].tags().collect::<Vec<_>>(), [("env", "prod")]);
+    });
+}
