@@ -231,16 +231,20 @@ impl Worker {
                 }
                 Err(TryRecvError::Disconnected) => break,
             };
-            let view = View::new(&parcel.batch, &parcel.projection);
+            let Parcel { batch, projection, samples } = parcel;
+            let view = View::new(&batch, &projection);
             let outcome = self.guard("write", sink, |sink| sink.write(&view));
+            let seq = batch.tick().seq;
+            // Before the samples are settled: whoever sees an empty queue finds the batch free again.
+            drop((batch, projection));
             if sink.settles() == Settlement::OnReturn || matches!(outcome, Err(SinkError::Closed(_))) {
                 match &outcome {
-                    Ok(true) => self.ledger.written(parcel.samples),
-                    Ok(false) | Err(_) => self.ledger.failed(parcel.samples),
+                    Ok(true) => self.ledger.written(samples),
+                    Ok(false) | Err(_) => self.ledger.failed(samples),
                 }
             }
             if outcome? {
-                self.delivered.store(parcel.batch.tick().seq + 1, Ordering::Release);
+                self.delivered.store(seq + 1, Ordering::Release);
             }
         }
         self.guard("flush", sink, |sink| sink.flush())?;

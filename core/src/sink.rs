@@ -46,8 +46,9 @@ pub trait Sink: Send {
 pub enum Settlement {
     /// The outlet, from the return value of [`Sink::write`]: all written or all failed.
     OnReturn,
-    /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it returns
-    /// an error: for partial or later acknowledgement.
+    /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it fails: for
+    /// partial or later acknowledgement. One exception: when it returns [`SinkError::Closed`] the
+    /// outlet counts the whole view as failed, so the sink must have settled nothing of it.
     BySink,
 }
 

@@ -1,0 +1,161 @@
+//! From lines to datagrams that were sent, and what became of each sample.
+
+use std::cell::Cell;
+
+use ebpf_process_core::{SeriesCache, SeriesId};
+
+use crate::encode::Entry;
+use crate::packet::{Carried, Fate, Fit, Packet};
+
+/// What became of a view's samples; the numbers add up to the view's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Sent, or with nothing to send.
+    pub written: u64,
+    /// In a datagram that was lost, or in one that counts in the place of a lost one.
+    pub failed: u64,
+    /// With a line that fits no datagram.
+    pub too_long: u64,
+    /// Gauges whose name another series has.
+    pub twins: u64,
+}
+
+/// One view on its way.
+pub(crate) struct Dispatch<'a> {
+    pub(crate) packet: &'a mut Packet,
+    /// Where a total is entered once it has been sent.
+    pub(crate) series: &'a SeriesCache<Entry>,
+    pub(crate) send: &'a mut dyn FnMut(&[u8]) -> Fate,
+    pub(crate) settled: &'a mut Settled,
+}
+
+/// A line that was taken: what became of the datagram that had to go before it, if one had to.
+struct Taken(Option<Fate>);
+
+impl Dispatch<'_> {
+    /// A counter's total; `head` is its line up to the number.
+    pub(crate) fn counter(&mut self, id: SeriesId, head: &[u8], sent: u64, total: u64) {
+        let Some(growth) = growth(total, sent) else {
+            self.settled.written += 1;
+            return;
+        };
+        let line = self.packet.start_line();
+        line.extend_from_slice(head);
+        push_counter(line, growth);
+        self.end_sample(Some(Carried { id, slot: 0, total }));
+    }
+
+    /// A gauge's level as digits without a sign; `head` is its line up to the number.
+    pub(crate) fn gauge(&mut self, head: &[u8], negative: bool, digits: &[u8]) {
+        let line = self.packet.start_line();
+        line.extend_from_slice(head);
+        if negative {
+            // A number with a sign is added to the gauge, so it has to be 0 first. Both lines count
+            // as one, so that no datagram ends between them.
+            line.extend_from_slice(b"0|g\n");
+            line.extend_from_slice(head);
+            line.push(b'-');
+        }
+        line.extend_from_slice(digits);
+        line.extend_from_slice(b"|g");
+        self.end_sample(None);
+    }
+
+    /// A histogram's totals by slot; `head` is a line up to the slot's largest value. It is one
+    /// sample, however many lines and datagrams it takes.
+    pub(crate) fn histogram(&mut self, id: SeriesId, head: &[u8], sent: &[Cell<u64>], totals: &[u64]) {
+        let (mut lines, mut arrived) = (0, true);
+        for (slot, (&total, sent)) in totals.iter().zip(sent).enumerate() {
+            let Some(growth) = growth(total, sent.get()) else { continue };
+            let line = self.packet.start_line();
+            line.extend_from_slice(head);
+            line.extend_from_slice(itoa::Buffer::new().format(largest(slot)).as_bytes());
+            line.push(b':');
+            push_counter(line, growth);
+            let Some(Taken(before)) = self.end_line(Some(Carried { id, slot, total })) else {
+                self.settled.too_long += 1;
+                return;
+            };
+            arrived &= lines == 0 || before.is_none_or(|fate| fate == Fate::Sent);
+            lines += 1;
+        }
+        match (lines, arrived) {
+            (0, _) => self.settled.written += 1,
+            (_, true) => self.packet.samples += 1,
+            (_, false) => self.settled.failed += 1,
+        }
+    }
+
+    /// Sends what is left.
+    pub(crate) fn finish(&mut self) {
+        if !self.packet.all().is_empty() {
+            let fate = (self.send)(self.packet.all());
+            self.settle(fate);
+            self.packet.clear();
+        }
+    }
+
+    /// Ends the only line of a sample.
+    fn end_sample(&mut self, carried: Option<Carried>) {
+        match self.end_line(carried) {
+            Some(_) => self.packet.samples += 1,
+            None => self.settled.too_long += 1,
+        }
+    }
+
+    /// Ends a line: `None` when it is too long for any datagram.
+    fn end_line(&mut self, carried: Option<Carried>) -> Option<Taken> {
+        let before = match self.packet.fit() {
+            Fit::Inside => None,
+            Fit::Behind => {
+                let fate = (self.send)(self.packet.before_line());
+                self.settle(fate);
+                self.packet.keep_line();
+                Some(fate)
+            }
+            Fit::TooLong => {
+                self.packet.drop_line();
+                return None;
+            }
+        };
+        self.packet.carried.extend(carried);
+        Some(Taken(before))
+    }
+
+    /// Enters what became of a datagram, and what it carried unless that is still due.
+    fn settle(&mut self, fate: Fate) {
+        let samples = std::mem::take(&mut self.packet.samples);
+        match fate {
+            Fate::Sent => self.settled.written += samples,
+            Fate::Late | Fate::Lost => self.settled.failed += samples,
+        }
+        for Carried { id, slot, total } in self.packet.carried.drain(..) {
+            if fate != Fate::Lost
+                && let Some(sent) = self.series.get(id).and_then(|entry| entry.sent(slot))
+            {
+                sent.set(total);
+            }
+        }
+    }
+}
+
+/// What a total has grown by since the one that was sent last. One that fell was reset, and all of
+/// it is new.
+const fn growth(total: u64, sent: u64) -> Option<u64> {
+    match total {
+        total if total == sent => None,
+        total if total > sent => Some(total - sent),
+        0 => None,
+        total => Some(total),
+    }
+}
+
+fn push_counter(line: &mut Vec<u8>, growth: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(growth).as_bytes());
+    line.extend_from_slice(b"|c");
+}
+
+/// The largest value that falls into a slot.
+const fn largest(slot: usize) -> u64 {
+    if slot >= 63 { u64::MAX } else { (1 << (slot + 1)) - 1 }
+}

@@ -1,0 +1,70 @@
+//! What the encoder sends for given views, byte for byte.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p ebpf-process-sink-statsd` writes the file anew; look at the
+//! difference before you keep it.
+
+#![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ebpf_process_core::testkit::{Bench, no_slots};
+use ebpf_process_core::{Descriptor, Selection, Unit};
+use ebpf_process_sink_statsd::{Encoder, Fate, Settled};
+
+#[test]
+fn samples_become_datagrams() {
+    let mut bench = Bench::new();
+    let vfs = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
+    let bytes = Descriptor::counter("vfs.bytes", Unit::BYTES, "Bytes").labels(["operation"]).share();
+    let started = Descriptor::counter("task.started", Unit::TASKS, "Started").labels(["kind"]).share();
+    let exits = Descriptor::counter("task.exits", Unit::TASKS, "Exits").share();
+    let info = Descriptor::gauge("hook.info", Unit::ONE, "Hooks").labels(["counter", "function"]).share();
+    let level = Descriptor::gauge("demo.level", Unit::SECONDS, "Level").share();
+    let latency = Descriptor::histogram("disk.latency", Unit::new("ns"), "Latency").labels(["disk"]).share();
+    let read = bench.series(&vfs, &["read"]);
+    let odd = bench.series(&vfs, &["a.b:c|d@e#f\u{e9}"]);
+    let bytes = bench.series(&bytes, &["read"]);
+    let process = bench.series(&started, &["process"]);
+    let exits = bench.series(&exits, &[]);
+    let info = bench.series(&info, &["vfs.calls", "vfs_read"]);
+    let level = bench.series(&level, &[]);
+    let sda = bench.series(&latency, &["sda"]);
+    let selection = Selection { tags: [("rack".to_owned(), "r 7".to_owned())].into(), ..Selection::default() };
+    let mut encoder = Encoder::new("ebpf_process", 120);
+    let mut output = String::new();
+    for view in 0..3_u64 {
+        let record = |recorder: &mut ebpf_process_core::Recorder| {
+            recorder.counter(read, 1000 * view);
+            recorder.counter(odd, 7);
+            recorder.counter(bytes, if view == 0 { 5 } else { u64::MAX });
+            recorder.counter(process, [10, 4, 4][usize::try_from(view).expect("a view")]);
+            recorder.counter(exits, view);
+            recorder.gauge(info, 1.0);
+            recorder.gauge(level, [-0.25, 0.1 + 0.2, 1e21][usize::try_from(view).expect("a view")]);
+            let mut slots = no_slots();
+            slots[0] = 1;
+            slots[10] = 3 * view;
+            slots[63] = view / 2;
+            recorder.histogram(sda, &slots, 4000);
+        };
+        let settled = bench.tick(&selection, record, |view| {
+            let _ = writeln!(output, "==== view {}", view.tick().seq);
+            encoder.encode(view, &mut |datagram| {
+                let _ = writeln!(output, "---- {} bytes\n{}", datagram.len(), String::from_utf8_lossy(datagram));
+                Fate::Sent
+            })
+        });
+        assert_eq!(settled, Settled { written: 8, ..Settled::default() });
+    }
+    compare("datagrams", &output);
+}
+
+fn compare(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("a golden file");
+    }
+    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
+    assert_eq!(actual, expected, "{name}");
+}
