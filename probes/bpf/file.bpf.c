@@ -19,12 +19,14 @@ on_call(write, FILE_WRITE)
 on_call(writev, FILE_WRITEV)
 on_call(unlink, FILE_UNLINK)
 
-/* long do_sys_open(int dfd, const char __user *filename, int flags, umode_t mode) */
-on_return(open, FILE_OPEN, 4, long_error, no_bytes)
+/* Both return a descriptor or an error: a long once, an int in newer kernels (seen on 7.2), whose upper
+ * half is not defined. The lower half says it all.
+ * long do_sys_open(int dfd, const char __user *filename, int flags, umode_t mode) */
+on_return(open, FILE_OPEN, 4, int_error, no_bytes)
 /* long do_sys_openat2(int dfd, const char __user *filename, struct open_how *how)
  * fddb5d430ad9 ("open: introduce openat2(2) syscall"), 5.6 */
-on_return(open, FILE_OPEN, 3, long_error, no_bytes)
-on_kreturn(open, FILE_OPEN, long_error, no_bytes)
+on_return(open, FILE_OPEN, 3, int_error, no_bytes)
+on_kreturn(open, FILE_OPEN, int_error, no_bytes)
 
 /* int __close_fd(struct files_struct *files, unsigned fd) */
 on_return(close, FILE_CLOSE, 2, int_error, no_bytes)

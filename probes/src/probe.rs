@@ -21,6 +21,7 @@ use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Layer,
 use crate::kernel::{Kernel, open_cgroup, own_cgroup};
 use crate::options::{COMMON_KEYS, Hooks, Mode, ObjectChoice, Only, ProbeOptions};
 use crate::totals::Totals;
+use crate::tracefs::NOT_MOUNTED;
 
 /// How long the self-test waits for a counter that moves a little after its operation: a release
 /// is seen one RCU grace period later.
@@ -468,8 +469,12 @@ fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildError {
             reasons.push(reason);
         }
     }
-    let way_out = format!("{TRY_AS_ROOT}; \"ebpf-process check\" says more");
-    refused(&format!("no counter of probe {probe} finds a hook ({})", reasons.join("; ")), &way_out)
+    BuildError::Refused {
+        problem: format!("no counter of probe {probe} finds a hook ({})", reasons.join("; ")),
+        way_out: format!("{TRY_AS_ROOT}; \"ebpf-process check\" says more"),
+        // A file system may still be mounted while the machine starts.
+        passing: reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)),
+    }
 }
 
 fn attempt(candidate: &Candidate, problem: String) -> Attempt {

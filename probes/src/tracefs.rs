@@ -18,6 +18,9 @@ pub(crate) const MAX_ACTIVE: u32 = 4096;
 /// Where tracefs is usually mounted, first the modern place.
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// Why there is no tracefs: a cause that may pass.
+pub(crate) const NOT_MOUNTED: &str = "tracefs is not mounted or not readable";
+
 /// A mounted tracefs.
 #[derive(Clone, Debug)]
 pub(crate) struct Tracefs {
@@ -30,9 +33,8 @@ impl Tracefs {
     /// Finds a mounted tracefs that knows kprobes.
     pub(crate) fn find() -> Result<Self, String> {
         let root = MOUNTS.iter().map(Path::new).find(|root| root.join("README").exists());
-        let root = root.ok_or_else(|| {
-            "tracefs is not mounted or not readable; as root: mount -t tracefs tracefs /sys/kernel/tracing".to_owned()
-        })?;
+        let root =
+            root.ok_or_else(|| format!("{NOT_MOUNTED}; as root: mount -t tracefs tracefs /sys/kernel/tracing"))?;
         if !root.join("kprobe_events").exists() {
             return Err("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)".to_owned());
         }

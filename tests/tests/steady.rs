@@ -88,16 +88,16 @@ fn settle(agent: &mut Agent, books: &[Arc<Ledger>], ticks: usize) {
 /// Does something that needs the book while another thread holds it for a while.
 fn hold_while(book: &Ledger, needs_the_book: impl FnOnce()) {
     std::thread::scope(|scope| {
-        let (held, is_held) = std::sync::mpsc::channel();
-        let hold = move || {
+        let (held, news) = std::sync::mpsc::channel();
+        let keep = move || {
             book.read(|_| {
                 let told = held.send(());
                 std::thread::park_timeout(Duration::from_millis(20));
                 told
             })
         };
-        let holder = std::thread::Builder::new().spawn_scoped(scope, hold);
-        if holder.is_ok() && is_held.recv().is_ok() {
+        let holder = std::thread::Builder::new().spawn_scoped(scope, keep);
+        if holder.is_ok() && news.recv().is_ok() {
             needs_the_book();
         }
     });

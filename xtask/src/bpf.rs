@@ -61,7 +61,9 @@ pub(crate) fn bpf(options: &[&str]) -> Outcome {
         let built = scratch.path().join(object(probe));
         tools.build(&sources, probe, &built)?;
         if fs::read(&built)? != fs::read(committed.join(object(probe)))? {
-            return Err(format!("{} is not what its source gives; run cargo xtask bpf and commit it", object(probe)).into());
+            return Err(
+                format!("{} is not what its source gives; run cargo xtask bpf and commit it", object(probe)).into()
+            );
         }
         say(format!("{} matches its source", object(probe)));
     }

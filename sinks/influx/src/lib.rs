@@ -90,6 +90,10 @@ impl SinkPlugin for InfluxPlugin {
         })
     }
 
+    fn confined(&self, _: &Options) -> bool {
+        true
+    }
+
     fn stdout_options(&self) -> Option<Options> {
         Some(Options::from_value([("url", options::STDOUT)].into_iter().collect::<std::collections::BTreeMap<_, _>>()))
     }

@@ -73,6 +73,10 @@ impl SinkPlugin for NetdataPlugin {
         Ok(Box::new(NetdataSink::<Stdout>::new(&context, stdout())))
     }
 
+    fn confined(&self, _: &Options) -> bool {
+        true
+    }
+
     fn stdout_options(&self) -> Option<Options> {
         Some(Options::none())
     }

@@ -142,6 +142,10 @@ impl SinkPlugin for StatsdPlugin {
         })
     }
 
+    fn confined(&self, _: &Options) -> bool {
+        true
+    }
+
     fn stdout_options(&self) -> Option<Options> {
         let options = [("address", address::STDOUT)];
         Some(Options::from_value(options.into_iter().collect::<std::collections::BTreeMap<_, _>>()))

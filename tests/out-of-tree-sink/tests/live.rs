@@ -44,14 +44,14 @@ fn a_live_batch_reaches_the_strangers_sink() {
 /// The agent says why it cannot run here; that is a skip, a loud one, and on CI a failure.
 fn skip(reason: &str) {
     let reason = reason.replace('\n', " ");
-    assert!(std::env::var_os("EBPF_PROCESS_NO_SKIP").is_none_or(|v| v != "1"), "may not be skipped: {reason}");
+    assert!(std::env::var_os("LIVE_TEST_NO_SKIP").is_none_or(|v| v != "1"), "may not be skipped: {reason}");
     let _ = writeln!(std::io::stderr(), "SKIPPED live test strangers-sink: {reason}");
     record(&format!("skipped strangers-sink {reason}"));
 }
 
 /// The book of live tests that the project's own test run keeps.
 fn record(line: &str) {
-    let Some(book) = std::env::var_os("EBPF_PROCESS_LIVE_LOG") else { return };
+    let Some(book) = std::env::var_os("LIVE_TEST_LOG") else { return };
     let mut file = OpenOptions::new().create(true).append(true).open(book).expect("the book");
     file.write_all(format!("{line}\n").as_bytes()).expect("a line in the book");
 }

@@ -1,0 +1,213 @@
+//! `check`: is the configuration right, and what would happen on this machine.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use ebpf_process_config::{Plan, PlannedProbe, Sources};
+use ebpf_process_core::{Registry, duration};
+use ebpf_process_probes::CounterReport;
+use serde::Serialize;
+
+use crate::exit::{Exit, Refusal};
+use crate::list::{plain, rendered};
+use crate::survey::survey;
+use crate::{run, stdout};
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For scripts: one object
+    Json,
+}
+
+/// Everything that `check` found out. The configuration is right, or there is no report.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// `ok`, `degraded` (a counter or a probe is missing) or `failed` (no counter finds a hook).
+    verdict: Verdict,
+    kernel: String,
+    interval_seconds: f64,
+    probes: Vec<ProbeReport>,
+    sinks: Vec<SinkReport>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Degraded,
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+struct ProbeReport {
+    name: &'static str,
+    /// What each counter would use; absent for a probe that cannot tell before it runs.
+    counters: Option<Vec<CounterReport>>,
+    /// Why the probe as a whole cannot be used.
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SinkReport {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    stdout: bool,
+}
+
+/// Checks, prints, and says by the exit code whether the agent could run.
+pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Result<Exit, Refusal> {
+    let plan = run::plan(registry, sources)?;
+    let report = Report::of(&plan);
+    let text = match format {
+        Format::Table => report.for_people(),
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&report);
+            text.map(|text| text + "\n").map_err(|error| Refusal::lasting(error.to_string()))?
+        }
+    };
+    let printed = stdout::print(&text)?;
+    Ok(if report.verdict == Verdict::Failed { Exit::Failed } else { printed })
+}
+
+impl Report {
+    fn of(plan: &Plan) -> Self {
+        let probes: Vec<ProbeReport> = plan.probes.iter().map(ProbeReport::of).collect();
+        let sinks = plan.sinks.iter().map(|sink| SinkReport {
+            name: sink.spec.name.clone(),
+            kind: sink.plugin.name(),
+            stdout: sink.claims.stdout,
+        });
+        let uname = rustix::system::uname();
+        Self {
+            verdict: verdict(&probes),
+            kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
+            interval_seconds: plan.interval.as_secs_f64(),
+            probes,
+            sinks: sinks.collect(),
+        }
+    }
+
+    fn for_people(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let interval = duration::show(std::time::Duration::from_secs_f64(self.interval_seconds));
+        let _ = writeln!(text, "The configuration is right: a batch every {interval}.");
+        let _ = writeln!(text, "Kernel {}.", self.kernel);
+        let counters: Vec<&CounterReport> = self.probes.iter().filter_map(|p| p.counters.as_ref()).flatten().collect();
+        if !counters.is_empty() {
+            let mut table = plain(&["COUNTER", "TIER", "LAYER", "FUNCTION", "EXACT", "PROVEN"]);
+            for counter in &counters {
+                match &counter.hook {
+                    Some(hook) => table.add_row([
+                        counter.counter,
+                        hook.tier.as_str(),
+                        hook.layer.as_str(),
+                        &hook.function,
+                        if hook.exact { "exact" } else { "exact unless preempted" },
+                        if hook.proven { "yes" } else { "not proven" },
+                    ]),
+                    None => table.add_row([counter.counter, "none", "", "", "", ""]),
+                };
+            }
+            let _ = write!(text, "\n{}", rendered(&table));
+        }
+        for (reason, counters) in passed_over(&counters) {
+            let _ = writeln!(text, "Not {reason}: {}.", counters.join(", "));
+        }
+        for probe in &self.probes {
+            match (&probe.counters, &probe.problem) {
+                (_, Some(problem)) => {
+                    let _ = writeln!(text, "\nProbe {} cannot be used: {problem}", probe.name);
+                }
+                (None, None) => {
+                    let _ = writeln!(text, "\nProbe {} is enabled.", probe.name);
+                }
+                (Some(_), None) => {}
+            }
+        }
+        for sink in &self.sinks {
+            let where_to = if sink.stdout { ", on standard output" } else { "" };
+            let _ = writeln!(text, "\nSink {} is of type {}{where_to}.", sink.name, sink.kind);
+        }
+        if self.sinks.is_empty() {
+            text.push_str("\nNo sink is configured: `run` shows a table, on a terminal only.\n");
+        }
+        text.push_str(match self.verdict {
+            Verdict::Ok => "\nEverything that was asked for can be counted.\n",
+            Verdict::Degraded => "\nSome of what was asked for cannot be counted here, see above.\n",
+            Verdict::Failed => "\nNothing can be counted here, see above.\n",
+        });
+        text
+    }
+}
+
+/// Why hooks were not taken, each reason once with the counters that it concerns.
+fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for counter in counters {
+        for attempt in &counter.tried {
+            let reason = format!("by {}, {}", attempt.tier, attempt.problem);
+            let index = reasons.iter().position(|(known, _)| *known == reason).unwrap_or_else(|| {
+                reasons.push((reason, Vec::new()));
+                reasons.len() - 1
+            });
+            let concerned = &mut reasons[index].1;
+            if !concerned.contains(&counter.counter) {
+                concerned.push(counter.counter);
+            }
+        }
+    }
+    reasons
+}
+
+impl ProbeReport {
+    fn of(probe: &PlannedProbe) -> Self {
+        match survey(probe) {
+            None => Self { name: probe.name, counters: None, problem: None },
+            Some(Ok(counters)) => Self { name: probe.name, counters: Some(counters), problem: None },
+            Some(Err(error)) => Self { name: probe.name, counters: None, problem: Some(error.to_string()) },
+        }
+    }
+}
+
+fn verdict(probes: &[ProbeReport]) -> Verdict {
+    let counters = || probes.iter().filter_map(|probe| probe.counters.as_ref()).flatten();
+    let hooked = counters().filter(|counter| counter.hook.is_some()).count();
+    let asked = counters().count();
+    let broken = probes.iter().filter(|probe| probe.problem.is_some()).count();
+    if hooked == 0 && asked + broken > 0 {
+        Verdict::Failed
+    } else if hooked < asked || broken > 0 {
+        Verdict::Degraded
+    } else {
+        Verdict::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_missing_is_degraded_and_all_missing_failed() {
+        let probe = |counters, problem: Option<&str>| ProbeReport {
+            name: "demo",
+            counters,
+            problem: problem.map(ToOwned::to_owned),
+        };
+        let unhooked = || CounterReport { counter: "demo.calls", hook: None, tried: Vec::new() };
+        let cases = [
+            (vec![], Verdict::Ok),
+            (vec![probe(None, None)], Verdict::Ok),
+            (vec![probe(None, Some("no BPF"))], Verdict::Failed),
+            (vec![probe(Some(vec![unhooked()]), None)], Verdict::Failed),
+        ];
+        for (probes, expected) in cases {
+            assert_eq!(verdict(&probes), expected, "{probes:?}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ebpf_process_config::{LOG_VARIABLE, Sources};
+use ebpf_process_core::{Registry, duration};
+use tracing::error;
+
+use crate::exit::{Exit, Refusal};
+use crate::log::{Reader, Verbosity};
+use crate::{check, list, log, once, privileges, run, settings};
+
+const ABOUT: &str = "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD and InfluxDB.
+
+eBPF programs count, inside the kernel, what processes and their I/O do: started, ended, opened, read, written, \
+deleted, failed, how many bytes. Once per interval the totals go to every configured sink. Without a sink, `run` on \
+a terminal shows a table.";
+
+const AFTER: &str = "\
+Configuration, later wins: built-in default; /etc/ebpf-process/ebpf-process.toml, or the file after --config; \
+environment; --set. `ebpf-process config default` prints all keys and what they mean. For example:
+
+  EBPF_PROCESS_SINKS__LAN__TYPE=statsd    in the environment, two underscores between levels
+  --set sinks.lan.type=statsd             the same; a VALUE is TOML if it can be, else text
+
+Exit codes: 0 fine; 1 it cannot run here, or a fatal error; 2 the command line or the configuration is wrong.
+
+Logs go to stderr. SIGTERM, SIGINT and SIGQUIT end it in order: a last batch, and a bounded time for the sinks.
+
+Started by netdata under the name ebpf_process.plugin it takes SECONDS and --config FILE, and reads \
+ebpf_process.conf and ebpf-process.toml in netdata's configuration directories as well.
+
+Loading kernel programs takes root, or CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8).";
+
+/// The whole command line; without a command it is `run`.
+#[derive(Debug, Parser)]
+#[command(name = "ebpf-process", version, about = ABOUT, after_help = AFTER, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command understands, before or after its name.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Common {
+    /// Read this configuration in place of /etc/ebpf-process/ebpf-process.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, for example probes.mode=return; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How much is logged
+    #[arg(long, value_name = "LEVEL", value_enum, ignore_case = true)]
+    #[arg(help = "How much is logged; environment: EBPF_PROCESS_LOG; default: info, or warn beside output for people")]
+    log: Option<Verbosity>,
+}
+
+impl Common {
+    /// What was typed before the command's name and after it.
+    fn and(self, later: Self) -> Self {
+        Self {
+            config: later.config.or(self.config),
+            set: self.set.into_iter().chain(later.set).collect(),
+            log: later.log.or(self.log),
+        }
+    }
+
+    /// The layers of the configuration.
+    pub(crate) fn sources(&self, elevated: bool) -> Sources {
+        let sources = Sources::command_line(self.config.as_deref());
+        if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()).set(self.set.clone()) }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The agent in the foreground; what happens without a command
+    #[command(long_about = "Runs the agent in the foreground until SIGTERM or SIGINT.\n\n\
+        Every interval one batch goes to every sink of the configuration. With no sink, a terminal shows a table.")]
+    Run(#[command(flatten)] Common),
+    /// Attach, wait for one interval, print what happened in it, and exit
+    Once {
+        /// How long to count, 100ms to 1h
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+        interval: Duration,
+        /// How to print
+        #[arg(long, value_name = "FORMAT", default_value = "table")]
+        format: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Is the configuration right, what does this kernel offer, what would be attached, what is missing
+    #[command(long_about = "Checks the configuration, attaches every counter once and detaches it again.\n\n\
+        Says per counter which hook would serve it, whether it is exact on this kernel, and what was tried before \
+        and why it was not taken. Exit code 0 also when some counters find no hook, 1 when none does, 2 when the \
+        configuration is wrong.")]
+    Check {
+        /// How to print
+        #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
+        format: check::Format,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// What this build contains
+    List {
+        /// Of what
+        #[arg(value_enum)]
+        what: list::What,
+    },
+    /// The commented default, or the effective configuration with the origin of each value
+    Config {
+        /// Which one
+        #[arg(value_enum)]
+        which: settings::Which,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print a completion script for this shell
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration::parse(text)?;
+    let range = Duration::from_millis(100)..=Duration::from_hours(1);
+    if range.contains(&interval) { Ok(interval) } else { Err("it is not between 100ms and 1h".to_owned()) }
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
+    let elevated = privileges::elevated();
+    if elevated && arguments.len() > 1 {
+        log::start(Verbosity::Info, Reader::of_stderr());
+        error!("started setuid or with file capabilities this program takes no arguments; start it as a service");
+        return Exit::Usage;
+    }
+    match parse(registry, arguments) {
+        Ok(cli) => dispatch(registry, cli, elevated),
+        Err(answer) => {
+            // Help and version come this way too. Where they cannot be printed there is nobody to tell.
+            let _ = answer.print();
+            if answer.exit_code() == 0 { Exit::Fine } else { Exit::Usage }
+        }
+    }
+}
+
+fn parse(registry: &Registry, arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command(registry).try_get_matches_from(arguments)?)
+}
+
+/// The command line of this registry: each sink that can print is a format of `once`.
+fn command(registry: &Registry) -> clap::Command {
+    let formats = PossibleValuesParser::new(once::formats(registry));
+    Cli::command().mut_subcommand("once", |once| once.mut_arg("format", |format| format.value_parser(formats)))
+}
+
+fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
+    let Cli { command: chosen, common } = cli;
+    let result = match chosen.unwrap_or(Command::Run(Common::default())) {
+        Command::Run(later) => with_log(&common.and(later), elevated, run::verbosity, |common| {
+            run::main(registry, &common.sources(elevated), elevated)
+        }),
+        Command::Once { interval, format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            once::main(registry, &common.sources(elevated), interval, &format)
+        }),
+        Command::Check { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            check::main(registry, &common.sources(elevated), format)
+        }),
+        Command::List { what } => with_log(&common, elevated, quiet, |_| list::main(registry, what)),
+        Command::Config { which, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            settings::main(registry, &common.sources(elevated), which)
+        }),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command(registry), "ebpf-process", &mut script);
+            with_log(&common, elevated, quiet, |_| crate::stdout::print(&String::from_utf8_lossy(&script)))
+        }
+    };
+    result.unwrap_or_else(|refusal| {
+        error!("{refusal}");
+        refusal.exit()
+    })
+}
+
+const fn quiet() -> Verbosity {
+    Verbosity::Warn
+}
+
+/// Starts the log, at the level that was asked for or else the command's own, then does the work.
+fn with_log(
+    common: &Common,
+    elevated: bool,
+    usual: impl FnOnce() -> Verbosity,
+    work: impl FnOnce(&Common) -> Result<Exit, Refusal>,
+) -> Result<Exit, Refusal> {
+    let asked = match common.log {
+        Some(verbosity) => Ok(Some(verbosity)),
+        None if elevated => Ok(None),
+        None => verbosity_of_environment(),
+    };
+    let verbosity = asked.as_ref().ok().copied().flatten();
+    log::start(verbosity.unwrap_or_else(usual), Reader::of_stderr());
+    asked?;
+    work(common)
+}
+
+/// The level in `EBPF_PROCESS_LOG`, if it is set.
+pub(crate) fn verbosity_of_environment() -> Result<Option<Verbosity>, Refusal> {
+    let Some(word) = std::env::var_os(LOG_VARIABLE) else { return Ok(None) };
+    let known = Verbosity::from_str(&word.to_string_lossy(), true);
+    known.map(Some).map_err(|_| {
+        Refusal::Usage(format!("environment variable {LOG_VARIABLE}: expected error, warn, info, debug or trace"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command(&Registry::default()).debug_assert();
+    }
+
+    #[test]
+    fn what_is_typed_before_the_command_counts_as_well() {
+        let parse = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            parse(&Registry::default(), &words).expect("a right command line")
+        };
+        let cli = parse(&["ebpf-process", "--set", "a=1", "--config", "x", "run", "--set", "b=2"]);
+        let Some(Command::Run(later)) = cli.command else { panic!("run") };
+        let common = cli.common.and(later);
+        assert_eq!((common.set, common.config), (vec!["a=1".to_owned(), "b=2".to_owned()], Some("x".into())));
+        assert!(parse(&["ebpf-process", "--set", "a=1"]).command.is_none());
+    }
+}

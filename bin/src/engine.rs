@@ -1,0 +1,226 @@
+//! Builds an agent from a plan and runs it, in the order that the kernel and the threads demand:
+//! probes first, for they may fork; then the rights go; then the sinks, the signals, the ticks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebpf_process_config::Plan;
+use ebpf_process_core::{
+    Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext, SystemClock, Ticker,
+    VITALS, duration,
+};
+use tracing::{info, warn};
+
+use crate::exit::Refusal;
+use crate::privileges;
+use crate::signals::Caught;
+
+/// An agent whose probes are attached.
+pub(crate) struct Engine {
+    /// The agent itself.
+    pub(crate) agent: Agent,
+    /// Where its time comes from.
+    pub(crate) clock: Arc<dyn Clock>,
+    interval: Duration,
+    scope: Scope,
+    host: String,
+    elevated: bool,
+}
+
+/// How a run ended that had begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was asked to.
+    Asked,
+    /// The sink without which it has no purpose is over.
+    EssentialSink,
+    /// No sink is left.
+    NoSinkLeft,
+    /// The ticks have ended, and nobody asked for it.
+    NoTicks,
+}
+
+impl Engine {
+    /// Attaches the probes of a plan. One that cannot be is left out with a warning; none at all is
+    /// a refusal.
+    pub(crate) fn attach(plan: &Plan, interval: Duration, elevated: bool) -> Result<Self, Refusal> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut agent = Agent::new(Arc::clone(&clock), interval);
+        let mut failures = Vec::new();
+        for probe in &plan.probes {
+            match agent.add_probe(probe.plugin, &probe.options) {
+                Ok(()) => {}
+                Err(error @ BuildError::Options(_)) => return Err(error.into()),
+                Err(BuildError::Refused { problem, way_out, passing }) => {
+                    failures.push((probe.name, format!("{problem}; {way_out}"), passing));
+                }
+            }
+        }
+        // The agent's own numbers alone are no reason to run, unless they are all that is asked for.
+        let asked = plan.probes.iter().filter(|probe| probe.name != VITALS.name()).count();
+        let failed = failures.iter().filter(|(name, ..)| *name != VITALS.name()).count();
+        if asked > 0 && asked == failed {
+            let passing = failures.iter().any(|(.., passing)| *passing);
+            let mut reasons: Vec<String> = failures.into_iter().map(|(_, reason, _)| reason).collect();
+            reasons.dedup();
+            return Err(Refusal::Unable { reason: reasons.join("; "), passing });
+        }
+        for (probe, reason, _) in failures {
+            warn!(probe, "the probe is left out: {reason}");
+        }
+        if elevated {
+            privileges::give_up()?;
+        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Self { agent, clock, interval, scope: plan.scope, host, elevated })
+    }
+
+    /// Builds the sinks of a plan. One that cannot be is left out with a warning; none at all,
+    /// where there should be one, is a refusal.
+    pub(crate) fn connect(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        let mut failures = Vec::new();
+        for sink in &plan.sinks {
+            let context = self.context(&sink.spec.name);
+            match self.agent.add_sink(sink.plugin, &sink.options, sink.spec.clone(), context) {
+                Ok(()) => {}
+                Err(error @ BuildError::Options(_)) => return Err(error.into()),
+                Err(error) => failures.push((sink.spec.name.as_str(), error)),
+            }
+        }
+        if failures.len() == plan.sinks.len()
+            && let Some((name, error)) = failures.pop()
+        {
+            let passing = matches!(error, BuildError::Refused { passing: true, .. });
+            return Err(Refusal::Unable { reason: format!("sinks.{name}: {error}"), passing });
+        }
+        for (sink, error) in failures {
+            warn!(sink, "the sink is left out: {error}");
+        }
+        Ok(())
+    }
+
+    /// Adds a sink that is no plugin's; the run ends when it does.
+    pub(crate) fn show_on(&mut self, name: &str, sink: Box<dyn Sink>) -> Result<(), Refusal> {
+        let spec = OutletSpec { essential: true, ..OutletSpec::new(name) };
+        Ok(self.agent.push_sink(sink, spec, Arc::new(Ledger::default()))?)
+    }
+
+    /// What a sink of this agent knows about it.
+    pub(crate) fn context(&self, name: &str) -> SinkContext {
+        SinkContext {
+            name: name.to_owned(),
+            host: self.host.clone(),
+            interval: self.interval,
+            scope: self.scope,
+            stop: self.agent.stop_signal(),
+            ledger: Arc::new(Ledger::default()),
+        }
+    }
+
+    /// Runs until a signal asks for the end or a sink's end is the agent's, then stops in order.
+    /// An error means that no batch went out.
+    pub(crate) fn run(mut self, caught: Caught, grace: Duration) -> Result<End, Refusal> {
+        let listening = caught.listen()?;
+        let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
+        let (ticker, moments) = ticks
+            .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
+        info!("counting, one batch every {}", duration::show(self.interval));
+        let ended = self.agent.run(&moments, listening.stop());
+        drop(ticker);
+        let end = match ended {
+            Ended::Stopped if listening.asked() => End::Asked,
+            Ended::Stopped => End::NoTicks,
+            Ended::EssentialSink(_) => End::EssentialSink,
+            Ended::NoSinkLeft => End::NoSinkLeft,
+        };
+        self.stop(grace);
+        Ok(end)
+    }
+
+    /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.
+    /// Returns whether everything was written that could be.
+    pub(crate) fn stop(self, grace: Duration) -> bool {
+        if self.elevated {
+            privileges::prepare_to_detach();
+        }
+        let mut complete = true;
+        for closed in self.agent.close(grace) {
+            let tally = &closed.tally;
+            // What a protocol cannot say is rejected: that is known, and no failure.
+            complete &= tally.written + tally.rejected_total() == tally.offered;
+            info!(
+                sink = %closed.name,
+                "{} samples: {} written, {} failed, {} dropped, {} rejected",
+                tally.offered, tally.written, tally.failed, tally.dropped_total(), tally.rejected_total(),
+            );
+        }
+        complete
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_config::Sources;
+    use ebpf_process_core::{Descriptor, Options, OptionsError, Probe, ProbeContext, Registry};
+
+    use super::*;
+    use crate::exit::Exit;
+
+    /// A probe that cannot be built.
+    struct Broken(&'static str, fn() -> BuildError);
+
+    impl ProbePlugin for Broken {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn summary(&self) -> &'static str {
+            "cannot be built"
+        }
+
+        fn catalog(&self, _: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError> {
+            Ok(Vec::new())
+        }
+
+        fn build(&self, _: &Options, _: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
+            Err((self.1)())
+        }
+    }
+
+    fn refused(passing: bool) -> BuildError {
+        BuildError::Refused { problem: "no BPF".to_owned(), way_out: "run as root".to_owned(), passing }
+    }
+
+    static LASTING: Broken = Broken("lasting", || refused(false));
+    static PASSING: Broken = Broken("passing", || refused(true));
+    static WRONG: Broken = Broken("wrong", || BuildError::Options(Options::none().refuse("key", "is wrong")));
+    static PANICKING: Broken = Broken("panicking", || panic!("on purpose"));
+
+    fn attach(registry: &Registry) -> Result<Engine, Refusal> {
+        let loaded = Sources::built_in().load(registry).expect("the default");
+        let plan = Plan::new(&loaded, registry).expect("a plan");
+        Engine::attach(&plan, plan.interval, false)
+    }
+
+    #[test]
+    fn a_probe_that_cannot_be_built_is_left_out_unless_nothing_else_counts() {
+        let alone = Registry::default().probe(&VITALS);
+        assert!(attach(&alone).is_ok(), "the agent's own numbers were all that was asked for");
+        let registry = alone.probe(&LASTING);
+        let refusal = attach(&registry).err().expect("nothing is counted");
+        assert!(matches!(&refusal, Refusal::Unable { passing: false, .. }), "{refusal}");
+        assert_eq!(refusal.to_string(), "no BPF; run as root");
+        let refusal = attach(&registry.probe(&PASSING)).err().expect("nothing is counted");
+        assert!(matches!(&refusal, Refusal::Unable { passing: true, .. }), "{refusal}");
+        assert_eq!(refusal.to_string(), "no BPF; run as root", "said once");
+        let refusal = attach(&Registry::default().probe(&WRONG)).err().expect("wrong options");
+        assert_eq!(refusal.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_panic_becomes_an_exit_code() {
+        let registry = Registry::default().probe(&PANICKING);
+        let arguments: Vec<_> = ["ebpf-process", "once", "--interval", "100ms"].map(Into::into).to_vec();
+        assert_eq!(crate::dispatch(&registry, &arguments), Exit::Failed);
+    }
+}

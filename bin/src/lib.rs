@@ -1,0 +1,73 @@
+//! The agent as a library: [`run`] is the whole program for the plugins of a [`Registry`].
+//!
+//! A binary with a sink or a probe of its own is ten lines:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! fn main() -> ExitCode {
+//!     let registry = ebpf_process::registry(); // .sink(&MY_PLUGIN)
+//!     ebpf_process::run(registry)
+//! }
+//! ```
+//!
+//! * `cli` reads the command line; `run`, `once`, `check`, `list` and `settings` are its commands,
+//!   `plugin` is what netdata starts.
+//! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
+//! * `table` and `json` are sinks for people and for scripts.
+//! * `signals`, `log`, `stdout`, `lock` and `privileges` are what a process owes its surroundings.
+
+mod check;
+mod cli;
+mod engine;
+mod exit;
+mod json;
+mod list;
+mod lock;
+mod log;
+mod once;
+mod plugin;
+mod privileges;
+mod run;
+mod settings;
+mod signals;
+mod stdout;
+mod survey;
+mod table;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use ebpf_process_core::{Registry, VITALS};
+
+use crate::exit::Exit;
+
+/// The probes and sinks that come with the agent.
+pub fn registry() -> Registry {
+    let probes =
+        Registry::default().probe(&ebpf_process_probes::PROCESS).probe(&ebpf_process_probes::FILE).probe(&VITALS);
+    ebpf_process_sinks::all().iter().fold(probes, |registry, sink| registry.sink(*sink))
+}
+
+/// Runs the program with the arguments of this process and returns its exit code: 0 fine, 1 it
+/// cannot run here or a fatal error, 2 the command line or the configuration is wrong.
+///
+/// Call it on the main thread, before any other thread exists: probes may fork while they are
+/// built.
+pub fn run(registry: Registry) -> ExitCode {
+    run_with(registry, std::env::args_os())
+}
+
+/// The same with other arguments, the program's name first.
+#[expect(clippy::needless_pass_by_value, reason = "a program consumes what it is given, and callers read better so")]
+pub fn run_with(registry: Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    dispatch(&registry, &arguments).into()
+}
+
+fn dispatch(registry: &Registry, arguments: &[OsString]) -> Exit {
+    let program = if plugin::is_name(arguments.first()) { plugin::main } else { cli::main };
+    // A panic must become an exit code: whoever dies of a signal is never restarted by netdata.
+    catch_unwind(AssertUnwindSafe(|| program(registry, arguments))).unwrap_or(Exit::Failed)
+}

@@ -1,0 +1,253 @@
+//! `ebpf_process.plugin`: the name under which netdata starts this program.
+//!
+//! Netdata reads standard output as its protocol and the exit code as a wish: without data, 0
+//! means "try again later" and anything else "never again"; after data, anything else means "try
+//! again later". `DISABLE` says "never again" at any time. A plugin that dies of a signal is never
+//! started again, so this one does not.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use ebpf_process_config::{Directories, Plan, PlannedSink, Sources};
+use ebpf_process_core::{OutletSpec, Registry};
+use tracing::{error, info, warn};
+
+use crate::engine::{End, Engine};
+use crate::exit::{Exit, Refusal};
+use crate::lock::{self, Lock};
+use crate::log::{self, Reader, Verbosity};
+use crate::signals::Caught;
+use crate::{cli, privileges, run, stdout};
+
+/// The sink type that speaks netdata's protocol.
+const NETDATA: &str = "netdata";
+
+/// The longest interval that netdata asks for.
+const LONGEST: u64 = 3600;
+
+/// What netdata passes.
+#[derive(Debug, Parser)]
+#[command(name = "ebpf_process.plugin", version, max_term_width = 110)]
+#[command(about = "ebpf-process as a plugin of netdata: charts of what the kernel does for processes and files")]
+struct PluginCli {
+    /// The update interval
+    #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
+    #[arg(help = "Update interval in whole seconds; the larger of this and NETDATA_UPDATE_EVERY counts")]
+    seconds: Option<u64>,
+    /// Read this configuration as well, after all others; it may add sinks
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Whether this is the name under which netdata starts plugins.
+pub(crate) fn is_name(argument: Option<&OsString>) -> bool {
+    let name = argument.and_then(|argument| Path::new(argument).file_name());
+    name.is_some_and(|name| Path::new(name).extension() == Some(OsStr::new("plugin")))
+}
+
+/// Runs until netdata ends it.
+pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
+    // Before anything else: from here on no signal is the end by itself.
+    let caught = Caught::new();
+    let elevated = privileges::elevated();
+    let asked = if elevated { Ok(None) } else { cli::verbosity_of_environment() };
+    log::start(asked.as_ref().ok().copied().flatten().unwrap_or(Verbosity::Info), Reader::Netdata);
+    let cli = match PluginCli::command().try_get_matches_from(arguments).and_then(|m| PluginCli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        Err(answer) if answer.exit_code() == 0 => {
+            let _ = answer.print();
+            return Exit::Fine;
+        }
+        Err(answer) => return refuse(&Refusal::Usage(answer.to_string())),
+    };
+    let prepared = caught.and_then(|caught| {
+        asked?;
+        Ok((caught, Prepared::new(registry, &cli, elevated)?))
+    });
+    let (caught, prepared) = match prepared {
+        Ok(prepared) => prepared,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let grace = prepared.plan.grace;
+    let end = prepared.attach(elevated).and_then(|engine| engine.run(caught, grace));
+    match end {
+        Err(refusal) => refuse(&refusal),
+        Ok(End::Asked) => Exit::Fine,
+        Ok(End::EssentialSink) if stdout::is_closed() => {
+            info!("netdata has closed the pipe");
+            Exit::Fine
+        }
+        Ok(end) => {
+            error!("ended after data: {end:?}");
+            Exit::Failed
+        }
+    }
+}
+
+/// Ends without data, in a way that netdata understands.
+fn refuse(refusal: &Refusal) -> Exit {
+    error!("{refusal}");
+    let (word, exit) = answer(refusal);
+    let mut stdout = io::stdout().lock();
+    // If nobody reads it, nobody starts this again either.
+    let _ = stdout.write_all(word.as_bytes()).and_then(|()| stdout.flush());
+    exit
+}
+
+/// What netdata is told, and the exit code: whether another attempt makes sense.
+const fn answer(refusal: &Refusal) -> (&'static str, Exit) {
+    match refusal {
+        Refusal::Unable { passing: true, .. } => ("", Exit::Fine),
+        Refusal::Unable { passing: false, .. } | Refusal::Usage(_) => ("DISABLE\n", refusal.exit()),
+    }
+}
+
+/// A plan as it holds under netdata.
+struct Prepared {
+    plan: Plan,
+    /// Held as long as the agent runs.
+    _lock: Lock,
+}
+
+impl Prepared {
+    fn new(registry: &Registry, cli: &PluginCli, elevated: bool) -> Result<Self, Refusal> {
+        if elevated && cli.config.is_some() {
+            return Err(Refusal::Usage(
+                "started setuid or with file capabilities this program takes SECONDS and nothing else; put the \
+                 settings into /etc/ebpf-process/ebpf-process.toml"
+                    .to_owned(),
+            ));
+        }
+        // Whoever starts a program with more rights than its own chooses its environment.
+        let variable = |name: &str| if elevated { None } else { std::env::var_os(name) };
+        let directories = Directories::new(
+            variable("NETDATA_USER_CONFIG_DIR").map(PathBuf::from),
+            variable("NETDATA_STOCK_CONFIG_DIR").map(PathBuf::from),
+        );
+        let sources = Sources::netdata(&directories, cli.config.as_deref());
+        let sources = if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()) };
+        let mut plan = run::careful_plan(registry, &sources, elevated)?;
+        plan.interval = interval(cli.seconds, variable("NETDATA_UPDATE_EVERY").as_deref(), plan.interval)?;
+        own_stdout(&mut plan, registry)?;
+        let directory = variable("NETDATA_LOCK_DIR").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+        let lock = Lock::take(directory.as_deref().unwrap_or(Path::new(lock::DIRECTORY)));
+        share_host(&mut plan, &lock);
+        Ok(Self { plan, _lock: lock })
+    }
+
+    fn attach(&self, elevated: bool) -> Result<Engine, Refusal> {
+        let mut engine = Engine::attach(&self.plan, self.plan.interval, elevated)?;
+        engine.connect(&self.plan)?;
+        Ok(engine)
+    }
+}
+
+/// The larger of what netdata says in both ways, whole seconds; without either the configured one,
+/// rounded up.
+fn interval(argument: Option<u64>, variable: Option<&OsStr>, configured: Duration) -> Result<Duration, Refusal> {
+    let variable = variable.filter(|text| !text.is_empty());
+    let variable = match variable.map(|text| text.to_string_lossy().trim().parse::<u64>()) {
+        None => None,
+        Some(Ok(seconds)) if (1..=LONGEST).contains(&seconds) => Some(seconds),
+        Some(_) => {
+            let problem = format!("NETDATA_UPDATE_EVERY: expected whole seconds from 1 to {LONGEST}");
+            return Err(Refusal::Usage(problem));
+        }
+    };
+    let configured = configured.as_secs() + u64::from(configured.subsec_nanos() > 0);
+    Ok(Duration::from_secs(argument.max(variable).unwrap_or(configured)))
+}
+
+/// Sees to it that standard output belongs to a netdata sink and that the agent ends with it.
+fn own_stdout(plan: &mut Plan, registry: &Registry) -> Result<(), Refusal> {
+    let is_netdata = |sink: &PlannedSink| sink.plugin.name() == NETDATA;
+    if let Some(other) = plan.sinks.iter().find(|sink| sink.claims.stdout && !is_netdata(sink)) {
+        return Err(Refusal::Usage(format!(
+            "sinks.{}: under netdata standard output belongs to netdata; give this sink an address or a file",
+            other.spec.name
+        )));
+    }
+    if !plan.sinks.iter().any(is_netdata) {
+        let Some(plugin) = registry.find_sink(NETDATA) else {
+            return Err(Refusal::Usage(
+                "this build has no netdata sink: register one, or start it under another name".to_owned(),
+            ));
+        };
+        let options = plugin.stdout_options().unwrap_or_else(ebpf_process_core::Options::none);
+        let claims = plugin.check(&options)?;
+        let taken = |name: &str| plan.sinks.iter().any(|sink| sink.spec.name == name);
+        let name = if taken(NETDATA) { "netdata-stdout" } else { NETDATA };
+        plan.sinks.push(PlannedSink { spec: OutletSpec::new(name), plugin, options, claims });
+    }
+    for sink in &mut plan.sinks {
+        sink.spec.essential = sink.claims.stdout;
+    }
+    Ok(())
+}
+
+/// Leaves out what an agent that runs already sends.
+fn share_host(plan: &mut Plan, lock: &Lock) {
+    match lock {
+        Lock::Second => {
+            for sink in plan.sinks.iter().filter(|sink| !sink.claims.stdout) {
+                let sink = sink.spec.name.as_str();
+                warn!(sink, "another agent runs on this host and would send the same numbers: the sink is left out");
+            }
+            plan.sinks.retain(|sink| sink.claims.stdout);
+        }
+        Lock::Unknown(error) if plan.sinks.iter().any(|sink| !sink.claims.stdout) => {
+            warn!("cannot tell whether another agent sends the same numbers: no lock ({error})");
+        }
+        Lock::First(_) | Lock::Unknown(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netdatas_names_for_plugins_are_recognized() {
+        for (name, is) in [
+            ("/usr/libexec/netdata/plugins.d/ebpf_process.plugin", true),
+            ("ebpf_process.plugin", true),
+            ("ebpf-process", false),
+            (".plugin", false),
+            ("plugin", false),
+            ("", false),
+        ] {
+            assert_eq!(is_name(Some(&name.into())), is, "{name}");
+        }
+        assert!(!is_name(None));
+    }
+
+    #[test]
+    fn a_passing_cause_asks_for_another_attempt_and_a_lasting_one_for_none() {
+        let passing = Refusal::Unable { reason: "busy".to_owned(), passing: true };
+        assert_eq!(answer(&passing), ("", Exit::Fine));
+        assert_eq!(answer(&Refusal::lasting("no BPF")), ("DISABLE\n", Exit::Failed));
+        assert_eq!(answer(&Refusal::Usage("a typo".to_owned())), ("DISABLE\n", Exit::Usage));
+    }
+
+    #[test]
+    fn the_interval_is_the_larger_of_netdatas_two() {
+        let configured = Duration::from_millis(1500);
+        for (argument, variable, seconds) in [
+            (Some(2), None, Some(2)),
+            (Some(2), Some("5"), Some(5)),
+            (Some(7), Some("5"), Some(7)),
+            (None, Some("3"), Some(3)),
+            (None, None, Some(2)),
+            (None, Some("0"), None),
+            (None, Some("often"), None),
+            (Some(1), Some("1.5"), None),
+            (Some(1), Some(""), Some(1)),
+        ] {
+            let interval = interval(argument, variable.map(OsStr::new), configured);
+            assert_eq!(interval.ok(), seconds.map(Duration::from_secs), "{argument:?} {variable:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `run`: the agent in the foreground.
+
+use ebpf_process_config::{ConfigError, Plan, Sources, confine};
+use ebpf_process_core::Registry;
+use tracing::warn;
+
+use crate::engine::{End, Engine};
+use crate::exit::{Exit, Refusal};
+use crate::log::Verbosity;
+use crate::signals::Caught;
+use crate::stdout;
+use crate::table::Table;
+
+/// On a terminal a table may be shown, which lines of a log would tear apart.
+pub(crate) fn verbosity() -> Verbosity {
+    if stdout::is_terminal() { Verbosity::Warn } else { Verbosity::Info }
+}
+
+/// Loads and checks the configuration.
+pub(crate) fn plan(registry: &Registry, sources: &Sources) -> Result<Plan, Refusal> {
+    let loaded = sources.load(registry)?;
+    for warning in loaded.warnings() {
+        warn!("{warning}");
+    }
+    Ok(Plan::new(&loaded, registry)?)
+}
+
+/// The same for a process that may have more rights than its caller.
+pub(crate) fn careful_plan(registry: &Registry, sources: &Sources, elevated: bool) -> Result<Plan, Refusal> {
+    if !elevated {
+        return plan(registry, sources);
+    }
+    let loaded = sources.load(registry).map_err(ConfigError::without_content)?;
+    for warning in loaded.warnings() {
+        warn!("{warning}");
+    }
+    let plan = Plan::new(&loaded, registry).map_err(ConfigError::without_content)?;
+    confine(&plan)?;
+    Ok(plan)
+}
+
+/// Runs the agent until it is asked to stop.
+pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Result<Exit, Refusal> {
+    let caught = Caught::new()?;
+    let plan = careful_plan(registry, sources, elevated)?;
+    let on_terminal = plan.sinks.is_empty();
+    if on_terminal && !stdout::is_terminal() {
+        return Err(Refusal::Usage(
+            "no sink is configured, and standard output is no terminal to show a table on; configure one in \
+             /etc/ebpf-process/ebpf-process.toml or with --config or --set ([sinks.NAME] with type = ...; \
+             `ebpf-process config default` shows how), or use `ebpf-process once`"
+                .to_owned(),
+        ));
+    }
+    let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
+    if on_terminal {
+        engine.show_on("table", Box::new(Table::on_terminal()))?;
+    } else {
+        engine.connect(&plan)?;
+    }
+    match engine.run(caught, plan.grace)? {
+        End::Asked => Ok(Exit::Fine),
+        // Whoever closes the terminal has seen enough.
+        End::EssentialSink if stdout::is_closed() => Ok(Exit::Fine),
+        End::EssentialSink => Err(Refusal::lasting("the table cannot be shown any more")),
+        End::NoSinkLeft => Err(Refusal::lasting("no sink is left: every one has ended by itself, see above")),
+        End::NoTicks => Err(Refusal::lasting("the clock's thread has ended")),
+    }
+}

@@ -1,0 +1,342 @@
+//! A view turned into rows and remarks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
+use ebpf_process_core::{Metric, Sample, SeriesCache, Unit, Value, View};
+
+use super::units;
+use crate::json::approximate;
+
+/// What the last view said, and what it takes to compare it with the next.
+#[derive(Default)]
+pub(super) struct Figures {
+    totals: SeriesCache<u64>,
+    last: Option<Duration>,
+    elapsed: Option<Duration>,
+    rows: Vec<Operation>,
+    others: Vec<String>,
+    hooks: Hooks,
+    counts_calls: bool,
+    counts_errors: bool,
+}
+
+/// One row: an operation and what is known of it, by column.
+struct Operation {
+    name: String,
+    cells: [Option<Figure>; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Figure {
+    total: u64,
+    rate: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Calls,
+    Errors,
+    Bytes,
+}
+
+const COLUMNS: [(Column, &str); 3] = [(Column::Calls, "CALLS"), (Column::Errors, "ERRORS"), (Column::Bytes, "BYTES")];
+
+/// Which hooks serve the counters, and what they missed.
+#[derive(Default)]
+struct Hooks {
+    /// By tier and exactness.
+    serving: BTreeMap<(String, String), usize>,
+    missed: Vec<(String, u64)>,
+}
+
+impl Figures {
+    /// Takes over the numbers of a view.
+    pub(super) fn read(&mut self, view: &View<'_>) {
+        self.totals.update(view, drop);
+        let now = view.tick().boottime;
+        self.elapsed = self.last.replace(now).map(|last| now.saturating_sub(last));
+        self.rows.clear();
+        self.others.clear();
+        self.hooks = Hooks::default();
+        (self.counts_calls, self.counts_errors) = (false, false);
+        for metric in view.metrics() {
+            let name = metric.descriptor().name();
+            // The agent's own numbers have their sinks; here they would hide the others.
+            if name.starts_with("agent.") {
+                continue;
+            }
+            let aspect = name.rsplit('.').next();
+            self.counts_calls |= aspect == Some("calls");
+            self.counts_errors |= aspect == Some("errors");
+            for sample in metric.samples() {
+                match name {
+                    "hook.info" => self.hooks.serve(&sample),
+                    "hook.missed" => self.hooks.miss(&sample),
+                    _ => self.take(&metric, &sample),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, metric: &Metric<'_>, sample: &Sample<'_>) {
+        let labels: Vec<&str> = sample.labels().map(|(_, value)| value).collect();
+        match sample.value() {
+            Value::Counter(total) => {
+                let before = self.totals.get(sample.id()).copied();
+                *self.totals.entry(sample.id(), || 0) = total;
+                let delta = total.saturating_sub(before.unwrap_or(0));
+                let elapsed = self.elapsed.map(|elapsed| elapsed.as_secs_f64()).filter(|elapsed| *elapsed > 0.0);
+                let rate = elapsed.map(|elapsed| approximate(delta) / elapsed);
+                let (operation, column) = place(metric.name(), metric.descriptor().unit(), &labels);
+                self.row(&operation).cells[column as usize] = Some(Figure { total, rate });
+            }
+            Value::Gauge(level) => {
+                let unit = metric.descriptor().unit();
+                let unit = if *unit == Unit::ONE { "" } else { unit.as_str() };
+                let name = named(metric.name(), &labels);
+                self.others.push(format!("{name}: {} {}", units::level(level), clean(unit)));
+            }
+            Value::Histogram(histogram) => {
+                let count = histogram.count();
+                let mean = if count == 0 { 0.0 } else { approximate(histogram.sum) / approximate(count) };
+                let unit = clean(metric.descriptor().unit().as_str());
+                let name = named(metric.name(), &labels);
+                self.others.push(format!("{name}: {} values, mean {} {unit}", units::total(count), units::level(mean)));
+            }
+        }
+    }
+
+    fn row(&mut self, name: &str) -> &mut Operation {
+        let index = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+            self.rows.push(Operation { name: name.to_owned(), cells: [None; 3] });
+            self.rows.len() - 1
+        });
+        &mut self.rows[index]
+    }
+
+    /// The table and its remarks, line by line. `running` is the time since the first view. Where
+    /// there is no room for totals, they are left out.
+    pub(super) fn lines(&self, running: Duration, width: Option<usize>) -> Vec<String> {
+        let mut lines = vec![match self.elapsed {
+            Some(elapsed) => {
+                let (elapsed, running) = (elapsed.as_secs_f64(), running.as_secs_f64());
+                format!("Per second over the last {elapsed:.1} s; totals of {running:.0} s.")
+            }
+            None => "Totals since the start.".to_owned(),
+        }];
+        lines.push(String::new());
+        let with_totals = self.table(true);
+        let fits = width.is_none_or(|width| with_totals.iter().all(|line| line.chars().count() <= width));
+        lines.extend(if fits { with_totals } else { self.table(false) });
+        let remarks = self.remarks();
+        if !remarks.is_empty() {
+            lines.push(String::new());
+            lines.extend(remarks);
+        }
+        lines
+    }
+
+    fn table(&self, with_totals: bool) -> Vec<String> {
+        let columns: Vec<(Column, &str)> = COLUMNS
+            .into_iter()
+            .filter(|(column, _)| self.rows.iter().any(|row| row.cells[*column as usize].is_some()))
+            .collect();
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        let mut header = vec!["OPERATION".to_owned()];
+        header.extend(columns.iter().map(|(_, name)| format!("{name}/S")));
+        if with_totals {
+            header.extend(columns.iter().map(|(_, name)| (*name).to_owned()));
+        }
+        table.set_header(header);
+        for row in &self.rows {
+            let mut cells = vec![row.name.clone()];
+            cells.extend(columns.iter().map(|(column, _)| rate(*column, row.cells[*column as usize])));
+            if with_totals {
+                cells.extend(columns.iter().map(|(column, _)| total(*column, row.cells[*column as usize])));
+            }
+            table.add_row(Row::from(cells));
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if index > 0 {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.others.clone();
+        if !self.hooks.serving.is_empty() {
+            let tiers = self.hooks.serving.iter().map(|((tier, exact), count)| match exact.as_str() {
+                "yes" => format!("{count} by {tier}, exact"),
+                exact => format!("{count} by {tier}, exact {exact}"),
+            });
+            remarks.push(format!("counters: {}", tiers.collect::<Vec<_>>().join("; ")));
+        }
+        if !self.hooks.missed.is_empty() {
+            let missed =
+                self.hooks.missed.iter().map(|(counter, count)| format!("{} of {counter}", units::total(*count)));
+            remarks.push(format!("missed so far: {}", missed.collect::<Vec<_>>().join(", ")));
+        }
+        if self.counts_calls && !self.counts_errors {
+            remarks.push("errors and bytes: --set probes.mode=return".to_owned());
+        }
+        remarks
+    }
+}
+
+impl Hooks {
+    fn serve(&mut self, sample: &Sample<'_>) {
+        let label = |key| sample.labels().find(|(known, _)| *known == key).map_or("", |(_, value)| value);
+        *self.serving.entry((clean(label("tier")), clean(label("exact")))).or_default() += 1;
+    }
+
+    fn miss(&mut self, sample: &Sample<'_>) {
+        if let Value::Counter(total @ 1..) = sample.value() {
+            let counter = sample.labels().map(|(_, value)| clean(value)).collect::<Vec<_>>().join(" ");
+            self.missed.push((counter, total));
+        }
+    }
+}
+
+/// Where a counter stands: the row's name and the column. `vfs.errors {read}` is the errors of
+/// `vfs read`; a counter that is no such aspect of an operation is an operation itself.
+fn place(name: &str, unit: &Unit, labels: &[&str]) -> (String, Column) {
+    let (area, aspect) = name.rsplit_once('.').unwrap_or(("", name));
+    let (verb, column) = match aspect {
+        "calls" => ("", Column::Calls),
+        "errors" => ("", Column::Errors),
+        "bytes" => ("", Column::Bytes),
+        "started" => ("start", Column::Calls),
+        "start_errors" => ("start", Column::Errors),
+        "exits" => ("exit", Column::Calls),
+        "releases" => ("release", Column::Calls),
+        other if *unit == Unit::BYTES => (other, Column::Bytes),
+        other => (other, Column::Calls),
+    };
+    let words = [area, verb].into_iter().chain(labels.iter().copied()).filter(|word| !word.is_empty());
+    (clean(&words.collect::<Vec<_>>().join(" ")), column)
+}
+
+fn named(name: &str, labels: &[&str]) -> String {
+    clean(&std::iter::once(name).chain(labels.iter().copied()).collect::<Vec<_>>().join(" "))
+}
+
+fn rate(column: Column, figure: Option<Figure>) -> String {
+    let rate = figure.and_then(|figure| figure.rate);
+    rate.map_or_else(
+        || if figure.is_some() { "-".to_owned() } else { String::new() },
+        |rate| if column == Column::Bytes { units::bytes(rate) } else { units::count_rate(rate) },
+    )
+}
+
+fn total(column: Column, figure: Option<Figure>) -> String {
+    figure.map_or_else(String::new, |figure| {
+        if column == Column::Bytes { units::bytes(approximate(figure.total)) } else { units::total(figure.total) }
+    })
+}
+
+/// Names may be chosen by whoever runs a process: nothing in them may steer a terminal, and
+/// nothing may turn the reading direction or be invisible.
+fn clean(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    text.chars().map(|c| if harmful(c) { '_' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::testkit::Bench;
+    use ebpf_process_core::{Descriptor, Selection};
+
+    use super::*;
+
+    fn second() -> Duration {
+        Duration::from_secs(1)
+    }
+
+    #[test]
+    fn operations_are_rows_and_their_aspects_columns() {
+        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
+        let errors = Descriptor::counter("vfs.errors", Unit::CALLS, "Errors").labels(["operation"]).share();
+        let bytes = Descriptor::counter("vfs.bytes", Unit::BYTES, "Bytes").labels(["operation"]).share();
+        let started = Descriptor::counter("task.started", Unit::TASKS, "Started").labels(["kind"]).share();
+        let exits = Descriptor::counter("task.exits", Unit::TASKS, "Exits").share();
+        let info = Descriptor::gauge("hook.info", Unit::ONE, "Hook").labels(["counter", "tier", "exact"]).share();
+        let missed = Descriptor::counter("hook.missed", Unit::EVENTS, "Missed").labels(["counter"]).share();
+        let mut bench = Bench::new();
+        let counters = [
+            (bench.series(&started, &["process"]), 1, 3),
+            (bench.series(&exits, &[]), 0, 12),
+            (bench.series(&calls, &["read"]), 1000, 13_345),
+            (bench.series(&calls, &["delete"]), 5, 5),
+            (bench.series(&errors, &["read"]), 0, 1),
+            (bench.series(&bytes, &["read"]), 0, 1_572_864),
+            (bench.series(&missed, &["vfs.read"]), 0, 4),
+        ];
+        let info = bench.series(&info, &["vfs.read", "tracepoint", "unless preempted"]);
+        let mut figures = Figures::default();
+        for second in [false, true] {
+            bench.tick(
+                &Selection::default(),
+                |recorder| {
+                    recorder.gauge(info, 1.0);
+                    for (id, before, after) in counters {
+                        recorder.counter(id, if second { after } else { before });
+                    }
+                },
+                |view| figures.read(view),
+            );
+        }
+        let expected = "\
+Per second over the last 1.0 s; totals of 1 s.
+
+OPERATION           CALLS/S  ERRORS/S  BYTES/S   CALLS  ERRORS    BYTES
+task start process        2                          3
+task exit                12                         12
+vfs read              12.3k         1  1.5 MiB  13,345       1  1.5 MiB
+vfs delete                0                          5
+
+counters: 1 by tracepoint, exact unless preempted
+missed so far: 4 of vfs.read";
+        assert_eq!(figures.lines(second(), None).join("\n"), expected);
+        let narrow = figures.lines(second(), Some(60));
+        assert!(narrow.iter().all(|line| line.chars().count() <= 60), "{narrow:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_row_is_a_remark() {
+        let level = Descriptor::gauge("demo.level", Unit::SECONDS, "Level").labels(["disk"]).share();
+        let own = Descriptor::counter("agent.ticks", Unit::TICKS, "Ticks").share();
+        let mut bench = Bench::new();
+        let (level, own) = (bench.series(&level, &["sda"]), bench.series(&own, &[]));
+        let mut figures = Figures::default();
+        let record = |recorder: &mut ebpf_process_core::Recorder| {
+            recorder.gauge(level, 0.25);
+            recorder.counter(own, 1);
+        };
+        bench.tick(&Selection::default(), record, |view| figures.read(view));
+        let text = figures.lines(Duration::ZERO, None).join("\n");
+        assert!(text.contains("demo.level sda: 0.25 seconds"), "{text}");
+        assert!(!text.contains("ticks"), "{text}");
+    }
+
+    #[test]
+    fn a_hostile_name_cannot_steer_the_terminal() {
+        let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["name"]).share();
+        let mut bench = Bench::new();
+        let id = bench.series(&calls, &["\u{1b}[2J\u{9b}2J\u{202e}txt.exe\u{200b}"]);
+        let mut figures = Figures::default();
+        bench.tick(&Selection::default(), |recorder| recorder.counter(id, 1), |view| figures.read(view));
+        let text = figures.lines(Duration::ZERO, None).join("\n");
+        assert!(text.contains("demo _[2J_2J_txt.exe_"), "{text:?}");
+        assert!(!text.replace('\n', "").contains(|c: char| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c)));
+    }
+}

@@ -1,0 +1,162 @@
+//! The binary under test as a child process.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Far more than anything here takes; only a broken agent gets near it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A configuration with which an agent runs anywhere.
+pub(crate) const VITALS_ONLY: &str = "[probes.process]\nenabled = false\n[probes.file]\nenabled = false\n";
+
+/// The binary, with an environment that says nothing to it.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-process"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (key, _) in std::env::vars_os() {
+        let key_bytes = key.as_encoded_bytes();
+        if key_bytes.starts_with(b"EBPF_PROCESS_") || key_bytes.starts_with(b"NETDATA_") || key == "JOURNAL_STREAM" {
+            command.env_remove(key);
+        }
+    }
+    command
+}
+
+/// The same under netdata's name, without netdata's directories.
+pub(crate) fn plugin(arguments: &[&str]) -> Command {
+    let mut command = command(arguments);
+    command.arg0("/usr/libexec/netdata/plugins.d/ebpf_process.plugin");
+    command.env("NETDATA_USER_CONFIG_DIR", "/nonexistent").env("NETDATA_STOCK_CONFIG_DIR", "/nonexistent");
+    command
+}
+
+/// A folder with a file in it.
+pub(crate) fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, text).expect("a file");
+    (folder, path)
+}
+
+/// What a finished agent left.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// The exit code; a death by signal has none.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn finish(command: &mut Command) -> Finished {
+    Running::start(command).finish()
+}
+
+/// A running agent; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Receiver<String>,
+    seen: String,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = child.stdout.take().map(BufReader::new);
+        let stderr = child.stderr.take().map_or_else(|| channel().1, lines);
+        Self { child, stdout, stderr, seen: String::new() }
+    }
+
+    /// The next line on stdout; empty at its end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().expect("stdout is read").read_line(&mut line).expect("text");
+        line
+    }
+
+    /// Nobody reads stdout any more.
+    pub(crate) fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Waits for a line on stderr that contains these words.
+    pub(crate) fn wait_for_log(&mut self, words: &str) {
+        while !self.seen.contains(words) {
+            let line = self.stderr.recv_timeout(LIMIT);
+            self.seen += &line.unwrap_or_else(|_| panic!("no {words:?} in the log: {}", self.seen));
+            self.seen.push('\n');
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("a signal");
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits for the end.
+    pub(crate) fn finish(mut self) -> Finished {
+        let stdout = self.stdout.take().map(|mut stdout| {
+            let (sender, receiver) = channel();
+            spawn("stdout", move || {
+                let mut text = Vec::new();
+                // What was read before an error is what there is.
+                let _ = stdout.read_to_end(&mut text);
+                let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+            });
+            receiver
+        });
+        let stdout = stdout.map_or_else(String::new, |text| text.recv_timeout(LIMIT).expect("the agent ends"));
+        // The log ends with the process, so that waiting for it takes a limit and waiting for the process none.
+        loop {
+            match self.stderr.recv_timeout(LIMIT) {
+                Ok(line) => self.seen.extend([line.as_str(), "\n"]),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(error) => panic!("the agent does not end: {error}; its log: {}", self.seen),
+            }
+        }
+        let status = self.child.wait().expect("an exit status");
+        Finished { status, stdout, stderr: std::mem::take(&mut self.seen) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(pipe: ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    spawn("stderr", move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().name(name.to_owned()).spawn(work).expect("a thread");
+}

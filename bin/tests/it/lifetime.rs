@@ -1,0 +1,110 @@
+//! Start and stop of `run`.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::agent::{Running, VITALS_ONLY, command, file};
+
+const LINES_ON_STDOUT: &str = "interval = \"100ms\"\n[sinks.out]\ntype = \"influx\"\noptions.url = \"stdout\"\n";
+
+fn config(text: &str) -> (tempfile::TempDir, String) {
+    let (folder, path) = file(&format!("{text}{VITALS_ONLY}"));
+    (folder, path.display().to_string())
+}
+
+#[test]
+fn it_ends_in_order_when_asked_and_only_then() {
+    let (_folder, path) = config(LINES_ON_STDOUT);
+    for end in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let mut agent = Running::start(&mut command(&["run", "--config", &path]));
+        assert!(agent.line().starts_with("agent,"), "the first batch");
+        for harmless in [Signal::HUP, Signal::PIPE, Signal::USR1, Signal::USR2] {
+            agent.signal(harmless);
+        }
+        agent.wait_for_log("SIGHUP does nothing");
+        assert!(agent.line().starts_with("agent,"));
+        agent.signal(end);
+        let finished = agent.finish();
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        assert!(finished.stdout.ends_with('\n'), "no line is torn");
+        assert!(finished.stderr.contains("(sink out)"), "it says what became of the samples: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_closed_stdout_ends_the_sink_that_owns_it_and_no_other() {
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    receiver.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    let address = receiver.local_addr().expect("an address");
+    let lan = format!("[sinks.lan]\ntype = \"statsd\"\noptions.address = \"udp://{address}\"\n");
+    let (_folder, path) = config(&format!("{LINES_ON_STDOUT}{lan}"));
+    let mut agent = Running::start(&mut command(&["run", "--config", &path]));
+    agent.line();
+    agent.close_stdout();
+    agent.wait_for_log("the sink is over");
+    // What was sent before is read first; after that it can only be what came later.
+    let mut datagram = [0; 2048];
+    for _ in 0..20 {
+        receiver.recv(&mut datagram).expect("the other sink goes on");
+    }
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
+}
+
+#[test]
+fn without_any_sink_left_it_fails() {
+    let (_folder, path) = config(LINES_ON_STDOUT);
+    let mut agent = Running::start(&mut command(&["run", "--config", &path]));
+    agent.line();
+    agent.close_stdout();
+    let finished = agent.finish();
+    assert_eq!(finished.code(), 1, "{finished:?}");
+    assert!(finished.stderr.contains("no sink is left"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_sink_that_cannot_be_built_is_left_out_unless_it_is_the_only_one() {
+    let nowhere = "[sinks.lan]\ntype = \"statsd\"\noptions.address = \"udp://no-such-host.invalid:8125\"\n";
+    let (_folder, path) = config(nowhere);
+    let finished = Running::start(&mut command(&["run", "--config", &path])).finish();
+    assert_eq!(finished.code(), 1, "{finished:?}");
+    assert!(finished.stderr.contains("sinks.lan") && finished.stderr.contains("no-such-host.invalid"), "{finished:?}");
+
+    let (_folder, path) = config(&format!("{LINES_ON_STDOUT}{nowhere}"));
+    let mut agent = Running::start(&mut command(&["run", "--config", &path]));
+    agent.wait_for_log("the sink is left out");
+    agent.line();
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
+}
+
+#[test]
+fn a_signal_ends_the_interval_of_once_early_and_prints() {
+    let (_folder, path) = config("");
+    let mut once = command(&["--log", "debug", "once", "--interval", "1h", "--format", "json", "--config", &path]);
+    let agent = Running::start(&mut once);
+    // Signals that come before the listener starts are kept for it.
+    agent_is_up(&agent);
+    agent.signal(Signal::INT);
+    let finished = agent.finish();
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    assert!(finished.stdout.starts_with("{\"timestamp\""), "{finished:?}");
+}
+
+/// Waits until the process catches SIGINT.
+fn agent_is_up(agent: &Running) {
+    let status = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
+    let interrupt = 1_u64 << (Signal::INT.as_raw() - 1);
+    let start = std::time::Instant::now();
+    loop {
+        let text = std::fs::read_to_string(&status).expect("the process runs");
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a set of signals");
+        if u64::from_str_radix(caught.trim(), 16).expect("a number") & interrupt != 0 {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "it never catches SIGINT");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,14 @@
+//! The binary as a user sees it: arguments, environment, files and signals in; output and exit code out.
+//!
+//! Nothing here needs rights or a kernel: where an agent has to run, its own numbers are its only probe.
+
+#![expect(clippy::expect_used, reason = "what a test sets up itself should stop it when it fails")]
+
+mod agent;
+mod elevated;
+mod examples;
+mod lifetime;
+mod netdata;
+mod output;
+mod refusals;
+mod terminal;

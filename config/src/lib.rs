@@ -1,0 +1,34 @@
+//! What was typed, and what it means.
+//!
+//! ```text
+//! files, environment, --set -> Sources::load -> Loaded (one table, each value with its origin)
+//!                                            -> Plan (checked: which probes and sinks, with which options)
+//! ```
+//!
+//! * [`Sources`] says which layers there are: on the command line, under netdata, or started setuid.
+//! * [`Loaded`] is the layered table; [`Loaded::show`] prints it with the origin of each value.
+//! * [`Plan`] is the same, checked against a [`Registry`](ebpf_process_core::Registry).
+//! * [`ConfigError`] is a refusal: what is wrong, where, and the way out.
+//!
+//! This crate opens files and nothing else: it attaches no probe and connects no sink.
+
+mod error;
+mod layer;
+mod load;
+mod netdata;
+mod plan;
+mod raw;
+mod secure;
+mod show;
+
+pub use error::ConfigError;
+pub use load::{ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
+pub use netdata::Directories;
+pub use plan::{Plan, PlannedProbe, PlannedSink};
+pub use secure::confine;
+
+/// The commented default configuration; `config default` prints it, and it is the lowest layer.
+pub const DEFAULT: &str = include_str!("../ebpf-process.toml");
+
+/// The stock `ebpf_process.conf` for netdata's `edit-config`.
+pub const NETDATA_CONF: &str = include_str!("../ebpf_process.conf");

@@ -1,0 +1,257 @@
+//! The layers of the configuration, and the table they make together.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use ebpf_process_core::{Figment, OptionsError, Registry};
+use figment::value::{Dict, Value};
+use figment::{Metadata, Profile, Provider as _, Source};
+
+use crate::error::ConfigError;
+use crate::layer::{Layer, nested, parse_key, parse_toml, parse_value};
+use crate::netdata::{self, Directories};
+use crate::{DEFAULT, secure};
+
+/// The system's configuration; it may be missing.
+pub const SYSTEM_FILE: &str = "/etc/ebpf-process/ebpf-process.toml";
+
+/// What the names of all environment variables begin with that set a key.
+pub const ENVIRONMENT_PREFIX: &str = "EBPF_PROCESS_";
+
+/// The one variable with that prefix that is no key: the level of the log.
+pub const LOG_VARIABLE: &str = "EBPF_PROCESS_LOG";
+
+/// More than any configuration needs; a device or an endless pipe ends here.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// Which layers there are. Later ones win: the built-in default, files in their order, the
+/// environment, `--set`.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    files: Vec<FileLayer>,
+    environment: Vec<(OsString, OsString)>,
+    set: Vec<String>,
+    trusted_only: bool,
+}
+
+#[derive(Clone, Debug)]
+struct FileLayer {
+    path: PathBuf,
+    required: bool,
+    syntax: Syntax,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Syntax {
+    Toml,
+    Conf,
+}
+
+impl Sources {
+    /// The built-in default alone.
+    pub fn built_in() -> Self {
+        Self::default()
+    }
+
+    /// For the command line: `config`, which must exist, or else the system's file, which need not.
+    pub fn command_line(config: Option<&Path>) -> Self {
+        let file = match config {
+            Some(path) => FileLayer { path: path.to_owned(), required: true, syntax: Syntax::Toml },
+            None => FileLayer { path: SYSTEM_FILE.into(), required: false, syntax: Syntax::Toml },
+        };
+        Self { files: vec![file], ..Self::default() }
+    }
+
+    /// Under netdata: the system's file, `ebpf_process.conf` and `ebpf-process.toml` from the first
+    /// of netdata's directories that has them, then `config`, which must exist.
+    pub fn netdata(directories: &Directories, config: Option<&Path>) -> Self {
+        let optional = |path, syntax| FileLayer { path, required: false, syntax };
+        let mut files = vec![optional(SYSTEM_FILE.into(), Syntax::Toml)];
+        files.extend(directories.find("ebpf_process.conf").map(|path| optional(path, Syntax::Conf)));
+        files.extend(directories.find("ebpf-process.toml").map(|path| optional(path, Syntax::Toml)));
+        let config = config.map(|path| FileLayer { path: path.to_owned(), required: true, syntax: Syntax::Toml });
+        files.extend(config);
+        Self { files, ..Self::default() }
+    }
+
+    /// Adds the environment: variables that begin with [`ENVIRONMENT_PREFIX`], `__` between levels.
+    #[must_use]
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let ours = |key: &OsString| key.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes());
+        self.environment = variables.into_iter().filter(|(key, _)| ours(key) && key != LOG_VARIABLE).collect();
+        self.environment.sort();
+        self
+    }
+
+    /// Adds `KEY=VALUE` settings, in this order.
+    #[must_use]
+    pub fn set(mut self, settings: impl IntoIterator<Item = String>) -> Self {
+        self.set = settings.into_iter().collect();
+        self
+    }
+
+    /// For a process with more rights than its caller: reads a file only if nobody but root can
+    /// change it, and leaves others out with a warning.
+    #[must_use]
+    pub const fn trusted_only(mut self) -> Self {
+        self.trusted_only = true;
+        self
+    }
+
+    /// Reads all layers. What the default says about probes that this registry lacks is left out.
+    pub fn load(&self, registry: &Registry) -> Result<Loaded, ConfigError> {
+        let mut warnings = Vec::new();
+        let mut figment = Figment::from(Layer::named("built-in default", built_in(registry)?));
+        for file in &self.files {
+            let Some(text) = self.read(file, &mut warnings)? else { continue };
+            let table = match file.syntax {
+                Syntax::Toml => parse_toml(&file.path, &text)?,
+                Syntax::Conf => netdata::parse(&file.path, &text, &mut warnings),
+            };
+            figment = figment.merge(Layer::file(&file.path, table));
+        }
+        for (name, value) in &self.environment {
+            figment = figment.merge(environment_layer(name, value)?);
+        }
+        for setting in &self.set {
+            figment = figment.merge(set_layer(setting)?);
+        }
+        let root = figment.data().ok().and_then(|mut profiles| profiles.remove(&Profile::Default)).unwrap_or_default();
+        Ok(Loaded { figment, root, warnings })
+    }
+
+    fn read(&self, file: &FileLayer, warnings: &mut Vec<String>) -> Result<Option<String>, ConfigError> {
+        let path = &file.path;
+        let refused = |problem: String, way_out: &str| ConfigError::File {
+            path: path.clone(),
+            line: None,
+            problem,
+            way_out: way_out.to_owned(),
+        };
+        let opened = if self.trusted_only { secure::open(path) } else { std::fs::File::open(path) };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                if file.required {
+                    return Err(refused("there is no such file".to_owned(), "correct the path after --config"));
+                }
+                return Ok(None);
+            }
+            Err(error) if self.trusted_only => {
+                warnings.push(format!("{} is ignored: {error}", path.display()));
+                return Ok(None);
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let way_out = "run as root, or make the file readable for this user";
+                return Err(refused("permission denied".to_owned(), way_out));
+            }
+            Err(error) => return Err(refused(error.to_string(), "name a file that can be read")),
+        };
+        if opened.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(refused("is a directory".to_owned(), "name a file in it"));
+        }
+        let mut bytes = Vec::new();
+        let read = opened.take(FILE_LIMIT + 1).read_to_end(&mut bytes);
+        read.map_err(|error| refused(error.to_string(), "name a file that can be read"))?;
+        if bytes.len() as u64 > FILE_LIMIT {
+            return Err(refused("is larger than 1 MiB".to_owned(), "name a configuration file"));
+        }
+        let text = String::from_utf8(bytes);
+        text.map(Some).map_err(|_| refused("is not UTF-8 text".to_owned(), "save it as UTF-8"))
+    }
+}
+
+/// The default, without probes and common keys that nothing in the registry knows, and with every
+/// probe of the registry enabled.
+fn built_in(registry: &Registry) -> Result<Dict, ConfigError> {
+    let mut root = parse_toml(Path::new("ebpf-process.toml"), DEFAULT)?;
+    if let Some(Value::Dict(_, probes)) = root.get_mut("probes") {
+        probes.retain(|key, value| match value {
+            Value::Dict(..) => registry.find_probe(key).is_some(),
+            _ => registry.probes().any(|plugin| plugin.common_keys().contains(&key.as_str())),
+        });
+        for plugin in registry.probes() {
+            let table = nested(&["enabled".to_owned()], Value::from(true));
+            probes.entry(plugin.name().to_owned()).or_insert_with(|| Value::from(table));
+        }
+    }
+    Ok(root)
+}
+
+fn environment_layer(name: &OsString, value: &OsString) -> Result<Layer, ConfigError> {
+    let shown = name.to_string_lossy();
+    let origin = format!("environment variable {shown}");
+    let refused = |problem: &str| ConfigError::Source { origin: origin.clone(), problem: problem.to_owned() };
+    let Some(value) = value.to_str() else { return Err(refused("the value is not UTF-8 text")) };
+    let key = name.to_str().and_then(|name| name.strip_prefix(ENVIRONMENT_PREFIX));
+    let Some(key) = key else { return Err(refused("the name is not UTF-8 text")) };
+    let segments: Vec<String> = key.split("__").map(str::to_ascii_lowercase).collect();
+    if segments.iter().any(String::is_empty) {
+        return Err(refused("two underscores separate the levels of a key, and no level may be empty"));
+    }
+    Ok(Layer::named(origin.clone(), nested(&segments, parse_value(value))))
+}
+
+fn set_layer(setting: &str) -> Result<Layer, ConfigError> {
+    let refused = |origin: &str, problem: &str| ConfigError::Source {
+        origin: format!("--set {}", origin.escape_debug()),
+        problem: problem.to_owned(),
+    };
+    let Some((key, value)) = setting.split_once('=') else {
+        return Err(refused(setting, "expected KEY=VALUE, for example --set interval=2s"));
+    };
+    let Some(segments) = parse_key(key.trim()) else {
+        return Err(refused(key, "this is no key; levels are separated by dots, as in sinks.lan.type"));
+    };
+    Ok(Layer::named(format!("--set {}", key.trim()), nested(&segments, parse_value(value.trim()))))
+}
+
+/// All layers in one table, where each value still knows its origin.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub(crate) figment: Figment,
+    pub(crate) root: Dict,
+    warnings: Vec<String>,
+}
+
+impl Loaded {
+    /// What was ignored while reading, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Where the value of a dotted key comes from: a file's path, `built-in default`,
+    /// `environment variable NAME`, `--set KEY`.
+    pub fn origin(&self, key: &str) -> Option<String> {
+        self.figment.find_metadata(key).map(in_words)
+    }
+
+    /// The error with the origin of its key, or of the nearest table above it that has one.
+    pub(crate) fn located(&self, mut error: OptionsError) -> OptionsError {
+        let mut key = error.key.as_str();
+        loop {
+            if let Some(origin) = self.origin(key) {
+                error.origin = Some(origin);
+                break;
+            }
+            match key.rfind('.') {
+                Some(dot) => key = &key[..dot],
+                None => break,
+            }
+        }
+        error
+    }
+
+    /// An error about a key whose value is of the right type, but cannot be meant.
+    pub(crate) fn refuse(&self, key: String, problem: impl Into<String>) -> OptionsError {
+        self.located(OptionsError { key, origin: None, problem: problem.into(), nearest: None })
+    }
+}
+
+pub(crate) fn in_words(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(Source::File(path)) => path.display().to_string(),
+        _ => metadata.name.to_string(),
+    }
+}

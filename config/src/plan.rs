@@ -1,0 +1,217 @@
+//! What the configuration means: checked, and ready to build.
+
+use std::time::Duration;
+
+use ebpf_process_core::{
+    Claims, Options, OptionsError, OutletSpec, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of,
+};
+use figment::value::{Dict, Value};
+
+use crate::error::ConfigError;
+use crate::layer::part;
+use crate::load::Loaded;
+use crate::raw::{RawProbe, RawRoot, RawSink};
+
+/// Below this a tick would cost more than it shows.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// Above this no receiver takes the numbers for current.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(1);
+/// Longer than any service manager waits.
+const LONGEST_GRACE: Duration = Duration::from_mins(10);
+/// Batches that one sink may have waiting; with the size of a batch it bounds the memory.
+const LONGEST_QUEUE: usize = 1024;
+/// Sinks that one agent may have.
+const MOST_SINKS: usize = 64;
+/// Bytes of a sink's name, which is a label of the agent's own metrics.
+const LONGEST_NAME: usize = 64;
+
+/// Which probes and sinks to build, and how to join them.
+#[derive(Clone)]
+pub struct Plan {
+    /// The time between two batches.
+    pub interval: Duration,
+    /// How long a stop waits for sinks.
+    pub grace: Duration,
+    /// The enabled probes, in the registry's order.
+    pub probes: Vec<PlannedProbe>,
+    /// The sinks, by name.
+    pub sinks: Vec<PlannedSink>,
+    /// What the numbers describe: filtered if and only if `only` is set.
+    pub scope: Scope,
+}
+
+/// A probe to build.
+#[derive(Clone)]
+pub struct PlannedProbe {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Its type.
+    pub plugin: &'static dyn ProbePlugin,
+    /// Its own table, with the common keys that it knows.
+    pub options: Options,
+}
+
+/// A sink to build.
+#[derive(Clone)]
+pub struct PlannedSink {
+    /// Its name, its selection and its queue.
+    pub spec: OutletSpec,
+    /// Its type.
+    pub plugin: &'static dyn SinkPlugin,
+    /// Its own table.
+    pub options: Options,
+    /// What it asks for that no other sink may have.
+    pub claims: Claims,
+}
+
+impl Plan {
+    /// Checks what was loaded against the plugins there are. The first thing that is wrong is the
+    /// error. Nothing is opened or attached.
+    pub fn new(loaded: &Loaded, registry: &Registry) -> Result<Self, ConfigError> {
+        let root: RawRoot =
+            loaded.figment.extract().map_err(|error| loaded.located(OptionsError::explain(&error, "")))?;
+        bounded(loaded, "interval", root.interval, SHORTEST_INTERVAL, LONGEST_INTERVAL)?;
+        bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
+        let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
+        let sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
+        Ok(Self { interval: root.interval, grace: root.grace, probes, sinks, scope })
+    }
+}
+
+fn bounded(
+    loaded: &Loaded,
+    key: &str,
+    value: Duration,
+    shortest: Duration,
+    longest: Duration,
+) -> Result<(), ConfigError> {
+    if (shortest..=longest).contains(&value) {
+        return Ok(());
+    }
+    let show = duration::show;
+    let problem = format!("{} is not between {} and {}", show(value), show(shortest), show(longest));
+    Err(loaded.refuse(key.to_owned(), problem).into())
+}
+
+fn plan_probes(loaded: &Loaded, registry: &Registry, table: &Dict) -> Result<(Vec<PlannedProbe>, Scope), ConfigError> {
+    let common = |key: &str| registry.probes().any(|plugin| plugin.common_keys().contains(&key));
+    for (key, value) in table {
+        let is_table = matches!(value, Value::Dict(..));
+        if registry.find_probe(key).is_some() {
+            if !is_table {
+                return Err(loaded.refuse(format!("probes.{key}"), "expected a table").into());
+            }
+        } else if !common(key) {
+            return Err(unknown_probe(loaded, registry, key, is_table).into());
+        }
+    }
+    let mut probes = Vec::new();
+    let mut scope = Scope::Host;
+    for plugin in registry.probes() {
+        let name = plugin.name();
+        let path = format!("probes.{name}");
+        let own = part(&loaded.figment, &loaded.root, &["probes", name], |_| true);
+        let enabled =
+            own.extract::<RawProbe>().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?.enabled;
+        let own_keys = match table.get(name) {
+            Some(Value::Dict(_, own)) => own.clone(),
+            _ => Dict::new(),
+        };
+        let inherited = |key: &str| plugin.common_keys().contains(&key) && !own_keys.contains_key(key);
+        let figment = part(&loaded.figment, &loaded.root, &["probes"], inherited).merge(part(
+            &loaded.figment,
+            &loaded.root,
+            &["probes", name],
+            |key| key != "enabled",
+        ));
+        if enabled && plugin.common_keys().contains(&"only") && figment.find_value("only").is_ok() {
+            scope = Scope::Filtered;
+        }
+        let options = Options::new(figment, path.clone());
+        // A disabled probe's table is read as well: a typo in it should not wait for the day it is enabled.
+        if let Err(mut error) = plugin.catalog(&options) {
+            let key = error.key.strip_prefix(&path).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
+            let first = key.split('.').next().unwrap_or_default();
+            if inherited(first) && table.contains_key(first) {
+                error.key = format!("probes.{key}");
+            } else if error.nearest.is_none() {
+                error.nearest = nearest_of(first, ["enabled"]);
+            }
+            return Err(loaded.located(error).into());
+        }
+        if enabled {
+            probes.push(PlannedProbe { name, plugin, options });
+        }
+    }
+    Ok((probes, scope))
+}
+
+fn unknown_probe(loaded: &Loaded, registry: &Registry, key: &str, is_table: bool) -> OptionsError {
+    let names: Vec<&str> = registry.probes().map(ProbePlugin::name).collect();
+    let mut keys: Vec<&str> = registry.probes().flat_map(|plugin| plugin.common_keys().iter().copied()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let problem = if is_table {
+        format!("this build has no such probe; it has {}", names.join(", "))
+    } else {
+        format!("unknown key; known here are {}", keys.iter().chain(&names).copied().collect::<Vec<_>>().join(", "))
+    };
+    let nearest = nearest_of(key, names.into_iter().chain(keys));
+    OptionsError { nearest, ..loaded.refuse(format!("probes.{key}"), problem) }
+}
+
+fn plan_sinks<'a>(
+    loaded: &Loaded,
+    registry: &Registry,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<Vec<PlannedSink>, ConfigError> {
+    let mut sinks: Vec<PlannedSink> = Vec::new();
+    for name in names {
+        let sink = plan_sink(loaded, registry, name)?;
+        let owner = sinks.iter().find(|other| other.claims.stdout && sink.claims.stdout);
+        if let Some(owner) = owner {
+            let problem = format!(
+                "standard output belongs to sinks.{} already, and one sink at most may write to it; \
+                 give one of them an address or a file",
+                owner.spec.name
+            );
+            return Err(loaded.refuse(format!("sinks.{name}"), problem).into());
+        }
+        if sinks.len() == MOST_SINKS {
+            let problem = format!("more than {MOST_SINKS} sinks; leave some out");
+            return Err(loaded.refuse(format!("sinks.{name}"), problem).into());
+        }
+        sinks.push(sink);
+    }
+    Ok(sinks)
+}
+
+fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<PlannedSink, ConfigError> {
+    let path = format!("sinks.{name}");
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(allowed) {
+        let path = format!("sinks.\"{}\"", name.escape_debug());
+        let problem = format!("a sink's name has 1 to {LONGEST_NAME} letters, digits, \"-\" and \"_\"");
+        return Err(loaded.refuse(path, problem).into());
+    }
+    let table = part(&loaded.figment, &loaded.root, &["sinks", name], |_| true);
+    let raw: RawSink = table.extract().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?;
+    let Some(plugin) = registry.find_sink(&raw.kind) else {
+        let known: Vec<&str> = registry.sinks().map(SinkPlugin::name).collect();
+        let problem = format!(
+            "unknown sink type \"{}\"; this build has {}",
+            raw.kind.escape_debug(),
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+        let nearest = nearest_of(&raw.kind, known);
+        return Err(OptionsError { nearest, ..loaded.refuse(format!("{path}.type"), problem) }.into());
+    };
+    if !(1..=LONGEST_QUEUE).contains(&raw.queue) {
+        let problem = format!("{} is not between 1 and {LONGEST_QUEUE} batches", raw.queue);
+        return Err(loaded.refuse(format!("{path}.queue"), problem).into());
+    }
+    let figment = part(&loaded.figment, &loaded.root, &["sinks", name, "options"], |_| true);
+    let options = Options::new(figment, format!("{path}.options"));
+    let claims = plugin.check(&options).map_err(|error| loaded.located(error))?;
+    Ok(PlannedSink { spec: raw.into_spec(name), plugin, options, claims })
+}

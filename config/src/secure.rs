@@ -1,0 +1,83 @@
+//! Rules for a process that was started with more rights than its caller has: setuid, setgid or
+//! with file capabilities (`AT_SECURE`).
+//!
+//! Its caller must not reach anything through it: the environment and `--config` are no layers
+//! then, a file is read only if nobody but root can have written it, and a sink may do no more
+//! than write to standard output, unless its plugin says that it is confined to the network.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use crate::error::ConfigError;
+use crate::plan::Plan;
+
+/// Whoever may write beside the owner.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Opens a file that nobody but root can change: it and all directories above it belong to root
+/// and are writable for root alone, and it is no link.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    guarded(&metadata, "it")?;
+    for directory in path.ancestors().skip(1) {
+        guarded(&directory.symlink_metadata()?, &format!("the directory {}", directory.display()))?;
+    }
+    Ok(file)
+}
+
+fn guarded(metadata: &std::fs::Metadata, what: &str) -> io::Result<()> {
+    if metadata.uid() != 0 {
+        return Err(io::Error::other(format!("{what} does not belong to root")));
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(io::Error::other(format!("{what} is writable for others than root")));
+    }
+    Ok(())
+}
+
+/// Refuses a plan whose sinks could do more for the caller than the caller may.
+pub fn confine(plan: &Plan) -> Result<(), ConfigError> {
+    let refused = plan.sinks.iter().find(|sink| !sink.claims.stdout && !sink.plugin.confined(&sink.options));
+    match refused {
+        None => Ok(()),
+        Some(sink) => Err(ConfigError::Key(sink.options.refuse(
+            "",
+            "a sink of this type may open files, run programs or listen, which is refused to a program that was \
+             started setuid or with file capabilities; run the agent as a service, or leave this sink out",
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_could_have_written_is_not_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, "").expect("a file");
+        // Temporary directories hang below one that everybody may write to.
+        assert!(open(&path).is_err());
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).expect("permissions");
+        let error = open(&path).expect_err("writable for all");
+        assert!(error.to_string().contains("it "), "{error}");
+        let link = folder.path().join("link");
+        symlink("/etc/passwd", &link).expect("a link");
+        assert!(open(&link).is_err());
+        assert!(open(Path::new("/etc")).is_err());
+        assert!(open(Path::new("/dev/null")).is_err());
+    }
+}

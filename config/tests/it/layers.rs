@@ -1,0 +1,181 @@
+//! Later layers win, and each value knows where it comes from.
+
+use std::time::Duration;
+
+use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, set};
+use ebpf_process_config::{DEFAULT, Directories, Plan, Sources, confine};
+use ebpf_process_core::{Claims, Scope, WhenFull};
+
+fn probe_options(plan: &Plan, name: &str) -> ProbeOptions {
+    let probe = plan.probes.iter().find(|probe| probe.name == name).expect("an enabled probe");
+    probe.options.extract().expect("checked options")
+}
+
+#[test]
+fn nothing_typed_is_the_built_in_default() {
+    let (loaded, plan) = plan(&Sources::built_in()).expect("the default");
+    assert_eq!(plan.interval, Duration::from_secs(1));
+    assert_eq!(plan.grace, Duration::from_secs(2));
+    assert_eq!(plan.scope, Scope::Host);
+    assert!(plan.sinks.is_empty());
+    assert_eq!(plan.probes.iter().map(|probe| probe.name).collect::<Vec<_>>(), ["process", "file", "vitals"]);
+    for name in ["process", "file"] {
+        assert_eq!(probe_options(&plan, name), ProbeOptions::default());
+    }
+    assert_eq!(loaded.origin("interval").as_deref(), Some("built-in default"));
+}
+
+#[test]
+fn the_commented_default_loads_and_changes_nothing() {
+    let folder = Folder::new();
+    let path = folder.file("default.toml", DEFAULT);
+    let (from_file, planned) = plan(&Sources::command_line(Some(&path))).expect("the default");
+    let (built_in, _) = plan(&Sources::built_in()).expect("the default");
+    let without_origins = |shown: String| shown.replace(&path.display().to_string(), "built-in default");
+    assert_eq!(without_origins(from_file.show()), built_in.show());
+    assert!(planned.sinks.is_empty());
+}
+
+#[test]
+fn what_the_default_has_in_comments_is_right_too() {
+    // A commented-out setting has no blank after its `#`, a remark has.
+    let uncommented: String = DEFAULT
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let folder = Folder::new();
+    let path = folder.file("all.toml", uncommented);
+    let (_, plan) = plan(&Sources::command_line(Some(&path))).expect("the default with all its settings");
+    assert_eq!(plan.scope, Scope::Filtered);
+    assert_eq!(plan.sinks.len(), 1);
+    assert_eq!(plan.sinks[0].spec.selection.exclude, ["agent.*"]);
+}
+
+#[test]
+fn later_layers_win_and_the_origin_says_which() {
+    let folder = Folder::new();
+    let path = folder.file("config.toml", "interval = \"2s\"\ngrace = \"3s\"\n[probes]\nmode = \"return\"\n");
+    let sources = Sources::command_line(Some(&path))
+        .environment(env(&[
+            ("EBPF_PROCESS_GRACE", "4s"),
+            ("EBPF_PROCESS_LOG", "debug"),
+            ("EBPF_PROCESS_SINKS__LAN__TYPE", "statsd"),
+            ("EBPF_PROCESS_SINKS__LAN__OPTIONS__ADDRESS", "udp://127.0.0.1:1"),
+            ("EBPF_PROCESS_SINKS__LAN__WHEN_FULL", "drop-newest"),
+            ("PATH", "/bin"),
+        ]))
+        .set(set(&["sinks.lan.queue=3", "probes.only={pid=7}", "sinks.lan.rename.\"demo.calls\"=calls"]));
+    let (loaded, plan) = plan(&sources).expect("a right configuration");
+    assert_eq!(plan.interval, Duration::from_secs(2));
+    assert_eq!(plan.grace, Duration::from_secs(4));
+    assert_eq!(plan.scope, Scope::Filtered);
+    let options = probe_options(&plan, "file");
+    assert_eq!((options.mode, options.only), (Mode::Return, Some(Only::Pid(7))));
+    let sink = &plan.sinks[0];
+    assert_eq!((sink.spec.name.as_str(), sink.spec.queue), ("lan", 3));
+    assert_eq!(sink.spec.when_full, WhenFull::DropNewest);
+    assert_eq!(sink.spec.selection.name("demo.calls"), "calls");
+    assert_eq!(sink.options.extract::<SinkOptions>().expect("options").address, "udp://127.0.0.1:1");
+    let file = path.display().to_string();
+    for (key, origin) in [
+        ("interval", file.as_str()),
+        ("probes.mode", file.as_str()),
+        ("grace", "environment variable EBPF_PROCESS_GRACE"),
+        ("sinks.lan.type", "environment variable EBPF_PROCESS_SINKS__LAN__TYPE"),
+        ("sinks.lan.queue", "--set sinks.lan.queue"),
+        ("probes.hooks", "built-in default"),
+    ] {
+        assert_eq!(loaded.origin(key).as_deref(), Some(origin), "{key}");
+        assert!(loaded.show().contains(&format!("# {origin}\n")), "{}", loaded.show());
+    }
+}
+
+#[test]
+fn a_probes_own_key_is_stronger_than_the_common_one() {
+    let settings = ["probes.mode=return", "probes.file.mode=entry", "probes.file.depth=3", "probes.only={pid=1}"];
+    let own = ["probes.file.only={cgroup=\"/a\"}", "probes.vitals.enabled=false"];
+    let sources = Sources::built_in().set(set(&settings).into_iter().chain(set(&own)));
+    let (_, plan) = plan(&sources).expect("a right configuration");
+    assert_eq!(probe_options(&plan, "process").mode, Mode::Return);
+    let file = probe_options(&plan, "file");
+    assert_eq!((file.mode, file.depth, file.only), (Mode::Entry, 3, Some(Only::Cgroup("/a".into()))));
+    assert!(plan.probes.iter().all(|probe| probe.name != "vitals"));
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again_and_hides_secrets() {
+    let settings = [
+        "sinks.lan.type=statsd",
+        "sinks.lan.options.address=http://me:hush@127.0.0.1:1",
+        "sinks.lan.options.password=hush",
+        "sinks.lan.tags.\"a.b\"=c",
+        "sinks.lan.rename={}",
+        "probes.only={pid=7}",
+    ];
+    let (loaded, _) = plan(&Sources::built_in().set(set(&settings))).expect("a right configuration");
+    let shown = loaded.show();
+    assert!(!shown.contains("hush"), "{shown}");
+    assert!(shown.contains("password = \"***\""), "{shown}");
+    let folder = Folder::new();
+    let path = folder.file("shown.toml", &shown);
+    let (again, _) = plan(&Sources::command_line(Some(&path))).expect("what was shown");
+    let values = |text: String| text.lines().map(|l| l.split("  #").next().unwrap_or(l).to_owned()).collect::<Vec<_>>();
+    assert_eq!(values(again.show()), values(shown));
+}
+
+#[test]
+fn netdata_has_layers_of_its_own() {
+    let user = Folder::new();
+    let stock = Folder::new();
+    stock.file("ebpf_process.conf", "[global]\nload = return\n");
+    let directories = Directories::new(Some(user.path().into()), Some(stock.path().into()));
+    let sources = |config| Sources::netdata(&directories, config);
+    let mode = |sources: &Sources| probe_options(&plan(sources).expect("a right configuration").1, "file").mode;
+    assert_eq!(mode(&sources(None)), Mode::Return);
+
+    // The user's file stands in place of the stock one; what it has wrong only warns.
+    user.file("ebpf_process.conf", "[global]\nload = neither\ncolour = red\n");
+    let (loaded, _) = plan(&sources(None)).expect("warnings only");
+    assert_eq!(loaded.warnings().len(), 2, "{:?}", loaded.warnings());
+    assert_eq!(mode(&sources(None)), Mode::Entry);
+
+    // The TOML file beside it is stronger, and strict.
+    user.file("ebpf-process.toml", "[probes]\nmode = \"return\"\n");
+    assert_eq!(mode(&sources(None)), Mode::Return);
+    let config = user.file("more.toml", "[probes]\nmode = \"entry\"\n");
+    assert_eq!(mode(&sources(Some(&config))), Mode::Entry);
+    user.file("ebpf-process.toml", "[probes]\nmodus = \"return\"\n");
+    assert!(plan(&sources(None)).is_err());
+}
+
+#[test]
+fn a_file_that_others_could_have_written_is_left_out_when_started_setuid() {
+    let folder = Folder::new();
+    folder.file("ebpf-process.toml", "interval = \"7s\"\n");
+    let directories = Directories::new(Some(folder.path().into()), None);
+    let (loaded, plan) = plan(&Sources::netdata(&directories, None).trusted_only()).expect("the default");
+    assert_eq!(plan.interval, Duration::from_secs(1));
+    assert!(loaded.warnings().iter().any(|warning| warning.contains("is ignored")), "{:?}", loaded.warnings());
+}
+
+#[test]
+fn started_setuid_a_sink_is_confined_to_stdout_and_the_network() {
+    for (address, allowed) in [("stdout", true), ("udp://127.0.0.1:1", true), ("/var/spool/x", false)] {
+        let address = format!("sinks.a.options.address={address}");
+        let (_, plan) = plan(&Sources::built_in().set(set(&["sinks.a.type=statsd", &address]))).expect("a plan");
+        assert_eq!(confine(&plan).is_ok(), allowed, "{address}");
+        assert_eq!(plan.sinks[0].claims, Claims { stdout: address.ends_with("stdout") });
+    }
+}
+
+#[test]
+fn a_registry_without_the_built_in_probes_has_no_keys_for_them() {
+    let registry = ebpf_process_core::Registry::default().probe(&ebpf_process_core::VITALS);
+    let loaded = Sources::built_in().load(&registry).expect("the default");
+    let plan = Plan::new(&loaded, &registry).expect("a plan");
+    assert_eq!(plan.probes.len(), 1);
+    assert!(!loaded.show().contains("mode"), "{}", loaded.show());
+}

@@ -1,0 +1,7 @@
+//! The configuration through its public interface: layers, meanings and refusals.
+
+#![expect(clippy::expect_used, reason = "what a test sets up itself should stop it when it fails")]
+
+mod common;
+mod layers;
+mod refusals;

@@ -1,0 +1,144 @@
+//! Whatever is wrong is refused with what, where and the way out.
+
+use crate::common::{Folder, env, refusal, set};
+use ebpf_process_config::Sources;
+
+/// The text of a file, and words that the refusal must contain.
+const WRONG_FILES: &[(&str, &[&str])] = &[
+    ("intervall = \"1s\"", &["intervall", "config.toml", "unknown key", "did you mean \"interval\""]),
+    ("interval = 1", &["interval", "config.toml", "expected a string"]),
+    ("interval = \"often\"", &["interval", "often", "is no duration"]),
+    ("interval = \"10ms\"", &["interval", "10ms is not between 100ms and 1h"]),
+    ("interval = \"2h\"", &["interval", "2h is not between 100ms and 1h"]),
+    ("grace = \"1day\"", &["grace", "config.toml", "not between"]),
+    ("\n\ninterval = ", &["config.toml, line 3"]),
+    ("interval = \"1s\"\ninterval = \"2s\"", &["config.toml, line 2", "duplicate key"]),
+    ("probes = 1", &["probes", "config.toml", "expected a map"]),
+    ("[probes]\nmodus = \"entry\"", &["probes.modus", "unknown key", "did you mean \"mode\""]),
+    ("[probes]\nmode = \"both\"", &["probes.mode ", "config.toml", "both", "entry"]),
+    ("[probes]\nmode = \"retrun\"", &["probes.mode ", "did you mean \"return\""]),
+    ("[probes]\nprocess = true", &["probes.process", "expected a table"]),
+    ("[probes.proces]\nenabled = true", &["probes.proces", "no such probe", "did you mean \"process\""]),
+    ("[probes.process]\nenabled = \"yes\"", &["probes.process.enabled", "expected a boolean"]),
+    ("[probes.process]\nenable = true", &["probes.process.enable ", "did you mean \"enabled\""]),
+    ("[probes.process]\nmode = \"both\"", &["probes.process.mode", "both"]),
+    ("[probes.process]\ndept = 1", &["probes.process.dept", "did you mean \"depth\""]),
+    ("[probes.file]\nenabled = false\ndept = 1", &["probes.file.dept", "did you mean \"depth\""]),
+    ("[probes]\nonly = { pid = \"init\" }", &["probes.only", "config.toml", "expected u32"]),
+    ("[probes]\nonly = { user = 0 }", &["probes.only", "config.toml", "user"]),
+    ("[probes.vitals]\ncolour = 1", &["probes.vitals.colour", "unknown key"]),
+    ("sinks = []", &["sinks", "config.toml", "expected a map"]),
+    ("[sinks]\nlan = 1", &["sinks.lan", "config.toml", "expected a map"]),
+    ("[sinks.lan]", &["sinks.lan.type", "required"]),
+    ("[sinks.lan]\ntype = \"statd\"", &["sinks.lan.type", "unknown sink type", "did you mean \"statsd\""]),
+    ("[sinks.lan]\ntype = \"statsd\"\nwhen-full = 1", &["sinks.lan.when-full", "did you mean \"when_full\""]),
+    ("[sinks.lan]\ntype = \"statsd\"\nwhen_full = \"block\"", &["sinks.lan.when_full", "block", "drop-oldest"]),
+    ("[sinks.lan]\ntype = \"statsd\"\nqueue = 0", &["sinks.lan.queue", "0 is not between 1 and 1024"]),
+    ("[sinks.lan]\ntype = \"statsd\"\nqueue = -1", &["sinks.lan.queue", "expected usize"]),
+    ("[sinks.lan]\ntype = \"statsd\"\ninclude = \"*\"", &["sinks.lan.include", "expected a sequence"]),
+    ("[sinks.lan]\ntype = \"statsd\"\noptions = 1", &["sinks.lan.options", "expected a map"]),
+    ("[sinks.lan]\ntype = \"statsd\"", &["sinks.lan.options.address", "required"]),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\n[sinks.lan.options]\nadress = \"x\"",
+        &["sinks.lan.options.adress", "config.toml", "did you mean \"address\""],
+    ),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\n[sinks.lan.options]\naddress = \"x\"\npacket = 70000",
+        &["sinks.lan.options.packet", "config.toml", "70000"],
+    ),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\n[sinks.lan.options]\naddress = \"nowhere\"",
+        &["sinks.lan.options.address", "config.toml", "this is no address"],
+    ),
+    ("[sinks.\"a b\"]\ntype = \"statsd\"", &["sinks.\"a b\"", "a sink's name"]),
+    ("[sinks.\"a\\u0000\"]\ntype = \"statsd\"", &["a sink's name"]),
+    ("[sinks.\"\"]\ntype = \"statsd\"", &["a sink's name"]),
+    (
+        "[sinks.a]\ntype = \"statsd\"\noptions.address = \"stdout\"\n\
+         [sinks.b]\ntype = \"influx\"\noptions.address = \"stdout\"",
+        &["sinks.b", "config.toml", "standard output belongs to sinks.a"],
+    ),
+    (
+        "[sinks.a]\ntype = \"statsd\"\noptions.address = \"x\"\n[sinks.a]\ntype = \"influx\"",
+        &["config.toml, line 4", "duplicate key"],
+    ),
+];
+
+#[test]
+fn a_wrong_file_is_refused_with_the_key_the_file_and_the_way_out() {
+    let folder = Folder::new();
+    for (text, words) in WRONG_FILES {
+        let path = folder.file("config.toml", text);
+        let error = refusal(&Sources::command_line(Some(&path))).to_string();
+        for word in *words {
+            assert!(error.contains(word), "{text}\n  gives: {error}\n  without: {word}");
+        }
+        assert!(!error.contains(char::is_control), "{text}\n  gives: {error:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused_by_name() {
+    let folder = Folder::new();
+    let long = folder.file("long.toml", "#".repeat((1 << 20) + 1));
+    let binary = folder.file("binary.toml", [0xff, 0xfe]);
+    let cases = [
+        (folder.path().join("missing.toml"), "there is no such file"),
+        (folder.path().to_owned(), "is a directory"),
+        (long, "larger than 1 MiB"),
+        (binary, "not UTF-8"),
+        ("/dev/zero".into(), "larger than 1 MiB"),
+    ];
+    for (path, problem) in cases {
+        let error = refusal(&Sources::command_line(Some(&path))).to_string();
+        assert!(error.contains(problem) && error.contains(&path.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_environment_variable_is_named() {
+    let cases: [(&str, &str, &[&str]); 6] = [
+        ("EBPF_PROCESS_INTERVALL", "1s", &["EBPF_PROCESS_INTERVALL", "did you mean \"interval\""]),
+        ("EBPF_PROCESS_INTERVAL", "1", &["interval", "EBPF_PROCESS_INTERVAL", "expected a string"]),
+        ("EBPF_PROCESS_PROBES__MODE", "both", &["probes.mode", "EBPF_PROCESS_PROBES__MODE", "both"]),
+        ("EBPF_PROCESS_PROBES____MODE", "entry", &["EBPF_PROCESS_PROBES____MODE", "no level may be empty"]),
+        ("EBPF_PROCESS_", "entry", &["EBPF_PROCESS_", "no level may be empty"]),
+        ("EBPF_PROCESS_SINKS__LAN__QUEUE", "4", &["sinks.lan.type", "EBPF_PROCESS_SINKS__LAN__QUEUE", "required"]),
+    ];
+    for (name, value, words) in cases {
+        let error = refusal(&Sources::built_in().environment(env(&[(name, value)]))).to_string();
+        for word in words {
+            assert!(error.contains(word), "{name}={value}\n  gives: {error}\n  without: {word}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_setting_is_named() {
+    let cases: [(&str, &[&str]); 7] = [
+        ("interval", &["--set interval", "KEY=VALUE"]),
+        ("=1", &["--set", "this is no key"]),
+        ("a..b=1", &["--set a..b", "this is no key"]),
+        ("a\nb=1", &["--set a\\nb", "this is no key"]),
+        ("interval=10ms", &["interval", "--set interval", "not between"]),
+        ("probes.mode=both", &["probes.mode ", "--set probes.mode", "both"]),
+        ("sinks.lan=1", &["sinks.lan", "--set sinks.lan", "expected a map"]),
+    ];
+    for (setting, words) in cases {
+        let error = refusal(&Sources::built_in().set(set(&[setting]))).to_string();
+        for word in words {
+            assert!(error.contains(word), "{setting}\n  gives: {error}\n  without: {word}");
+        }
+    }
+}
+
+#[test]
+fn without_content_a_refusal_names_the_key_and_not_the_value() {
+    let folder = Folder::new();
+    for text in ["interval = \"hush\"", "hush", "[sinks.lan]\ntype = \"hush\""] {
+        let path = folder.file("config.toml", text);
+        let error = refusal(&Sources::command_line(Some(&path))).without_content().to_string();
+        assert!(!error.contains("hush"), "{error}");
+        assert!(error.contains("config.toml"), "{error}");
+    }
+}

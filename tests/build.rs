@@ -1,0 +1,85 @@
+//! Builds the workload with the system's C compiler and turns its counts into Rust constants.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// What the compiler gets: no C library, no start files, one static executable below 4 GiB.
+const FLAGS: &[&str] = &[
+    "-std=gnu11",
+    "-Wall",
+    "-Wextra",
+    "-O1",
+    "-static",
+    "-no-pie",
+    "-fno-pie",
+    "-nostdlib",
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-Wl,--build-id=none",
+    "-Wl,-z,noexecstack",
+];
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            println!("cargo:error={reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let header = Path::new("workload/counts.h");
+    let source = Path::new("workload/workload.c");
+    for input in [header, source, Path::new("workload/system.h")] {
+        println!("cargo:rerun-if-changed={}", input.display());
+    }
+    println!("cargo:rerun-if-env-changed=CC");
+
+    let text = fs::read_to_string(header).map_err(|e| format!("{}: {e}", header.display()))?;
+    fs::write(out.join("counts.rs"), constants(&text)?).map_err(|e| format!("counts.rs: {e}"))?;
+
+    let workload = out.join("workload");
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        compile(source, &workload)?;
+    } else {
+        // Its system calls are written for x86_64: elsewhere there is none, and the live tests say so.
+        fs::write(&workload, b"").map_err(|e| format!("{}: {e}", workload.display()))?;
+    }
+    println!("cargo:rustc-env=WORKLOAD={}", workload.display());
+    Ok(())
+}
+
+fn compile(source: &Path, to: &Path) -> Result<(), String> {
+    let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let status = Command::new(&compiler)
+        .args(FLAGS)
+        .arg("-o")
+        .arg(to)
+        .arg(source)
+        .status()
+        .map_err(|e| format!("the C compiler {}: {e}", compiler.display()))?;
+    if status.success() { Ok(()) } else { Err(format!("{} {}: {status}", compiler.display(), source.display())) }
+}
+
+/// `#define NAME NUMBER /* comment */` becomes a documented constant; a line of another form is an error.
+fn constants(header: &str) -> Result<String, String> {
+    let mut code = String::new();
+    for line in header.lines() {
+        let Some(rest) = line.strip_prefix("#define ") else { continue };
+        let Some((name, rest)) = rest.split_once(' ') else { continue };
+        let wrong = || format!("counts.h: not `#define NAME NUMBER /* comment */`: {line}");
+        let (number, comment) = rest.split_once(" /* ").ok_or_else(wrong)?;
+        let comment = comment.strip_suffix(" */").ok_or_else(wrong)?;
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        writeln!(code, "/// {comment}.\npub const {name}: u64 = {number};").map_err(|e| e.to_string())?;
+    }
+    Ok(code)
+}

@@ -1,0 +1,202 @@
+//! The agent under test: the release binary as a child process, its output read as it comes.
+
+use crate::totals::Totals;
+use crate::{Failure, Outcome, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// From the start to the first batch: an emulated processor needs seconds to load the programs.
+const FIRST_BATCH: Duration = Duration::from_mins(1);
+/// From SIGTERM to the exit: detaching many probes is slow in an emulator.
+const STOP: Duration = Duration::from_secs(30);
+
+/// The release binary: `AGENT_UNDER_TEST`, else the one beside this test's own build.
+///
+/// # Errors
+/// There is none; the message says how to get it.
+pub fn binary() -> Outcome<PathBuf> {
+    if let Some(path) = env::var_os("AGENT_UNDER_TEST") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe().map_err(Failure::at("the test's own path"))?;
+    let found = own
+        .ancestors()
+        .filter(|folder| folder.file_name().is_some_and(|name| name == "debug" || name == "release"))
+        .filter_map(|profile| Some(profile.parent()?.join("release/ebpf-process")))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Failure::new("no release binary of the agent: run `cargo build --release`, or set AGENT_UNDER_TEST")
+    })
+}
+
+/// A command for the agent with nothing in its environment that configures it.
+///
+/// # Errors
+/// As [`binary`].
+pub fn command() -> Outcome<Command> {
+    let mut command = Command::new(binary()?);
+    let kept: Vec<(OsString, OsString)> =
+        env::vars_os().filter(|(key, _)| !key.as_encoded_bytes().starts_with(b"EBPF_PROCESS_")).collect();
+    command.env_clear().envs(kept).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Whether the agent can count anything on this machine, by its own `check`.
+///
+/// # Errors
+/// Why not.
+pub fn can_run() -> Outcome<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new("loading kernel programs needs root"));
+    }
+    let output = command()?.arg("check").output().map_err(Failure::at("running `ebpf-process check`"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words =
+        String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr }).into_owned();
+    let last = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    Err(Failure::new(format!("`ebpf-process check` ends with {}: {last}", output.status)))
+}
+
+/// A running agent that writes line protocol to its stdout. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    lines: Receiver<String>,
+    words: Receiver<String>,
+    totals: Totals,
+    log: String,
+}
+
+impl Agent {
+    /// Starts `run` with these settings (`key=value`, as for `--set`) and an influx sink on stdout.
+    ///
+    /// # Errors
+    /// There is no binary, or it cannot be started.
+    pub fn start(settings: &[String]) -> Outcome<Self> {
+        let mut command = command()?;
+        command.arg("run");
+        let sink = ["interval=\"100ms\"", "sinks.out.type=influx", "sinks.out.options.url=stdout"];
+        for setting in sink.into_iter().chain(settings.iter().map(String::as_str)) {
+            command.args(["--set", setting]);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(Failure::at("starting the agent"))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let agent = Self {
+            lines: lines_of("agent-stdout", stdout)?,
+            words: lines_of("agent-stderr", stderr)?,
+            child,
+            totals: Totals::default(),
+            log: String::new(),
+        };
+        Ok(agent)
+    }
+
+    /// The totals of everything it has written until now.
+    ///
+    /// # Errors
+    /// It wrote something that is not line protocol.
+    pub fn totals(&mut self) -> Outcome<&Totals> {
+        for word in self.words.try_iter() {
+            self.log.push_str(&word);
+            self.log.push('\n');
+        }
+        for line in self.lines.try_iter() {
+            self.totals.read(&line)?;
+        }
+        Ok(&self.totals)
+    }
+
+    /// Returns when the first batch is out: from then on it counts.
+    ///
+    /// # Errors
+    /// It ended, or takes too long; the message carries what it logged.
+    pub fn wait_for_first_batch(&mut self) -> Outcome<()> {
+        let first = wait::until("the agent's first batch", FIRST_BATCH, || {
+            let ended = self.child.try_wait().map_err(Failure::at("the agent's state"))?;
+            if self.totals()?.batches() > 0 {
+                return Ok(Some(()));
+            }
+            ended.map_or(Ok(None), |status| {
+                Err(Failure::new(format!("the agent ended before its first batch: {status}")))
+            })
+        });
+        first.map_err(|failure| self.with_log(&failure))
+    }
+
+    /// Returns when `holds` does for the totals, or after `limit`; says whether it did.
+    ///
+    /// # Errors
+    /// The agent wrote something that is not line protocol.
+    pub fn watch(&mut self, limit: Duration, mut holds: impl FnMut(&Totals) -> bool) -> Outcome<bool> {
+        let mut broken = None;
+        let held = wait::until("the totals", limit, || match self.totals() {
+            Ok(totals) => Ok(holds(totals).then_some(())),
+            Err(failure) => {
+                broken = Some(failure.clone());
+                Err(failure)
+            }
+        });
+        broken.map_or(Ok(held.is_ok()), Err)
+    }
+
+    /// Asks it to end with SIGTERM, and returns its exit status and its last totals.
+    ///
+    /// # Errors
+    /// It does not end in time, or wrote something that is not line protocol.
+    pub fn stop(mut self) -> Outcome<(ExitStatus, Totals)> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("the agent's process number does not fit"))?;
+        kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
+        let status = wait::until("the agent's end", STOP, || {
+            // Read on, so that a full pipe does not keep it from ending.
+            self.totals()?;
+            self.child.try_wait().map_err(Failure::at("waiting for the agent"))
+        });
+        let status = status.map_err(|failure| self.with_log(&failure))?;
+        // The readers hang up at the end of the pipes: everything written is in the channel by then.
+        while let Ok(line) = self.lines.recv() {
+            self.totals.read(&line)?;
+        }
+        Ok((status, self.totals.clone()))
+    }
+
+    fn with_log(&mut self, failure: &Failure) -> Failure {
+        // A line that is not line protocol is a failure of its own; here the log matters.
+        let _ = self.totals();
+        Failure::new(format!("{failure}; its log:\n{}", self.log.trim_end()))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail only when it has ended, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A channel with the lines of a pipe, fed by a thread of its own; it hangs up at the end of the pipe.
+fn lines_of<R: Read + Send + 'static>(name: &str, pipe: Option<R>) -> Outcome<Receiver<String>> {
+    let (sender, receiver): (Sender<String>, _) = channel();
+    let pipe = pipe.ok_or_else(|| Failure::new(format!("{name}: no pipe")))?;
+    let feed = move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    };
+    thread::Builder::new().name(name.into()).spawn(feed).map_err(Failure::at(format!("a thread for {name}")))?;
+    Ok(receiver)
+}

@@ -1,0 +1,64 @@
+//! The program inside a virtual machine: measures rows and prints one line for each.
+//!
+//! Its arguments are rows, `TIER:MODE` each; the agent is at `AGENT_UNDER_TEST`. A line says
+//! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
+//! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
+//! `row KERNEL workload alone exact`.
+
+use ebpf_process_tests::exact::{self, Row};
+use ebpf_process_tests::expect::Mode;
+use ebpf_process_tests::workload::{Place, int80_works};
+use ebpf_process_tests::{Failure, Outcome, trace};
+use std::env;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let rows: Vec<String> = env::args().skip(1).collect();
+    let right = if rows.is_empty() {
+        print("workload", "alone", workload_alone())
+    } else {
+        // Every row runs, the ones after a wrong one too.
+        rows.iter().map(|row| one(row)).fold(true, |right, row| right & row)
+    };
+    if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(argument: &str) -> bool {
+    let (tier, mode) = argument.split_once(':').unwrap_or((argument, ""));
+    let result = match mode {
+        "entry" => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
+        "return" => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
+        _ => Err(Failure::new("a row is TIER:entry or TIER:return")),
+    };
+    print(tier, mode, result)
+}
+
+fn measure(row: &Row) -> Outcome<String> {
+    let whole = exact::whole_workload(row)?;
+    whole.verdict()?;
+    exact::reads_beside_blocked_readers(row)?.verdict().map_err(Failure::at("beside blocked readers"))?;
+    exact::an_idle_target(row)?.verdict().map_err(Failure::at("an idle target"))?;
+    Ok(whole.to_string())
+}
+
+fn workload_alone() -> Outcome<String> {
+    let place = Place::new()?;
+    let int80 = int80_works(&place)?;
+    let mut workload = place.all(int80)?;
+    workload.run_to_next_stop()?;
+    workload.run_to_end()?;
+    trace::check_expectations(&place, int80)?;
+    Ok(format!("int80={int80}"))
+}
+
+fn print(tier: &str, mode: &str, result: Outcome<String>) -> bool {
+    let right = result.is_ok();
+    let verdict = if right { "exact" } else { "WRONG" };
+    let details = result.unwrap_or_else(|failure| failure.to_string()).replace(['\n', '\r'], " | ");
+    let uname = rustix::system::uname();
+    let kernel = uname.release().to_string_lossy();
+    // A console that is gone has nobody to tell.
+    let _ = writeln!(io::stdout(), "row {kernel} {tier} {mode} {verdict} {details}");
+    right
+}

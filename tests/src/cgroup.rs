@@ -1,0 +1,73 @@
+//! A cgroup of version 2 for one test.
+
+use crate::{Failure, Outcome, wait};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A group below the root of the hierarchy, removed when it is dropped.
+#[derive(Debug)]
+pub struct Cgroup {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Cgroup {
+    /// Makes a group, named after this process, so that no other run has it.
+    ///
+    /// # Errors
+    /// No cgroup version 2 is mounted, or it cannot be written.
+    pub fn new() -> Outcome<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let mounts = fs::read_to_string("/proc/mounts").map_err(Failure::at("/proc/mounts"))?;
+        let root = mount(&mounts).ok_or_else(|| Failure::new("no cgroup version 2 is mounted"))?;
+        let name = format!("/ebpf-process-{}-{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let folder = root.join(&name[1..]);
+        fs::create_dir(&folder).map_err(Failure::at(format!("making {}", folder.display())))?;
+        Ok(Self { folder, name })
+    }
+
+    /// Its path in the hierarchy, as `/proc/PID/cgroup` shows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Moves a process into it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn add(&self, pid: u32) -> Outcome<()> {
+        fs::write(self.folder.join("cgroup.procs"), pid.to_string())
+            .map_err(Failure::at(format!("moving process {pid} into {}", self.name)))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Busy for a moment after its last process is reaped. What stays is an empty folder.
+        let _ = wait::until("the cgroup's removal", Duration::from_secs(5), || Ok(fs::remove_dir(&self.folder).ok()));
+    }
+}
+
+fn mount(mounts: &str) -> Option<&Path> {
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let folder = words.next()?;
+        (words.next()? == "cgroup2").then_some(Path::new(folder))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_wherever_it_is() {
+        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(mount(mounts), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(mount("proc /proc proc rw 0 0\n"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! netdata 1.37 (Debian's `netdata-core`) with nothing in it but one external plugin.
+
+use super::server::{Server, free_tcp_port};
+use super::{ask, program};
+use crate::{Failure, Outcome};
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A running server with its plugin.
+#[derive(Debug)]
+pub struct Netdata {
+    server: Server,
+    url: String,
+}
+
+impl Netdata {
+    /// Whether it is installed.
+    ///
+    /// # Errors
+    /// It is not; the message names the package.
+    pub fn is_installed() -> Outcome<()> {
+        program("netdata", "netdata-core").map(drop)
+    }
+
+    /// Starts it with a plugin of this name (it must end in `.plugin`) that is this shell script.
+    ///
+    /// # Errors
+    /// It is not installed, or does not come up.
+    pub fn start(plugin: &str, script: &str) -> Outcome<Self> {
+        let executable = program("netdata", "netdata-core")?;
+        let folder = Server::folder("netdata")?;
+        prepare(folder.path(), plugin, script).map_err(Failure::at("netdata's folder"))?;
+        let port = free_tcp_port()?;
+        let file = folder.path().join("etc/netdata.conf");
+        fs::write(&file, configuration(&folder.path().to_string_lossy(), port)).map_err(Failure::at("netdata.conf"))?;
+        let url = format!("http://127.0.0.1:{port}/api/v1");
+        let mut command = Command::new(executable);
+        // In the foreground; its process file must not be the system's.
+        command.arg("-D").arg("-c").arg(file).arg("-P").arg(folder.path().join("pid"));
+        let mut server = Server::start("netdata", folder, &mut command)?;
+        server.wait_until_ready(|| ask(ureq::get(format!("{url}/info"))).is_ok())?;
+        Ok(Self { server, url })
+    }
+
+    /// The last collected number of each dimension, untouched, by chart and dimension.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn totals(&self) -> Outcome<BTreeMap<(String, String), f64>> {
+        // One who asks again gets only what was collected since: so nobody does.
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", ASKED.fetch_add(1, Ordering::Relaxed));
+        let request = ureq::get(format!("{}/allmetrics", self.url)).query("server", name);
+        let text = ask(request.query("format", "prometheus").query("source", "raw"))?;
+        Ok(text.lines().filter_map(dimension).collect())
+    }
+
+    /// A failure with what netdata and its plugin wrote to the error log.
+    pub fn explain(&self, failure: &Failure) -> Failure {
+        let log = fs::read_to_string(self.server.path().join("log/error.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(40)..].join("\n");
+        Failure::new(format!("{failure}; netdata's error log ends with:\n{last}"))
+    }
+}
+
+fn prepare(folder: &Path, plugin: &str, script: &str) -> std::io::Result<()> {
+    for part in ["etc", "stock", "cache", "lib", "log", "plugins", "web"] {
+        fs::create_dir(folder.join(part))?;
+    }
+    fs::write(folder.join("etc/.opt-out-from-anonymous-statistics"), "")?;
+    let plugin = folder.join("plugins").join(plugin);
+    fs::write(&plugin, script)?;
+    fs::set_permissions(plugin, Permissions::from_mode(0o755))
+}
+
+/// Everything of its own is off: what it shows came from the plugin. The stock folder must exist, or it does not start.
+fn configuration(folder: &str, port: u16) -> String {
+    let off = ["timex", "cgroups", "tc", "idlejitter", "proc", "diskspace", "checks", "statsd", "slabinfo", "apps"];
+    let off = off.map(|plugin| format!("    {plugin} = no\n")).concat();
+    format!(
+        "[global]
+    run as user = root
+    hostname = receiver
+[directories]
+    config = {folder}/etc
+    stock config = {folder}/stock
+    log = {folder}/log
+    web = {folder}/web
+    cache = {folder}/cache
+    lib = {folder}/lib
+    home = {folder}/lib
+    plugins = {folder}/plugins
+[db]
+    mode = ram
+    retention = 600
+    update every = 1
+[logs]
+    debug = none
+    access = none
+    error = {folder}/log/error.log
+    errors flood protection period = 0
+[ml]
+    enabled = no
+[health]
+    enabled = no
+[web]
+    bind to = 127.0.0.1:{port}
+    web server threads = 1
+    enable gzip compression = no
+[plugins]
+{off}    netdata monitoring = no
+    netdata monitoring extended = no
+    enable running new plugins = yes
+    check for new plugins every = 5
+"
+    )
+}
+
+/// `NAME{chart="C",...,dimension="D"} VALUE TIME` as chart, dimension and value.
+fn dimension(line: &str) -> Option<((String, String), f64)> {
+    let (_, rest) = line.split_once('{')?;
+    let (labels, rest) = rest.split_once('}')?;
+    let label = |key: &str| {
+        let (_, rest) = labels.split_once(&format!("{key}=\""))?;
+        Some(rest.split_once('"')?.0.to_owned())
+    };
+    let value = rest.split_whitespace().next()?.parse().ok()?;
+    Some(((label("chart")?, label("dimension")?), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_raw_metrics_is_a_chart_a_dimension_and_a_value() {
+        let line = r#"netdata_ebpf_io_calls_s_total{chart="ebpf.io",family="VFS",dimension="read"} 304 1700000000000"#;
+        assert_eq!(dimension(line), Some((("ebpf.io".into(), "read".into()), 304.0)));
+        assert_eq!(dimension("# COMMENT"), None);
+        assert_eq!(dimension(r#"netdata_info{instance="receiver"} 1 1700000000000"#), None);
+    }
+}

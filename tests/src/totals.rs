@@ -1,0 +1,150 @@
+//! The latest total of every series, read from the agent's line protocol.
+//!
+//! The parser is `InfluxData`'s own, so that our encoder is not checked by our own reading of it.
+
+use crate::expect::{Layer, Metric};
+use crate::{Failure, Outcome};
+use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Labels = BTreeMap<String, String>;
+
+/// What the lines read so far say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Totals {
+    values: BTreeMap<(String, Labels), f64>,
+    timestamps: BTreeSet<i64>,
+}
+
+impl Totals {
+    /// Takes in one line: its values replace those of the same series.
+    ///
+    /// # Errors
+    /// The line is not line protocol, has no timestamp, or carries a text where a number belongs.
+    pub fn read(&mut self, line: &str) -> Outcome<()> {
+        for parsed in parse_lines(line) {
+            let parsed = parsed.map_err(Failure::at(format!("not line protocol: {line:?}")))?;
+            let timestamp = parsed.timestamp;
+            let timestamp = timestamp.ok_or_else(|| Failure::new(format!("no timestamp: {line:?}")))?;
+            self.timestamps.insert(timestamp);
+            self.take(&parsed)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &ParsedLine<'_>) -> Outcome<()> {
+        let tags = line.series.tag_set.iter().flatten();
+        let labels: Labels = tags.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        for (field, value) in &line.field_set {
+            let name = format!("{}.{field}", line.series.measurement);
+            #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
+            let value = match value {
+                FieldValue::I64(value) => *value as f64,
+                FieldValue::U64(value) => *value as f64,
+                FieldValue::F64(value) => *value,
+                other => return Err(Failure::new(format!("{name} is no number: {other:?}"))),
+            };
+            self.values.insert((name, labels.clone()), value);
+        }
+        Ok(())
+    }
+
+    /// Takes in one value that came another way than as a line.
+    pub fn insert(&mut self, name: String, labels: BTreeMap<String, String>, value: f64, timestamp: i64) {
+        self.timestamps.insert(timestamp);
+        self.values.insert((name, labels), value);
+    }
+
+    /// How many batches the lines come from.
+    pub fn batches(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// The latest value of a metric; labels that the metric does not name (a host) are not looked at.
+    pub fn get(&self, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
+        let matches = |labels: &Labels| label.is_none_or(|(key, value)| labels.get(key).is_some_and(|v| v == value));
+        self.of(name).find(|(labels, _)| matches(labels)).map(|(_, value)| value)
+    }
+
+    /// Where a metric is counted, as `hook.info` says; nothing when no hook serves it.
+    pub fn layer(&self, metric: &Metric) -> Option<Layer> {
+        metric.counters.iter().find_map(|&counter| {
+            let (labels, _) =
+                self.of("hook.info").find(|(labels, _)| labels.get("counter").is_some_and(|c| c == counter))?;
+            let syscall = labels.get("layer").is_some_and(|layer| layer == "syscall");
+            Some(if syscall { Layer::Syscall } else { Layer::Kernel })
+        })
+    }
+
+    /// The tiers that serve the counters, each named once.
+    pub fn tiers(&self) -> BTreeSet<&str> {
+        self.of("hook.info").filter_map(|(labels, _)| labels.get("tier")).map(String::as_str).collect()
+    }
+
+    /// The counters whose hook missed events, with how many.
+    pub fn missed(&self) -> Vec<(&str, f64)> {
+        self.of("hook.missed")
+            .filter(|&(_, value)| value != 0.0)
+            .map(|(labels, value)| (labels.get("counter").map_or("?", String::as_str), value))
+            .collect()
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = (&Labels, f64)> {
+        self.values.iter().filter(move |((n, _), _)| n == name).map(|((_, labels), value)| (labels, *value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expect;
+
+    fn totals(lines: &[&str]) -> Totals {
+        let mut totals = Totals::default();
+        for line in lines {
+            totals.read(line).unwrap();
+        }
+        totals
+    }
+
+    #[test]
+    fn a_later_line_replaces_an_earlier_one() {
+        let totals = totals(&["file,operation=open calls=12i 100", "file,operation=open calls=13i 200"]);
+        assert_eq!(totals.get("file.calls", Some(("operation", "open"))), Some(13.0));
+        assert_eq!(totals.get("file.calls", Some(("operation", "close"))), None);
+        assert_eq!(totals.batches(), 2);
+    }
+
+    #[test]
+    fn several_fields_of_a_line_are_several_metrics() {
+        let totals = totals(&["task,host=a exits=3i,releases=4i 100"]);
+        assert_eq!(totals.get("task.exits", None), Some(3.0));
+        assert_eq!(totals.get("task.releases", None), Some(4.0));
+    }
+
+    #[test]
+    fn the_layer_comes_from_the_hook_of_the_counter() {
+        let totals = totals(&[
+            "hook,counter=vfs.read,tier=tracepoint,layer=syscall,function=sys_exit,exact=yes info=1 100",
+            "hook,counter=task.start,tier=tracepoint,layer=task,function=task_newtask,exact=yes info=1 100",
+            "hook,counter=vfs.read missed=7i 100",
+            "hook,counter=task.start missed=0i 100",
+        ]);
+        let layer = |name: &str| {
+            let expected = expect::nothing();
+            totals.layer(&expected.iter().find(|e| e.metric.name == name).unwrap().metric)
+        };
+        assert_eq!(layer("vfs.bytes"), Some(Layer::Syscall));
+        assert_eq!(layer("task.started"), Some(Layer::Kernel));
+        assert_eq!(layer("task.exits"), None);
+        assert_eq!(totals.missed(), [("vfs.read", 7.0)]);
+        assert_eq!(totals.tiers().into_iter().collect::<Vec<_>>(), ["tracepoint"]);
+    }
+
+    #[test]
+    fn a_line_of_another_kind_is_refused() {
+        for line in ["hello", "file calls=1i", "file calls=\"many\" 100"] {
+            assert!(Totals::default().read(line).is_err(), "{line}");
+        }
+    }
+}

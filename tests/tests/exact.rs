@@ -1,0 +1,50 @@
+//! Every counter to the unit, on the kernel at hand.
+
+use ebpf_process_tests::cgroup::Cgroup;
+use ebpf_process_tests::exact::{self, Report, Row};
+use ebpf_process_tests::expect::Mode;
+use ebpf_process_tests::{Outcome, agent, live};
+
+fn row(name: &str, hooks: &str, mode: Mode, measure: impl FnOnce(&Row) -> Outcome<Report>) {
+    row_with(name, agent::can_run(), hooks, mode, measure);
+}
+
+fn row_with(name: &str, needs: Outcome<()>, hooks: &str, mode: Mode, measure: impl FnOnce(&Row) -> Outcome<Report>) {
+    live::test(name, needs, || measure(&Row { hooks: hooks.into(), mode })?.verdict());
+}
+
+#[test]
+fn tracepoints_count_the_whole_workload_in_return_mode() {
+    row("tracepoint-return", "tracepoint", Mode::Return, exact::whole_workload);
+}
+
+#[test]
+fn tracepoints_count_the_whole_workload_in_entry_mode() {
+    row("tracepoint-entry", "tracepoint", Mode::Entry, exact::whole_workload);
+}
+
+#[test]
+fn what_auto_chooses_counts_the_whole_workload_in_return_mode() {
+    row("auto-return", "auto", Mode::Return, exact::whole_workload);
+}
+
+#[test]
+fn what_auto_chooses_counts_the_whole_workload_in_entry_mode() {
+    row("auto-entry", "auto", Mode::Entry, exact::whole_workload);
+}
+
+#[test]
+fn two_processes_of_a_cgroup_are_counted_together() {
+    let needs = agent::can_run().and_then(|()| Cgroup::new().map(drop));
+    row_with("two-processes-in-a-cgroup", needs, "auto", Mode::Return, exact::two_processes_in_a_cgroup);
+}
+
+#[test]
+fn blocked_readers_hide_no_read() {
+    row("reads-beside-blocked-readers", "auto", Mode::Return, exact::reads_beside_blocked_readers);
+}
+
+#[test]
+fn an_idle_target_shows_zero_everywhere() {
+    row("idle-target", "auto", Mode::Return, exact::an_idle_target);
+}

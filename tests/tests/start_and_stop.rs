@@ -1,0 +1,120 @@
+//! How fast the agent starts and stops, and that nothing of it stays in the kernel.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Other tests run at the same time: the best of a few starts shows what the agent can do.
+const STARTS: usize = 5;
+const FIRST_BATCH: Duration = Duration::from_millis(300);
+const STOP: Duration = Duration::from_secs(1);
+
+/// An agent with the programs of both probes, after its first byte of output.
+struct Started {
+    child: Child,
+    first_byte: Duration,
+}
+
+impl Started {
+    fn new(settings: &[&str]) -> Outcome<Self> {
+        let mut command = agent::command()?;
+        command.arg("run");
+        let sink = ["probes.mode=return", "sinks.out.type=influx", "sinks.out.options.url=stdout"];
+        for setting in sink.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        let start = Instant::now();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.map_err(Failure::at("starting the agent"))?;
+        let pipe = child.stdout.as_mut().ok_or_else(|| Failure::new("no pipe"))?;
+        pipe.read_exact(&mut [0]).map_err(Failure::at("its first batch"))?;
+        Ok(Self { child, first_byte: start.elapsed() })
+    }
+
+    /// Sends a signal and waits; says how long that took and how it ended.
+    fn end(mut self, signal: Signal) -> Outcome<(Duration, Option<i32>)> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let start = Instant::now();
+        kill_process(pid.ok_or_else(|| Failure::new("no pid"))?, signal).map_err(Failure::at("a signal"))?;
+        let status = self.child.wait().map_err(Failure::at("its end"))?;
+        Ok((start.elapsed(), status.code()))
+    }
+}
+
+fn first_batch() -> Outcome<()> {
+    let mut all = Vec::new();
+    for _ in 0..STARTS {
+        let started = Started::new(&[])?;
+        all.push(started.first_byte);
+        started.end(Signal::TERM)?;
+    }
+    match all.iter().min() {
+        Some(best) if *best < FIRST_BATCH => Ok(()),
+        _ => Err(Failure::new(format!("first batches came after {all:?}"))),
+    }
+}
+
+fn stop() -> Outcome<()> {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (took, code) = Started::new(&[])?.end(signal)?;
+        if took > STOP || code != Some(0) {
+            return Err(Failure::new(format!("{signal:?}: took {took:?}, exit code {code:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// The ids of all programs and links in the kernel, as an independent tool lists them.
+fn objects() -> Outcome<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    for kind in ["prog", "link"] {
+        let output = Command::new("bpftool").args(["--json", kind, "show"]).output();
+        let output = output.map_err(Failure::at("bpftool"))?;
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(Failure::at("bpftool's list"))?;
+        let objects = list.as_array().ok_or_else(|| Failure::new("bpftool shows no list"))?;
+        ids.extend(objects.iter().map(|object| format!("{kind} {}", object["id"])));
+    }
+    Ok(ids)
+}
+
+fn nothing_stays() -> Outcome<()> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let before = objects()?;
+        let started = Started::new(&[])?;
+        let ours: BTreeSet<String> = objects()?.difference(&before).cloned().collect();
+        // Two programs on sys_exit, and one each on the start, the exit and the release of a task.
+        if ours.len() < 10 {
+            return Err(Failure::new(format!("bpftool sees too little of a running agent: {ours:?}")));
+        }
+        started.end(signal)?;
+        // The kernel frees them a little later.
+        wait::until("the kernel to forget the agent", Duration::from_secs(10), || {
+            Ok(objects()?.is_disjoint(&ours).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+fn has_bpftool() -> Outcome<()> {
+    agent::can_run()?;
+    objects().map(drop)
+}
+
+#[test]
+fn the_first_batch_comes_within_300_milliseconds() {
+    live::test("first-batch", agent::can_run(), first_batch);
+}
+
+#[test]
+fn a_healthy_agent_stops_within_a_second() {
+    live::test("stop", agent::can_run(), stop);
+}
+
+#[test]
+fn nothing_stays_in_the_kernel_after_a_stop_or_a_kill() {
+    live::test("nothing-stays", has_bpftool(), nothing_stays);
+}

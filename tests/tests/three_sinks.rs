@@ -1,0 +1,129 @@
+//! One run of the agent under netdata, with a `StatsD` and an `InfluxDB` sink beside: all three receive the same totals.
+
+use ebpf_process_tests::expect::{self, Expected, Layer, Metric};
+use ebpf_process_tests::receivers::influx::Influx;
+use ebpf_process_tests::receivers::netdata::Netdata;
+use ebpf_process_tests::receivers::statsd::Statsd;
+use ebpf_process_tests::workload::{Place, int80_works};
+use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+/// netdata starts its plugins a moment after itself; then a tick is a second.
+const FIRST: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(20);
+const PLUGIN: &str = "ebpf_process.plugin";
+
+#[test]
+fn three_sinks_at_once_receive_the_workload_to_the_unit() {
+    let needs = agent::can_run()
+        .and_then(|()| Netdata::is_installed())
+        .and_then(|()| Statsd::is_installed())
+        .and_then(|()| Influx::is_installed());
+    live::test("three-sinks", needs, three_sinks);
+}
+
+fn three_sinks() -> Outcome<()> {
+    let (influx, statsd) = (Influx::start()?, Statsd::start()?);
+    let place = Place::new()?;
+    let mut target = place.all(int80_works(&place)?)?;
+    let script = install(place.path(), target.pid(), &influx, &statsd)?;
+    let netdata = Netdata::start(PLUGIN, &script)?;
+
+    let exits = expect::nothing().iter().find(|e| e.metric.name == "task.exits").and_then(|e| chart(&e.metric));
+    let begun = wait::until("the agent's first batch in netdata and in influx", FIRST, || {
+        let shown = exits.as_ref().is_some_and(|key| netdata.totals().is_ok_and(|totals| totals.contains_key(key)));
+        Ok((shown && influx.totals()?.batches() > 0).then_some(()))
+    });
+    begun.map_err(|failure| netdata.explain(&failure))?;
+
+    target.run_to_next_stop()?;
+    target.run_to_end()?;
+
+    let mut differences = String::new();
+    let equal = wait::until("three equal totals", SETTLE, || {
+        differences = compare(&expect::whole_workload(), &influx, &statsd, &netdata)?;
+        Ok(differences.is_empty().then_some(()))
+    });
+    equal.map_err(|failure| netdata.explain(&Failure::new(format!("{failure}\n{differences}"))))
+}
+
+/// Puts the agent under the plugin's name, writes its configuration, and returns the script that netdata starts.
+fn install(folder: &Path, pid: u32, influx: &Influx, statsd: &Statsd) -> Outcome<String> {
+    let plugin = folder.join(PLUGIN);
+    symlink(agent::binary()?, &plugin).map_err(Failure::at("the plugin's name"))?;
+    let file = folder.join("three-sinks.toml");
+    let configuration = format!(
+        "[probes]
+mode = \"return\"
+only = {{ pid = {pid} }}
+[sinks.lan]
+type = \"statsd\"
+[sinks.lan.options]
+address = \"{}\"
+[sinks.db]
+type = \"influx\"
+[sinks.db.options]
+url = \"{}\"
+database = \"{}\"
+",
+        statsd.address(),
+        influx.url(),
+        influx.database()
+    );
+    fs::write(&file, configuration).map_err(Failure::at("the agent's configuration"))?;
+    // The variables of the tests would be unknown keys of the agent's configuration.
+    let tests = ["AGENT_UNDER_TEST", "LIVE_TEST_LOG", "LIVE_TEST_NO_SKIP"].join(" ");
+    Ok(format!("#!/bin/sh\nunset {tests}\nexec '{}' \"$@\" --config '{}'\n", plugin.display(), file.display()))
+}
+
+/// All that is not as it should be, a line each.
+fn compare(expected: &[Expected], influx: &Influx, statsd: &Statsd, netdata: &Netdata) -> Outcome<String> {
+    let (database, counters, charts) = (influx.totals()?, statsd.counters()?, netdata.totals()?);
+    let mut differences = String::new();
+    for e in expected {
+        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
+        let wanted = e.at(database.layer(&e.metric).unwrap_or(Layer::Syscall)) as f64;
+        let got = [
+            ("influx", database.get(e.metric.name, e.metric.label)),
+            ("statsd", counters.get(&statsd_name(&e.metric)).copied()),
+            ("netdata", chart(&e.metric).and_then(|key| charts.get(&key).copied())),
+        ];
+        for (receiver, value) in got.into_iter().filter(|&(_, value)| value != Some(wanted)) {
+            writeln!(differences, "{receiver} has {} as {value:?}, not {wanted}", e.metric)
+                .map_err(Failure::at("the differences"))?;
+        }
+    }
+    Ok(differences)
+}
+
+/// `prefix.area.operation.what`.
+fn statsd_name(metric: &Metric) -> String {
+    let (area, what) = metric.name.split_once('.').unwrap_or((metric.name, ""));
+    match metric.label {
+        Some((_, value)) => format!("ebpf_process.{area}.{value}.{what}"),
+        None => format!("ebpf_process.{area}.{what}"),
+    }
+}
+
+/// The chart and the dimension that show a metric.
+fn chart(metric: &Metric) -> Option<(String, String)> {
+    let label = metric.label.map(|(_, value)| value);
+    let (chart, dimension) = match (metric.name, label) {
+        ("file.calls", Some(operation)) => ("file_descriptor", operation),
+        ("file.errors", Some(operation)) => ("file_error", operation),
+        ("vfs.calls", Some("delete")) => ("deleted_objects", "delete"),
+        ("vfs.calls", Some(operation)) => ("io", operation),
+        ("vfs.bytes", Some(operation)) => ("io_bytes", operation),
+        ("vfs.errors", Some(operation)) => ("io_error", operation),
+        ("task.started", Some(kind)) => ("process_thread", kind),
+        ("task.start_errors", Some(kind)) => ("task_error", kind),
+        ("task.exits", None) => ("exit", "process"),
+        ("task.releases", None) => ("exit", "task"),
+        _ => return None,
+    };
+    Some((format!("ebpf.{chart}"), dimension.to_owned()))
+}

@@ -1,0 +1,411 @@
+/*
+ * A process whose system calls are known to the unit: no C library, no start-up of its own.
+ *
+ *   workload DIR [no-int80]   stops itself; continued, it does in DIR (a tmpfs) what counts.h says; stops itself
+ *                             again; continued, it exits with 0. With no-int80 the 32-bit calls are made as 64-bit
+ *                             ones, for a kernel without IA32 emulation.
+ *   workload read N           stops itself, reads N times one byte of /dev/zero, stops itself, exits.
+ *   workload blocked N        N children block in a read of an empty pipe each; stops itself when all of them do;
+ *                             continued, it kills them and exits.
+ *   workload idle             stops itself; continued, it waits until it is killed.
+ *   workload exit             exits at once.
+ *
+ * DIR holds a slash, a mode does not. Anything unexpected is said on stderr and ends the process with 1.
+ * Children may make any calls: only those of the first process are known.
+ */
+#include "counts.h"
+#include "system.h"
+
+#define UNUSED_DESCRIPTOR 999 /* never open here */
+#define PATH_DATA "data"
+#define PATH_MISSING "missing"
+
+/* Static, so below 4 GiB: an int80 call can address it. */
+static char buffer[8192];
+static char thread_stack[8192] __attribute__((aligned(16)));
+/* Shared with the signaller: reads begun, signals handled. */
+static volatile struct { int begun, handled; } *turn;
+
+static void stop(void)
+{
+	expect("stop", call(SYS_kill, call(SYS_getpid, 0, 0, 0), SIGSTOP, 0), 0);
+}
+
+static void close_fd(long fd)
+{
+	expect("close", call(SYS_close, fd, 0, 0), 0);
+}
+
+static long open_data(void)
+{
+	return expect_fd("openat", call(SYS_openat, AT_FDCWD, PATH_DATA, O_RDONLY));
+}
+
+static void seek(long fd, word to)
+{
+	expect("lseek", call(SYS_lseek, fd, to, 0), (long)to);
+}
+
+/* The name of the i-th file or directory: one letter and a number. */
+static const char *name(char kind, word i)
+{
+	static char text[32];
+	text[0] = kind;
+	decimal(text + 1, i);
+	return text;
+}
+
+static void reap(const char *what, long child)
+{
+	int status = -1;
+	if (child < 0)
+		fail(what, child);
+	expect(what, call6(SYS_wait4, (word)child, (word)&status, 0, 0, 0, 0), child);
+	expect(what, status, 0);
+}
+
+/* As a C library's fork: no shared memory, the child's number stored and cleared in its own copy. */
+static inline long clone_fork(void)
+{
+	static int tid;
+	return call6(SYS_clone, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, 0, 0, (word)&tid, 0, 0);
+}
+
+/* The letter of a process's state in /proc (R, S, D, T, ...), 0 when it cannot be read. */
+static char state_of(long pid)
+{
+	char path[48] = "/proc/", text[128];
+	char *end = decimal(path + 6, (word)pid);
+	const char *stat = "/stat";
+	while ((*end++ = *stat++))
+		;
+	long fd = call(SYS_openat, AT_FDCWD, path, O_RDONLY);
+	if (fd < 0)
+		return 0;
+	long n = call(SYS_read, fd, text, sizeof text);
+	call(SYS_close, fd, 0, 0);
+	/* "pid (name) S ...": the name is ours and holds no bracket. */
+	for (long i = 0; i + 2 < n; i++)
+		if (text[i] == ')')
+			return text[i + 2];
+	return 0;
+}
+
+static void wait_until_asleep(long pid)
+{
+	while (state_of(pid) != 'S')
+		call(SYS_sched_yield, 0, 0, 0);
+}
+
+static void open_and_close(void)
+{
+	struct open_how how = { O_RDONLY, 0, 0 };
+	for (word i = 0; i < OPENS; i++)
+		close_fd(expect_fd("open", call(SYS_open, PATH_DATA, O_RDONLY, 0)));
+	for (word i = 0; i < OPENATS; i++)
+		close_fd(open_data());
+	for (word i = 0; i < OPENAT2S; i++)
+		close_fd(expect_fd("openat2", call6(SYS_openat2, (word)AT_FDCWD, (word)PATH_DATA, (word)&how, sizeof how, 0, 0)));
+	for (word i = 0; i < CREATS; i++)
+		close_fd(expect_fd("creat", call(SYS_creat, name('f', i), 0600, 0)));
+	for (word i = 0; i < MISSING_OPENS; i++)
+		expect("openat of a missing name", call(SYS_openat, AT_FDCWD, PATH_MISSING, O_RDONLY), -ENOENT);
+	for (word i = 0; i < BAD_CLOSES; i++)
+		expect("close of a bad descriptor", call(SYS_close, UNUSED_DESCRIPTOR, 0, 0), -EBADF);
+}
+
+/* Leaves a file of WRITES * WRITE_SIZE + WRITEVS * (WRITEV_FIRST + WRITEV_SECOND) bytes. */
+static void write_all(long data, long full)
+{
+	struct iovec parts[2] = { { buffer, WRITEV_FIRST }, { buffer, WRITEV_SECOND } };
+	struct iovec at[2] = { { buffer, PWRITEV_FIRST }, { buffer, PWRITEV_SECOND } };
+	for (word i = 0; i < WRITES; i++)
+		expect("write", call(SYS_write, data, buffer, WRITE_SIZE), WRITE_SIZE);
+	for (word i = 0; i < WRITEVS; i++)
+		expect("writev", call(SYS_writev, data, parts, 2), WRITEV_FIRST + WRITEV_SECOND);
+	for (word i = 0; i < PWRITES; i++)
+		expect("pwrite64", call6(SYS_pwrite64, (word)data, (word)buffer, PWRITE_SIZE, 0, 0, 0), PWRITE_SIZE);
+	for (word i = 0; i < PWRITEVS; i++)
+		expect("pwritev", call6(SYS_pwritev, (word)data, (word)at, 2, 0, 0, 0), PWRITEV_FIRST + PWRITEV_SECOND);
+	for (word i = 0; i < PWRITEV2S; i++)
+		expect("pwritev2", call6(SYS_pwritev2, (word)data, (word)at, 2, 0, 0, 0), PWRITEV_FIRST + PWRITEV_SECOND);
+	for (word i = 0; i < FULL_WRITES; i++)
+		expect("write to a full device", call(SYS_write, full, buffer, WRITE_SIZE), -ENOSPC);
+}
+
+static void read_all(long data, long directory)
+{
+	const word size = WRITES * WRITE_SIZE + WRITEVS * (WRITEV_FIRST + WRITEV_SECOND);
+	struct iovec parts[2] = { { buffer, READV_FIRST }, { buffer, READV_SECOND } };
+	struct iovec at[2] = { { buffer, PREADV_FIRST }, { buffer, PREADV_SECOND } };
+	for (word i = 0; i < READS; i++) {
+		seek(data, 0);
+		expect("read", call(SYS_read, data, buffer, READ_SIZE), READ_SIZE);
+	}
+	for (word i = 0; i < SHORT_READS; i++) {
+		seek(data, size - SHORT_SIZE);
+		expect("short read", call(SYS_read, data, buffer, sizeof buffer), SHORT_SIZE);
+	}
+	for (word i = 0; i < END_READS; i++)
+		expect("read at the end", call(SYS_read, data, buffer, READ_SIZE), 0);
+	for (word i = 0; i < DIRECTORY_READS; i++)
+		expect("read of a directory", call(SYS_read, directory, buffer, READ_SIZE), -EISDIR);
+	for (word i = 0; i < BAD_READS; i++)
+		expect("read of a bad descriptor", call(SYS_read, UNUSED_DESCRIPTOR, buffer, READ_SIZE), -EBADF);
+	for (word i = 0; i < PREADS; i++)
+		expect("pread64", call6(SYS_pread64, (word)data, (word)buffer, PREAD_SIZE, 0, 0, 0), PREAD_SIZE);
+	for (word i = 0; i < READVS; i++) {
+		seek(data, 0);
+		expect("readv", call(SYS_readv, data, parts, 2), READV_FIRST + READV_SECOND);
+	}
+	for (word i = 0; i < PREADVS; i++)
+		expect("preadv", call6(SYS_preadv, (word)data, (word)at, 2, 0, 0, 0), PREADV_FIRST + PREADV_SECOND);
+	for (word i = 0; i < PREADV2S; i++)
+		expect("preadv2", call6(SYS_preadv2, (word)data, (word)at, 2, 0, 0, 0), PREADV_FIRST + PREADV_SECOND);
+}
+
+static void unlink_all(void)
+{
+	_Static_assert(CREATS == UNLINKS + UNLINKATS, "every file that is made is deleted");
+	for (word i = 0; i < UNLINKS; i++)
+		expect("unlink", call(SYS_unlink, name('f', i), 0, 0), 0);
+	for (word i = 0; i < UNLINKATS; i++)
+		expect("unlinkat", call(SYS_unlinkat, AT_FDCWD, name('f', UNLINKS + i), 0), 0);
+	for (word i = 0; i < RMDIRS; i++) {
+		expect("mkdir", call(SYS_mkdir, name('d', i), 0700, 0), 0);
+		expect("unlinkat of a directory", call(SYS_unlinkat, AT_FDCWD, name('d', i), AT_REMOVEDIR), 0);
+	}
+	for (word i = 0; i < MISSING_UNLINKS; i++)
+		expect("unlink of a missing name", call(SYS_unlink, PATH_MISSING, 0, 0), -ENOENT);
+}
+
+static void int80_all(long zero, int int80)
+{
+	for (word i = 0; i < INT80_READS; i++)
+		expect("int80 read", int80 ? call_int80(I386_read, (word)zero, (word)buffer, INT80_READ_SIZE)
+					   : call(SYS_read, zero, buffer, INT80_READ_SIZE), INT80_READ_SIZE);
+	for (word i = 0; i < INT80_CLOSES; i++) {
+		long fd = open_data();
+		expect("int80 close", int80 ? call_int80(I386_close, (word)fd, 0, 0) : call(SYS_close, fd, 0, 0), 0);
+	}
+	if (int80)
+		for (word i = 0; i < INT80_GETPIDS; i++)
+			expect("int80 getpid", call_int80(I386_getpid, 0, 0, 0), call(SYS_getpid, 0, 0, 0));
+}
+
+/* A new thread cannot return through a stack it shares with nobody: the child's half stays in assembly. */
+static long start_thread(volatile int *tid)
+{
+	long result;
+	register word r10 __asm__("r10") = (word)tid;
+	register word r8 __asm__("r8") = 0;
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%edi, %%edi\n\t"
+			 "mov %[exit], %%eax\n\t"
+			 "syscall\n"
+			 "1:"
+			 : "=a"(result)
+			 : "0"(SYS_clone),
+			   "D"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			       CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID),
+			   "S"(thread_stack + sizeof thread_stack), "d"(tid), "r"(r10), "r"(r8), [exit] "i"(SYS_exit)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+static void run_thread(void)
+{
+	static volatile int tid;
+	if (start_thread(&tid) < 0)
+		fail("clone of a thread", tid);
+	for (int now; (now = tid) != 0;) {
+		long r = call6(SYS_futex, (word)&tid, 0 /* FUTEX_WAIT */, (word)now, 0, 0, 0);
+		if (r != 0 && r != -EAGAIN && r != -EINTR)
+			fail("futex", r);
+	}
+}
+
+static void start_all(void)
+{
+	struct clone_args fork_args = { .exit_signal = SIGCHLD };
+	struct clone_args bad_process = { .flags = CLONE_SIGHAND, .exit_signal = SIGCHLD };
+	struct clone_args bad_thread = { .flags = CLONE_THREAD };
+	struct clone_args rejected = { .exit_signal = SIGCHLD };
+	char *exec_arguments[] = { "workload", "exit", 0 };
+	char *no_environment[] = { 0 };
+	long child;
+
+	for (word i = 0; i < CLONE_FORKS; i++) {
+		if ((child = clone_fork()) == 0)
+			leave(0);
+		reap("clone of a process", child);
+	}
+	for (word i = 0; i < FORKS; i++) {
+		if ((child = call(SYS_fork, 0, 0, 0)) == 0)
+			leave(0);
+		reap("fork", child);
+	}
+	for (word i = 0; i < VFORKS; i++) {
+		if ((child = call(SYS_vfork, 0, 0, 0)) == 0)
+			leave(0);
+		reap("vfork", child);
+	}
+	for (word i = 0; i < CLONE3_FORKS; i++) {
+		if ((child = call(SYS_clone3, &fork_args, sizeof fork_args, 0)) == 0)
+			leave(0);
+		reap("clone3", child);
+	}
+	for (word i = 0; i < EXECS; i++) {
+		if ((child = clone_fork()) == 0)
+			fail("execve", call(SYS_execve, "/proc/self/exe", exec_arguments, no_environment));
+		reap("a child that executes", child);
+	}
+	for (word i = 0; i < THREADS; i++)
+		run_thread();
+	for (word i = 0; i < BAD_PROCESS_CLONES; i++)
+		expect("clone of a bad process", call(SYS_clone, CLONE_SIGHAND | SIGCHLD, 0, 0), -EINVAL);
+	for (word i = 0; i < BAD_THREAD_CLONES; i++)
+		expect("clone of a bad thread", call(SYS_clone, CLONE_THREAD, 0, 0), -EINVAL);
+	for (word i = 0; i < BAD_PROCESS_CLONE3S; i++)
+		expect("clone3 of a bad process", call(SYS_clone3, &bad_process, sizeof bad_process, 0), -EINVAL);
+	for (word i = 0; i < BAD_THREAD_CLONE3S; i++)
+		expect("clone3 of a bad thread", call(SYS_clone3, &bad_thread, sizeof bad_thread, 0), -EINVAL);
+	for (word i = 0; i < REJECTED_CLONE3S; i++)
+		expect("clone3 of a size too small", call(SYS_clone3, &rejected, sizeof rejected.flags, 0), -EINVAL);
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+	turn->handled++;
+}
+
+void restore(void);
+__asm__(".globl restore\nrestore:\n\tmov $15, %eax\n\tsyscall\n");
+
+/*
+ * The child interrupts each read once and then feeds it. It acts only when the parent sleeps in the read it means:
+ * after `begun` says so, the parent's only interruptible sleep is that read, before the signal and after it.
+ */
+static void read_restarted(void)
+{
+	struct kernel_sigaction action = { on_signal, SA_RESTART | SA_RESTORER, restore, 0 };
+	int ends[2];
+	long parent = call(SYS_getpid, 0, 0, 0), child;
+
+	turn = (void *)call6(SYS_mmap, 0, 4096, 3 /* read, write */, 0x21 /* shared, anonymous */, (word)-1, 0);
+	if ((long)turn < 0 && (long)turn > -4096)
+		fail("mmap", (long)turn);
+	expect("rt_sigaction", call6(SYS_rt_sigaction, SIGUSR1, (word)&action, 0, 8, 0, 0), 0);
+	expect("pipe", call(SYS_pipe, ends, 0, 0), 0);
+	if ((child = clone_fork()) == 0) {
+		for (int i = 1; i <= RESTARTED_READS; i++) {
+			while (turn->begun != i)
+				call(SYS_sched_yield, 0, 0, 0);
+			wait_until_asleep(parent);
+			expect("kill", call(SYS_kill, parent, SIGUSR1, 0), 0);
+			while (turn->handled != i)
+				call(SYS_sched_yield, 0, 0, 0);
+			wait_until_asleep(parent);
+			expect("write to the pipe", call(SYS_write, ends[1], "x", 1), 1);
+		}
+		leave(0);
+	}
+	for (int i = 1; i <= RESTARTED_READS; i++) {
+		turn->begun = i;
+		expect("restarted read", call(SYS_read, ends[0], buffer, 1), 1);
+		expect("signals handled", turn->handled, i);
+	}
+	reap("the signaller", child);
+	close_fd(ends[0]);
+	close_fd(ends[1]);
+}
+
+static void run_all(const char *directory, int int80)
+{
+	long data, here, zero, full;
+	stop();
+	expect("chdir", call(SYS_chdir, directory, 0, 0), 0);
+	data = expect_fd("data file", call6(SYS_openat, (word)AT_FDCWD, (word)PATH_DATA, O_CREAT | O_RDWR, 0600, 0, 0));
+	here = expect_fd("directory", call(SYS_openat, AT_FDCWD, ".", O_RDONLY | O_DIRECTORY));
+	zero = expect_fd("/dev/zero", call(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY));
+	full = expect_fd("/dev/full", call(SYS_openat, AT_FDCWD, "/dev/full", O_RDWR));
+	write_all(data, full);
+	open_and_close();
+	read_all(data, here);
+	unlink_all();
+	int80_all(zero, int80);
+	start_all();
+	read_restarted();
+	close_fd(data);
+	close_fd(here);
+	close_fd(zero);
+	close_fd(full);
+	stop();
+}
+
+static void run_reads(word count)
+{
+	long zero = expect_fd("/dev/zero", call(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY));
+	stop();
+	for (word i = 0; i < count; i++)
+		expect("read", call(SYS_read, zero, buffer, 1), 1);
+	stop();
+}
+
+static void run_blocked(word count)
+{
+	enum { MOST = 512 };
+	static int children[MOST];
+	if (count > MOST)
+		fail("too many readers", (long)count);
+	for (word i = 0; i < count; i++) {
+		long child = clone_fork();
+		if (child == 0) {
+			int ends[2];
+			/* A parent that is killed must not leave its readers behind. */
+			expect("prctl", call(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, SIGKILL, 0), 0);
+			expect("pipe", call(SYS_pipe, ends, 0, 0), 0);
+			fail("a read that nobody feeds", call(SYS_read, ends[0], buffer, 1));
+		}
+		children[i] = (int)expect_fd("clone", child);
+	}
+	for (word i = 0; i < count; i++)
+		wait_until_asleep(children[i]);
+	stop();
+	for (word i = 0; i < count; i++)
+		call(SYS_kill, children[i], SIGKILL, 0);
+	for (word i = 0; i < count; i++)
+		expect("wait4", call(SYS_wait4, children[i], 0, 0), children[i]);
+}
+
+static void run_idle(void)
+{
+	stop();
+	for (;;)
+		call(SYS_pause, 0, 0, 0);
+}
+
+__attribute__((noreturn, used)) static void run(word *stack)
+{
+	word count = stack[0];
+	char **arguments = (char **)(stack + 1);
+	const char *mode = count > 1 ? arguments[1] : "";
+	const char *option = count > 2 ? arguments[2] : "";
+
+	if (has_slash(mode))
+		run_all(mode, !equal(option, "no-int80"));
+	else if (equal(mode, "read"))
+		run_reads(parse(option));
+	else if (equal(mode, "blocked"))
+		run_blocked(parse(option));
+	else if (equal(mode, "idle"))
+		run_idle();
+	else if (!equal(mode, "exit"))
+		fail("usage: workload DIR [no-int80] | read N | blocked N | idle | exit", (long)count);
+	leave(0);
+}
+
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall run\n\thlt\n");

@@ -1,0 +1,65 @@
+//! The project's own tasks, each a word after `cargo xtask`. They run on a developer's machine and on CI alike.
+
+mod bpf;
+mod packages;
+mod vm;
+
+use std::env;
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::{Command, ExitCode};
+
+/// The result of a step; an error is a sentence for the person at the terminal.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "usage: cargo xtask TASK
+  bpf [--check]                  build the kernel objects, or prove that the committed ones match their sources
+  test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
+                                 and say which live tests ran; with --no-skip or CI=true a skipped one is a
+                                 failure
+  vm [--kernel VERSION]... [--boot-only]
+                                 the equality tests in virtual machines with other kernels; with --boot-only their
+                                 workload alone, without the agent";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["bpf", options @ ..] => bpf::bpf(options),
+        ["test", options @ ..] => packages::test(options),
+        ["vm", options @ ..] => vm::run(options),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // A terminal that is gone has nobody to tell.
+            let _ = writeln!(io::stderr(), "{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A line for the person at the terminal.
+fn say(line: impl Display) {
+    let mut out = io::stdout().lock();
+    // As above: without a reader the exit code still speaks.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Runs a command to its end, its output going where ours goes.
+fn run(command: &mut Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
+}
+
+/// Runs a command to its end and returns what it wrote to its stdout.
+fn output(command: &mut Command) -> Outcome<String> {
+    let output = command.output().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?}: {}: {}", output.status, words.trim_end()).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}

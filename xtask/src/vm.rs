@@ -1,0 +1,181 @@
+//! The equality tests in virtual machines: every kernel of a table, every tier and mode it must be exact in.
+//!
+//! Kernels and the emulator are Debian packages, fetched and unpacked into a cache and never installed. The machine
+//! is emulated (TCG), so it needs no rights and no hardware support. Its whole disk is an initial RAM disk with a
+//! shell, the agent and the tests' `guest` program.
+
+mod boot;
+mod debian;
+mod initramfs;
+
+use crate::{Outcome, say};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A kernel, where to get it, and the rows that must have run on it.
+struct Kernel {
+    /// The first two numbers of its version, as `--kernel` takes them.
+    version: &'static str,
+    /// The Debian suite that has it.
+    suite: &'static str,
+    /// A package that depends on the newest image of that version, or is that image.
+    package: &'static str,
+    /// Tier and mode.
+    rows: &'static [(&'static str, &'static str)],
+}
+
+const EVERY_TIER: &[(&str, &str)] = &[
+    ("fentry", "entry"),
+    ("fentry", "return"),
+    ("kprobe", "entry"),
+    ("kprobe", "return"),
+    ("tracepoint", "entry"),
+    ("tracepoint", "return"),
+];
+
+/// What runs, and at the same time what must have run: a row that is missing fails like a wrong one.
+const KERNELS: &[Kernel] = &[
+    Kernel { version: "5.10", suite: "bullseye-security", package: "linux-image-cloud-amd64", rows: EVERY_TIER },
+    Kernel { version: "6.1", suite: "bookworm-security", package: "linux-image-cloud-amd64", rows: EVERY_TIER },
+];
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// `cargo xtask vm [--kernel VERSION]... [--boot-only]`.
+///
+/// # Errors
+/// A wrong option, something that cannot be fetched or built, a machine that does not boot, a row wrong or missing.
+pub(crate) fn run(options: &[&str]) -> Outcome {
+    let mut chosen: Vec<&Kernel> = Vec::new();
+    let mut boot_only = false;
+    let mut rest = options.iter();
+    while let Some(option) = rest.next() {
+        match *option {
+            "--boot-only" => boot_only = true,
+            "--kernel" => chosen.push(kernel(rest.next().copied().unwrap_or_default())?),
+            other => return Err(format!("vm: unknown option {other:?}\n{}", crate::USAGE).into()),
+        }
+    }
+    if chosen.is_empty() {
+        chosen.extend(KERNELS);
+    }
+
+    let cache = cache()?;
+    let debian = debian::Debian::new(cache.clone())?;
+    let emulator = debian.emulator()?;
+    let busybox = debian.busybox()?;
+    let programs = build(boot_only)?;
+
+    let mut wrong = 0;
+    for kernel in chosen {
+        let image = debian.kernel(kernel.suite, kernel.package)?;
+        let wanted: &[(&str, &str)] = if boot_only { &[("workload", "alone")] } else { kernel.rows };
+        let arguments = if boot_only { String::new() } else { guest_arguments(kernel.rows) };
+        let disk = initramfs::build(&busybox, &programs, &arguments)?;
+        let seen = boot::boot(&emulator, &image, &disk, &cache)?;
+        let (lines, failures) = compare(kernel.version, wanted, &seen.lines);
+        lines.iter().for_each(say);
+        wrong += failures;
+        // A row can be right and the guest still end badly: that is a failure of its own.
+        if failures == 0 && seen.status != Some(0) {
+            wrong += 1;
+            say(format!("{}: the guest ended with {:?}; its console:\n{}", kernel.version, seen.status, seen.tail()));
+        }
+    }
+    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} rows are wrong or missing").into()) }
+}
+
+fn kernel(version: &str) -> Outcome<&'static Kernel> {
+    let found = KERNELS.iter().find(|kernel| kernel.version == version);
+    let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.version).collect();
+    found.ok_or_else(|| format!("vm: no kernel {version:?}; there are {}", known.join(", ")).into())
+}
+
+fn guest_arguments(rows: &[(&str, &str)]) -> String {
+    let rows: Vec<String> = rows.iter().map(|(tier, mode)| format!("{tier}:{mode}")).collect();
+    rows.join(" ")
+}
+
+/// `$XDG_CACHE_HOME/ebpf-process/vm`, or the same below `~/.cache`.
+fn cache() -> Outcome<PathBuf> {
+    Ok(crate::packages::cache()?.join("vm"))
+}
+
+/// Builds the guest, and the agent unless only a boot is wanted, statically: the machine has no libraries.
+/// Returns the paths to put on its disk, with their names there.
+fn build(boot_only: bool) -> Outcome<Vec<(&'static str, PathBuf)>> {
+    let built = crate::packages::target_directory()?.join(TARGET).join("release");
+
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo.args(["-p", "ebpf-process-tests", "--bin", "guest"]);
+    let mut programs = vec![("guest", built.join("guest"))];
+    if !boot_only {
+        cargo.args(["-p", "ebpf-process", "--bin", "ebpf-process"]);
+        programs.push(("agent", built.join("ebpf-process")));
+    }
+    crate::run(&mut cargo)?;
+    Ok(programs)
+}
+
+/// Compares the console's `row` lines with the table: one line per row wanted, and how many are not exact.
+fn compare(version: &str, wanted: &[(&str, &str)], console: &[String]) -> (Vec<String>, usize) {
+    let rows: BTreeMap<(&str, &str), &str> = console.iter().filter_map(|line| row(line)).collect();
+    let mut failures = 0;
+    let mut lines = Vec::new();
+    for &(tier, mode) in wanted {
+        let result = rows.get(&(tier, mode)).copied().unwrap_or("MISSING: the row did not run");
+        if result.split(' ').next() != Some("exact") {
+            failures += 1;
+        }
+        lines.push(format!("{version} {tier} {mode} {result}"));
+    }
+    (lines, failures)
+}
+
+/// `row KERNEL TIER MODE VERDICT details` as tier, mode and the rest.
+fn row(line: &str) -> Option<((&str, &str), &str)> {
+    let mut words = line.splitn(5, ' ');
+    if words.next()? != "row" {
+        return None;
+    }
+    let (_, tier, mode) = (words.next()?, words.next()?, words.next()?);
+    Some(((tier, mode), words.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: &[(&str, &str)] = &[("fentry", "entry"), ("kprobe", "return")];
+
+    fn failures(console: &[&str]) -> usize {
+        let console: Vec<String> = console.iter().map(ToString::to_string).collect();
+        compare("6.1", WANTED, &console).1
+    }
+
+    #[test]
+    fn a_missing_row_fails_like_a_wrong_one() {
+        let fentry = "row 6.1.0-56 fentry entry exact tiers=fentry";
+        let kprobe = "row 6.1.0-56 kprobe return exact tiers=kprobe";
+        assert_eq!(failures(&[fentry, kprobe]), 0);
+        assert_eq!(failures(&[fentry]), 1);
+        assert_eq!(failures(&[fentry, "row 6.1.0-56 kprobe return WRONG vfs.calls is 1"]), 1);
+        assert_eq!(failures(&[]), 2);
+    }
+
+    #[test]
+    fn lines_of_the_console_that_are_no_rows_are_passed_over() {
+        assert_eq!(row("[    1.2] random: crng init done"), None);
+        assert_eq!(row("row"), None);
+    }
+
+    #[test]
+    fn every_version_is_in_the_table_once() {
+        for each in KERNELS {
+            assert_eq!(KERNELS.iter().filter(|k| k.version == each.version).count(), 1, "{}", each.version);
+            assert!(!each.rows.is_empty(), "{}", each.version);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One emulated machine from power-on to power-off, its console read line by line.
+
+use crate::{Outcome, say};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A boot takes three seconds, a row some ten.
+const LIMIT: Duration = Duration::from_mins(10);
+/// An emulator that has not reached the init script by then never will.
+const BOOT_LIMIT: Duration = Duration::from_mins(2);
+/// Without what the emulator cannot do, which it would warn of.
+const CPU: &str = "Haswell-noTSX,-pcid,-tsc-deadline,-invpcid";
+const ATTEMPTS: u32 = 3;
+/// What the kernel prints when it dies.
+const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG:", "general protection fault", "double fault"];
+
+/// What the machine said.
+pub(super) struct Console {
+    /// All its lines.
+    pub(super) lines: Vec<String>,
+    /// The guest's exit status; nothing when it did not get to its end.
+    pub(super) status: Option<i32>,
+}
+
+impl Console {
+    /// Its last lines, for a message.
+    pub(super) fn tail(&self) -> String {
+        self.lines[self.lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn is_up(&self) -> bool {
+        self.lines.iter().any(|line| line.contains("@@up "))
+    }
+}
+
+/// Boots `image` with `disk` and waits for the machine to switch itself off.
+///
+/// A machine that dies before the guest starts is booted again, and that is said: the emulator's fault, not ours.
+/// What happens once the guest runs is final.
+///
+/// # Errors
+/// The emulator does not start, or the machine does not come up in any attempt.
+pub(super) fn boot(emulator: &Path, image: &Path, disk: &[u8], cache: &Path) -> Outcome<Console> {
+    let folder = tempfile::tempdir_in(cache)?;
+    let disk_path = folder.path().join("initramfs");
+    fs::write(&disk_path, disk)?;
+    for attempt in 1..=ATTEMPTS {
+        let console = once(emulator, image, &disk_path)?;
+        if console.is_up() {
+            return Ok(console);
+        }
+        let name = image.display();
+        say(format!("{name}: attempt {attempt} of {ATTEMPTS} died before the guest started:\n{}", console.tail()));
+    }
+    Err(format!("{}: the machine did not come up", image.display()).into())
+}
+
+fn once(emulator: &Path, image: &Path, disk: &Path) -> Outcome<Console> {
+    let share = emulator.join("usr/share");
+    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|folder| emulator.join(folder));
+    let mut child = Command::new(emulator.join("usr/bin/qemu-system-x86_64"))
+        .env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?)
+        .arg("-L")
+        .arg(share.join("qemu"))
+        .arg("-L")
+        .arg(share.join("seabios"))
+        .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-m", "512", "-smp", "2"])
+        .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
+        .arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(disk)
+        .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(|e| format!("the emulator: {e}"))?;
+    let lines = console(&mut child)?;
+    let console = read(&lines);
+    // It has switched itself off, or it is out of time: either way it ends here.
+    let _ = child.kill();
+    child.wait()?;
+    Ok(console)
+}
+
+fn console(child: &mut Child) -> Outcome<Receiver<String>> {
+    let pipe = child.stdout.take().ok_or("the emulator has no console")?;
+    let (sender, receiver) = channel();
+    let feed = move || {
+        // Not `lines`: a broken boot may print bytes that are no text.
+        for line in BufReader::new(pipe).split(b'\n') {
+            let Ok(line) = line else { break };
+            if sender.send(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()).is_err() {
+                break;
+            }
+        }
+    };
+    thread::Builder::new().name("console".into()).spawn(feed)?;
+    Ok(receiver)
+}
+
+fn read(lines: &Receiver<String>) -> Console {
+    let start = Instant::now();
+    let mut console = Console { lines: Vec::new(), status: None };
+    let mut limit = BOOT_LIMIT;
+    loop {
+        match lines.recv_timeout(limit.saturating_sub(start.elapsed())) {
+            Ok(line) => {
+                if let Some((_, status)) = line.split_once("@@rc ") {
+                    console.status = status.trim().parse().ok();
+                }
+                if line.contains("@@up ") {
+                    limit = LIMIT;
+                }
+                let dead = !console.is_up() && DEATHS.iter().any(|death| line.contains(death));
+                console.lines.push(line);
+                if dead {
+                    return console;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return console,
+            Err(RecvTimeoutError::Timeout) => {
+                console.lines.push(format!("(no end after {limit:?}: switched off)"));
+                return console;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(lines: &[&str]) -> Console {
+        let (sender, receiver) = channel();
+        for line in lines {
+            sender.send((*line).to_owned()).unwrap();
+        }
+        drop(sender);
+        read(&receiver)
+    }
+
+    #[test]
+    fn the_status_is_the_guests() {
+        let console = console(&["@@up 6.1.0", "row 6.1.0 kprobe entry exact", "@@rc 3"]);
+        assert!(console.is_up());
+        assert_eq!(console.status, Some(3));
+    }
+
+    #[test]
+    fn a_kernel_that_dies_before_the_guest_is_not_up() {
+        let console = console(&["Oops: 0000 [#1]", "never read"]);
+        assert!(!console.is_up());
+        assert_eq!(console.lines.len(), 1);
+    }
+
+    #[test]
+    fn an_oops_under_the_guest_is_the_guests_business() {
+        let console = console(&["@@up 6.1.0", "BUG: something", "@@rc 0"]);
+        assert_eq!((console.is_up(), console.status), (true, Some(0)));
+    }
+}

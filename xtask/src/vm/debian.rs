@@ -1,0 +1,178 @@
+//! Debian packages fetched and unpacked into a cache: the system's own package state stays untouched.
+//!
+//! The mirror is the one this machine's apt is configured with; only the suite is ours to choose.
+
+use crate::{Outcome, output, say};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Package lists older than this are fetched anew.
+const LISTS_LAST: Duration = Duration::from_hours(12);
+/// Emulators before 10 make kernel 6.12 die early in one boot of ten.
+const EMULATOR_SUITE: &str = "bookworm-backports";
+const EMULATOR_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"];
+/// Where the libraries come from that the emulator needs and this machine lacks.
+const EMULATOR_LIBRARIES: &[&str] = &["bookworm", "bookworm-security"];
+const BUSYBOX_SUITE: &str = "bookworm";
+
+/// The cache and the mirrors.
+pub(super) struct Debian {
+    cache: PathBuf,
+    mirrors: Vec<String>,
+}
+
+impl Debian {
+    /// Asks apt for its mirrors.
+    pub(super) fn new(cache: PathBuf) -> Outcome<Self> {
+        let format = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+        let mirrors = output(Command::new("apt-get").args(format))
+            .map_err(|e| format!("virtual machines need apt-get and a Debian mirror: {e}"))?;
+        Ok(Self { cache, mirrors: mirrors.lines().map(|uri| uri.trim_end_matches('/').to_owned()).collect() })
+    }
+
+    /// The emulator's root folder: program in `usr/bin`, firmware in `usr/share`, libraries in `usr/lib`.
+    pub(super) fn emulator(&self) -> Outcome<PathBuf> {
+        let suite = self.suite(EMULATOR_SUITE, EMULATOR_LIBRARIES)?;
+        if !suite.root().join("usr/bin/qemu-system-x86_64").is_file() {
+            suite.unpack_with_dependencies(EMULATOR_PACKAGES)?;
+        }
+        Ok(suite.root())
+    }
+
+    /// A static busybox.
+    pub(super) fn busybox(&self) -> Outcome<PathBuf> {
+        let suite = self.suite(BUSYBOX_SUITE, &[])?;
+        let places = ["bin/busybox", "usr/bin/busybox"].map(|place| suite.root().join(place));
+        if !places.iter().any(|place| place.is_file()) {
+            suite.unpack(&["busybox-static"])?;
+        }
+        let found = places.into_iter().find(|place| place.is_file());
+        found.ok_or_else(|| "the package busybox-static holds no busybox".into())
+    }
+
+    /// The image of the newest kernel that `package` stands for.
+    pub(super) fn kernel(&self, suite: &str, package: &str) -> Outcome<PathBuf> {
+        let suite = self.suite(suite, &[])?;
+        let depends = suite.apt("apt-cache", &["depends", package])?;
+        let depended = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let image = depended.into_iter().find(|name| {
+            name.strip_prefix("linux-image-").is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        let image = image.unwrap_or(package);
+        let version = image.trim_start_matches("linux-image-");
+        // Newer Debian keeps the image in a package and a folder of its own.
+        let places = [
+            suite.root().join(format!("boot/vmlinuz-{version}")),
+            suite.root().join(format!("usr/lib/modules/{version}/vmlinuz")),
+        ];
+        let find = || places.iter().find(|place| place.is_file()).cloned();
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        suite.unpack(&[image])?;
+        if find().is_none() {
+            suite.unpack(&[&format!("linux-binary-{version}")])?;
+        }
+        find().ok_or_else(|| format!("the package {image} holds no kernel image").into())
+    }
+
+    fn suite(&self, name: &str, others: &[&str]) -> Outcome<Suite> {
+        let mut sources = String::new();
+        for suite in [&[name], others].concat() {
+            let archive = if suite.ends_with("-security") { "/debian-security" } else { "/debian" };
+            let mirror = self.mirrors.iter().find(|uri| uri.ends_with(archive));
+            let mirror = mirror.ok_or_else(|| format!("apt knows no mirror of Debian's archive {archive}"))?;
+            writeln!(sources, "deb [signed-by={KEYRING}] {mirror} {suite} main")?;
+        }
+        let suite = Suite { name: name.to_owned(), folder: self.cache.join(name) };
+        suite.prepare(&sources)?;
+        Ok(suite)
+    }
+}
+
+/// One suite: its private apt state, its packages, and what was unpacked of them.
+struct Suite {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Suite {
+    fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    fn prepare(&self, sources: &str) -> Outcome {
+        for part in ["lists/partial", "archives/partial", "packages", "root"] {
+            let folder = self.folder.join(part);
+            fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        fs::write(self.folder.join("sources.list"), sources)?;
+        if self.lists_are_fresh() {
+            return Ok(());
+        }
+        say(format!("fetching the package list of {}", self.name));
+        self.apt("apt-get", &["-qq", "update"]).map(drop)
+    }
+
+    fn lists_are_fresh(&self) -> bool {
+        let lists = fs::read_dir(self.folder.join("lists")).into_iter().flatten().flatten();
+        lists.filter(|entry| entry.file_name().to_string_lossy().contains("_Packages")).any(|entry| {
+            let age = entry.metadata().and_then(|data| data.modified()).map(|time| time.elapsed());
+            matches!(age, Ok(Ok(age)) if age < LISTS_LAST)
+        })
+    }
+
+    fn apt(&self, tool: &str, arguments: &[&str]) -> Outcome<String> {
+        let path = |name: &str| self.folder.join(name).display().to_string();
+        let options = [
+            ("Dir::Etc::sourcelist", path("sources.list")),
+            ("Dir::Etc::sourceparts", "/dev/null".into()),
+            ("Dir::State::lists", path("lists")),
+            ("Dir::State::status", "/dev/null".into()),
+            ("Dir::Cache", path("")),
+            ("Dir::Cache::archives", path("archives")),
+            // Without this apt would fetch as a user who may not write here.
+            ("APT::Sandbox::User", "root".into()),
+            ("Acquire::Languages", "none".into()),
+        ];
+        let mut command = Command::new(tool);
+        for (key, value) in options {
+            command.arg("-o").arg(format!("{key}={value}"));
+        }
+        output(command.args(arguments).current_dir(self.folder.join("packages")))
+    }
+
+    /// Also unpacks what these packages need and this machine has not installed.
+    fn unpack_with_dependencies(&self, packages: &[&str]) -> Outcome {
+        say(format!("fetching {} of {}, with what they need", packages.join(", "), self.name));
+        // Later options win: what is installed here need not be fetched, and nothing is installed, so nothing is locked.
+        let here = ["-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "Debug::NoLocking=1", "-t", &self.name];
+        let install = ["-qq", "-y", "--no-install-recommends", "--download-only", "--reinstall", "install"];
+        self.apt("apt-get", &[&here[..], &install, packages].concat())?;
+        let files = fs::read_dir(self.folder.join("archives"))?.flatten().map(|entry| entry.path());
+        for package in files.filter(|path| path.extension().is_some_and(|end| end == "deb")) {
+            self.extract(&package)?;
+        }
+        Ok(())
+    }
+
+    fn unpack(&self, packages: &[&str]) -> Outcome {
+        say(format!("fetching {} of {}", packages.join(", "), self.name));
+        let uris = [&["-qq", "--print-uris", "download"], packages].concat();
+        let files = self.apt("apt-get", &uris)?;
+        self.apt("apt-get", &[&["-qq", "download"], packages].concat())?;
+        // Each line: 'uri' file size hash.
+        for file in files.lines().filter_map(|line| line.split(' ').nth(1)) {
+            self.extract(&self.folder.join("packages").join(file))?;
+        }
+        Ok(())
+    }
+
+    fn extract(&self, package: &Path) -> Outcome {
+        output(Command::new("dpkg").arg("-x").arg(package).arg(self.root())).map(drop)
+    }
+}
