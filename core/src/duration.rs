@@ -1,9 +1,10 @@
 //! Durations in configuration: `"500ms"`, `"2s"`, `"1m 30s"`.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{self, Visitor};
 
 /// Reads a duration as a person writes it; the error says what was expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
@@ -13,7 +14,21 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 
 /// For `#[serde(deserialize_with = "ebpf_process_core::duration::deserialize")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration in quotes such as \"500ms\" or \"2s\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            parse(text).map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text)
 }
 
 /// As a person would write it: the inverse of [`parse`].

@@ -80,7 +80,9 @@ mod tests {
         let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["kind"]).share();
         let mut bench = Bench::new();
         let id = bench.series(&calls, &["a"]);
-        bench.tick(&Selection::default(), |recorder| recorder.counter(id, 7), |view| sink.write(view)).expect("written");
+        bench
+            .tick(&Selection::default(), |recorder| recorder.counter(id, 7), |view| sink.write(view))
+            .expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("the file"), "demo.calls{kind=a} 7\n");
         std::fs::remove_file(path).expect("removed");
     }
