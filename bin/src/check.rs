@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use ebpf_process_config::{Plan, PlannedProbe, Sources};
 use ebpf_process_core::{Registry, duration};
 use ebpf_process_probes::CounterReport;
+use ebpf_process_probes::doctor::{self, Finding};
 use serde::Serialize;
 
 use crate::exit::{Exit, Refusal};
@@ -28,6 +29,8 @@ struct Report {
     /// `ok`, `degraded` (a counter or a probe is missing) or `failed` (no counter finds a hook).
     verdict: Verdict,
     kernel: String,
+    /// What the machine allows, and what to do about what it does not.
+    machine: Vec<Finding>,
     interval_seconds: f64,
     probes: Vec<ProbeReport>,
     sinks: Vec<SinkReport>,
@@ -85,6 +88,7 @@ impl Report {
         Self {
             verdict: verdict(&probes),
             kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
+            machine: doctor::examine(),
             interval_seconds: plan.interval.as_secs_f64(),
             probes,
             sinks: sinks.collect(),
@@ -96,7 +100,17 @@ impl Report {
         // Writing to a string cannot fail.
         let interval = duration::show(std::time::Duration::from_secs_f64(self.interval_seconds));
         let _ = writeln!(text, "The configuration is right: a batch every {interval}.");
-        let _ = writeln!(text, "Kernel {}.", self.kernel);
+        let _ = writeln!(text, "Kernel {}.\n", self.kernel);
+        let mut machine = plain(&["MACHINE", "", "WHAT WAS FOUND"]);
+        for Finding { subject, state, verdict, .. } in &self.machine {
+            machine.add_row([*subject, mark(*verdict), state]);
+        }
+        text.push_str(&rendered(&machine));
+        for Finding { subject, advice, .. } in &self.machine {
+            if let Some(advice) = advice {
+                let _ = writeln!(text, "To mend {subject}: {advice}.");
+            }
+        }
         let counters: Vec<&CounterReport> = self.probes.iter().filter_map(|p| p.counters.as_ref()).flatten().collect();
         if !counters.is_empty() {
             let mut table = plain(&["COUNTER", "TIER", "LAYER", "FUNCTION", "EXACT", "PROVEN"]);
@@ -142,6 +156,15 @@ impl Report {
             Verdict::Failed => "\nNothing can be counted here, see above.\n",
         });
         text
+    }
+}
+
+/// How a finding is marked for people.
+const fn mark(verdict: doctor::Verdict) -> &'static str {
+    match verdict {
+        doctor::Verdict::Good => "ok",
+        doctor::Verdict::Lacking => "LACKING",
+        doctor::Verdict::Unknown => "unknown",
     }
 }
 

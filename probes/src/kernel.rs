@@ -13,7 +13,7 @@ use crate::options::Tier;
 use crate::tracefs::Tracefs;
 
 /// The kernel's own type information.
-const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Facts about the running kernel, read once and shared by the probes while they are built.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Kernel {
 
 impl Preemption {
     /// From the surest source to the least sure.
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         // "none voluntary (full) lazy": the model in force. Needs debugfs.
         if let Some((_, rest)) = text("/sys/kernel/debug/sched/preempt").split_once('(') {
@@ -135,7 +135,7 @@ impl Preemption {
 }
 
 /// How the kernel was built: from the kernel itself, or from the file its package left.
-fn build_configuration() -> io::Result<String> {
+pub(crate) fn build_configuration() -> io::Result<String> {
     let mut config = String::new();
     if let Ok(file) = fs::File::open("/proc/config.gz") {
         flate2::read::GzDecoder::new(file).read_to_string(&mut config)?;

@@ -17,6 +17,7 @@ mod abi;
 mod attach;
 mod btf;
 mod catalog;
+pub mod doctor;
 mod file;
 mod hook;
 mod kernel;
