@@ -220,8 +220,13 @@ impl Agent {
         let deadline: Instant = self.stop.begin(grace);
         let books: Vec<_> = self.vitals.ledgers();
         let closing: Vec<_> = self.outlets.drain(..).map(Outlet::hang_up).collect();
-        // Detaching takes its time too: it happens while the sinks finish.
-        self.probes.clear();
+        // Detaching waits for the kernel: the probes' waits overlap, and the sinks finish meanwhile.
+        std::thread::scope(|scope| {
+            for Running { name, probe, .. } in self.probes.drain(..) {
+                // Where no thread can be had the probe is dropped here and now.
+                let _detaching = std::thread::Builder::new().name(name).spawn_scoped(scope, move || drop(probe));
+            }
+        });
         let in_time: Vec<bool> = closing.into_iter().map(|outlet| outlet.wait(deadline)).collect();
         let closed = books.into_iter().zip(in_time);
         closed.map(|((name, ledger), in_time)| Closed { name, tally: ledger.tally(), in_time }).collect()

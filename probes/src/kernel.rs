@@ -53,7 +53,9 @@ impl Kernel {
 
     /// Gives the memory back (type information takes tens of megabytes): nothing attaches later.
     pub(crate) fn forget() {
-        SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if SHARED.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            crate::sys::return_free_memory();
+        }
     }
 
     fn read() -> Result<Self, String> {

@@ -124,6 +124,16 @@ pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) 
     told
 }
 
+/// Gives memory that is free back to the kernel: the allocator keeps tens of megabytes after type
+/// information has been parsed and dropped.
+pub(crate) fn return_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim touches nothing but free memory and takes the allocator's locks itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Asks for a task that the kernel must refuse: shared signal handlers without shared memory.
 pub(crate) fn fail_to_clone() {
     // SAFETY: CLONE_SIGHAND without CLONE_VM is EINVAL before anything is made.
