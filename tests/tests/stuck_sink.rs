@@ -84,9 +84,9 @@ struct Book {
 }
 
 impl Book {
-    /// Reads `... 50 samples: 40 written, 0 failed, 10 dropped, 0 rejected ... sink=NAME`.
+    /// Reads `... 50 samples: 40 written, 0 failed, 10 dropped, 0 rejected (sink NAME)`.
     fn read(line: &str, sink: &str) -> Option<Self> {
-        if !line.contains(&format!("sink={sink}")) {
+        if !line.ends_with(&format!("(sink {sink})")) {
             return None;
         }
         let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();

@@ -62,7 +62,7 @@ fn a_wrong_environment_is_refused_by_the_variables_name() {
     for (name, value, words) in [
         ("EBPF_PROCESS_INTERVALL", "1s", "did you mean \"interval\""),
         ("EBPF_PROCESS_LOG", "loud", "expected error, warn, info, debug or trace"),
-        ("EBPF_PROCESS_GRACE", "1", "expected a string"),
+        ("EBPF_PROCESS_GRACE", "1", "expected a duration"),
     ] {
         let finished = finish(command(&["run"]).env(name, value));
         assert_eq!(finished.code(), 2, "{finished:?}");

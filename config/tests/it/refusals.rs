@@ -6,7 +6,7 @@ use ebpf_process_config::Sources;
 /// The text of a file, and words that the refusal must contain.
 const WRONG_FILES: &[(&str, &[&str])] = &[
     ("intervall = \"1s\"", &["intervall", "config.toml", "unknown key", "did you mean \"interval\""]),
-    ("interval = 1", &["interval", "config.toml", "expected a string"]),
+    ("interval = 1", &["interval", "config.toml", "expected a duration"]),
     ("interval = \"often\"", &["interval", "often", "is no duration"]),
     ("interval = \"10ms\"", &["interval", "10ms is not between 100ms and 1h"]),
     ("interval = \"2h\"", &["interval", "2h is not between 100ms and 1h"]),
@@ -99,7 +99,7 @@ fn a_file_that_cannot_be_read_is_refused_by_name() {
 fn a_wrong_environment_variable_is_named() {
     let cases: [(&str, &str, &[&str]); 6] = [
         ("EBPF_PROCESS_INTERVALL", "1s", &["EBPF_PROCESS_INTERVALL", "did you mean \"interval\""]),
-        ("EBPF_PROCESS_INTERVAL", "1", &["interval", "EBPF_PROCESS_INTERVAL", "expected a string"]),
+        ("EBPF_PROCESS_INTERVAL", "1", &["interval", "EBPF_PROCESS_INTERVAL", "expected a duration"]),
         ("EBPF_PROCESS_PROBES__MODE", "both", &["probes.mode", "EBPF_PROCESS_PROBES__MODE", "both"]),
         ("EBPF_PROCESS_PROBES____MODE", "entry", &["EBPF_PROCESS_PROBES____MODE", "no level may be empty"]),
         ("EBPF_PROCESS_", "entry", &["EBPF_PROCESS_", "no level may be empty"]),
