@@ -31,6 +31,9 @@ impl Record {
     }
 }
 
+/// `struct filter_setting` of the floor objects: kind of the filter, thread group.
+pub(crate) type FilterSetting = [u32; 2];
+
 /// Index of a record in an object's `totals` map.
 pub(crate) type Slot = u32;
 

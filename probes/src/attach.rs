@@ -78,7 +78,8 @@ impl Links {
                 })
             }
             Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
-                attach_by_btf(ebpf, &kernel.btf, hook).map_err(|error| self.explain(hook, &error))
+                let btf = kernel.btf.as_ref().map_err(Clone::clone)?;
+                attach_by_btf(ebpf, btf, hook).map_err(|error| self.explain(hook, &error))
             }
             Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook),
         }

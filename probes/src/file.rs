@@ -24,25 +24,26 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::abi::{Slot, file_slot as slot};
 use crate::catalog::Metric;
-use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output};
+use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output, Subject};
 use crate::options::Tier;
 use crate::probe::KernelProbe;
 
 /// The probe type `file`.
 ///
-/// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`). What a hook costs per event stands
+/// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`), or 4.11 with kprobes. What a hook costs per event stands
 /// in ARCHITECTURE.md.
 pub static FILE: KernelProbe = KernelProbe {
     name: "file",
     summary: "files opened, closed, read, written and deleted",
-    object: aya::include_bytes_aligned!("../bpf/objects/x86_64/file.core.o"),
+    core: aya::include_bytes_aligned!("../bpf/objects/x86_64/file.core.o"),
+    floor: aya::include_bytes_aligned!("../bpf/objects/x86_64/file.floor.o"),
     counters: &[OPEN, CLOSE, READ, WRITE, DELETE],
 };
 
 const OPEN: Counter = Counter {
     name: "file.open",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: &[
         function(
             Tier::Fentry,
@@ -88,7 +89,7 @@ const OPEN: Counter = Counter {
 const CLOSE: Counter = Counter {
     name: "file.close",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: &[
         close(Tier::Fentry, &[hook("close__fentry", Attach::Fentry("file_close_fd"), &[slot::CLOSE])]),
         close(Tier::Fentry, &[hook("close__fentry", Attach::Fentry("close_fd_get_file"), &[slot::CLOSE])]),
@@ -118,7 +119,7 @@ const CLOSE: Counter = Counter {
 const READ: Counter = Counter {
     name: "vfs.read",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: &[
         function(
             Tier::Fentry,
@@ -164,7 +165,7 @@ const READ: Counter = Counter {
 const WRITE: Counter = Counter {
     name: "vfs.write",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: &[
         function(
             Tier::Fentry,
@@ -210,7 +211,7 @@ const WRITE: Counter = Counter {
 const DELETE: Counter = Counter {
     name: "vfs.delete",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: &[
         unlink(Tier::Fentry, &[hook("unlink__fentry", Attach::Fentry("vfs_unlink"), &[slot::UNLINK])]),
         unlink(Tier::Kprobe, &[hook("unlink__kprobe", Attach::Kprobe("vfs_unlink"), &[slot::UNLINK])]),

@@ -14,8 +14,8 @@ pub(crate) struct Counter {
     pub(crate) name: &'static str,
     /// Whether it exists in return mode only.
     pub(crate) return_only: bool,
-    /// Whether the filter by control group can be honoured.
-    pub(crate) by_cgroup: bool,
+    /// Whose event it is, which decides which filters can be honoured.
+    pub(crate) subject: Subject,
     /// In entry mode, what may count it.
     pub(crate) entry: &'static [Candidate],
     /// In return mode, what may count it.
@@ -25,6 +25,15 @@ pub(crate) struct Counter {
     pub(crate) exercise: fn(&mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()>,
     /// The series it feeds.
     pub(crate) outputs: &'static [Output],
+}
+
+/// Whose event a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// The current task's: helpers know its thread group and its control group.
+    Current,
+    /// Another task's: its thread group is read from its structure, its control group is not known.
+    Other,
 }
 
 /// One way to count a counter. All of its hooks must attach and prove themselves.

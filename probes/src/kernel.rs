@@ -18,7 +18,8 @@ pub(crate) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// Facts about the running kernel, read once and shared by the probes while they are built.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    pub(crate) btf: Btf,
+    /// The kernel's type information, or why there is none.
+    pub(crate) btf: Result<Btf, String>,
     arities: HashMap<&'static str, usize>,
     pub(crate) tracefs: Result<Tracefs, String>,
     pub(crate) preemption: Preemption,
@@ -59,17 +60,19 @@ impl Kernel {
     }
 
     fn read() -> Result<Self, String> {
+        let functions: Vec<_> = crate::functions_with_results().collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
                 "this kernel's type information cannot be read ({BTF_PATH}: {error}); it needs CONFIG_DEBUG_INFO_BTF=y"
             )
-        })?;
-        let btf = Btf::parse(&bytes, Endianness::default())
-            .map_err(|error| format!("this kernel's type information is not understood ({BTF_PATH}): {error}"))?;
-        let functions: Vec<_> = crate::functions_with_results().collect();
+        });
+        let parse = |bytes: &Vec<u8>| {
+            Btf::parse(bytes, Endianness::default())
+                .map_err(|error| format!("this kernel's type information is not understood ({BTF_PATH}): {error}"))
+        };
         Ok(Self {
-            arities: arities(&bytes, &functions),
-            btf,
+            arities: bytes.as_ref().map(|bytes| arities(bytes, &functions)).unwrap_or_default(),
+            btf: bytes.as_ref().map_err(Clone::clone).and_then(parse),
             tracefs: Tracefs::find(),
             preemption: Preemption::read(),
             possible_cpus: possible_cpus()?,

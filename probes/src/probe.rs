@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, CgroupArray, Map};
+use aya::maps::{Array, CgroupArray, Map, MapData};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use ebpf_process_core::{
     BuildError, Descriptor, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder, SeriesId,
@@ -14,10 +14,10 @@ use ebpf_process_core::{
 };
 use tracing::{debug, warn};
 
-use crate::abi::Record;
+use crate::abi::{FilterSetting, Record};
 use crate::attach::Links;
 use crate::catalog::{hook_info, hook_missed};
-use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Layer, Output};
+use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Layer, Output, Subject};
 use crate::kernel::{Kernel, open_cgroup, own_cgroup};
 use crate::options::{COMMON_KEYS, Hooks, Mode, ObjectChoice, Only, ProbeOptions};
 use crate::totals::Totals;
@@ -32,7 +32,10 @@ const PROOF_WAIT: Duration = Duration::from_millis(60);
 pub struct KernelProbe {
     pub(crate) name: &'static str,
     pub(crate) summary: &'static str,
-    pub(crate) object: &'static [u8],
+    /// Relocated by type information.
+    pub(crate) core: &'static [u8],
+    /// For kernels that have none.
+    pub(crate) floor: &'static [u8],
     pub(crate) counters: &'static [Counter],
 }
 
@@ -47,32 +50,23 @@ impl KernelProbe {
     }
 
     fn attach(&self, options: &ProbeOptions) -> Result<Attachment, BuildError> {
-        if options.object == ObjectChoice::Floor {
-            return Err(refused(
-                "this build has no kernel object for kernels without BTF",
-                "set probes.object = \"auto\"",
-            ));
-        }
-        let kernel = Kernel::shared().map_err(|problem| refused(&problem, "use a kernel with type information"))?;
+        let kernel = Kernel::shared().map_err(|problem| refused(&problem, "mount /sys and /proc"))?;
         if let Ok(tracefs) = &kernel.tracefs
             && let Err(error) = tracefs.sweep()
         {
             debug!("cannot sweep the kprobe events of dead agents: {error}");
         }
         let target = Target::open(options.only.as_ref())?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&kernel.btf))
-            .override_global("filter_kind", &target.kind(), true)
-            .load(self.object)
-            .map_err(|error| refuse_load(&error))?;
-        let mut filter = Filter::take(&mut ebpf)?;
+        let (mut ebpf, object) = self.load(options.object, &kernel, &target)?;
+        let mut filter = Filter::take(&mut ebpf, object)?;
         let totals = match ebpf.map("totals") {
             Some(Map::PerCpuArray(map)) => map.fd().as_fd().try_clone_to_owned(),
             _ => Err(io::Error::other("the object has no totals")),
         };
         let totals = totals.map_err(|error| refused(&error.to_string(), "rebuild the object: cargo xtask bpf"))?;
         let totals = Totals::new(totals, kernel.possible_cpus);
-        let mut attachment = Attachment { links: Links::new(), ebpf, totals, chosen: Vec::new(), reports: Vec::new() };
+        let mut attachment =
+            Attachment { links: Links::new(), ebpf, object, totals, chosen: Vec::new(), reports: Vec::new() };
         for counter in self.counters_in(options.mode) {
             attachment.choose(&kernel, counter, options, &target, &mut filter);
         }
@@ -82,6 +76,31 @@ impl KernelProbe {
             return Err(nothing_attached(self.name, &attachment.reports));
         }
         Ok(attachment)
+    }
+}
+
+impl KernelProbe {
+    /// Loads the object that the configuration names, or the best that this kernel takes.
+    fn load(&self, choice: ObjectChoice, kernel: &Kernel, target: &Target) -> Result<(Ebpf, Object), BuildError> {
+        let floor = || EbpfLoader::new().btf(None).load(self.floor).map(|ebpf| (ebpf, Object::Floor));
+        let core = |btf| {
+            let mut loader = EbpfLoader::new();
+            let kind = target.kind();
+            loader.btf(Some(btf)).override_global("filter_kind", &kind, true).load(self.core)
+        };
+        let loaded = match (choice, &kernel.btf) {
+            (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => floor(),
+            (ObjectChoice::Core, Err(problem)) => {
+                return Err(refused(problem, "set probes.object = \"auto\", or use a kernel with type information"));
+            }
+            (ObjectChoice::Core, Ok(btf)) => core(btf).map(|ebpf| (ebpf, Object::Core)),
+            // What an old kernel with type information lacks (global data, a map type) shows here.
+            (ObjectChoice::Auto, Ok(btf)) => match core(btf) {
+                Ok(ebpf) => Ok((ebpf, Object::Core)),
+                Err(error) => floor().map_err(|_also| error),
+            },
+        };
+        loaded.map_err(|error| refuse_load(&error))
     }
 }
 
@@ -124,10 +143,18 @@ impl ProbePlugin for KernelProbe {
     }
 }
 
+/// Which of a probe's objects is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Object {
+    Core,
+    Floor,
+}
+
 /// The kernel's side of a probe: what is attached, and where its numbers are.
 struct Attachment {
     links: Links,
     ebpf: Ebpf,
+    object: Object,
     totals: Totals,
     chosen: Vec<Chosen>,
     reports: Vec<CounterReport>,
@@ -155,8 +182,11 @@ impl Attachment {
         let mut tried = Vec::new();
         let mut hook = None;
         for candidate in candidates(kernel, counter, options) {
-            if matches!(target, Target::Cgroup(_)) && !counter.by_cgroup {
-                tried.push(attempt(candidate, "cannot be filtered by control group: the task is not current".into()));
+            if candidate.hooks.iter().any(|hook| self.ebpf.program(hook.program).is_none()) {
+                continue; // a way of the other object
+            }
+            if let Some(problem) = unfiltered(counter.subject, target, self.object) {
+                tried.push(attempt(candidate, problem.to_owned()));
                 continue;
             }
             match self.try_candidate(kernel, counter, candidate, target, filter) {
@@ -270,6 +300,17 @@ fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions)
     allowed
 }
 
+/// Why a filter cannot be honoured, if it cannot: a number is never approximated.
+const fn unfiltered(subject: Subject, target: &Target, object: Object) -> Option<&'static str> {
+    match (subject, target, object) {
+        (Subject::Other, Target::Cgroup(_), _) => Some("cannot be filtered by control group: the task is not current"),
+        (Subject::Other, Target::Pid(_), Object::Floor) => {
+            Some("cannot be filtered by process without the kernel's type information: the task is not current")
+        }
+        _ => None,
+    }
+}
+
 fn missed(links: &Links, candidate: &Candidate) -> io::Result<u64> {
     candidate.hooks.iter().map(|hook| links.missed(hook)).sum()
 }
@@ -277,6 +318,9 @@ fn missed(links: &Links, candidate: &Candidate) -> io::Result<u64> {
 fn outputs_in(counter: &'static Counter, mode: Mode) -> impl Iterator<Item = &'static Output> {
     counter.outputs.iter().filter(move |output| mode == Mode::Return || !output.return_only)
 }
+
+/// `FILTER_CGROUP` of abi.h.
+const CGROUP_KIND: u32 = 2;
 
 /// What the filter lets through in the end.
 enum Target {
@@ -308,7 +352,7 @@ impl Target {
         match self {
             Self::Everything => 0,
             Self::Pid(_) => 1,
-            Self::Cgroup(_) => 2,
+            Self::Cgroup(_) => CGROUP_KIND,
         }
     }
 }
@@ -316,17 +360,33 @@ impl Target {
 /// The filter's two maps, while they may still change. Programs are loaded with the descriptors of
 /// these maps, so it must live until the last one is.
 struct Filter {
-    tgid: Array<aya::maps::MapData, u32>,
-    cgroup: CgroupArray<aya::maps::MapData>,
+    process: ProcessFilter,
+    cgroup: CgroupArray<MapData>,
+}
+
+/// Where an object keeps the thread group to let through.
+enum ProcessFilter {
+    /// In a global variable; the kind of the filter is frozen.
+    Core(Array<MapData, u32>),
+    /// In a map, with the kind.
+    Floor(Array<MapData, FilterSetting>),
 }
 
 impl Filter {
-    fn take(ebpf: &mut Ebpf) -> Result<Self, BuildError> {
+    fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
         let broken =
             || refused("the kernel object is not the one this program was made for", "rebuild it: cargo xtask bpf");
-        let tgid = ebpf.take_map(".bss").ok_or_else(broken)?;
+        let name = match object {
+            Object::Core => ".bss",
+            Object::Floor => "filter",
+        };
+        let process = ebpf.take_map(name).ok_or_else(broken)?;
         let cgroup = ebpf.take_map("filter_cgroup").ok_or_else(broken)?;
-        Ok(Self { tgid: tgid.try_into().map_err(|_| broken())?, cgroup: cgroup.try_into().map_err(|_| broken())? })
+        let process = match object {
+            Object::Core => process.try_into().map(ProcessFilter::Core),
+            Object::Floor => process.try_into().map(ProcessFilter::Floor),
+        };
+        Ok(Self { process: process.map_err(|_| broken())?, cgroup: cgroup.try_into().map_err(|_| broken())? })
     }
 
     /// For the self-test: lets our own events through.
@@ -360,13 +420,19 @@ impl Filter {
     }
 
     fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
-        self.tgid.set(0, tgid, 0).map_err(|error| format!("cannot set the filter: {}", chain(&error)))
+        let set = match &mut self.process {
+            ProcessFilter::Core(variable) => variable.set(0, tgid, 0),
+            ProcessFilter::Floor(setting) => setting.set(0, [Target::Pid(tgid).kind(), tgid], 0),
+        };
+        set.map_err(|error| format!("cannot set the filter: {}", chain(&error)))
     }
 
     fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {
-        self.cgroup
-            .set(0, directory.as_raw_fd(), 0)
-            .map_err(|error| format!("cannot set the filter: {}", chain(&error)))
+        let mut set = self.cgroup.set(0, directory.as_raw_fd(), 0);
+        if let (Ok(()), ProcessFilter::Floor(setting)) = (&set, &mut self.process) {
+            set = setting.set(0, [CGROUP_KIND, 0], 0);
+        }
+        set.map_err(|error| format!("cannot set the filter: {}", chain(&error)))
     }
 }
 

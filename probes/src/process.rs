@@ -2,7 +2,7 @@
 //!
 //! | counter | hooked at | remarks |
 //! |---|---|---|
-//! | `task.start` | tracepoint `task_newtask`; `wake_up_new_task` | a thread if and only if CLONE_THREAD; kernel and io threads count |
+//! | `task.start` | tracepoint `task_newtask`; `wake_up_new_task`; on the floor the return of the fork function | a thread if and only if CLONE_THREAD; kernel and io threads count |
 //! | `task.fork` | return of `kernel_clone` (5.10), `_do_fork` (5.5); system calls clone, clone3, fork, vfork | only failures are taken from here |
 //! | `task.exit` | `do_exit`; tracepoint `sched_process_exit` | the exiting task is current |
 //! | `task.release` | `release_task`; tracepoint `sched_process_free` | belongs to the released task, which is never current; the tracepoint comes an RCU grace period later |
@@ -11,26 +11,37 @@ use std::io;
 
 use crate::abi::{Slot, process_slot as slot};
 use crate::catalog::Metric;
-use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output};
+use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output, Subject};
 use crate::options::Tier;
 use crate::probe::KernelProbe;
 use crate::sys;
 
 /// The probe type `process`.
 ///
-/// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`). Tasks come and go thousands of times
+/// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`), or 4.11 with kprobes. Tasks come and go thousands of times
 /// more seldom than files are read: its cost is not noticeable.
 pub static PROCESS: KernelProbe = KernelProbe {
     name: "process",
     summary: "processes and threads started, exited and released",
-    object: aya::include_bytes_aligned!("../bpf/objects/x86_64/process.core.o"),
+    core: aya::include_bytes_aligned!("../bpf/objects/x86_64/process.core.o"),
+    floor: aya::include_bytes_aligned!("../bpf/objects/x86_64/process.floor.o"),
     counters: &[START, FORK, EXIT, RELEASE],
 };
+
+/// The pair of programs by which the floor object sees a fork come and go.
+macro_rules! clone {
+    ($function:literal, $proof:expr) => {
+        &[
+            hook("clone__kprobe", Attach::Kprobe($function), &[]),
+            hook("clone__kretprobe", Attach::Kretprobe($function), $proof),
+        ]
+    };
+}
 
 const START: Counter = Counter {
     name: "task.start",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: STARTS,
     results: STARTS,
     exercise: |_| sys::fork_and_reap(&mut |_| Ok(())),
@@ -44,13 +55,16 @@ const STARTS: &[Candidate] = &[
     starts(Tier::Tracepoint, &[hook("task_newtask", Attach::Tracepoint("task_newtask"), PROOF_START)]),
     starts(Tier::Fentry, &[hook("start__fentry", Attach::Fentry("wake_up_new_task"), PROOF_START)]),
     starts(Tier::Kprobe, &[hook("start__kprobe", Attach::Kprobe("wake_up_new_task"), PROOF_START)]),
+    // On the floor no task is looked into: a start is a fork that returned a pid.
+    starts(Tier::Kprobe, clone!("kernel_clone", PROOF_START)),
+    starts(Tier::Kprobe, clone!("_do_fork", PROOF_START)),
 ];
 const PROOF_START: &[Slot] = &[slot::STARTED];
 
 const FORK: Counter = Counter {
     name: "task.fork",
     return_only: true,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: &[],
     results: &[
         forks(
@@ -78,6 +92,8 @@ const FORK: Counter = Counter {
             ],
             FORKS,
         ),
+        forks(Tier::Kprobe, Layer::Function, clone!("kernel_clone", PROOF_FORK), FORKS),
+        forks(Tier::Kprobe, Layer::Function, clone!("_do_fork", PROOF_FORK), FORKS),
         forks(
             Tier::Tracepoint,
             Layer::Syscall,
@@ -101,7 +117,7 @@ const PROOF_FORK: &[Slot] = &[slot::FORK];
 const EXIT: Counter = Counter {
     name: "task.exit",
     return_only: false,
-    by_cgroup: true,
+    subject: Subject::Current,
     entry: EXITS,
     results: EXITS,
     exercise: child_lives_and_dies,
@@ -121,7 +137,7 @@ const EXITS: &[Candidate] = &[
 const RELEASE: Counter = Counter {
     name: "task.release",
     return_only: false,
-    by_cgroup: false,
+    subject: Subject::Other,
     entry: RELEASES,
     results: RELEASES,
     exercise: child_lives_and_dies,

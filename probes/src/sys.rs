@@ -34,8 +34,12 @@ pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     attr.info.info_len = u32::try_from(size_of::<bpf_prog_info>()).unwrap_or(0);
     attr.info.info = (&raw mut info) as u64;
     // SAFETY: the kernel writes at most info_len bytes to info, which outlives the call.
-    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    Ok(info.recursion_misses)
+    match unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) } {
+        Ok(_) => Ok(info.recursion_misses),
+        // Linux 4.11 and 4.12 do not know the command, and count no misses either.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// bpf(2).

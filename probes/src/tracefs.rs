@@ -47,8 +47,17 @@ impl Tracefs {
     pub(crate) fn create(&self, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
         let letter = if at_return { 'r' } else { 'p' };
         let name = format!("{letter}_{function}_{}", self.owner);
-        let maxactive = if at_return { MAX_ACTIVE.to_string() } else { String::new() };
-        self.command(&format!("{letter}{maxactive}:{GROUP}/{name} {function}"))?;
+        let create = |instances: &str| self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"));
+        if at_return {
+            // Linux 4.11 does not know the number yet: 696ced4fb1d7 ("tracing/kprobes: expose
+            // maxactive for kretprobe in kprobe_events"), 4.12.
+            create(&MAX_ACTIVE.to_string()).or_else(|error| match error.kind() {
+                io::ErrorKind::InvalidInput => create(""),
+                _ => Err(error),
+            })?;
+        } else {
+            create("")?;
+        }
         let event = Event { tracefs: self.clone(), name };
         let id = std::fs::read_to_string(self.root.join("events").join(GROUP).join(&event.name).join("id"))?;
         let id = id.trim().parse().map_err(|_| io::Error::other("tracefs gave no event id"))?;

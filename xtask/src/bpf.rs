@@ -11,16 +11,17 @@ use std::process::Command;
 
 use crate::{Outcome, output, run, say};
 
-/// One C file per probe.
-const PROBES: [&str; 2] = ["file", "process"];
+/// Two C files per probe: one that is relocated by type information, one for kernels without.
+const PROBES: [&str; 4] = ["file", "process", "file.floor", "process.floor"];
 
-/// BPF instruction set v2: what Linux 4.14 and later run.
-const FLAGS: [&str; 10] = [
+/// For Linux 5.5 and later: instruction set v2; BTF for CO-RE, its DWARF is stripped.
+const CORE_FLAGS: [&str; 2] = ["-mcpu=v2", "-g"];
+/// For Linux 4.11 and later: instruction set v1, and no BTF, which a kernel before 5.1 refuses.
+const FLOOR_FLAGS: [&str; 1] = ["-mcpu=v1"];
+const FLAGS: [&str; 8] = [
     "-target",
     "bpf",
-    "-mcpu=v2",
     "-O2",
-    "-g", // BTF, for CO-RE; the DWARF is stripped
     "-Wall",
     "-Wextra",
     "-Werror",
@@ -35,9 +36,8 @@ pub(crate) fn bpf(options: &[&str]) -> Outcome {
         ["--check"] => true,
         _ => return Err("usage: cargo xtask bpf [--check]".into()),
     };
-    // A task runs in the checkout it was built in.
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../probes/bpf").canonicalize()?;
-    let committed = sources.join("objects/x86_64");
+    let sources = sources()?;
+    let committed = committed()?;
     let recorded = committed.join("CLANG_VERSION");
     let Some(tools) = Tools::find()? else {
         return unable(check, "clang or llvm-strip is missing; on Debian: apt-get install clang-14 llvm-14");
@@ -79,12 +79,26 @@ fn unable(check: bool, problem: &str) -> Outcome {
     Err(problem.into())
 }
 
-fn object(probe: &str) -> String {
-    format!("{probe}.core.o")
+/// The folder with the sources. A task runs in the checkout it was built in.
+pub(crate) fn sources() -> Outcome<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("../probes/bpf").canonicalize()?)
+}
+
+/// The folder with the committed objects.
+pub(crate) fn committed() -> Outcome<PathBuf> {
+    Ok(sources()?.join("objects/x86_64"))
+}
+
+pub(crate) fn object(probe: &str) -> String {
+    if is_floor(probe) { format!("{probe}.o") } else { format!("{probe}.core.o") }
+}
+
+fn is_floor(probe: &str) -> bool {
+    probe.ends_with(".floor")
 }
 
 /// A compiler and its strip, of one version.
-struct Tools {
+pub(crate) struct Tools {
     clang: PathBuf,
     strip: PathBuf,
     version: String,
@@ -92,7 +106,7 @@ struct Tools {
 
 impl Tools {
     /// The versioned names first: they are what Debian's packages of the recorded version install.
-    fn find() -> Outcome<Option<Self>> {
+    pub(crate) fn find() -> Outcome<Option<Self>> {
         let find = |names: [&str; 2]| names.into_iter().find_map(on_path);
         let (Some(clang), Some(strip)) = (find(["clang-14", "clang"]), find(["llvm-strip-14", "llvm-strip"])) else {
             return Ok(None);
@@ -103,11 +117,13 @@ impl Tools {
         Ok(Some(Self { clang, strip, version }))
     }
 
-    /// The same bytes whatever directory this is built in.
-    fn build(&self, sources: &Path, probe: &str, to: &Path) -> Outcome {
+    /// Builds `PROBE.bpf.c`. The same bytes whatever directory this is built in.
+    pub(crate) fn build(&self, sources: &Path, probe: &str, to: &Path) -> Outcome {
         let map = format!("-ffile-prefix-map={}=.", sources.display());
         let source = format!("{probe}.bpf.c");
-        run(Command::new(&self.clang).current_dir(sources).args(FLAGS).arg(map).args(["-c", &source, "-o"]).arg(to))?;
+        let kind: &[&str] = if is_floor(probe) { &FLOOR_FLAGS } else { &CORE_FLAGS };
+        let mut clang = Command::new(&self.clang);
+        run(clang.current_dir(sources).args(FLAGS).args(kind).arg(map).args(["-c", &source, "-o"]).arg(to))?;
         run(Command::new(&self.strip).arg("-g").arg(to))
     }
 }

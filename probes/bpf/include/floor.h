@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The floor: what every kernel from 4.11 on loads, with or without type
+ * information. Classic map definitions, no global data, no functions but inlined
+ * ones, no loop, instruction set v1, no field of a kernel structure.
+ */
+#pragma once
+#include "abi.h"
+
+#define license char _license[] SEC("license") = "Dual BSD/GPL"
+
+/* bpf_probe_read: the one name that all these kernels know. */
+static long (*const bpf_probe_read)(void *to, u32 size, const void *from) = (void *)4;
+
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+};
+
+/* struct bpf_map_def of the loaders before BTF */
+struct map {
+	u32 type;
+	u32 key_size;
+	u32 value_size;
+	u32 max_entries;
+	u32 map_flags;
+};
+
+/* As many records as the larger of the two objects needs. */
+struct map totals SEC("maps") = {
+	.type = BPF_MAP_TYPE_PERCPU_ARRAY,
+	.key_size = sizeof(u32),
+	.value_size = sizeof(struct record),
+	.max_entries = FILE_SLOTS,
+};
+_Static_assert(PROCESS_SLOTS <= FILE_SLOTS, "a record for each slot");
+
+/* Without global data the filter is looked up for each event. Mirrored in src/abi.rs. */
+struct filter_setting {
+	u32 kind; /* enum filter */
+	u32 tgid; /* for FILTER_PID */
+};
+
+struct map filter SEC("maps") = {
+	.type = BPF_MAP_TYPE_ARRAY,
+	.key_size = sizeof(u32),
+	.value_size = sizeof(struct filter_setting),
+	.max_entries = 1,
+};
+
+struct map filter_cgroup SEC("maps") = {
+	.type = BPF_MAP_TYPE_CGROUP_ARRAY,
+	.key_size = sizeof(u32),
+	.value_size = sizeof(u32),
+	.max_entries = 1,
+};
+
+/* Whether an event that the current task causes is to be counted. */
+inlined int passes(void)
+{
+	u32 only = 0;
+	struct filter_setting *setting = bpf_map_lookup_elem(&filter, &only);
+
+	if (!setting)
+		return 0;
+	if (setting->kind == FILTER_PID)
+		return bpf_get_current_pid_tgid() >> 32 == setting->tgid;
+	if (setting->kind == FILTER_CGROUP)
+		return bpf_current_task_under_cgroup(&filter_cgroup, 0) == 1;
+	return 1;
+}
+
+inlined int is_error(s64 result)
+{
+	if (result >= -ERESTART_RESTARTBLOCK && result <= -ERESTARTSYS)
+		return 0;
+	return result < 0;
+}
+
+inlined void add(u32 slot, u64 failed, u64 bytes)
+{
+	struct record *record = bpf_map_lookup_elem(&totals, &slot);
+
+	if (record) {
+		record->calls += 1;
+		record->errors += failed;
+		record->bytes += bytes;
+	}
+}
+
+#define int_error(result) is_error((s32)(result))
+#define long_error(result) is_error((s64)(result))
+#define null_error(result) ((result) == 0)
+
+#define no_bytes(result) 0
+#define positive(result) ((s64)(result) > 0 ? (u64)(result) : 0)
+
+#define on_call(name, slot)                                                                                            \
+	SEC("kprobe") int name##__kprobe(struct pt_regs *ctx)                                                          \
+	{                                                                                                              \
+		if (passes())                                                                                          \
+			add(slot, 0, 0);                                                                               \
+		return 0;                                                                                              \
+	}
+
+#define on_kreturn(name, slot, error, count)                                                                           \
+	SEC("kretprobe") int name##__kretprobe(struct pt_regs *ctx)                                                    \
+	{                                                                                                              \
+		u64 result = ctx->ax;                                                                                  \
+		if (passes())                                                                                          \
+			add(slot, error(result), count(result));                                                       \
+		return 0;                                                                                              \
+	}

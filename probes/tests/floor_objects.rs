@@ -1,0 +1,53 @@
+//! The floor objects hold nothing that a kernel from 4.11 on would refuse.
+
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+const OBJECTS: [(&str, &[u8]); 2] = [
+    ("file", include_bytes!("../bpf/objects/x86_64/file.floor.o")),
+    ("process", include_bytes!("../bpf/objects/x86_64/process.floor.o")),
+];
+
+/// Sections that need a newer kernel: maps typed by BTF, BTF itself, global data.
+const REFUSED: [&str; 6] = [".maps", ".BTF", ".BTF.ext", ".data", ".bss", ".rodata"];
+
+/// Instruction classes: jumps, and 32-bit jumps, which are instruction set v3.
+const CLASS: u8 = 0x07;
+const JUMP: u8 = 0x05;
+const JUMP32: u8 = 0x06;
+/// Jump operations of instruction set v2: JLT, JLE, JSLT, JSLE.
+const V2_JUMPS: [u8; 4] = [0xa0, 0xb0, 0xc0, 0xd0];
+const CALL: u8 = 0x85;
+/// A call whose source register says that it calls another function of the object.
+const PSEUDO_CALL: u8 = 1;
+
+/// The kernel's limit before 5.2.
+const LIMIT: u64 = 4096;
+
+#[test]
+fn the_floor_is_low_enough() {
+    for (name, bytes) in OBJECTS {
+        let file = object::File::parse(bytes).expect("an object");
+        for section in file.sections() {
+            let title = section.name().expect("a name");
+            assert!(!REFUSED.contains(&title) || section.size() == 0, "{name}: section {title}");
+            if title != "kprobe" && title != "kretprobe" {
+                continue;
+            }
+            let code = section.data().expect("code");
+            for (index, instruction) in code.chunks_exact(8).enumerate() {
+                let (opcode, registers) = (instruction[0], instruction[1]);
+                let jump = opcode & CLASS == JUMP && V2_JUMPS.contains(&(opcode & 0xf0));
+                assert!(!jump, "{name} {title} {index}: a jump of instruction set v2");
+                assert!(opcode & CLASS != JUMP32, "{name} {title} {index}: a 32-bit jump");
+                assert!(
+                    opcode != CALL || registers >> 4 != PSEUDO_CALL,
+                    "{name} {title} {index}: a call in the object"
+                );
+            }
+        }
+        let programs = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0);
+        let sizes: Vec<u64> = programs.map(|symbol| symbol.size() / 8).collect();
+        assert!(!sizes.is_empty(), "{name}: no program");
+        assert!(sizes.iter().all(|size| *size < LIMIT), "{name}: {sizes:?} instructions");
+    }
+}
