@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_config::Plan;
+use ebpf_process_config::{Plan, Rights};
 use ebpf_process_core::{
     Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext, SystemClock, Ticker,
     VITALS, duration,
@@ -24,7 +24,6 @@ pub(crate) struct Engine {
     interval: Duration,
     scope: Scope,
     host: String,
-    elevated: bool,
 }
 
 /// How a run ended that had begun.
@@ -70,9 +69,11 @@ impl Engine {
         }
         if elevated {
             privileges::give_up()?;
+        } else if plan.capabilities == Rights::Drop {
+            privileges::limit()?;
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Self { agent, clock, interval, scope: plan.scope, host, elevated })
+        Ok(Self { agent, clock, interval, scope: plan.scope, host })
     }
 
     /// Builds the sinks of a plan. One that cannot be is left out with a warning; none at all,
@@ -140,9 +141,7 @@ impl Engine {
     /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.
     /// Returns whether everything was written that could be.
     pub(crate) fn stop(self, grace: Duration) -> bool {
-        if self.elevated {
-            privileges::prepare_to_detach();
-        }
+        privileges::prepare_to_detach();
         let mut complete = true;
         for closed in self.agent.close(grace) {
             let tally = &closed.tally;

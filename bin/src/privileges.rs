@@ -62,6 +62,20 @@ pub(crate) fn give_up() -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Gives up every capability that reading and detaching the probes does not take. For a process that
+/// was started with these rights; call it like [`give_up`].
+pub(crate) fn limit() -> Result<(), Refusal> {
+    let failed = |error: rustix::io::Errno| {
+        Refusal::lasting(format!(
+            "cannot give up the capabilities that are not needed: {error}; to keep them: capabilities = \"keep\""
+        ))
+    };
+    let sets = capabilities(None).map_err(failed)?;
+    let permitted = sets.permitted & kept(sets.permitted);
+    let effective = permitted - DETACHING;
+    set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() }).map_err(failed)
+}
+
 /// Takes up, for the calling thread, what detaching needs: removing a kprobe event opens a file of
 /// root's. Without it the next start would have to sweep.
 pub(crate) fn prepare_to_detach() {

@@ -25,6 +25,7 @@ pub use error::ConfigError;
 pub use load::{ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
 pub use netdata::Directories;
 pub use plan::{Plan, PlannedProbe, PlannedSink};
+pub use raw::Rights;
 pub use secure::confine;
 
 /// The commented default configuration; `config default` prints it, and it is the lowest layer.

@@ -10,7 +10,7 @@ use figment::value::{Dict, Value};
 use crate::error::ConfigError;
 use crate::layer::part;
 use crate::load::Loaded;
-use crate::raw::{RawProbe, RawRoot, RawSink};
+use crate::raw::{RawProbe, RawRoot, RawSink, Rights};
 
 /// Below this a tick would cost more than it shows.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,6 +32,8 @@ pub struct Plan {
     pub interval: Duration,
     /// How long a stop waits for sinks.
     pub grace: Duration,
+    /// Whether rights that nothing needs any more are given up after attaching.
+    pub capabilities: Rights,
     /// The enabled probes, in the registry's order.
     pub probes: Vec<PlannedProbe>,
     /// The sinks, by name.
@@ -74,7 +76,8 @@ impl Plan {
         bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
         let sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
-        Ok(Self { interval: root.interval, grace: root.grace, probes, sinks, scope })
+        let RawRoot { interval, grace, capabilities, .. } = root;
+        Ok(Self { interval, grace, capabilities, probes, sinks, scope })
     }
 }
 

@@ -16,10 +16,21 @@ pub(crate) struct RawRoot {
     pub(crate) interval: Duration,
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) grace: Duration,
+    pub(crate) capabilities: Rights,
     #[serde(default)]
     pub(crate) probes: Dict,
     #[serde(default)]
     pub(crate) sinks: BTreeMap<String, Dict>,
+}
+
+/// What becomes of the capabilities that nothing needs once the probes are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rights {
+    /// They are given up before any sink is built.
+    Drop,
+    /// They stay, for a sink that needs one.
+    Keep,
 }
 
 /// One `[sinks.NAME]`.

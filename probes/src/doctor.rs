@@ -163,17 +163,26 @@ const RIGHTS: [(CapabilitySet, &str, &str); 4] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN", "all of it before Linux 5.8"),
 ];
 
+/// Which rights are missing and what each is for; empty when those that are held suffice.
+pub(crate) fn missing_rights(held: CapabilitySet) -> String {
+    let both = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    if held.contains(CapabilitySet::SYS_ADMIN) || held.contains(both) {
+        return String::new();
+    }
+    let missing = RIGHTS.iter().filter(|(right, ..)| !held.contains(*right));
+    missing.map(|(_, name, what)| format!("{name} ({what})")).collect::<Vec<_>>().join(", ")
+}
+
 fn rights() -> Finding {
     let Ok(sets) = capabilities(None) else {
         return Finding::unknown("capabilities", "the kernel does not tell");
     };
-    let held = |right| sets.effective.contains(right);
-    let names: Vec<&str> = RIGHTS.iter().filter(|(right, ..)| held(*right)).map(|(_, name, _)| *name).collect();
-    if held(CapabilitySet::SYS_ADMIN) || (held(CapabilitySet::BPF) && held(CapabilitySet::PERFMON)) {
-        return Finding::good("capabilities", names.join(", "));
+    let missing = missing_rights(sets.effective);
+    if missing.is_empty() {
+        let held = RIGHTS.iter().filter(|(right, ..)| sets.effective.contains(*right)).map(|(_, name, _)| *name);
+        return Finding::good("capabilities", held.collect::<Vec<_>>().join(", "));
     }
-    let missing = RIGHTS.iter().filter(|(right, ..)| !held(*right)).map(|(_, name, what)| format!("{name} ({what})"));
-    let state = format!("missing are {}", missing.collect::<Vec<_>>().join(", "));
+    let state = format!("missing are {missing}");
     let advice = "run as root, or: setcap cap_bpf,cap_perfmon,cap_dac_override+ep FILE; under systemd name them in \
                   CapabilityBoundingSet= and AmbientCapabilities=";
     Finding::lacking("capabilities", state, advice)
@@ -262,6 +271,14 @@ mod tests {
         ] {
             assert_eq!(lockdown(text).verdict, verdict, "{text}");
         }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_named() {
+        assert_eq!(missing_rights(CapabilitySet::SYS_ADMIN), "");
+        assert_eq!(missing_rights(CapabilitySet::BPF | CapabilitySet::PERFMON), "");
+        let missing = missing_rights(CapabilitySet::BPF);
+        assert!(missing.starts_with("CAP_PERFMON (attaching") && !missing.contains("CAP_BPF"), "{missing}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use crate::abi::{FilterSetting, Record};
 use crate::attach::Links;
 use crate::catalog::{hook_info, hook_missed};
+use crate::doctor::missing_rights;
 use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Layer, Output, Subject};
 use crate::kernel::{Kernel, open_cgroup, own_cgroup};
 use crate::options::{COMMON_KEYS, Hooks, Mode, ObjectChoice, Only, ProbeOptions};
@@ -71,7 +72,9 @@ impl KernelProbe {
             attachment.choose(&kernel, counter, options, &target, &mut filter);
         }
         filter.aim(&target)?;
-        attachment.set_baseline().map_err(|error| refused(&format!("cannot read the totals: {error}"), TRY_AS_ROOT))?;
+        attachment
+            .set_baseline()
+            .map_err(|error| refused(&format!("cannot read the totals: {error}"), &try_as_root()))?;
         if attachment.chosen.is_empty() {
             return Err(nothing_attached(self.name, &attachment.reports));
         }
@@ -416,7 +419,7 @@ impl Filter {
             Target::Pid(pid) => self.set_tgid(*pid),
             Target::Cgroup(directory) => self.set_cgroup(directory),
         };
-        aimed.map_err(|problem| refused(&problem, TRY_AS_ROOT))
+        aimed.map_err(|problem| refused(&problem, &try_as_root()))
     }
 
     fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
@@ -499,9 +502,16 @@ impl Probe for CountingProbe {
     }
 }
 
-/// What to do when the kernel says no.
-const TRY_AS_ROOT: &str = "run as root, or grant CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); under \
-     systemd they must also be in CapabilityBoundingSet=";
+/// What to do when the kernel says no, beginning with the rights that are missing.
+fn try_as_root() -> String {
+    let held = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    let missing = held.map(missing_rights).unwrap_or_default();
+    let missing = if missing.is_empty() { missing } else { format!("missing are {missing}; ") };
+    format!(
+        "{missing}run as root, or grant CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), under systemd also in \
+         CapabilityBoundingSet="
+    )
+}
 
 fn refused(problem: &str, way_out: &str) -> BuildError {
     BuildError::Refused { problem: problem.to_owned(), way_out: way_out.to_owned(), passing: false }
@@ -517,7 +527,7 @@ fn refuse_load(error: &EbpfError) -> BuildError {
     }
     match code {
         Some(libc::EPERM | libc::EACCES) => {
-            refused("the kernel does not let this process load BPF programs", TRY_AS_ROOT)
+            refused("the kernel does not let this process load BPF programs", &try_as_root())
         }
         Some(libc::ENOSYS) => refused("this kernel has no bpf(2)", "use a kernel with CONFIG_BPF_SYSCALL=y"),
         _ => refused(
@@ -537,7 +547,7 @@ fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildError {
     }
     BuildError::Refused {
         problem: format!("no counter of probe {probe} finds a hook ({})", reasons.join("; ")),
-        way_out: format!("{TRY_AS_ROOT}; \"ebpf-process check\" says more"),
+        way_out: format!("{}; \"ebpf-process check\" says more", try_as_root()),
         // A file system may still be mounted while the machine starts.
         passing: reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)),
     }

@@ -99,6 +99,26 @@ fn nothing_stays() -> Outcome<()> {
     Ok(())
 }
 
+/// The effective capabilities of a running agent, as the kernel shows them.
+fn rights(settings: &[&str]) -> Outcome<u64> {
+    let started = Started::new(settings)?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", started.child.id()));
+    let status = status.map_err(Failure::at("its status"))?;
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = rights.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    started.end(Signal::TERM)?;
+    rights.ok_or_else(|| Failure::new("no CapEff in its status"))
+}
+
+fn rights_are_given_up() -> Outcome<()> {
+    const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
+    let (dropped, kept) = (rights(&[])?, rights(&["capabilities=keep"])?);
+    if dropped == PERFMON_AND_BPF && kept & !PERFMON_AND_BPF != 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("effective capabilities {dropped:x}, with capabilities=keep {kept:x}")))
+}
+
 fn has_bpftool() -> Outcome<()> {
     agent::can_run()?;
     objects().map(drop)
@@ -117,4 +137,9 @@ fn a_healthy_agent_stops_within_a_second() {
 #[test]
 fn nothing_stays_in_the_kernel_after_a_stop_or_a_kill() {
     live::test("nothing-stays", has_bpftool(), nothing_stays);
+}
+
+#[test]
+fn a_running_agent_holds_no_right_that_it_does_not_need() {
+    live::test("rights", agent::can_run(), rights_are_given_up);
 }
