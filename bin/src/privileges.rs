@@ -41,8 +41,6 @@ pub(crate) fn give_up() -> Result<(), Refusal> {
             "cannot give up the rights this program was started with: {error}; start it as a service instead"
         ))
     };
-    let sets = capabilities(None).map_err(failed)?;
-    let permitted = sets.permitted & kept(sets.permitted);
     set_keep_capabilities(true).map_err(failed)?;
     let (user, group) = (getuid(), getgid());
     if getegid() != group {
@@ -51,9 +49,7 @@ pub(crate) fn give_up() -> Result<(), Refusal> {
     if geteuid() != user {
         set_thread_res_uid(user, user, user).map_err(failed)?;
     }
-    let effective = permitted - DETACHING;
-    set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
-        .map_err(failed)?;
+    keep_what_reading_takes().map_err(failed)?;
     set_keep_capabilities(false).map_err(failed)?;
     set_no_new_privs(true).map_err(failed)?;
     if geteuid() != user || getegid() != group {
@@ -65,15 +61,18 @@ pub(crate) fn give_up() -> Result<(), Refusal> {
 /// Gives up every capability that reading and detaching the probes does not take. For a process that
 /// was started with these rights; call it like [`give_up`].
 pub(crate) fn limit() -> Result<(), Refusal> {
-    let failed = |error: rustix::io::Errno| {
+    keep_what_reading_takes().map_err(|error| {
         Refusal::lasting(format!(
             "cannot give up the capabilities that are not needed: {error}; to keep them: capabilities = \"keep\""
         ))
-    };
-    let sets = capabilities(None).map_err(failed)?;
-    let permitted = sets.permitted & kept(sets.permitted);
+    })
+}
+
+fn keep_what_reading_takes() -> rustix::io::Result<()> {
+    let permitted = capabilities(None)?.permitted;
+    let permitted = permitted & kept(permitted);
     let effective = permitted - DETACHING;
-    set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() }).map_err(failed)
+    set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
 }
 
 /// Takes up, for the calling thread, what detaching needs: removing a kprobe event opens a file of

@@ -74,6 +74,7 @@ mod sink;
 pub mod testkit;
 mod view;
 mod vitals;
+mod vitals_probe;
 
 pub use agent::{Agent, Closed, Ended};
 pub use batch::{Batch, HISTOGRAM_SLOTS, Histogram, Tick, Value};
@@ -90,7 +91,8 @@ pub use selection::Selection;
 pub use series::{LABEL_VALUE_LIMIT, SeriesId, SeriesRefused, clean_label};
 pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use view::{Metric, Sample, SeriesCache, View};
-pub use vitals::{ProbeVitals, VITALS, Vitals, VitalsPlugin};
+pub use vitals::{ProbeVitals, Vitals};
+pub use vitals_probe::{VITALS, VitalsPlugin};
 
 /// What plugins need of figment to make [`Options`] from a configuration of their own.
 pub use figment::Figment;

@@ -15,15 +15,18 @@ compile_error!(
 
 mod abi;
 mod attach;
+mod attachment;
 mod btf;
 mod catalog;
 pub mod doctor;
 mod file;
+mod filter;
 mod hook;
 mod kernel;
 mod options;
 mod probe;
 mod process;
+mod refusal;
 mod sys;
 mod totals;
 mod tracefs;

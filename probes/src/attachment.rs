@@ -1,0 +1,266 @@
+//! What is attached for a probe: for each counter the first way to count it that works here.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use aya::maps::Map;
+use aya::{Ebpf, EbpfLoader};
+use ebpf_process_core::BuildError;
+use tracing::debug;
+
+use crate::abi::Record;
+use crate::attach::Links;
+use crate::filter::{Filter, Target};
+use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Layer, Subject};
+use crate::kernel::Kernel;
+use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
+use crate::probe::KernelProbe;
+use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
+use crate::totals::Totals;
+
+/// How long the self-test waits for a counter that moves a little after its operation: a release
+/// is seen one RCU grace period later.
+const PROOF_WAIT: Duration = Duration::from_millis(60);
+
+/// The kernel's side of a probe: what is attached, and where its numbers are.
+pub(crate) struct Attachment {
+    pub(crate) links: Links,
+    ebpf: Ebpf,
+    object: Object,
+    pub(crate) totals: Totals,
+    pub(crate) chosen: Vec<Chosen>,
+    pub(crate) reports: Vec<CounterReport>,
+}
+
+/// A counter and what counts it.
+pub(crate) struct Chosen {
+    pub(crate) counter: &'static Counter,
+    pub(crate) candidate: &'static Candidate,
+    pub(crate) hook: HookReport,
+    pub(crate) base: Vec<Record>,
+    pub(crate) missed_base: u64,
+}
+
+impl Attachment {
+    /// Loads the probe's object, chooses a hook for each counter and takes the baseline.
+    pub(crate) fn new(probe: &KernelProbe, options: &ProbeOptions) -> Result<Self, BuildError> {
+        let kernel = Kernel::shared().map_err(|problem| refused(&problem, "mount /sys and /proc"))?;
+        if let Ok(tracefs) = &kernel.tracefs
+            && let Err(error) = tracefs.sweep()
+        {
+            debug!("cannot sweep the kprobe events of dead agents: {error}");
+        }
+        let target = Target::open(options.only.as_ref())?;
+        let (mut ebpf, object) = load(probe, options.object, &kernel, &target)?;
+        let mut filter = Filter::take(&mut ebpf, object)?;
+        let totals = match ebpf.map("totals") {
+            Some(Map::PerCpuArray(map)) => map.fd().as_fd().try_clone_to_owned(),
+            _ => Err(io::Error::other("the object has no totals")),
+        };
+        let totals = totals.map_err(|error| refused(&error.to_string(), "rebuild the object: cargo xtask bpf"))?;
+        let totals = Totals::new(totals, kernel.possible_cpus);
+        let mut attachment =
+            Self { links: Links::new(), ebpf, object, totals, chosen: Vec::new(), reports: Vec::new() };
+        for counter in probe.counters_in(options.mode) {
+            attachment.choose(&kernel, counter, options, &target, &mut filter);
+        }
+        filter.aim(&target)?;
+        attachment
+            .set_baseline()
+            .map_err(|error| refused(&format!("cannot read the totals: {error}"), &try_as_root()))?;
+        if attachment.chosen.is_empty() {
+            return Err(nothing_attached(probe.name, &attachment.reports));
+        }
+        Ok(attachment)
+    }
+
+    /// Attaches the first candidate that is allowed, can be attached and proves itself.
+    fn choose(
+        &mut self,
+        kernel: &Kernel,
+        counter: &'static Counter,
+        options: &ProbeOptions,
+        target: &Target,
+        filter: &mut Filter,
+    ) {
+        let mut tried = Vec::new();
+        let mut hook = None;
+        for candidate in candidates(kernel, counter, options) {
+            if candidate.hooks.iter().any(|hook| self.ebpf.program(hook.program).is_none()) {
+                continue; // a way of the other object
+            }
+            if let Some(problem) = unfiltered(counter.subject, target, self.object) {
+                tried.push(attempt(candidate, problem.to_owned()));
+                continue;
+            }
+            match self.try_candidate(kernel, counter, candidate, target, filter) {
+                Ok(proven) => {
+                    let report = HookReport {
+                        tier: candidate.tier,
+                        layer: candidate.layer,
+                        function: functions(candidate),
+                        exact: kernel.is_exact(candidate.tier),
+                        proven,
+                    };
+                    hook = Some(report.clone());
+                    self.chosen.push(Chosen { counter, candidate, hook: report, base: Vec::new(), missed_base: 0 });
+                    break;
+                }
+                Err(problem) => tried.push(attempt(candidate, problem)),
+            }
+        }
+        self.reports.push(CounterReport { counter: counter.name, hook, tried });
+    }
+
+    /// Attaches all hooks of a candidate and does its operation once; says whether that proved
+    /// the hooks, or why they cannot be used.
+    fn try_candidate(
+        &mut self,
+        kernel: &Kernel,
+        counter: &Counter,
+        candidate: &'static Candidate,
+        target: &Target,
+        filter: &mut Filter,
+    ) -> Result<bool, String> {
+        let mut attached = 0;
+        let mut outcome = Ok(false);
+        for hook in candidate.hooks {
+            outcome = self.links.attach(&mut self.ebpf, kernel, hook).map(|()| false);
+            if outcome.is_err() {
+                break;
+            }
+            attached += 1;
+        }
+        if outcome.is_ok() {
+            outcome = self.prove(counter, candidate, target, filter);
+        }
+        if outcome.is_err() {
+            for hook in &candidate.hooks[..attached] {
+                self.links.detach(&mut self.ebpf, hook);
+            }
+        }
+        outcome
+    }
+
+    fn prove(
+        &mut self,
+        counter: &Counter,
+        candidate: &Candidate,
+        target: &Target,
+        filter: &mut Filter,
+    ) -> Result<bool, String> {
+        if let Err(error) = filter.aim_at_self(target) {
+            debug!(counter = counter.name, "not proven: {error}");
+            return Ok(false);
+        }
+        let before = self.proofs(candidate).map_err(|error| format!("cannot read the totals: {error}"))?;
+        if let Err(error) = (counter.exercise)(&mut |pid| filter.aim_at_pid(target, pid)) {
+            debug!(counter = counter.name, "not proven: {error}");
+            return Ok(false);
+        }
+        let deadline = Instant::now() + PROOF_WAIT;
+        loop {
+            let after = self.proofs(candidate).map_err(|error| format!("cannot read the totals: {error}"))?;
+            if before.iter().zip(&after).all(|(before, after)| before != after) {
+                return Ok(true);
+            }
+            // A call counts before it returns; an event in the life of a task comes when the kernel
+            // likes, and late is not never.
+            if candidate.layer != Layer::Task {
+                return Err("attached, but does not fire".to_owned());
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// The record that each hook of a candidate must move.
+    fn proofs(&mut self, candidate: &Candidate) -> io::Result<Vec<Record>> {
+        let proofs = candidate.hooks.iter().filter(|hook| !hook.proof.is_empty());
+        proofs.map(|hook| self.totals.sum(hook.proof)).collect()
+    }
+
+    fn set_baseline(&mut self) -> io::Result<()> {
+        self.links.refresh()?;
+        for chosen in &mut self.chosen {
+            let parts = chosen.candidate.parts.iter();
+            chosen.base = parts.map(|slots| self.totals.sum(slots)).collect::<io::Result<_>>()?;
+            chosen.missed_base = missed(&self.links, chosen.candidate)?;
+        }
+        Ok(())
+    }
+}
+
+/// The candidates in the order in which they are tried.
+fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions) -> Vec<&'a Candidate> {
+    let all = if options.mode == Mode::Return { counter.results } else { counter.entry };
+    let mut allowed: Vec<_> = all.iter().filter(|candidate| options.hooks.allows(candidate.tier)).collect();
+    if options.hooks == Hooks::Auto {
+        // Stable: among exact ones, and among the others, the cheapest stays first.
+        allowed.sort_by_key(|candidate| !kernel.is_exact(candidate.tier));
+    }
+    allowed
+}
+
+/// Why a filter cannot be honoured, if it cannot: a number is never approximated.
+const fn unfiltered(subject: Subject, target: &Target, object: Object) -> Option<&'static str> {
+    match (subject, target, object) {
+        (Subject::Other, Target::Cgroup(_), _) => Some("cannot be filtered by control group: the task is not current"),
+        (Subject::Other, Target::Pid(_), Object::Floor) => {
+            Some("cannot be filtered by process without the kernel's type information: the task is not current")
+        }
+        _ => None,
+    }
+}
+
+pub(crate) fn missed(links: &Links, candidate: &Candidate) -> io::Result<u64> {
+    candidate.hooks.iter().map(|hook| links.missed(hook)).sum()
+}
+
+/// Which of a probe's objects is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    Core,
+    Floor,
+}
+
+/// Loads the object that the configuration names, or the best that this kernel takes.
+fn load(
+    probe: &KernelProbe,
+    choice: ObjectChoice,
+    kernel: &Kernel,
+    target: &Target,
+) -> Result<(Ebpf, Object), BuildError> {
+    let floor = || EbpfLoader::new().btf(None).load(probe.floor).map(|ebpf| (ebpf, Object::Floor));
+    let core = |btf| {
+        let mut loader = EbpfLoader::new();
+        let kind = target.kind();
+        loader.btf(Some(btf)).override_global("filter_kind", &kind, true).load(probe.core)
+    };
+    let loaded = match (choice, &kernel.btf) {
+        (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => floor(),
+        (ObjectChoice::Core, Err(problem)) => {
+            return Err(refused(problem, "set probes.object = \"auto\", or use a kernel with type information"));
+        }
+        (ObjectChoice::Core, Ok(btf)) => core(btf).map(|ebpf| (ebpf, Object::Core)),
+        // What an old kernel with type information lacks (global data, a map type) shows here.
+        (ObjectChoice::Auto, Ok(btf)) => match core(btf) {
+            Ok(ebpf) => Ok((ebpf, Object::Core)),
+            Err(error) => floor().map_err(|_also| error),
+        },
+    };
+    loaded.map_err(|error| refuse_load(&error))
+}
+
+fn attempt(candidate: &Candidate, problem: String) -> Attempt {
+    Attempt { tier: candidate.tier, function: functions(candidate), problem }
+}
+
+fn functions(candidate: &Candidate) -> String {
+    let mut names: Vec<_> = candidate.hooks.iter().map(|hook| hook.attach.target()).collect();
+    names.dedup();
+    names.join("+")
+}

@@ -1,0 +1,61 @@
+//! Why a probe cannot be built, in words that end with the way out.
+
+use std::io;
+
+use aya::EbpfError;
+use ebpf_process_core::{BuildError, chain};
+
+use crate::doctor::missing_rights;
+use crate::hook::CounterReport;
+use crate::tracefs::NOT_MOUNTED;
+
+/// What to do when the kernel says no, beginning with the rights that are missing.
+pub(crate) fn try_as_root() -> String {
+    let held = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    let missing = held.map(missing_rights).unwrap_or_default();
+    let missing = if missing.is_empty() { missing } else { format!("missing are {missing}; ") };
+    format!(
+        "{missing}run as root, or grant CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), under systemd also in \
+         CapabilityBoundingSet="
+    )
+}
+
+pub(crate) fn refused(problem: &str, way_out: &str) -> BuildError {
+    BuildError::Refused { problem: problem.to_owned(), way_out: way_out.to_owned(), passing: false }
+}
+
+pub(crate) fn refuse_load(error: &EbpfError) -> BuildError {
+    let text = chain(error);
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    let mut code = None;
+    while let Some(error) = cause {
+        code = code.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
+        cause = error.source();
+    }
+    match code {
+        Some(libc::EPERM | libc::EACCES) => {
+            refused("the kernel does not let this process load BPF programs", &try_as_root())
+        }
+        Some(libc::ENOSYS) => refused("this kernel has no bpf(2)", "use a kernel with CONFIG_BPF_SYSCALL=y"),
+        _ => refused(
+            &format!("the kernel does not take the probe's object: {text}"),
+            "please report it with the kernel's version",
+        ),
+    }
+}
+
+pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildError {
+    let mut reasons: Vec<String> = Vec::new();
+    for attempt in reports.iter().flat_map(|report| &report.tried) {
+        let reason = format!("{}: {}", attempt.tier, attempt.problem);
+        if !reasons.contains(&reason) && reasons.len() < 3 {
+            reasons.push(reason);
+        }
+    }
+    BuildError::Refused {
+        problem: format!("no counter of probe {probe} finds a hook ({})", reasons.join("; ")),
+        way_out: format!("{}; \"ebpf-process check\" says more", try_as_root()),
+        // A file system may still be mounted while the machine starts.
+        passing: reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)),
+    }
+}
