@@ -24,6 +24,9 @@ const FLAGS: &[&str] = &[
     "-Wl,-z,noexecstack",
 ];
 
+/// Headers beside them.
+const SOURCES: &[&str] = &["workload/workload.c", "workload/operations.c", "workload/restart.c"];
+
 fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,10 +40,7 @@ fn main() -> ExitCode {
 fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let header = Path::new("workload/counts.h");
-    let source = Path::new("workload/workload.c");
-    for input in [header, source, Path::new("workload/system.h")] {
-        println!("cargo:rerun-if-changed={}", input.display());
-    }
+    println!("cargo:rerun-if-changed=workload");
     println!("cargo:rerun-if-env-changed=CC");
 
     let text = fs::read_to_string(header).map_err(|e| format!("{}: {e}", header.display()))?;
@@ -48,7 +48,7 @@ fn build() -> Result<(), String> {
 
     let workload = out.join("workload");
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
-        compile(source, &workload)?;
+        compile(&workload)?;
     } else {
         // Its system calls are written for x86_64: elsewhere there is none, and the live tests say so.
         fs::write(&workload, b"").map_err(|e| format!("{}: {e}", workload.display()))?;
@@ -57,16 +57,16 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-fn compile(source: &Path, to: &Path) -> Result<(), String> {
+fn compile(to: &Path) -> Result<(), String> {
     let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
     let status = Command::new(&compiler)
         .args(FLAGS)
         .arg("-o")
         .arg(to)
-        .arg(source)
+        .args(SOURCES)
         .status()
         .map_err(|e| format!("the C compiler {}: {e}", compiler.display()))?;
-    if status.success() { Ok(()) } else { Err(format!("{} {}: {status}", compiler.display(), source.display())) }
+    if status.success() { Ok(()) } else { Err(format!("{} of the workload: {status}", compiler.display())) }
 }
 
 /// `#define NAME NUMBER /* comment */` becomes a documented constant; a line of another form is an error.

@@ -113,6 +113,9 @@ enum Command {
         /// Of what
         #[arg(value_enum)]
         what: list::What,
+        /// How to print
+        #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
+        format: list::Format,
     },
     /// The commented default, or the effective configuration with the origin of each value
     Config {
@@ -176,7 +179,7 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         Command::Check { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             check::main(registry, &common.sources(elevated), format)
         }),
-        Command::List { what } => with_log(&common, elevated, quiet, |_| list::main(registry, what)),
+        Command::List { what, format } => with_log(&common, elevated, quiet, |_| list::main(registry, what, format)),
         Command::Config { which, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             settings::main(registry, &common.sources(elevated), which)
         }),

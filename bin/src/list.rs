@@ -21,38 +21,65 @@ pub(crate) enum What {
     Metrics,
 }
 
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// For people at a terminal
+    Table,
+    /// For documents
+    Markdown,
+}
+
 /// Prints a list.
-pub(crate) fn main(registry: &Registry, what: What) -> Result<Exit, Refusal> {
-    let mut table = plain(match what {
+pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Exit, Refusal> {
+    let header: &[&str] = match what {
         What::Probes => &["PROBE", "WHAT IT MEASURES"],
         What::Sinks => &["TYPE", "WHAT IT WRITES"],
         What::Metrics => &["METRIC", "KIND", "UNIT", "LABELS", "PROBE", "MODE", "WHAT IT COUNTS"],
-    });
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
     match what {
         What::Probes => {
-            table.add_rows(registry.probes().map(|probe| [probe.name(), probe.summary()]));
+            rows.extend(registry.probes().map(|probe| vec![probe.name().to_owned(), probe.summary().to_owned()]));
         }
         What::Sinks => {
-            table.add_rows(registry.sinks().map(|sink| [sink.name(), sink.summary()]));
+            rows.extend(registry.sinks().map(|sink| vec![sink.name().to_owned(), sink.summary().to_owned()]));
         }
         What::Metrics => {
             for probe in registry.probes() {
                 for (metric, mode) in metrics(probe)? {
                     let labels: Vec<&str> = metric.label_keys().collect();
-                    table.add_row([
-                        metric.name(),
-                        metric.kind().as_str(),
-                        metric.unit().as_str(),
-                        &labels.join(", "),
-                        probe.name(),
-                        mode,
-                        metric.help(),
-                    ]);
+                    let (kind, unit) = (metric.kind().as_str(), metric.unit().as_str());
+                    let row = [metric.name(), kind, unit, &labels.join(", "), probe.name(), mode, metric.help()];
+                    rows.push(row.map(str::to_owned).to_vec());
                 }
             }
         }
     }
-    stdout::print(&rendered(&table))
+    stdout::print(&match format {
+        Format::Table => {
+            let mut table = plain(header);
+            table.add_rows(rows);
+            rendered(&table)
+        }
+        Format::Markdown => markdown(header, &rows),
+    })
+}
+
+/// A table for a document; the first word of a line is something to type.
+fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let header: Vec<String> = header.iter().map(|name| name.to_lowercase()).collect();
+    let rule = format!("|{}\n", "---|".repeat(header.len()));
+    let body = rows.iter().map(|row| {
+        // A bar would begin another cell.
+        let mut cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        if let Some(first) = cells.first_mut() {
+            *first = format!("`{first}`");
+        }
+        line(&cells)
+    });
+    [line(&header), rule].into_iter().chain(body).collect()
 }
 
 /// A probe's metrics, each with the mode that it takes.
@@ -84,4 +111,15 @@ pub(crate) fn plain(header: &[&str]) -> Table {
 /// A table as text: no blanks at the ends of its lines.
 pub(crate) fn rendered(table: &Table) -> String {
     table.lines().flat_map(|line| [line.trim_end().to_owned(), "\n".to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_in_a_cell_does_not_end_it() {
+        let rows = [vec!["a".to_owned(), "one | two".to_owned()]];
+        assert_eq!(markdown(&["NAME", "WHAT"], &rows), "| name | what |\n|---|---|\n| `a` | one \\| two |\n");
+    }
 }

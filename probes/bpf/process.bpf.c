@@ -14,7 +14,7 @@ totals_map(PROCESS_SLOTS);
 SEC("tp_btf/task_newtask") int task_newtask(u64 *ctx)
 {
 	if (passes())
-		add_call(ctx[1] & CLONE_THREAD ? PROCESS_STARTED_THREAD : PROCESS_STARTED);
+		add_call(record_at(ctx[1] & CLONE_THREAD ? PROCESS_STARTED_THREAD : PROCESS_STARTED));
 	return 0;
 }
 
@@ -26,7 +26,7 @@ inlined void add_start(const struct task_struct *task)
 	bpf_probe_read_kernel(&pid, sizeof(pid), &task->pid);
 	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
 	if (passes())
-		add_call(pid != tgid ? PROCESS_STARTED_THREAD : PROCESS_STARTED);
+		add_call(record_at(pid != tgid ? PROCESS_STARTED_THREAD : PROCESS_STARTED));
 }
 
 /* void wake_up_new_task(struct task_struct *p) */
@@ -46,21 +46,24 @@ SEC("kprobe") int start__kprobe(struct pt_regs *ctx)
 SEC("tp_btf/sched_process_exit") int sched_process_exit(u64 *ctx)
 {
 	if (passes())
-		add_call(PROCESS_EXIT);
+		add_call(record_of(PROCESS_EXIT));
 	return 0;
 }
 
 /* void __noreturn do_exit(long code) */
 on_call(exit, PROCESS_EXIT)
 
+/* By control group it cannot be filtered: user space refuses it then. */
 inlined void add_release(const struct task_struct *task)
 {
-	int tgid = 0;
+	u32 tgid = 0;
 
-	if (filter_kind == FILTER_PID)
+	if (filter_kind == FILTER_PID) {
 		bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
-	if (passes_for(tgid))
-		add_call(PROCESS_RELEASE);
+		if (tgid != filter_tgid)
+			return;
+	}
+	add_call(record_of(PROCESS_RELEASE));
 }
 
 /* TP_PROTO(struct task_struct *p), one RCU grace period after release_task(p) */
@@ -92,7 +95,7 @@ SEC("fexit") int fork__fexit1(u64 *ctx)
 
 	bpf_probe_read_kernel(&flags, sizeof(flags), &args->flags);
 	if (passes())
-		add_result(flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK, int_error(result), 0);
+		add_status(record_at(flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
 	return 0;
 }
 
@@ -124,7 +127,7 @@ SEC("kretprobe") int fork__kretprobe(struct pt_regs *ctx)
 	u64 *flags = bpf_map_lookup_elem(&forks, &task);
 
 	if (flags) {
-		add_result(*flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK, int_error(result), 0);
+		add_status(record_at(*flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
 		bpf_map_delete_elem(&forks, &task);
 	}
 	return 0;
@@ -137,41 +140,34 @@ enum fork_call {
 	CALL_CLONE3,
 };
 
-static const u8 native_calls[SYSCALL_LIMIT] = {
-	[56] = CALL_CLONE,
-	[57] = CALL_FORK,
-	[58] = CALL_FORK,
-	[435] = CALL_CLONE3,
-};
-static const u8 i386_calls[SYSCALL_LIMIT] = {
-	[2] = CALL_FORK,
-	[120] = CALL_CLONE,
-	[190] = CALL_FORK,
-	[435] = CALL_CLONE3,
+static const union watched calls[SYSCALL_LIMIT] = {
+	[56].native = CALL_CLONE,
+	[57].native = CALL_FORK,
+	[58].native = CALL_FORK,
+	[435].native = CALL_CLONE3,
+
+	[2].i386 = CALL_FORK,
+	[120].i386 = CALL_CLONE,
+	[190].i386 = CALL_FORK,
+	[435].i386 = CALL_CLONE3,
 };
 
 /* TP_PROTO(struct pt_regs *regs, long ret). The child leaves the call as well, with 0: only
  * failures are looked at here, a start is seen where the task is made. */
 SEC("tp_btf/sys_exit") int sys_exit(u64 *ctx)
 {
-	const struct pt_regs *regs = (const struct pt_regs *)ctx[0];
-	s64 result = ctx[1];
-	u64 number = syscall_number(regs);
-	enum fork_call call;
 	enum abi abi;
-	u64 flags = 0;
+	u64 call = watched_call((void *)ctx[0], calls, &abi);
+	u64 argument, flags = 0;
 
-	if (number >= SYSCALL_LIMIT || !(native_calls[number] | i386_calls[number]) || result == 0)
+	if (call == CALL_NONE || ctx[1] == 0 || !passes())
 		return 0;
-	abi = syscall_abi();
-	call = abi == ABI_I386 ? i386_calls[number] : native_calls[number];
-	if (call == CALL_NONE || !passes())
-		return 0;
+	argument = first_argument((void *)ctx[0], abi);
 	if (call == CALL_CLONE)
-		flags = first_argument(regs, abi);
+		flags = argument;
 	/* struct clone_args begins with its flags; a pointer that cannot be read is no thread. */
 	if (call == CALL_CLONE3)
-		bpf_probe_read_user(&flags, sizeof(flags), (const void *)first_argument(regs, abi));
-	add_result(flags & CLONE_THREAD ? PROCESS_SYS_FORK_THREAD : PROCESS_SYS_FORK, long_error(result), 0);
+		bpf_probe_read_user(&flags, sizeof(flags), (const void *)argument);
+	add_status(record_at(flags & CLONE_THREAD ? PROCESS_SYS_FORK_THREAD : PROCESS_SYS_FORK), ctx[1]);
 	return 0;
 }

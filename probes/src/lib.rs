@@ -18,6 +18,7 @@ mod attach;
 mod attachment;
 mod btf;
 mod catalog;
+mod choice;
 pub mod doctor;
 mod file;
 mod filter;
@@ -31,6 +32,7 @@ mod sys;
 mod totals;
 mod tracefs;
 
+pub use choice::Choice;
 pub use file::FILE;
 pub use hook::{Attempt, CounterReport, HookReport, Layer};
 pub use options::Tier;

@@ -3,6 +3,10 @@
 //! * [`workload`] starts that process and moves it from stop to stop; [`expect`] says what each counter must show.
 //! * [`agent`] runs the binary and reads its lines into [`totals`].
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
+//! * [`visibility`] is the table of what each operation does to which counter, and its test.
+//! * [`kernel_threads`] counts those of the kernel itself.
+//! * [`own_events`] is what the agent itself adds to the counters.
+//! * [`hygiene`] and [`refusal`] look at what stays behind and at what is said where the agent cannot run.
 //! * [`receivers`] starts real netdata, `StatsD` and `InfluxDB` servers on loopback and reads back what they received.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
@@ -12,13 +16,19 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod crowd;
 pub mod exact;
 pub mod expect;
 pub mod failure;
+pub mod hygiene;
+pub mod kernel_threads;
 pub mod live;
+pub mod own_events;
 pub mod receivers;
+pub mod refusal;
 pub mod totals;
 pub mod trace;
+pub mod visibility;
 pub mod wait;
 pub mod workload;
 

@@ -89,6 +89,12 @@ impl Totals {
             .collect()
     }
 
+    /// A label of the series of a metric that has another label of this value.
+    pub fn label(&self, name: &str, (key, value): (&str, &str), wanted: &str) -> Option<&str> {
+        let (labels, _) = self.of(name).find(|(labels, _)| labels.get(key).is_some_and(|v| v == value))?;
+        labels.get(wanted).map(String::as_str)
+    }
+
     fn of(&self, name: &str) -> impl Iterator<Item = (&Labels, f64)> {
         self.values.iter().filter(move |((n, _), _)| n == name).map(|((_, labels), value)| (labels, *value))
     }

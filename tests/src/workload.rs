@@ -98,6 +98,21 @@ impl Place {
         self.start(&["idle".into()])
     }
 
+    /// Starts a process that does each of these operations `times` times, the first when it is continued, with a stop
+    /// after each. `stacked` is a folder on a stacked file system, or `-`.
+    ///
+    /// # Errors
+    /// As [`Place::all`].
+    pub fn operations(&self, stacked: &Path, times: u64, names: &[&str]) -> Outcome<Workload> {
+        let own = tempfile::tempdir_in(self.path()).map_err(Failure::at("the workload's folder"))?.keep();
+        let own = [own.as_path(), stacked].map(|path| path.to_string_lossy().into_owned());
+        let mut arguments = vec!["operations".to_owned()];
+        arguments.extend(own);
+        arguments.push(times.to_string());
+        arguments.extend(names.iter().map(|&name| name.to_owned()));
+        self.start(&arguments)
+    }
+
     fn start(&self, arguments: &[String]) -> Outcome<Workload> {
         let mut command = Command::new(self.executable());
         command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());

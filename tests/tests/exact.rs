@@ -3,7 +3,7 @@
 use ebpf_process_tests::cgroup::Cgroup;
 use ebpf_process_tests::exact::{self, Report, Row};
 use ebpf_process_tests::expect::Mode;
-use ebpf_process_tests::{Outcome, agent, live};
+use ebpf_process_tests::{Outcome, agent, crowd, live};
 
 fn row(name: &str, hooks: &str, mode: Mode, measure: impl FnOnce(&Row) -> Outcome<Report>) {
     row_with(name, agent::can_run(), hooks, mode, measure);
@@ -47,4 +47,13 @@ fn blocked_readers_hide_no_read() {
 #[test]
 fn an_idle_target_shows_zero_everywhere() {
     row("idle-target", "auto", Mode::Return, exact::an_idle_target);
+}
+
+#[test]
+fn a_crowd_of_readers_is_counted_or_counted_as_missed() {
+    let needs = agent::can_run().and_then(|()| Cgroup::new().map(drop));
+    for mode in [Mode::Entry, Mode::Return] {
+        let row = Row { hooks: "auto".into(), mode };
+        live::test(&format!("crowd-{mode}"), needs.clone(), || crowd::spinning_readers(&row).map(drop));
+    }
 }

@@ -10,17 +10,24 @@ typedef unsigned long word;
 enum {
 	SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_lseek = 8, SYS_mmap = 9, SYS_rt_sigaction = 13,
 	SYS_pread64 = 17, SYS_pwrite64 = 18, SYS_readv = 19, SYS_writev = 20, SYS_pipe = 22, SYS_sched_yield = 24,
-	SYS_pause = 34, SYS_getpid = 39, SYS_clone = 56, SYS_fork = 57, SYS_vfork = 58, SYS_execve = 59, SYS_exit = 60,
-	SYS_wait4 = 61, SYS_kill = 62, SYS_chdir = 80, SYS_mkdir = 83, SYS_creat = 85, SYS_unlink = 87, SYS_prctl = 157,
-	SYS_futex = 202, SYS_exit_group = 231, SYS_openat = 257, SYS_unlinkat = 263, SYS_preadv = 295, SYS_pwritev = 296,
-	SYS_preadv2 = 327, SYS_pwritev2 = 328, SYS_clone3 = 435, SYS_openat2 = 437,
-	I386_read = 3, I386_close = 6, I386_getpid = 20,
+	SYS_dup = 32, SYS_dup2 = 33, SYS_pause = 34, SYS_nanosleep = 35, SYS_getpid = 39, SYS_sendfile = 40,
+	SYS_socket = 41, SYS_sendto = 44, SYS_recvfrom = 45, SYS_socketpair = 53, SYS_clone = 56, SYS_fork = 57,
+	SYS_vfork = 58, SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_chdir = 80, SYS_rename = 82,
+	SYS_mkdir = 83, SYS_rmdir = 84, SYS_creat = 85, SYS_unlink = 87, SYS_prctl = 157, SYS_futex = 202,
+	SYS_io_setup = 206, SYS_io_getevents = 208, SYS_io_submit = 209, SYS_exit_group = 231, SYS_openat = 257,
+	SYS_unlinkat = 263, SYS_splice = 275, SYS_preadv = 295, SYS_pwritev = 296, SYS_memfd_create = 319,
+	SYS_copy_file_range = 326, SYS_preadv2 = 327, SYS_pwritev2 = 328, SYS_io_uring_setup = 425,
+	SYS_io_uring_enter = 426, SYS_clone3 = 435, SYS_close_range = 436, SYS_openat2 = 437,
+	I386_fork = 2, I386_read = 3, I386_write = 4, I386_open = 5, I386_close = 6, I386_unlink = 10, I386_getpid = 20,
+	I386_clone = 120,
 };
 
 enum { ENOENT = 2, EINTR = 4, EBADF = 9, EAGAIN = 11, EISDIR = 21, EINVAL = 22, ENOSPC = 28 };
-enum { O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0100, O_DIRECTORY = 0200000 };
+enum { O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0100, O_DIRECTORY = 0200000, O_CLOEXEC = 02000000 };
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { SIGKILL = 9, SIGUSR1 = 10, SIGCHLD = 17, SIGSTOP = 19 };
+enum { PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1, MAP_ANONYMOUS = 0x20, MAP_POPULATE = 0x8000 };
+enum { AF_UNIX = 1, SOCK_STREAM = 1, PR_SET_PDEATHSIG = 1 };
 
 #define CLONE_VM 0x100ul
 #define CLONE_FS 0x200ul
@@ -35,6 +42,7 @@ enum { SIGKILL = 9, SIGUSR1 = 10, SIGCHLD = 17, SIGSTOP = 19 };
 #define SA_RESTART 0x10000000ul
 
 struct iovec { void *base; word length; };
+struct timespec { long seconds, nanoseconds; };
 struct open_how { word flags, mode, resolve; };
 struct clone_args {
 	word flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
@@ -63,7 +71,7 @@ static inline long call_int80(long n, word a, word b, word c)
 	return (int)result;
 }
 
-static word length(const char *text)
+static inline word length(const char *text)
 {
 	word n = 0;
 	while (text[n])
@@ -71,14 +79,14 @@ static word length(const char *text)
 	return n;
 }
 
-static int equal(const char *a, const char *b)
+static inline int equal(const char *a, const char *b)
 {
 	while (*a && *a == *b)
 		a++, b++;
 	return *a == *b;
 }
 
-static int has_slash(const char *text)
+static inline int has_slash(const char *text)
 {
 	for (; *text; text++)
 		if (*text == '/')
@@ -86,7 +94,7 @@ static int has_slash(const char *text)
 	return 0;
 }
 
-static word parse(const char *text)
+static inline word parse(const char *text)
 {
 	word n = 0;
 	for (; *text >= '0' && *text <= '9'; text++)
@@ -95,7 +103,7 @@ static word parse(const char *text)
 }
 
 /* Writes n in decimal to `to`, with a terminating zero; returns its end. */
-static char *decimal(char *to, word n)
+static inline char *decimal(char *to, word n)
 {
 	char digits[24];
 	int i = 0;
@@ -108,15 +116,15 @@ static char *decimal(char *to, word n)
 	return to;
 }
 
-static void leave(int status) __attribute__((noreturn));
-static void leave(int status)
+static inline void leave(int status) __attribute__((noreturn));
+static inline void leave(int status)
 {
 	for (;;)
 		call(SYS_exit_group, status, 0, 0);
 }
 
-static void fail(const char *what, long got) __attribute__((noreturn));
-static void fail(const char *what, long got)
+static inline void fail(const char *what, long got) __attribute__((noreturn));
+static inline void fail(const char *what, long got)
 {
 	char number[32], *end = decimal(number, (word)(got < 0 ? -got : got));
 	*end++ = '\n';
@@ -127,13 +135,13 @@ static void fail(const char *what, long got)
 	leave(1);
 }
 
-static void expect(const char *what, long got, long wanted)
+static inline void expect(const char *what, long got, long wanted)
 {
 	if (got != wanted)
 		fail(what, got);
 }
 
-static long expect_fd(const char *what, long got)
+static inline long expect_fd(const char *what, long got)
 {
 	if (got < 0)
 		fail(what, got);

@@ -9,33 +9,22 @@
  *                             continued, it kills them and exits.
  *   workload idle             stops itself; continued, it waits until it is killed.
  *   workload exit             exits at once.
+ *   workload operations DIR STACKED N NAME...
+ *                             prepares the operations NAME... of operations.c in DIR (a tmpfs), one of them in STACKED
+ *                             (a stacked file system, or - for none); stops itself; continued, it does the next one
+ *                             N times and stops itself; after the last one it exits.
  *
- * DIR holds a slash, a mode does not. Anything unexpected is said on stderr and ends the process with 1.
+ * The first argument is a folder when it holds a slash, else a mode. Anything unexpected is said on stderr and ends the process with 1.
  * Children may make any calls: only those of the first process are known.
  */
 #include "counts.h"
-#include "system.h"
+#include "process.h"
 
-#define UNUSED_DESCRIPTOR 999 /* never open here */
 #define PATH_DATA "data"
 #define PATH_MISSING "missing"
 
 /* Static, so below 4 GiB: an int80 call can address it. */
 static char buffer[8192];
-static char thread_stack[8192] __attribute__((aligned(16)));
-/* Shared with the signaller: reads begun, signals handled. */
-static volatile struct { int begun, handled; } *turn;
-
-static void stop(void)
-{
-	expect("stop", call(SYS_kill, call(SYS_getpid, 0, 0, 0), SIGSTOP, 0), 0);
-}
-
-static void close_fd(long fd)
-{
-	expect("close", call(SYS_close, fd, 0, 0), 0);
-}
-
 static long open_data(void)
 {
 	return expect_fd("openat", call(SYS_openat, AT_FDCWD, PATH_DATA, O_RDONLY));
@@ -44,57 +33,6 @@ static long open_data(void)
 static void seek(long fd, word to)
 {
 	expect("lseek", call(SYS_lseek, fd, to, 0), (long)to);
-}
-
-/* The name of the i-th file or directory: one letter and a number. */
-static const char *name(char kind, word i)
-{
-	static char text[32];
-	text[0] = kind;
-	decimal(text + 1, i);
-	return text;
-}
-
-static void reap(const char *what, long child)
-{
-	int status = -1;
-	if (child < 0)
-		fail(what, child);
-	expect(what, call6(SYS_wait4, (word)child, (word)&status, 0, 0, 0, 0), child);
-	expect(what, status, 0);
-}
-
-/* As a C library's fork: no shared memory, the child's number stored and cleared in its own copy. */
-static inline long clone_fork(void)
-{
-	static int tid;
-	return call6(SYS_clone, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, 0, 0, (word)&tid, 0, 0);
-}
-
-/* The letter of a process's state in /proc (R, S, D, T, ...), 0 when it cannot be read. */
-static char state_of(long pid)
-{
-	char path[48] = "/proc/", text[128];
-	char *end = decimal(path + 6, (word)pid);
-	const char *stat = "/stat";
-	while ((*end++ = *stat++))
-		;
-	long fd = call(SYS_openat, AT_FDCWD, path, O_RDONLY);
-	if (fd < 0)
-		return 0;
-	long n = call(SYS_read, fd, text, sizeof text);
-	call(SYS_close, fd, 0, 0);
-	/* "pid (name) S ...": the name is ours and holds no bracket. */
-	for (long i = 0; i + 2 < n; i++)
-		if (text[i] == ')')
-			return text[i + 2];
-	return 0;
-}
-
-static void wait_until_asleep(long pid)
-{
-	while (state_of(pid) != 'S')
-		call(SYS_sched_yield, 0, 0, 0);
 }
 
 static void open_and_close(void)
@@ -193,40 +131,6 @@ static void int80_all(long zero, int int80)
 			expect("int80 getpid", call_int80(I386_getpid, 0, 0, 0), call(SYS_getpid, 0, 0, 0));
 }
 
-/* A new thread cannot return through a stack it shares with nobody: the child's half stays in assembly. */
-static long start_thread(volatile int *tid)
-{
-	long result;
-	register word r10 __asm__("r10") = (word)tid;
-	register word r8 __asm__("r8") = 0;
-	__asm__ volatile("syscall\n\t"
-			 "test %%rax, %%rax\n\t"
-			 "jnz 1f\n\t"
-			 "xor %%edi, %%edi\n\t"
-			 "mov %[exit], %%eax\n\t"
-			 "syscall\n"
-			 "1:"
-			 : "=a"(result)
-			 : "0"(SYS_clone),
-			   "D"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
-			       CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID),
-			   "S"(thread_stack + sizeof thread_stack), "d"(tid), "r"(r10), "r"(r8), [exit] "i"(SYS_exit)
-			 : "rcx", "r11", "memory");
-	return result;
-}
-
-static void run_thread(void)
-{
-	static volatile int tid;
-	if (start_thread(&tid) < 0)
-		fail("clone of a thread", tid);
-	for (int now; (now = tid) != 0;) {
-		long r = call6(SYS_futex, (word)&tid, 0 /* FUTEX_WAIT */, (word)now, 0, 0, 0);
-		if (r != 0 && r != -EAGAIN && r != -EINTR)
-			fail("futex", r);
-	}
-}
-
 static void start_all(void)
 {
 	struct clone_args fork_args = { .exit_signal = SIGCHLD };
@@ -276,53 +180,6 @@ static void start_all(void)
 		expect("clone3 of a size too small", call(SYS_clone3, &rejected, sizeof rejected.flags, 0), -EINVAL);
 }
 
-static void on_signal(int number)
-{
-	(void)number;
-	turn->handled++;
-}
-
-void restore(void);
-__asm__(".globl restore\nrestore:\n\tmov $15, %eax\n\tsyscall\n");
-
-/*
- * The child interrupts each read once and then feeds it. It acts only when the parent sleeps in the read it means:
- * after `begun` says so, the parent's only interruptible sleep is that read, before the signal and after it.
- */
-static void read_restarted(void)
-{
-	struct kernel_sigaction action = { on_signal, SA_RESTART | SA_RESTORER, restore, 0 };
-	int ends[2];
-	long parent = call(SYS_getpid, 0, 0, 0), child;
-
-	turn = (void *)call6(SYS_mmap, 0, 4096, 3 /* read, write */, 0x21 /* shared, anonymous */, (word)-1, 0);
-	if ((long)turn < 0 && (long)turn > -4096)
-		fail("mmap", (long)turn);
-	expect("rt_sigaction", call6(SYS_rt_sigaction, SIGUSR1, (word)&action, 0, 8, 0, 0), 0);
-	expect("pipe", call(SYS_pipe, ends, 0, 0), 0);
-	if ((child = clone_fork()) == 0) {
-		for (int i = 1; i <= RESTARTED_READS; i++) {
-			while (turn->begun != i)
-				call(SYS_sched_yield, 0, 0, 0);
-			wait_until_asleep(parent);
-			expect("kill", call(SYS_kill, parent, SIGUSR1, 0), 0);
-			while (turn->handled != i)
-				call(SYS_sched_yield, 0, 0, 0);
-			wait_until_asleep(parent);
-			expect("write to the pipe", call(SYS_write, ends[1], "x", 1), 1);
-		}
-		leave(0);
-	}
-	for (int i = 1; i <= RESTARTED_READS; i++) {
-		turn->begun = i;
-		expect("restarted read", call(SYS_read, ends[0], buffer, 1), 1);
-		expect("signals handled", turn->handled, i);
-	}
-	reap("the signaller", child);
-	close_fd(ends[0]);
-	close_fd(ends[1]);
-}
-
 static void run_all(const char *directory, int int80)
 {
 	long data, here, zero, full;
@@ -338,7 +195,9 @@ static void run_all(const char *directory, int int80)
 	unlink_all();
 	int80_all(zero, int80);
 	start_all();
-	read_restarted();
+	prepare_restarts(RESTARTED_READS);
+	read_restarted(RESTARTED_READS);
+	close_restarts();
 	close_fd(data);
 	close_fd(here);
 	close_fd(zero);
@@ -366,7 +225,7 @@ static void run_blocked(word count)
 		if (child == 0) {
 			int ends[2];
 			/* A parent that is killed must not leave its readers behind. */
-			expect("prctl", call(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, SIGKILL, 0), 0);
+			expect("prctl", call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0), 0);
 			expect("pipe", call(SYS_pipe, ends, 0, 0), 0);
 			fail("a read that nobody feeds", call(SYS_read, ends[0], buffer, 1));
 		}
@@ -403,8 +262,13 @@ __attribute__((noreturn, used)) static void run(word *stack)
 		run_blocked(parse(option));
 	else if (equal(mode, "idle"))
 		run_idle();
+	else if (equal(mode, "operations") && count > 5)
+		run_operations(arguments);
+	else if (equal(mode, "again") && count > 6)
+		run_again(arguments);
 	else if (!equal(mode, "exit"))
-		fail("usage: workload DIR [no-int80] | read N | blocked N | idle | exit", (long)count);
+		fail("usage: workload DIR [no-int80] | read N | blocked N | idle | exit | "
+		     "operations DIR STACKED N NAME...", (long)count);
 	leave(0);
 }
 

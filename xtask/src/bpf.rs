@@ -18,16 +18,8 @@ const PROBES: [&str; 4] = ["file", "process", "file.floor", "process.floor"];
 const CORE_FLAGS: [&str; 2] = ["-mcpu=v2", "-g"];
 /// For Linux 4.11 and later: instruction set v1, and no BTF, which a kernel before 5.1 refuses.
 const FLOOR_FLAGS: [&str; 1] = ["-mcpu=v1"];
-const FLAGS: [&str; 8] = [
-    "-target",
-    "bpf",
-    "-O2",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-Wno-unused-parameter",
-    "-fdebug-compilation-dir=.",
-];
+const FLAGS: [&str; 8] =
+    ["-target", "bpf", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-fdebug-compilation-dir=."];
 
 /// Builds, or with `--check` compares.
 pub(crate) fn bpf(options: &[&str]) -> Outcome {
@@ -89,12 +81,12 @@ pub(crate) fn committed() -> Outcome<PathBuf> {
     Ok(sources()?.join("objects/x86_64"))
 }
 
-pub(crate) fn object(probe: &str) -> String {
+fn object(probe: &str) -> String {
     if is_floor(probe) { format!("{probe}.o") } else { format!("{probe}.core.o") }
 }
 
 fn is_floor(probe: &str) -> bool {
-    probe.ends_with(".floor")
+    probe.strip_suffix(".floor").is_some()
 }
 
 /// A compiler and its strip, of one version.

@@ -1,6 +1,7 @@
 //! The project's own tasks, each a word after `cargo xtask`. They run on a developer's machine and on CI alike.
 
 mod bpf;
+mod cost;
 mod packages;
 mod vm;
 
@@ -15,11 +16,15 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo xtask TASK
   bpf [--check]                  build the kernel objects, or prove that the committed ones match their sources
+  cost [--kernel VERSION]... [--print]
+                                 instructions that each way of counting adds to an event, on several kernels, into
+                                 docs/cost.md; with --print onto the terminal only
   test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
                                  and say which live tests ran; with --no-skip or CI=true a skipped one is a
                                  failure
   vm [--kernel VERSION]... [--boot-only]
-                                 the equality tests in virtual machines with other kernels; with --boot-only their
+                                 the tests in virtual machines with other kernels: every counter to the unit, every
+                                 operation by tier, what stays behind, what is refused; with --boot-only their
                                  workload alone, without the agent";
 
 fn main() -> ExitCode {
@@ -27,6 +32,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["bpf", options @ ..] => bpf::bpf(options),
+        ["cost", options @ ..] => cost::run(options),
         ["test", options @ ..] => packages::test(options),
         ["vm", options @ ..] => vm::run(options),
         _ => Err(USAGE.into()),

@@ -7,6 +7,7 @@
 #pragma once
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef int s32;
@@ -54,6 +55,16 @@ struct task_struct {
 	int pid;
 	int tgid;
 } relocated;
+
+/* Linux 5.11 and later. */
+enum bpf_func_id {
+	BPF_FUNC_get_current_task_btf = 158,
+};
+static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)BPF_FUNC_get_current_task_btf;
+
+/* Whether the running kernel has a helper: a constant once the object is loaded, so that the
+ * verifier never sees the way that is not taken. */
+#define has_helper(name) __builtin_preserve_enum_value(*(enum bpf_func_id *)name, 0)
 
 struct kernel_clone_args {
 	u64 flags;

@@ -1,6 +1,9 @@
 //! The program inside a virtual machine: measures rows and prints one line for each.
 //!
-//! Its arguments are rows, `TIER:MODE` each; the agent is at `AGENT_UNDER_TEST`. A line says
+//! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
+//! a workload of known numbers, `TIER:operations` tries the table of operations; `kernel-threads:start`,
+//! `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
+//! line says
 //! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
 //! `row KERNEL workload alone exact`.
@@ -8,10 +11,11 @@
 use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
-use ebpf_process_tests::{Failure, Outcome, trace};
+use ebpf_process_tests::{Failure, Outcome, hygiene, kernel_threads, refusal, trace, visibility};
 use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
     let rows: Vec<String> = env::args().skip(1).collect();
@@ -26,12 +30,28 @@ fn main() -> ExitCode {
 
 fn one(argument: &str) -> bool {
     let (tier, mode) = argument.split_once(':').unwrap_or((argument, ""));
-    let result = match mode {
-        "entry" => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
-        "return" => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
-        _ => Err(Failure::new("a row is TIER:entry or TIER:return")),
+    let start = Instant::now();
+    let result = match (tier, mode) {
+        ("hygiene", "stop") => hygiene::after_a_stop(),
+        ("hygiene", "kill") => hygiene::after_a_kill(),
+        ("kernel-threads", "start") => kernel_threads::count(),
+        ("refusal", "no-tracefs") => refusal::no_tracefs(),
+        ("refusal", "no-btf") => refusal::no_btf(),
+        ("refusal", "no-root") => refusal::no_root(),
+        (_, "operations") => operations(tier),
+        (_, "entry") => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
+        (_, "return") => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
+        _ => Err(Failure::new("there is no such row")),
     };
-    print(tier, mode, result)
+    let took = start.elapsed().as_secs();
+    print(tier, mode, result.map(|details| format!("{details}; {took} s")))
+}
+
+/// Here no row may be lacking: the machine is ours.
+fn operations(tier: &str) -> Outcome<String> {
+    let report = visibility::measure::all(tier)?;
+    let details = report.verdict()?;
+    if report.lacking.is_empty() { Ok(details) } else { Err(Failure::new(details)) }
 }
 
 fn measure(row: &Row) -> Outcome<String> {

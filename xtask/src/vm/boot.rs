@@ -19,6 +19,19 @@ const ATTEMPTS: u32 = 3;
 /// What the kernel prints when it dies.
 const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG:", "general protection fault", "double fault"];
 
+/// How a machine is emulated.
+pub(super) struct Machine<'a> {
+    /// The emulator's options that make its clock.
+    pub(super) clock: &'a [&'a str],
+    pub(super) processors: u32,
+    /// Words for the kernel's command line, beside those that every machine gets.
+    pub(super) parameters: &'a str,
+}
+
+/// Two processors that really run at once.
+pub(super) const PARALLEL: Machine<'static> =
+    Machine { clock: &["-accel", "tcg,thread=multi"], processors: 2, parameters: "" };
+
 /// What the machine said.
 pub(super) struct Console {
     /// All its lines.
@@ -45,12 +58,18 @@ impl Console {
 ///
 /// # Errors
 /// The emulator does not start, or the machine does not come up in any attempt.
-pub(super) fn boot(emulator: &Path, image: &Path, disk: &[u8], cache: &Path) -> Outcome<Console> {
+pub(super) fn boot(
+    machine: &Machine<'_>,
+    emulator: &Path,
+    image: &Path,
+    disk: &[u8],
+    cache: &Path,
+) -> Outcome<Console> {
     let folder = tempfile::tempdir_in(cache)?;
     let disk_path = folder.path().join("initramfs");
     fs::write(&disk_path, disk)?;
     for attempt in 1..=ATTEMPTS {
-        let console = once(emulator, image, &disk_path)?;
+        let console = once(machine, emulator, image, &disk_path)?;
         if console.is_up() {
             return Ok(console);
         }
@@ -60,7 +79,7 @@ pub(super) fn boot(emulator: &Path, image: &Path, disk: &[u8], cache: &Path) -> 
     Err(format!("{}: the machine did not come up", image.display()).into())
 }
 
-fn once(emulator: &Path, image: &Path, disk: &Path) -> Outcome<Console> {
+fn once(machine: &Machine<'_>, emulator: &Path, image: &Path, disk: &Path) -> Outcome<Console> {
     let share = emulator.join("usr/share");
     let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|folder| emulator.join(folder));
     let mut child = Command::new(emulator.join("usr/bin/qemu-system-x86_64"))
@@ -69,13 +88,15 @@ fn once(emulator: &Path, image: &Path, disk: &Path) -> Outcome<Console> {
         .arg(share.join("qemu"))
         .arg("-L")
         .arg(share.join("seabios"))
-        .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-m", "512", "-smp", "2"])
+        .args(machine.clock)
+        .args(["-cpu", CPU, "-m", "512", "-smp", &machine.processors.to_string()])
         .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
         .arg("-kernel")
         .arg(image)
         .arg("-initrd")
         .arg(disk)
-        .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"])
+        .arg("-append")
+        .arg(format!("console=ttyS0 quiet panic=-1 rdinit=/init {}", machine.parameters))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

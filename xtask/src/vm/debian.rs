@@ -80,6 +80,26 @@ impl Debian {
         find().ok_or_else(|| format!("the package {image} holds no kernel image").into())
     }
 
+    /// A module of the kernel of this image, as the kernel takes it; `name` is its path, as in `fs/overlayfs/overlay`.
+    pub(super) fn module(&self, suite: &str, image: &Path, name: &str) -> Outcome<PathBuf> {
+        let file = image.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let version = file.strip_prefix("vmlinuz-").or_else(|| image.parent()?.file_name()?.to_str());
+        let version = version.ok_or("the image's path names no version")?;
+        let suite = self.suite(suite, &[])?;
+        let folders = ["lib", "usr/lib"].map(|lib| suite.root().join(lib).join("modules").join(version).join("kernel"));
+        let find = |end: &str| folders.iter().map(|folder| folder.join(format!("{name}.{end}"))).find(|f| f.is_file());
+        if find("ko").is_none() && find("ko.xz").is_none() {
+            // Newer Debian keeps them apart from the image.
+            suite.unpack(&[&format!("linux-modules-{version}")])?;
+        }
+        if find("ko").is_none()
+            && let Some(packed) = find("ko.xz")
+        {
+            output(Command::new("xz").arg("-dk").arg(packed))?;
+        }
+        find("ko").ok_or_else(|| format!("the kernel {version} has no module {name}").into())
+    }
+
     fn suite(&self, name: &str, others: &[&str]) -> Outcome<Suite> {
         let mut sources = String::new();
         for suite in [&[name], others].concat() {

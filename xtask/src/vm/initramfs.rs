@@ -9,10 +9,11 @@ use std::process::{Command, Stdio};
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
-/// Builds it. `programs` are put at the root under their names; `arguments` go to `/guest`.
+/// Builds it. `programs` are put at the root under their names, and loaded into the kernel when the name is one in
+/// `modules/`; `arguments` go to `/guest`.
 pub(super) fn build(busybox: &Path, programs: &[(&str, PathBuf)], arguments: &str) -> Outcome<Vec<u8>> {
     let mut archive = Archive::default();
-    for folder in ["bin", "proc", "sys", "dev", "tmp"] {
+    for folder in ["bin", "proc", "sys", "dev", "tmp", "modules"] {
         archive.add(folder, DIRECTORY, &[])?;
     }
     archive.add("bin/busybox", PROGRAM, &read(busybox)?)?;
@@ -40,6 +41,7 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ulimit -l unlimited
+for module in /modules/*; do [ ! -e $module ] || insmod $module; done
 echo \"@@up $(uname -r)\"
 AGENT_UNDER_TEST=/agent /guest {arguments}
 echo \"@@rc $?\"

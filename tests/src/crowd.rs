@@ -1,0 +1,61 @@
+//! Many processes at once on few processors: where a hook misses, the misses are counted.
+//!
+//! On a kernel that preempts tasks inside the kernel, a program that is interrupted is left out for everybody else on
+//! that processor. Spinning readers make that happen all the time.
+
+use crate::agent::Agent;
+use crate::cgroup::Cgroup;
+use crate::exact::Row;
+use crate::expect::Mode;
+use crate::workload::{Place, Workload};
+use crate::{Failure, Outcome};
+
+/// Far more than the processors of any machine that this runs on.
+const PROCESSES: u64 = 32;
+/// Enough to be preempted many times.
+const READS: u64 = 20_000;
+
+/// 32 processes spin on one-byte reads, filtered by their control group.
+///
+/// Where the agent says that the tier is exact on this kernel, the reads counted are those made; elsewhere the counted
+/// and the missed add up to them. Nobody else reads meanwhile: a miss is counted before the filter is asked.
+///
+/// # Errors
+/// The numbers are wrong, or could not be had.
+pub fn spinning_readers(row: &Row) -> Outcome<String> {
+    let place = Place::new()?;
+    let cgroup = Cgroup::new()?;
+    let mut readers = (0..PROCESSES).map(|_| place.reads(READS)).collect::<Outcome<Vec<Workload>>>()?;
+    for reader in &readers {
+        cgroup.add(reader.pid())?;
+    }
+    let mut agent = Agent::start(&[
+        // The agent's own reads would be among the missed: it reads when it starts and when it stops.
+        "interval=\"1m\"".into(),
+        format!("probes.mode={}", row.mode),
+        format!("probes.hooks={}", row.hooks),
+        format!("probes.only={{cgroup=\"{}\"}}", cgroup.name()),
+    ])?;
+    agent.wait_for_first_batch()?;
+    for reader in &readers {
+        reader.resume()?;
+    }
+    for reader in &mut readers {
+        reader.wait_for_stop()?;
+    }
+    let (status, totals) = agent.stop()?;
+    readers.iter_mut().try_for_each(Workload::run_to_end)?;
+
+    let value = |name: &str| totals.get(name, Some(("operation", "read")));
+    let missed = totals.get("hook.missed", Some(("counter", "vfs.read"))).unwrap_or(f64::NAN);
+    let exact = totals.label("hook.info", ("counter", "vfs.read"), "exact").unwrap_or_default();
+    let counted = value("vfs.calls").unwrap_or(f64::NAN);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let made = (PROCESSES * READS) as f64;
+    let details = format!("exact={exact:?}: {counted} counted, {missed} missed of {made}");
+    let bytes = row.mode == Mode::Entry || value("vfs.bytes") == Some(counted);
+    // Whole numbers, all of them: less than one apart is equal, and what is absent equals nothing.
+    let equal = |a: f64, b: f64| (a - b).abs() < 0.5;
+    let right = equal(counted + missed, made) && (exact != "yes" || equal(missed, 0.0));
+    if right && bytes && status.code() == Some(0) { Ok(details) } else { Err(Failure::new(details)) }
+}

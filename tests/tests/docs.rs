@@ -1,0 +1,94 @@
+//! `docs/metrics.md` is what the tables give. `UPDATE_DOCS=1` writes it.
+
+use ebpf_process_probes::{Choice, FILE, Layer, PROCESS};
+use ebpf_process_tests::{Failure, Outcome, agent, live, own_events, visibility};
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+const TEMPLATE: &str = include_str!("../src/metrics.template.md");
+
+/// What the agent lists; its document's table, not the one for terminals.
+fn metrics() -> Outcome<String> {
+    let output = agent::command()?.args(["list", "metrics", "--format", "markdown"]).output();
+    let output = output.map_err(Failure::at("running the agent"))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Failure::new(format!("`ebpf-process list metrics --format markdown`: {words}")));
+    }
+    String::from_utf8(output.stdout).map_err(Failure::at("the agent's list"))
+}
+
+/// A line per counter, tier and layer; functions that replace each other from kernel to kernel are joined by "or".
+fn hooks() -> String {
+    let mut text = String::from("| counter | tier | layer | functions in entry mode | in return mode |\n");
+    text.push_str("|---|---|---|---|---|\n");
+    let all: Vec<Choice> = PROCESS.choices().chain(FILE.choices()).collect();
+    let mut done = Vec::new();
+    for Choice { counter, tier, layer, .. } in &all {
+        if done.contains(&(counter, tier, layer)) {
+            continue;
+        }
+        done.push((counter, tier, layer));
+        let [entry, results] = ["entry", "return"].map(|mode| {
+            let alternatives =
+                all.iter().filter(|c| (&c.counter, &c.tier, &c.layer, c.mode) == (counter, tier, layer, mode));
+            let mut names: Vec<String> = alternatives
+                .map(|c| c.functions.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(" + "))
+                .collect();
+            names.dedup();
+            names.join(" or ")
+        });
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| `{counter}` | {tier} | {} | {entry} | {results} |", Layer::as_str(*layer));
+    }
+    text
+}
+
+fn document() -> Outcome<String> {
+    let parts = [
+        ("{{metrics}}", metrics()?),
+        ("{{operations}}", visibility::markdown()),
+        ("{{hooks}}", hooks()),
+        ("{{own}}", own_events::markdown()),
+    ];
+    let filled = parts.iter().fold(TEMPLATE.to_owned(), |text, (mark, part)| text.replace(mark, part.trim_end()));
+    if filled.contains("{{") { Err(Failure::new("a mark of the template was not filled")) } else { Ok(filled) }
+}
+
+#[test]
+fn the_committed_reference_is_what_the_tables_give() {
+    live::test("docs", agent::binary().map(drop), || {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        let document = document()?;
+        if env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
+            return fs::write(&path, document).map_err(Failure::at("writing docs/metrics.md"));
+        }
+        let committed = fs::read_to_string(&path).map_err(Failure::at("reading docs/metrics.md"))?;
+        if committed == document {
+            return Ok(());
+        }
+        let line = committed.lines().zip(document.lines()).position(|(old, new)| old != new);
+        let line = line.unwrap_or_else(|| committed.lines().count().min(document.lines().count())) + 1;
+        Err(Failure::new(format!(
+            "docs/metrics.md is out of date from line {line} on: \
+             UPDATE_DOCS=1 cargo test -p ebpf-process-tests --test docs"
+        )))
+    });
+}
+
+#[test]
+fn every_label_of_the_metrics_is_explained() {
+    live::test("docs-labels", agent::binary().map(drop), || {
+        for line in metrics()?.lines().skip(2) {
+            let labels = line.split(" | ").nth(3).unwrap_or_default();
+            for label in labels.split(", ").filter(|label| !label.is_empty()) {
+                if !TEMPLATE.contains(&format!("| `{label}`")) {
+                    return Err(Failure::new(format!("the label {label} is not explained: {line}")));
+                }
+            }
+        }
+        Ok(())
+    });
+}
