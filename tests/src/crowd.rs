@@ -13,7 +13,7 @@ use crate::{Failure, Outcome};
 /// Far more than the processors of any machine that this runs on.
 const PROCESSES: u64 = 32;
 /// Enough to be preempted many times.
-const READS: u64 = 20_000;
+const READS: u64 = 5_000;
 
 /// 32 processes spin on one-byte reads, filtered by their control group.
 ///
@@ -29,13 +29,11 @@ pub fn spinning_readers(row: &Row) -> Outcome<String> {
     for reader in &readers {
         cgroup.add(reader.pid())?;
     }
-    let mut agent = Agent::start(&[
-        // The agent's own reads would be among the missed: it reads when it starts and when it stops.
-        "interval=\"1m\"".into(),
-        format!("probes.mode={}", row.mode),
-        format!("probes.hooks={}", row.hooks),
-        format!("probes.only={{cgroup=\"{}\"}}", cgroup.name()),
-    ])?;
+    let mut settings = row.settings();
+    // The agent's own reads would be among the missed: it reads when it starts and when it stops.
+    settings.push("interval=\"1m\"".into());
+    settings.push(format!("probes.only={{cgroup=\"{}\"}}", cgroup.name()));
+    let mut agent = Agent::start(&settings)?;
     agent.wait_for_first_batch()?;
     for reader in &readers {
         reader.resume()?;

@@ -17,10 +17,23 @@ const BATCHES_AFTER: usize = 3;
 /// What is put to the test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The configuration's `hooks`: a tier, `auto` or `cheapest`.
+    /// The configuration's `hooks`: a tier, `auto` or `cheapest`; or `floor`: the object for kernels without type
+    /// information, whatever tier that takes.
     pub hooks: String,
     /// The configuration's `mode`.
     pub mode: Mode,
+}
+
+impl Row {
+    /// The settings that make an agent count this way.
+    pub fn settings(&self) -> Vec<String> {
+        let hooks = if self.is_floor() { "probes.object=floor".into() } else { format!("probes.hooks={}", self.hooks) };
+        vec![format!("probes.mode={}", self.mode), hooks]
+    }
+
+    fn is_floor(&self) -> bool {
+        self.hooks == "floor"
+    }
 }
 
 impl fmt::Display for Row {
@@ -204,8 +217,8 @@ fn measure(
     unserved: Unserved,
     drive: impl FnOnce() -> Outcome<()>,
 ) -> Outcome<Report> {
-    let settings =
-        [format!("probes.mode={}", row.mode), format!("probes.hooks={}", row.hooks), format!("probes.only={only}")];
+    let mut settings = row.settings();
+    settings.push(format!("probes.only={only}"));
     let mut agent = Agent::start(&settings)?;
     agent.wait_for_first_batch()?;
     drive()?;
@@ -222,7 +235,8 @@ fn measure(
         tiers: totals.tiers().into_iter().map(str::to_owned).collect(),
         notes: Vec::new(),
     };
-    if unserved == Unserved::Noted {
+    // The floor reads no structure of the kernel, so it cannot tell whose a released task was.
+    if unserved == Unserved::Noted || row.is_floor() {
         let (absent, checks) =
             report.checks.into_iter().partition(|check| check.layer.is_none() && check.got.is_none());
         report.checks = checks;

@@ -2,18 +2,21 @@
 //!
 //! Each takes something away from the whole machine: for a virtual machine only.
 
-use crate::{Failure, Outcome, agent};
+use crate::{Failure, Outcome, agent, wait};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 const DEBUGFS: &str = "/sys/kernel/debug";
 const BTF: &str = "/sys/kernel/btf";
 const NOBODY: u32 = 65534;
+/// A refusal comes at once; an emulated processor needs seconds to load programs.
+const LIMIT: Duration = Duration::from_mins(1);
 /// What makes `run` a daemon without a terminal.
 const SINK: [&str; 4] = ["--set", "sinks.out.type=influx", "--set", "sinks.out.options.url=stdout"];
 
@@ -46,15 +49,26 @@ pub fn no_tracefs() -> Outcome<String> {
     Ok(format!("{}; as a plugin: {}", refused(&run, 1, way_out)?, refused(&plugin, 0, way_out)?))
 }
 
-/// The kernel's type information cannot be read.
+/// The kernel's type information cannot be read: who insists on it is refused, everybody else is served without.
 ///
 /// # Errors
 /// The answer is another one.
 pub fn no_btf() -> Outcome<String> {
     mount("tmpfs", BTF, "tmpfs", MountFlags::empty(), None).map_err(Failure::at(format!("hiding {BTF}")))?;
-    let run = agent::command().and_then(|mut command| finish(command.arg("run").args(SINK)));
+    let answers = || {
+        let insists = finish(agent::command()?.args(["run", "--set", "probes.object=core"]).args(SINK))?;
+        Ok((insists, finish(agent::command()?.args(["once", "--interval", "100ms"]))?))
+    };
+    let answers = answers();
     unmount(BTF, UnmountFlags::DETACH).map_err(Failure::at(format!("showing {BTF}")))?;
-    refused(&run?, 1, "CONFIG_DEBUG_INFO_BTF")
+    let (insists, served) = answers?;
+    let refusal = refused(&insists, 1, "CONFIG_DEBUG_INFO_BTF")?;
+    let table = String::from_utf8_lossy(&served.stdout);
+    if served.status.success() && table.contains("by kprobe, exact") {
+        return Ok(format!("{refusal}; without insisting: by kprobe"));
+    }
+    let words = String::from_utf8_lossy(&served.stderr);
+    Err(Failure::new(format!("without type information: {}: {table} {words}", served.status)))
 }
 
 /// The agent is not root.
@@ -78,8 +92,16 @@ fn open_to_all(path: &Path) -> Outcome<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Failure::at(path.display()))
 }
 
+/// Runs the agent to its end; one that is not refused would run on for ever.
 fn finish(command: &mut Command) -> Outcome<Output> {
-    command.output().map_err(Failure::at("running the agent"))
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(Failure::at("running the agent"))?;
+    let ended = wait::until("the agent's end", LIMIT, || child.try_wait().map_err(Failure::at("the agent's state")));
+    if ended.is_err() {
+        child.kill().map_err(Failure::at("ending the agent"))?;
+    }
+    let output = child.wait_with_output().map_err(Failure::at("the agent's output"))?;
+    ended.map(|_| output)
 }
 
 /// The one line of a refusal that ends with `code`, says `way_out`, and says nothing on stdout.

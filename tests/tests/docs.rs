@@ -2,6 +2,7 @@
 
 use ebpf_process_probes::{Choice, FILE, Layer, PROCESS};
 use ebpf_process_tests::{Failure, Outcome, agent, live, own_events, visibility};
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -37,7 +38,9 @@ fn hooks() -> String {
             let mut names: Vec<String> = alternatives
                 .map(|c| c.functions.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(" + "))
                 .collect();
-            names.dedup();
+            // Another object may have the same function for another program.
+            let mut named = BTreeSet::new();
+            names.retain(|name| named.insert(name.clone()));
             names.join(" or ")
         });
         // Writing to a string cannot fail.

@@ -214,11 +214,12 @@ static void aio_each(unsigned short operation)
 static void do_read_aio(void) { aio_each(0); }
 static void do_write_aio(void) { aio_each(1); }
 
-/* The first request may start the ring's worker thread, which then stays. */
+/* The first requests may start the ring's worker threads, which then stay. */
 static void prepare_uring(void)
 {
 	uring_prepare();
 	expect("io_uring read", uring_call(URING_READ, data, buffer, BYTES, 0, 0), BYTES);
+	expect("io_uring write", uring_call(URING_WRITE, data, buffer, BYTES, 0, 0), BYTES);
 	close_fd(expect_fd("io_uring openat", uring_call(URING_OPENAT, AT_FDCWD, "data", 0, 0, O_RDONLY)));
 }
 static void do_read_uring(void) { EACH expect("io_uring read", uring_call(URING_READ, data, buffer, BYTES, 0, 0), BYTES); }
@@ -273,7 +274,7 @@ static void prepare_unlink_uring(void)
 {
 	uring_prepare();
 	make_each('w', 0);
-	/* As above: a worker thread does it. */
+	/* A worker thread does it, as above. */
 	expect("io_uring unlinkat", uring_call(URING_UNLINKAT, AT_FDCWD, "missing", 0, 0, 0), -ENOENT);
 }
 static void do_unlink_uring(void)

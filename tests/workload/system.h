@@ -17,7 +17,7 @@ enum {
 	SYS_io_setup = 206, SYS_io_getevents = 208, SYS_io_submit = 209, SYS_exit_group = 231, SYS_openat = 257,
 	SYS_unlinkat = 263, SYS_splice = 275, SYS_preadv = 295, SYS_pwritev = 296, SYS_memfd_create = 319,
 	SYS_copy_file_range = 326, SYS_preadv2 = 327, SYS_pwritev2 = 328, SYS_io_uring_setup = 425,
-	SYS_io_uring_enter = 426, SYS_clone3 = 435, SYS_close_range = 436, SYS_openat2 = 437,
+	SYS_io_uring_enter = 426, SYS_io_uring_register = 427, SYS_clone3 = 435, SYS_close_range = 436, SYS_openat2 = 437,
 	I386_fork = 2, I386_read = 3, I386_write = 4, I386_open = 5, I386_close = 6, I386_unlink = 10, I386_getpid = 20,
 	I386_clone = 120,
 };

@@ -44,6 +44,9 @@ static inline void uring_prepare(void)
 	if (uring.fd)
 		return;
 	uring.fd = expect_fd("io_uring_setup", call(SYS_io_uring_setup, 1, &uring.at, 0));
+	/* One worker thread of each kind. Kernels that cannot limit them have none of the process's own. */
+	static const unsigned most[2] = { 1, 1 };
+	call6(SYS_io_uring_register, (word)uring.fd, 19 /* IORING_REGISTER_IOWQ_MAX_WORKERS */, (word)most, 2, 0, 0);
 	uring.submission = uring_map(4096, 0);
 	uring.completion = uring_map(4096, 0x8000000);
 	uring.requests = (void *)uring_map(sizeof *uring.requests, 0x10000000);

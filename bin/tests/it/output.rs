@@ -33,6 +33,8 @@ fn lists_name_what_the_build_contains() {
     let metrics = finish(&mut command(&["list", "metrics"])).stdout;
     let bytes = metrics.lines().find(|line| line.starts_with("vfs.bytes")).expect("the metric");
     assert!(bytes.contains(" return "), "bytes take return mode: {bytes}");
+    let document = finish(&mut command(&["list", "metrics", "--format", "markdown"])).stdout;
+    assert!(document.contains("| `vfs.bytes` | counter | bytes | operation | file | return |"), "{document}");
 }
 
 #[test]

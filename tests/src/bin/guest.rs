@@ -2,7 +2,7 @@
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
 //! a workload of known numbers, `TIER:operations` tries the table of operations; `kernel-threads:start`,
-//! `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
+//! `TIER:crowd` is both modes under many readers, `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
 //! line says
 //! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
@@ -11,7 +11,7 @@
 use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
-use ebpf_process_tests::{Failure, Outcome, hygiene, kernel_threads, refusal, trace, visibility};
+use ebpf_process_tests::{Failure, Outcome, crowd, hygiene, kernel_threads, refusal, trace, visibility};
 use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -39,12 +39,18 @@ fn one(argument: &str) -> bool {
         ("refusal", "no-btf") => refusal::no_btf(),
         ("refusal", "no-root") => refusal::no_root(),
         (_, "operations") => operations(tier),
+        (_, "crowd") => crowd(tier),
         (_, "entry") => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
         (_, "return") => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
         _ => Err(Failure::new("there is no such row")),
     };
     let took = start.elapsed().as_secs();
     print(tier, mode, result.map(|details| format!("{details}; {took} s")))
+}
+
+fn crowd(tier: &str) -> Outcome<String> {
+    let spin = |mode| crowd::spinning_readers(&Row { hooks: tier.into(), mode });
+    Ok(format!("entry {}; return {}", spin(Mode::Entry)?, spin(Mode::Return)?))
 }
 
 /// Here no row may be lacking: the machine is ours.
