@@ -31,7 +31,7 @@ use crate::probe::KernelProbe;
 /// The probe type `file`.
 ///
 /// Linux 5.5 with type information (`CONFIG_DEBUG_INFO_BTF`), or 4.11 with kprobes. What a hook costs per event stands
-/// in ARCHITECTURE.md.
+/// in docs/cost.md.
 pub static FILE: KernelProbe = KernelProbe {
     name: "file",
     summary: "files opened, closed, read, written and deleted",

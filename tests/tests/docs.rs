@@ -39,8 +39,8 @@ fn hooks() -> String {
                 .map(|c| c.functions.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(" + "))
                 .collect();
             // Another object may have the same function for another program.
-            let mut named = BTreeSet::new();
-            names.retain(|name| named.insert(name.clone()));
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(name.clone()));
             names.join(" or ")
         });
         // Writing to a string cannot fail.
