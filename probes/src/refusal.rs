@@ -9,10 +9,14 @@ use crate::doctor::missing_rights;
 use crate::hook::CounterReport;
 use crate::tracefs::NOT_MOUNTED;
 
+/// The rights that this process lacks, in words; empty when it has what it takes.
+fn missing_here() -> String {
+    rustix::thread::capabilities(None).map(|sets| missing_rights(sets.effective)).unwrap_or_default()
+}
+
 /// What to do when the kernel says no, beginning with the rights that are missing.
 pub(crate) fn try_as_root() -> String {
-    let held = rustix::thread::capabilities(None).map(|sets| sets.effective);
-    let missing = held.map(missing_rights).unwrap_or_default();
+    let missing = missing_here();
     let missing = if missing.is_empty() { missing } else { format!("missing are {missing}; ") };
     format!(
         "{missing}run as root, or grant CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), under systemd also in \
@@ -52,9 +56,11 @@ pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildE
             reasons.push(reason);
         }
     }
+    // Whoever has all the rights need not be told to get them.
+    let rights = if missing_here().is_empty() { String::new() } else { format!("{}; ", try_as_root()) };
     BuildError::Refused {
         problem: format!("no counter of probe {probe} finds a hook ({})", reasons.join("; ")),
-        way_out: format!("{}; \"ebpf-process check\" says more", try_as_root()),
+        way_out: format!("{rights}\"ebpf-process check\" says what this machine lacks and how to mend it"),
         // A file system may still be mounted while the machine starts.
         passing: reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)),
     }
