@@ -18,27 +18,28 @@ SEC("tp_btf/task_newtask") int task_newtask(u64 *ctx)
 	return 0;
 }
 
-/* A task that is not the leader of its group is a thread. */
-inlined void add_start(const struct task_struct *task)
+/* Where the start of a task is counted: one that is not the leader of its group is a thread. */
+inlined u32 start_slot(const struct task_struct *task)
 {
 	int pid = 0, tgid = 0;
 
 	bpf_probe_read_kernel(&pid, sizeof(pid), &task->pid);
 	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
-	if (passes())
-		add_call(record_at(pid != tgid ? PROCESS_STARTED_THREAD : PROCESS_STARTED));
+	return pid != tgid ? PROCESS_STARTED_THREAD : PROCESS_STARTED;
 }
 
 /* void wake_up_new_task(struct task_struct *p) */
 SEC("fentry") int start__fentry(u64 *ctx)
 {
-	add_start((void *)ctx[0]);
+	if (passes())
+		add_call(record_at(start_slot((void *)ctx[0])));
 	return 0;
 }
 
 SEC("kprobe") int start__kprobe(struct pt_regs *ctx)
 {
-	add_start((void *)ctx->di);
+	if (passes())
+		add_call(kprobe_record(start_slot((void *)ctx->di)));
 	return 0;
 }
 
@@ -53,36 +54,38 @@ SEC("tp_btf/sched_process_exit") int sched_process_exit(u64 *ctx)
 /* void __noreturn do_exit(long code) */
 on_call(exit, PROCESS_EXIT)
 
-/* By control group it cannot be filtered: user space refuses it then. */
-inlined void add_release(const struct task_struct *task)
+/* Whether the release of a task is to be counted. By control group it cannot be told: user space
+ * refuses that filter. */
+inlined int passes_released(const struct task_struct *task)
 {
 	u32 tgid = 0;
 
-	if (filter_kind == FILTER_PID) {
-		bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
-		if (tgid != filter_tgid)
-			return;
-	}
-	add_call(record_of(PROCESS_RELEASE));
+	if (filter_kind != FILTER_PID)
+		return 1;
+	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
+	return tgid == filter_tgid;
 }
 
 /* TP_PROTO(struct task_struct *p), one RCU grace period after release_task(p) */
 SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 {
-	add_release((void *)ctx[0]);
+	if (passes_released((void *)ctx[0]))
+		add_call(record_of(PROCESS_RELEASE));
 	return 0;
 }
 
 /* void release_task(struct task_struct *p) */
 SEC("fentry") int release__fentry(u64 *ctx)
 {
-	add_release((void *)ctx[0]);
+	if (passes_released((void *)ctx[0]))
+		add_call(record_of(PROCESS_RELEASE));
 	return 0;
 }
 
 SEC("kprobe") int release__kprobe(struct pt_regs *ctx)
 {
-	add_release((void *)ctx->di);
+	if (passes_released((void *)ctx->di))
+		add_call(kprobe_record(PROCESS_RELEASE));
 	return 0;
 }
 
@@ -127,7 +130,7 @@ SEC("kretprobe") int fork__kretprobe(struct pt_regs *ctx)
 	u64 *flags = bpf_map_lookup_elem(&forks, &task);
 
 	if (flags) {
-		add_status(record_at(*flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
+		add_status(kprobe_record(*flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
 		bpf_map_delete_elem(&forks, &task);
 	}
 	return 0;

@@ -1,10 +1,8 @@
 //! What is attached for a probe: for each counter the first way to count it that works here.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
 use ebpf_process_core::BuildError;
 use tracing::debug;
@@ -17,7 +15,7 @@ use crate::kernel::Kernel;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
 use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
-use crate::totals::Totals;
+use crate::totals::{KPROBE_TOTALS, Totals};
 
 /// How long the self-test waits for a counter that moves a little after its operation: a release
 /// is seen one RCU grace period later.
@@ -40,6 +38,8 @@ pub(crate) struct Chosen {
     pub(crate) hook: HookReport,
     pub(crate) base: Vec<Record>,
     pub(crate) missed_base: u64,
+    /// Whether what its hooks miss is counted all the same.
+    pub(crate) misses_are_calls: bool,
 }
 
 impl Attachment {
@@ -54,12 +54,8 @@ impl Attachment {
         let target = Target::open(options.only.as_ref())?;
         let (mut ebpf, object) = load(probe, options.object, &kernel, &target)?;
         let mut filter = Filter::take(&mut ebpf, object)?;
-        let totals = match ebpf.map("totals") {
-            Some(Map::PerCpuArray(map)) => map.fd().as_fd().try_clone_to_owned(),
-            _ => Err(io::Error::other("the object has no totals")),
-        };
-        let totals = totals.map_err(|error| refused(&error.to_string(), "rebuild the object: cargo xtask bpf"))?;
-        let totals = Totals::new(totals, kernel.possible_cpus);
+        let totals = Totals::new(&ebpf, kernel.possible_cpus)
+            .map_err(|error| refused(&format!("the totals cannot be had: {error}"), &try_as_root()))?;
         let mut attachment =
             Self { links: Links::new(), ebpf, object, totals, chosen: Vec::new(), reports: Vec::new() };
         for counter in probe.counters_in(options.mode) {
@@ -100,11 +96,18 @@ impl Attachment {
                         tier: candidate.tier,
                         layer: candidate.layer,
                         function: functions(candidate),
-                        exact: kernel.is_exact(candidate.tier),
+                        exact: is_exact(kernel, candidate, options),
                         proven,
                     };
                     hook = Some(report.clone());
-                    self.chosen.push(Chosen { counter, candidate, hook: report, base: Vec::new(), missed_base: 0 });
+                    self.chosen.push(Chosen {
+                        counter,
+                        candidate,
+                        hook: report,
+                        base: Vec::new(),
+                        missed_base: 0,
+                        misses_are_calls: misses_are_calls(candidate, options),
+                    });
                     break;
                 }
                 Err(problem) => tried.push(attempt(candidate, problem)),
@@ -180,14 +183,15 @@ impl Attachment {
     /// The record that each hook of a candidate must move.
     fn proofs(&mut self, candidate: &Candidate) -> io::Result<Vec<Record>> {
         let proofs = candidate.hooks.iter().filter(|hook| !hook.proof.is_empty());
-        proofs.map(|hook| self.totals.sum(hook.proof)).collect()
+        proofs.map(|hook| self.totals.sum(candidate.tier, hook.proof)).collect()
     }
 
     fn set_baseline(&mut self) -> io::Result<()> {
         self.links.refresh()?;
         for chosen in &mut self.chosen {
             let parts = chosen.candidate.parts.iter();
-            chosen.base = parts.map(|slots| self.totals.sum(slots)).collect::<io::Result<_>>()?;
+            chosen.base =
+                parts.map(|slots| self.totals.sum(chosen.candidate.tier, slots)).collect::<io::Result<_>>()?;
             chosen.missed_base = missed(&self.links, chosen.candidate)?;
         }
         Ok(())
@@ -200,9 +204,22 @@ fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions)
     let mut allowed: Vec<_> = all.iter().filter(|candidate| options.hooks.allows(candidate.tier)).collect();
     if options.hooks == Hooks::Auto {
         // Stable: among exact ones, and among the others, the cheapest stays first.
-        allowed.sort_by_key(|candidate| !kernel.is_exact(candidate.tier));
+        allowed.sort_by_key(|candidate| !is_exact(kernel, candidate, options));
     }
     allowed
+}
+
+/// Whether every event is counted on this kernel.
+fn is_exact(kernel: &Kernel, candidate: &Candidate, options: &ProbeOptions) -> bool {
+    kernel.is_exact(candidate.tier) || misses_are_calls(candidate, options)
+}
+
+/// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as
+/// one: nothing but calls is asked, no filter has to look at them, and the programs serve one number each. Linux 5.12
+/// began to leave programs out, and to say how often, at the same time.
+fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
+    let serves_one_number = candidate.parts.len() == 1 && candidate.layer != Layer::Syscall;
+    options.mode == Mode::Entry && options.only.is_none() && serves_one_number
 }
 
 /// Why a filter cannot be honoured, if it cannot: a number is never approximated.
@@ -238,6 +255,7 @@ fn load(
     let core = |btf| {
         let mut loader = EbpfLoader::new();
         let kind = target.kind();
+        loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
         loader.btf(Some(btf)).override_global("filter_kind", &kind, true).load(probe.core)
     };
     let loaded = match (choice, &kernel.btf) {

@@ -56,7 +56,11 @@ pub(crate) fn hook_info() -> Arc<Descriptor> {
 
 /// `hook.missed`: counted + missed = events.
 pub(crate) fn hook_missed() -> Arc<Descriptor> {
-    Descriptor::counter("hook.missed", Unit::EVENTS, "Events that a counter's hooks missed, as the kernel counts them")
-        .labels(["counter"])
-        .share()
+    Descriptor::counter(
+        "hook.missed",
+        Unit::EVENTS,
+        "Events that a counter's hooks missed and that its numbers lack, as the kernel counts them",
+    )
+    .labels(["counter"])
+    .share()
 }

@@ -145,7 +145,8 @@ fn preemption(model: Preemption) -> Finding {
         Preemption::Never => Finding::good("preemption", "none inside the kernel: every tier is exact"),
         Preemption::Possible => Finding::good(
             "preemption",
-            "possible inside the kernel: the kprobe tier is exact, what the others miss is counted",
+            "possible inside the kernel: the kprobe tier is exact; what the others miss is counted, as calls where only \
+             calls are asked for",
         ),
         Preemption::Unknown => Finding::unknown("preemption", "not told; only the kprobe tier is taken for exact"),
     }

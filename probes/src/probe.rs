@@ -120,8 +120,11 @@ impl Probe for CountingProbe {
         let Attachment { links, totals, chosen, .. } = &mut self.attachment;
         links.refresh().map_err(ProbeError::new)?;
         for (chosen, series) in chosen.iter().zip(&self.series) {
+            let missed = missed(links, chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
+            let (counted, missed) = if chosen.misses_are_calls { (missed, 0) } else { (0, missed) };
             for (part, (slots, base)) in chosen.candidate.parts.iter().zip(&chosen.base).enumerate() {
-                let record = totals.sum(slots).map_err(ProbeError::new)?.since(*base);
+                let mut record = totals.sum(chosen.candidate.tier, slots).map_err(ProbeError::new)?.since(*base);
+                record.calls = record.calls.wrapping_add(counted);
                 for (output, id) in series.outputs.iter().filter(|(output, _)| output.part == part) {
                     recorder.counter(*id, output.field.of(record));
                 }
@@ -130,8 +133,7 @@ impl Probe for CountingProbe {
                 recorder.gauge(id, 1.0);
             }
             if let Some(id) = series.missed {
-                let missed = missed(links, chosen.candidate).map_err(ProbeError::new)?;
-                recorder.counter(id, missed.wrapping_sub(chosen.missed_base));
+                recorder.counter(id, missed);
             }
         }
         Ok(())

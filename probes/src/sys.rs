@@ -1,10 +1,12 @@
 //! The system calls that no safe crate offers as we need them, and all unsafe code of the project.
 
-#![expect(unsafe_code, reason = "bpf(2), perf_event_open(2) and fork(2) of a single-threaded process")]
+#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2) and fork(2) of a single-threaded process")]
 
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
@@ -22,6 +24,46 @@ pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, slot: Slot, per_cpu: &mut [Rec
     // SAFETY: the kernel reads a u32 key and writes one record (24 bytes, a multiple of 8) per
     // possible processor; the caller gives that many, and both outlive the call.
     unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+}
+
+/// The elements of an array map that allows it, mapped into our memory: read without a system call, and so without
+/// making the kernel leave programs out.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<AtomicU64>,
+    words: usize,
+}
+
+impl Mapping {
+    /// Maps the first `words` 8-byte words of a map made with `BPF_F_MMAPABLE`.
+    pub(crate) fn new(map: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let length = words * size_of::<u64>();
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, map.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        Ok(Self { start, words })
+    }
+
+    /// The words. The kernel writes them meanwhile, each in one piece.
+    pub(crate) const fn words(&self) -> &[AtomicU64] {
+        // SAFETY: that many words are mapped until self is dropped, aligned to a page; what the kernel writes
+        // meanwhile is what atomics are for.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread.
+unsafe impl Send for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it is the whole mapping, and nothing borrows from it any more. It cannot fail for such a range.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.words * size_of::<u64>()) };
+    }
 }
 
 /// How often the kernel left a program out because it was already running on that processor

@@ -1,31 +1,75 @@
-//! Reading an object's per-CPU totals without allocating.
+//! Reading an object's totals without allocating.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::Ebpf;
+use aya::maps::Map;
 
 use crate::abi::{Record, Slot};
-use crate::sys;
+use crate::options::Tier;
+use crate::sys::{self, Mapping};
 
-/// An object's `totals` map and a buffer for one of its elements.
+/// The map with the breakpoints' records; the floor objects have none.
+pub(crate) const KPROBE_TOTALS: &str = "kprobe_totals";
+
+/// Where an object's records are.
 #[derive(Debug)]
 pub(crate) struct Totals {
     map: OwnedFd,
     per_cpu: Vec<Record>,
+    breakpoints: Option<Breakpoints>,
+}
+
+/// The breakpoints' records, mapped: an element for each processor.
+#[derive(Debug)]
+struct Breakpoints {
+    mapping: Mapping,
+    words_per_cpu: usize,
 }
 
 impl Totals {
     /// The kernel copies one record per *possible* processor, so that many the buffer has.
-    pub(crate) fn new(map: OwnedFd, possible_cpus: usize) -> Self {
-        Self { map, per_cpu: vec![Record::default(); possible_cpus] }
+    pub(crate) fn new(ebpf: &Ebpf, possible_cpus: usize) -> io::Result<Self> {
+        let Some(Map::PerCpuArray(map)) = ebpf.map("totals") else {
+            return Err(io::Error::other("the object has no totals"));
+        };
+        let map = map.fd().as_fd().try_clone_to_owned()?;
+        let breakpoints = match ebpf.map(KPROBE_TOTALS) {
+            Some(Map::Array(map)) => {
+                let bytes = map.info().map_err(io::Error::other)?.value_size();
+                let words_per_cpu = bytes as usize / size_of::<u64>();
+                let mapping = Mapping::new(map.fd().as_fd(), words_per_cpu * possible_cpus)?;
+                Some(Breakpoints { mapping, words_per_cpu })
+            }
+            _ => None,
+        };
+        Ok(Self { map, per_cpu: vec![Record::default(); possible_cpus], breakpoints })
     }
 
-    /// The sum of these records over all processors.
-    pub(crate) fn sum(&mut self, slots: &[Slot]) -> io::Result<Record> {
+    /// The sum over all processors of these records, which programs of this tier write.
+    pub(crate) fn sum(&mut self, tier: Tier, slots: &[Slot]) -> io::Result<Record> {
         let mut sum = Record::default();
         for slot in slots {
-            sys::lookup_per_cpu(self.map.as_fd(), *slot, &mut self.per_cpu)?;
-            sum = self.per_cpu.iter().fold(sum, |sum, record| sum.plus(*record));
+            sum = match &self.breakpoints {
+                Some(breakpoints) if tier == Tier::Kprobe => breakpoints.records(*slot).fold(sum, Record::plus),
+                _ => {
+                    sys::lookup_per_cpu(self.map.as_fd(), *slot, &mut self.per_cpu)?;
+                    self.per_cpu.iter().copied().fold(sum, Record::plus)
+                }
+            };
         }
         Ok(sum)
+    }
+}
+
+impl Breakpoints {
+    fn records(&self, slot: Slot) -> impl Iterator<Item = Record> {
+        let first = slot as usize * (size_of::<Record>() / size_of::<u64>());
+        self.mapping.words().chunks_exact(self.words_per_cpu).map(move |cpu| {
+            let word = |index: usize| cpu.get(first + index).map_or(0, |word: &AtomicU64| word.load(Ordering::Relaxed));
+            Record { calls: word(0), errors: word(1), bytes: word(2) }
+        })
     }
 }

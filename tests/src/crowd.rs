@@ -57,3 +57,36 @@ pub fn spinning_readers(row: &Row) -> Outcome<String> {
     let right = equal(counted + missed, made) && (exact != "yes" || equal(missed, 0.0));
     if right && bytes && status.code() == Some(0) { Ok(details) } else { Err(Failure::new(details)) }
 }
+
+/// 32 processes delete files, without a filter and in entry mode: there every call is counted on any kernel, also by a
+/// program that the kernel leaves out. Nobody else deletes meanwhile.
+///
+/// # Errors
+/// The number is wrong, or could not be had.
+pub fn deleting_processes(hooks: &str) -> Outcome<String> {
+    const DELETES: u64 = 2_000;
+    let place = Place::new()?;
+    let mut deleters = (0..PROCESSES).map(|_| place.deletes(DELETES)).collect::<Outcome<Vec<Workload>>>()?;
+    let mut settings = Row { hooks: hooks.into(), mode: Mode::Entry }.settings();
+    settings.push("interval=\"1m\"".into());
+    let mut agent = Agent::start(&settings)?;
+    agent.wait_for_first_batch()?;
+    for deleter in &deleters {
+        deleter.resume()?;
+    }
+    for deleter in &mut deleters {
+        deleter.wait_for_stop()?;
+    }
+    let (status, totals) = agent.stop()?;
+    deleters.iter_mut().try_for_each(Workload::run_to_end)?;
+
+    let info = |label| totals.label("hook.info", ("counter", "vfs.delete"), label).unwrap_or_default();
+    let (tier, exact) = (info("tier"), info("exact"));
+    let counted = totals.get("vfs.calls", Some(("operation", "delete")));
+    let missed = totals.get("hook.missed", Some(("counter", "vfs.delete")));
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let made = (PROCESSES * DELETES) as f64;
+    let details = format!("{tier}, exact={exact:?}: {counted:?} counted, {missed:?} missed of {made} deletes");
+    let right = exact == "yes" && counted == Some(made) && missed == Some(0.0);
+    if right && status.code() == Some(0) { Ok(details) } else { Err(Failure::new(details)) }
+}

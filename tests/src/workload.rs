@@ -82,6 +82,15 @@ impl Place {
         self.start(&["read".into(), count.to_string()])
     }
 
+    /// Starts a process that will make and delete a file `count` times, in a fresh folder of its own.
+    ///
+    /// # Errors
+    /// As [`Place::all`].
+    pub fn deletes(&self, count: u64) -> Outcome<Workload> {
+        let own = tempfile::tempdir_in(self.path()).map_err(Failure::at("the workload's folder"))?.keep();
+        self.start(&["delete".into(), own.to_string_lossy().into_owned(), count.to_string()])
+    }
+
     /// Starts a process with `count` children, all of them blocked in a read when this returns.
     ///
     /// # Errors

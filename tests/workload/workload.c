@@ -5,6 +5,8 @@
  *                             again; continued, it exits with 0. With no-int80 the 32-bit calls are made as 64-bit
  *                             ones, for a kernel without IA32 emulation.
  *   workload read N           stops itself, reads N times one byte of /dev/zero, stops itself, exits.
+ *   workload delete DIR N     stops itself; continued, it makes and unlinks a file in DIR N times, stops itself again,
+ *                             and when it is continued exits.
  *   workload blocked N        N children block in a read of an empty pipe each; stops itself when all of them do;
  *                             continued, it kills them and exits.
  *   workload idle             stops itself; continued, it waits until it is killed.
@@ -214,6 +216,17 @@ static void run_reads(word count)
 	stop();
 }
 
+static void run_deletes(const char *directory, word count)
+{
+	expect("chdir", call(SYS_chdir, directory, 0, 0), 0);
+	stop();
+	for (word i = 0; i < count; i++) {
+		close_fd(expect_fd("creat", call(SYS_creat, "deleted", 0600, 0)));
+		expect("unlink", call(SYS_unlink, "deleted", 0, 0), 0);
+	}
+	stop();
+}
+
 static void run_blocked(word count)
 {
 	enum { MOST = 512 };
@@ -258,6 +271,8 @@ __attribute__((noreturn, used)) static void run(word *stack)
 		run_all(mode, !equal(option, "no-int80"));
 	else if (equal(mode, "read"))
 		run_reads(parse(option));
+	else if (equal(mode, "delete") && count > 3)
+		run_deletes(option, parse(arguments[3]));
 	else if (equal(mode, "blocked"))
 		run_blocked(parse(option));
 	else if (equal(mode, "idle"))
@@ -267,7 +282,7 @@ __attribute__((noreturn, used)) static void run(word *stack)
 	else if (equal(mode, "again") && count > 6)
 		run_again(arguments);
 	else if (!equal(mode, "exit"))
-		fail("usage: workload DIR [no-int80] | read N | blocked N | idle | exit | "
+		fail("usage: workload DIR [no-int80] | read N | delete DIR N | blocked N | idle | exit | "
 		     "operations DIR STACKED N NAME...", (long)count);
 	leave(0);
 }

@@ -14,7 +14,6 @@ static long (*const bpf_probe_read)(void *to, u32 size, const void *from) = (voi
 
 enum {
 	BPF_MAP_TYPE_HASH = 1,
-	BPF_MAP_TYPE_ARRAY = 2,
 };
 
 /* struct bpf_map_def of the loaders before BTF */

@@ -11,13 +11,30 @@
 
 #define license char _license[] SEC("license") = "Dual BSD/GPL"
 
+/*
+ * Where the records are. Breakpoints have theirs in an array with an element for
+ * each processor, which user space maps: to read one with bpf(2) would make the
+ * kernel leave out breakpoints on that processor meanwhile, and where the reader
+ * is preempted, that is long enough to miss events (bpf_disable_instrumentation).
+ * Trampolines and tracepoints do not mind, and a per-CPU array costs them less.
+ */
 #define totals_map(slots)                                                                                              \
 	struct {                                                                                                       \
 		map_type(BPF_MAP_TYPE_PERCPU_ARRAY);                                                                   \
 		map_entries(slots);                                                                                    \
 		map_key(u32);                                                                                          \
 		map_value(struct record);                                                                              \
-	} totals SEC(".maps")
+	} totals SEC(".maps");                                                                                         \
+	struct records {                                                                                               \
+		struct record of[slots];                                                                               \
+	} __attribute__((aligned(64))); /* a cache line is one processor's */                                          \
+	struct {                                                                                                       \
+		map_type(BPF_MAP_TYPE_ARRAY);                                                                          \
+		map_flags(BPF_F_MMAPABLE);                                                                             \
+		map_entries(1); /* as many as processors, when it is loaded */                                         \
+		map_key(u32);                                                                                          \
+		map_value(struct records);                                                                             \
+	} kprobe_totals SEC(".maps")
 
 /* Frozen when the object is loaded: the verifier removes the branches of the other kinds. */
 const volatile u32 filter_kind = FILTER_NONE;
@@ -54,6 +71,14 @@ inlined int passes(void)
 		(struct record *)bpf_map_lookup_elem(&totals, &key);                                                   \
 	})
 #define record_at(slot) ((struct record *)bpf_map_lookup_elem(&totals, &(u32){(slot)}))
+
+/* The record of a slot for a breakpoint, whose handler stays on its processor. */
+#define kprobe_record(slot)                                                                                            \
+	({                                                                                                             \
+		u32 cpu = bpf_get_smp_processor_id();                                                                  \
+		struct records *records = bpf_map_lookup_elem(&kprobe_totals, &cpu);                                   \
+		records ? &records->of[slot] : (struct record *)0;                                                     \
+	})
 
 /* Adds a call. */
 inlined void add_call(struct record *record)
@@ -123,7 +148,7 @@ inlined void add_size(struct record *record, u64 result)
 	SEC("kprobe") int name##__kprobe(struct pt_regs *ctx)                                                          \
 	{                                                                                                              \
 		if (passes())                                                                                          \
-			add_call(record_of(slot));                                                                     \
+			add_call(kprobe_record(slot));                                                                 \
 		return 0;                                                                                              \
 	}
 
@@ -141,6 +166,6 @@ inlined void add_size(struct record *record, u64 result)
 	{                                                                                                              \
 		u64 result = ctx->ax;                                                                                  \
 		if (passes())                                                                                          \
-			add(record_of(slot), result);                                                                  \
+			add(kprobe_record(slot), result);                                                              \
 		return 0;                                                                                              \
 	}

@@ -21,6 +21,7 @@ typedef long long s64;
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 static u64 (*const bpf_get_current_task)(void) = (void *)35;
 static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
@@ -28,6 +29,7 @@ static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) =
 static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 
 enum {
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
 	BPF_MAP_TYPE_LRU_HASH = 9,
@@ -37,6 +39,10 @@ enum {
 #define map_entries(number) int(*max_entries)[number]
 #define map_key(kind) kind *key
 #define map_value(kind) kind *value
+#define map_flags(bits) int(*map_flags)[bits]
+
+/* Linux 5.5: user space may map the elements into its memory. */
+#define BPF_F_MMAPABLE 1024
 
 /* The error codes with which the kernel restarts a system call (linux/errno.h):
  * the caller never sees them, the call happens again. */

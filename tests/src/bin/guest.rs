@@ -2,7 +2,7 @@
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
 //! a workload of known numbers, `TIER:operations` tries the table of operations; `kernel-threads:start`,
-//! `TIER:crowd` is both modes under many readers, `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
+//! `TIER:crowd` is both modes under many readers, `TIER:unfiltered` entry mode under many that delete, `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
 //! line says
 //! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
@@ -40,6 +40,7 @@ fn one(argument: &str) -> bool {
         ("refusal", "no-root") => refusal::no_root(),
         (_, "operations") => operations(tier),
         (_, "crowd") => crowd(tier),
+        (_, "unfiltered") => crowd::deleting_processes(tier),
         (_, "entry") => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
         (_, "return") => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
         _ => Err(Failure::new("there is no such row")),
