@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 use ebpf_process_config::{Plan, PlannedProbe, Sources};
 use ebpf_process_core::{Registry, duration};
-use ebpf_process_probes::CounterReport;
 use ebpf_process_probes::doctor::{self, Finding};
+use ebpf_process_probes::{CounterReport, MapMemory, Survey};
 use serde::Serialize;
 
 use crate::exit::{Exit, Refusal};
@@ -49,6 +49,8 @@ struct ProbeReport {
     name: &'static str,
     /// What each counter would use; absent for a probe that cannot tell before it runs.
     counters: Option<Vec<CounterReport>>,
+    /// What its maps take of the kernel's memory, in bytes: `fixed + per_cpu * possible_cpus`.
+    memory: Option<MapMemory>,
     /// Why the probe as a whole cannot be used.
     problem: Option<String>,
 }
@@ -113,24 +115,33 @@ impl Report {
         }
         let counters: Vec<&CounterReport> = self.probes.iter().filter_map(|p| p.counters.as_ref()).flatten().collect();
         if !counters.is_empty() {
-            let mut table = plain(&["COUNTER", "TIER", "LAYER", "FUNCTION", "EXACT", "PROVEN"]);
+            let mut table = plain(&["COUNTER", "TIER", "LAYER", "COST", "FUNCTION", "EXACT", "PROVEN"]);
             for counter in &counters {
                 match &counter.hook {
                     Some(hook) => table.add_row([
                         counter.counter,
                         hook.tier.as_str(),
                         hook.layer.as_str(),
+                        hook.cost.as_str(),
                         &hook.function,
                         if hook.exact { "exact" } else { "exact unless preempted" },
                         if hook.proven { "yes" } else { "not proven" },
                     ]),
-                    None => table.add_row([counter.counter, "none", "", "", "", ""]),
+                    None => table.add_row([counter.counter, "none", "", "", "", "", ""]),
                 };
             }
             let _ = write!(text, "\n{}", rendered(&table));
         }
         for (reason, counters) in passed_over(&counters) {
             let _ = writeln!(text, "Not {reason}: {}.", counters.join(", "));
+        }
+        let memory = self.probes.iter().filter_map(|probe| probe.memory).reduce(MapMemory::plus);
+        if let Some(MapMemory { fixed, per_cpu, possible_cpus }) = memory {
+            let total = memory.map_or(0, |memory| memory.total()).div_ceil(1024);
+            let _ = writeln!(
+                text,
+                "\nKernel memory for maps: {fixed} bytes + {per_cpu} for each of {possible_cpus} possible processors = {total} KiB."
+            );
         }
         for probe in &self.probes {
             match (&probe.counters, &probe.problem) {
@@ -190,9 +201,13 @@ fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)
 impl ProbeReport {
     fn of(probe: &PlannedProbe) -> Self {
         match survey(probe) {
-            None => Self { name: probe.name, counters: None, problem: None },
-            Some(Ok(counters)) => Self { name: probe.name, counters: Some(counters), problem: None },
-            Some(Err(error)) => Self { name: probe.name, counters: None, problem: Some(error.to_string()) },
+            None => Self { name: probe.name, counters: None, memory: None, problem: None },
+            Some(Ok(Survey { counters, memory })) => {
+                Self { name: probe.name, counters: Some(counters), memory: Some(memory), problem: None }
+            }
+            Some(Err(error)) => {
+                Self { name: probe.name, counters: None, memory: None, problem: Some(error.to_string()) }
+            }
         }
     }
 }
@@ -220,6 +235,7 @@ mod tests {
         let probe = |counters, problem: Option<&str>| ProbeReport {
             name: "demo",
             counters,
+            memory: None,
             problem: problem.map(ToOwned::to_owned),
         };
         let unhooked = || CounterReport { counter: "demo.calls", hook: None, tried: Vec::new() };

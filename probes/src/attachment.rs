@@ -10,8 +10,9 @@ use tracing::debug;
 use crate::abi::Record;
 use crate::attach::Links;
 use crate::filter::{Filter, Target};
-use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Layer, Subject};
+use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
 use crate::kernel::Kernel;
+use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
 use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
@@ -29,6 +30,7 @@ pub(crate) struct Attachment {
     pub(crate) totals: Totals,
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) reports: Vec<CounterReport>,
+    pub(crate) memory: MapMemory,
 }
 
 /// A counter and what counts it.
@@ -53,11 +55,13 @@ impl Attachment {
         }
         let target = Target::open(options.only.as_ref())?;
         let (mut ebpf, object) = load(probe, options.object, &kernel, &target)?;
+        let memory = MapMemory::of(&ebpf, kernel.possible_cpus)
+            .map_err(|error| refused(&format!("the kernel does not describe its maps: {error}"), &try_as_root()))?;
         let mut filter = Filter::take(&mut ebpf, object)?;
         let totals = Totals::new(&ebpf, kernel.possible_cpus)
             .map_err(|error| refused(&format!("the totals cannot be had: {error}"), &try_as_root()))?;
         let mut attachment =
-            Self { links: Links::new(), ebpf, object, totals, chosen: Vec::new(), reports: Vec::new() };
+            Self { links: Links::new(), ebpf, object, totals, chosen: Vec::new(), reports: Vec::new(), memory };
         for counter in probe.counters_in(options.mode) {
             attachment.choose(&kernel, counter, options, &target, &mut filter);
         }
@@ -95,6 +99,7 @@ impl Attachment {
                     let report = HookReport {
                         tier: candidate.tier,
                         layer: candidate.layer,
+                        cost: Cost::of(candidate),
                         function: functions(candidate),
                         exact: is_exact(kernel, candidate, options),
                         proven,

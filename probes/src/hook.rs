@@ -109,6 +109,45 @@ impl Layer {
     }
 }
 
+/// What an event costs by the way it is counted; docs/cost.md has the instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cost {
+    /// A trampoline or a typed tracepoint.
+    Low,
+    /// A breakpoint at a function's start.
+    Medium,
+    /// A breakpoint at a function's return.
+    High,
+    /// Every system call of the machine pays a little, the watched ones more.
+    EverySystemCall,
+}
+
+impl Cost {
+    pub(crate) fn of(candidate: &Candidate) -> Self {
+        let has = |is: fn(Attach) -> bool| candidate.hooks.iter().any(|hook| is(hook.attach));
+        if candidate.layer == Layer::Syscall {
+            Self::EverySystemCall
+        } else if has(|attach| matches!(attach, Attach::Kretprobe(_))) {
+            Self::High
+        } else if has(|attach| matches!(attach, Attach::Kprobe(_))) {
+            Self::Medium
+        } else {
+            Self::Low
+        }
+    }
+
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::EverySystemCall => "every system call",
+        }
+    }
+}
+
 /// A series that a counter feeds.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -158,6 +197,8 @@ pub struct HookReport {
     pub tier: Tier,
     /// What it sees.
     pub layer: Layer,
+    /// What an event costs.
+    pub cost: Cost,
     /// The functions or tracepoints, joined by `+`.
     pub function: String,
     /// Whether it counts every event on this kernel; if not, what it misses is counted.

@@ -24,6 +24,7 @@ mod file;
 mod filter;
 mod hook;
 mod kernel;
+mod memory;
 mod options;
 mod probe;
 mod process;
@@ -34,9 +35,10 @@ mod tracefs;
 
 pub use choice::Choice;
 pub use file::FILE;
-pub use hook::{Attempt, CounterReport, HookReport, Layer};
+pub use hook::{Attempt, Cost, CounterReport, HookReport, Layer};
+pub use memory::MapMemory;
 pub use options::Tier;
-pub use probe::KernelProbe;
+pub use probe::{KernelProbe, Survey};
 pub use process::PROCESS;
 
 /// Every function whose result some program reads behind its arguments.

@@ -11,6 +11,7 @@ use crate::attachment::{Attachment, missed};
 use crate::catalog::{hook_info, hook_missed};
 use crate::hook::{Attempt, Counter, CounterReport, HookReport, Output};
 use crate::kernel::Kernel;
+use crate::memory::MapMemory;
 use crate::options::{COMMON_KEYS, Mode, ProbeOptions};
 
 /// A type of kernel probe.
@@ -26,14 +27,24 @@ pub struct KernelProbe {
 }
 
 impl KernelProbe {
-    /// Attaches, tests and detaches again: what would be used on this kernel, and why not more.
-    pub fn survey(&self, options: &Options) -> Result<Vec<CounterReport>, BuildError> {
-        Ok(Attachment::new(self, &options.extract()?)?.reports)
+    /// Attaches, tests and detaches again.
+    pub fn survey(&self, options: &Options) -> Result<Survey, BuildError> {
+        let Attachment { reports, memory, .. } = Attachment::new(self, &options.extract()?)?;
+        Ok(Survey { counters: reports, memory })
     }
 
     pub(crate) fn counters_in(&self, mode: Mode) -> impl Iterator<Item = &'static Counter> {
         self.counters.iter().filter(move |counter| mode == Mode::Return || !counter.return_only)
     }
+}
+
+/// What a probe would use on this kernel.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// For each counter the hook, and why not a cheaper one.
+    pub counters: Vec<CounterReport>,
+    /// What its maps take.
+    pub memory: MapMemory,
 }
 
 impl ProbePlugin for KernelProbe {

@@ -101,6 +101,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The totals of everything it has written until now.
     ///
     /// # Errors

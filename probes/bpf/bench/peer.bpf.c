@@ -16,7 +16,6 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 
 enum {
 	BPF_MAP_TYPE_HASH = 1,
-	BPF_MAP_TYPE_ARRAY = 2,
 };
 
 enum number {

@@ -1,0 +1,60 @@
+//! The kernel memory that `check` states is what the kernel says that the maps take.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ebpf_process_tests::agent::Agent;
+use ebpf_process_tests::{Failure, Outcome, agent, live};
+use serde_json::Value;
+
+/// The limit with two processors.
+const LIMIT: u64 = 1 << 20;
+
+#[test]
+fn the_memory_that_check_states_is_the_maps() {
+    live::test("map-memory", agent::can_run(), || {
+        let (fixed, per_cpu, possible) = stated()?;
+        let stated = fixed + per_cpu * possible;
+        let held = held()?;
+        // What a hash takes beside its elements differs from kernel to kernel; two small maps are held by programs alone.
+        if held > stated || held < stated * 3 / 4 {
+            return Err(Failure::new(format!("check states {stated} bytes, the kernel {held}")));
+        }
+        if fixed + 2 * per_cpu >= LIMIT {
+            return Err(Failure::new(format!("{fixed} + 2 * {per_cpu} bytes are not under {LIMIT}")));
+        }
+        Ok(())
+    });
+}
+
+/// The sums over the probes: fixed, for each processor, processors.
+fn stated() -> Outcome<(u64, u64, u64)> {
+    let output = agent::command()?.args(["check", "--format", "json"]).output().map_err(Failure::at("check"))?;
+    let report: Value = serde_json::from_slice(&output.stdout).map_err(Failure::at("check's report"))?;
+    let probes = report["probes"].as_array().ok_or_else(|| Failure::new("no probes in the report"))?;
+    let of = |key: &str| probes.iter().filter_map(|probe| probe["memory"][key].as_u64()).collect::<Vec<u64>>();
+    let possible = of("possible_cpus").into_iter().max().unwrap_or(0);
+    Ok((of("fixed").iter().sum(), of("per_cpu").iter().sum(), possible))
+}
+
+/// What the kernel says of the maps whose descriptors a running agent holds.
+fn held() -> Outcome<u64> {
+    let mut agent = Agent::start(&["probes.mode=return".to_owned()])?;
+    agent.wait_for_first_batch()?;
+    let folder = PathBuf::from("/proc").join(agent.pid().to_string()).join("fdinfo");
+    let mut maps = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(&folder).map_err(Failure::at(folder.display()))? {
+        let path = entry.map_err(Failure::at("a descriptor"))?.path();
+        // A descriptor may be closed meanwhile.
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let number = |key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+            value.trim().parse::<u64>().ok()
+        };
+        if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+            maps.insert(id, bytes);
+        }
+    }
+    agent.stop()?;
+    Ok(maps.values().sum())
+}
