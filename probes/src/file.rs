@@ -1,16 +1,15 @@
 //! The probe `file`: files opened, closed, read, written and deleted.
 //!
-//! | counter | functions | since, until | an error is |
-//! |---|---|---|---|
-//! | `file.open` | `do_sys_openat2` | 5.6 | negative |
-//! | | `do_sys_open` | 5.5 and before | negative |
-//! | `file.close` | `file_close_fd` | 6.8 | NULL |
-//! | | `close_fd_get_file` | 6.6 and 6.7 | NULL |
-//! | | `close_fd` (still there later, but no longer called) | 5.11 to 6.5 | negative |
-//! | | `__close_fd` | 5.10 and before | negative |
-//! | `vfs.read` | `vfs_read` and `vfs_readv` | all | negative |
-//! | `vfs.write` | `vfs_write` and `vfs_writev` | all | negative |
-//! | `vfs.delete` | `vfs_unlink` (4 arguments since 5.12, 3 before) | all | negative |
+//! | counter | functions | an error is |
+//! |---|---|---|
+//! | `file.open` | `do_sys_openat2`, before 5.6 `do_sys_open` | negative |
+//! | `file.close` | `file_close_fd`, before 6.8 `close_fd_get_file` | NULL |
+//! | | before 6.6 `close_fd`, before 5.11 `__close_fd` | negative |
+//! | `vfs.read` | `vfs_read` and `vfs_readv` | negative |
+//! | `vfs.write` | `vfs_write` and `vfs_writev` | negative |
+//! | `vfs.delete` | `vfs_unlink` (4 arguments since 5.12, 3 before) | negative |
+//!
+//! The commits that changed them, and what never fires, stand in docs/hooks.md.
 //!
 //! Where functions cannot be hooked, one program on the raw `sys_exit` tracepoint serves all five.
 //! It counts a call when it returns, so a blocked read is counted when it is over, also in entry

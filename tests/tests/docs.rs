@@ -95,3 +95,12 @@ fn every_label_of_the_metrics_is_explained() {
         Ok(())
     });
 }
+
+#[test]
+fn every_hook_stands_in_the_table_by_kernel() {
+    let text = include_str!("../../docs/hooks.md");
+    let choices = PROCESS.choices().chain(FILE.choices());
+    let missing: BTreeSet<&str> =
+        choices.flat_map(|choice| choice.functions).filter(|name| !text.contains(&format!("`{name}"))).collect();
+    assert!(missing.is_empty(), "docs/hooks.md does not name {missing:?}");
+}
