@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Files on the floor: the breakpoints of file.bpf.c under the same names.
+ * Files on the floor: the breakpoints of file.bpf.c under the same names, and trace events of the
+ * system calls.
  */
 #include "include/floor.h"
 
@@ -22,3 +23,34 @@ on_kreturn(readv, FILE_READV, long_error, positive)
 on_kreturn(write, FILE_WRITE, long_error, positive)
 on_kreturn(writev, FILE_WRITEV, long_error, positive)
 on_kreturn(unlink, FILE_UNLINK, int_error, no_bytes)
+
+on_syscall_exit(open, FILE_SYS_OPEN, long_error, no_bytes)
+on_syscall_exit(close, FILE_SYS_CLOSE, long_error, no_bytes)
+on_syscall_exit(read, FILE_SYS_READ, long_error, positive)
+on_syscall_exit(write, FILE_SYS_WRITE, long_error, positive)
+on_syscall_exit(unlink, FILE_SYS_UNLINK, long_error, no_bytes)
+
+/* The flags of the unlinkat calls under way, by task: one that removes a directory deletes no file. */
+calls_under_way(unlinkats);
+
+SEC("tracepoint") int unlinkat_enter__event(struct syscall_enter *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid(), flags = ctx->args[2];
+
+	if (passes())
+		bpf_map_update_elem(&unlinkats, &task, &flags, 0);
+	return 0;
+}
+
+SEC("tracepoint") int unlinkat_exit__event(struct syscall_exit *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid(), result = ctx->result;
+	u64 *flags = bpf_map_lookup_elem(&unlinkats, &task);
+
+	if (!flags)
+		return 0;
+	if (!(*flags & AT_REMOVEDIR))
+		add(FILE_SYS_UNLINK, long_error(result), 0);
+	bpf_map_delete_elem(&unlinkats, &task);
+	return 0;
+}

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::programs::fentry::FEntryLink;
 use aya::programs::fexit::FExitLink;
 use aya::programs::tp_btf::BtfTracePointLink;
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, ProgramFd};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, ProgramFd, TracePoint};
 use aya::{Btf, Ebpf};
 use ebpf_process_core::chain;
 use tracing::debug;
@@ -44,6 +44,7 @@ enum Hold {
     Fexit(FExitLink),
     Tracepoint(BtfTracePointLink),
     Breakpoint(OwnedFd),
+    Events(Vec<OwnedFd>),
 }
 
 impl Links {
@@ -82,6 +83,7 @@ impl Links {
                 attach_by_btf(ebpf, btf, hook).map_err(|error| self.explain(hook, &error))
             }
             Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook),
+            Attach::Events(_, events) => attach_to_events(ebpf, kernel, hook, events),
         }
     }
 
@@ -112,8 +114,9 @@ impl Links {
 
     fn attach_breakpoint(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
         let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
+        tracefs.needs_kprobes()?;
         let at_return = matches!(hook.attach, Attach::Kretprobe(_));
-        let program = load_breakpoint(ebpf, hook).map_err(|error| chain(&error))?;
+        let program = load_for_perf(ebpf, hook).map_err(|error| chain(&error))?;
         let created = tracefs.create(hook.attach.target(), at_return);
         let (event, id) = created.map_err(|error| match error.raw_os_error() {
             Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
@@ -183,16 +186,42 @@ fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, Progra
             let link = program.attach()?;
             (clone_fd(program.fd()?)?, Hold::Tracepoint(program.take_link(link)?))
         }
-        Attach::Kprobe(_) | Attach::Kretprobe(_) => return Err(ProgramError::UnexpectedProgramType),
+        Attach::Kprobe(_) | Attach::Kretprobe(_) | Attach::Events(..) => {
+            return Err(ProgramError::UnexpectedProgramType);
+        }
     };
     Ok(Link { hold, event: None, program: fd, users: 1 })
 }
 
-fn load_breakpoint(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {
-    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
-    let program: &mut KProbe = program.try_into()?;
-    program.load()?;
-    clone_fd(program.fd()?)
+/// Attaches a program to each of the events that this kernel has: newer system calls may be missing.
+fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&str]) -> Result<Link, String> {
+    let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
+    let program = load_for_perf(ebpf, hook).map_err(|error| chain(&error))?;
+    let mut held = Vec::new();
+    for event in events {
+        match tracefs.id_of(event) {
+            Ok(id) => {
+                let perf = sys::attach_to_event(id, program.as_fd());
+                held.push(perf.map_err(|error| format!("perf refuses {event}: {error}"))?);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("tracefs hides {event}: {error}")),
+        }
+    }
+    // A program that counts nothing itself has nothing to do where its calls do not exist.
+    if held.is_empty() && !hook.proof.is_empty() {
+        return Err("this kernel has no such events (CONFIG_FTRACE_SYSCALLS)".to_owned());
+    }
+    Ok(Link { hold: Hold::Events(held), event: None, program, users: 1 })
+}
+
+/// Loads a program that is hung on a perf event.
+fn load_for_perf(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {
+    match ebpf.program_mut(hook.program) {
+        Some(Program::KProbe(program)) => program.load().and_then(|()| clone_fd(program.fd()?)),
+        Some(Program::TracePoint(program)) => program.load().and_then(|()| clone_fd(program.fd()?)),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 fn clone_fd(fd: &ProgramFd) -> Result<OwnedFd, ProgramError> {
@@ -207,5 +236,6 @@ fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
         Attach::Fexit(..) => <&mut FExit>::try_from(program)?.unload(),
         Attach::Tracepoint(_) => <&mut BtfTracePoint>::try_from(program)?.unload(),
         Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(program)?.unload(),
+        Attach::Events(..) => <&mut TracePoint>::try_from(program)?.unload(),
     }
 }

@@ -10,7 +10,7 @@ use tracing::debug;
 use crate::abi::Record;
 use crate::attach::Links;
 use crate::filter::{Filter, Target};
-use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
+use crate::hook::{Attach, Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
@@ -224,7 +224,9 @@ fn is_exact(kernel: &Kernel, candidate: &Candidate, options: &ProbeOptions) -> b
 /// began to leave programs out, and to say how often, at the same time.
 fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
     let serves_one_number = candidate.parts.len() == 1 && candidate.layer != Layer::Syscall;
-    options.mode == Mode::Entry && options.only.is_none() && serves_one_number
+    // What a program on a trace event misses is counted from 6.7 on only.
+    let told = !candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
+    options.mode == Mode::Entry && options.only.is_none() && serves_one_number && told
 }
 
 /// Why a filter cannot be honoured, if it cannot: a number is never approximated.

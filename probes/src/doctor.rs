@@ -55,6 +55,7 @@ impl Finding {
 pub fn examine() -> Vec<Finding> {
     let mut findings = vec![release()];
     findings.extend(configuration(kernel::build_configuration().ok().as_deref()));
+    findings.extend(shared_events(&read("/proc/sys/kernel/osrelease")));
     findings.extend([
         type_information(),
         mounted("tracefs", &["/sys/kernel/tracing", "/sys/kernel/debug/tracing"], "the kprobe tier needs it"),
@@ -102,6 +103,19 @@ fn configuration(config: Option<&str>) -> Vec<Finding> {
         findings.push(Finding::lacking("configuration", format!("{option} is off: {loss}"), advice));
     }
     findings
+}
+
+/// Below 4.15 a trace event holds one program.
+fn shared_events(release: &str) -> Option<Finding> {
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next()?, numbers.next()?);
+    (version < (4, 15)).then(|| {
+        Finding::lacking(
+            "trace events",
+            "hold one program each before Linux 4.15: a second tool on one ends the first",
+            "let the kprobe tier serve, which has no such limit, or run no other tool on the same events",
+        )
+    })
 }
 
 fn type_information() -> Finding {
@@ -250,6 +264,15 @@ fn container() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_kernels_are_warned_of_events_that_hold_one_program() {
+        assert!(shared_events("4.14.67-generic").is_some());
+        assert!(shared_events("4.11.0").is_some());
+        for release in ["4.15.0", "5.10.0-46-cloud-amd64", "6.12.107+deb13", ""] {
+            assert_eq!(shared_events(release), None, "{release}");
+        }
+    }
 
     #[test]
     fn an_option_that_is_off_is_named_with_its_loss() {

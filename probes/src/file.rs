@@ -57,6 +57,7 @@ const OPEN: Counter = Counter {
         ),
         function(Tier::Kprobe, &[hook("open__kprobe", Attach::Kprobe("do_sys_open"), &[slot::OPEN])], &[&[slot::OPEN]]),
         syscall(&[sys_exit(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
+        syscall(OPENS, &[&[slot::SYS_OPEN]]),
     ],
     results: &[
         function(
@@ -80,6 +81,7 @@ const OPEN: Counter = Counter {
             &[&[slot::OPEN]],
         ),
         syscall(&[sys_exit(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
+        syscall(OPENS, &[&[slot::SYS_OPEN]]),
     ],
     exercise: |_| File::open("/dev/null").map(drop),
     outputs: &calls_and_errors(Metric::FileCalls, Metric::FileErrors, "open"),
@@ -99,6 +101,7 @@ const CLOSE: Counter = Counter {
         close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("close_fd"), &[slot::CLOSE])]),
         close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("__close_fd"), &[slot::CLOSE])]),
         syscall(&[sys_exit(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
+        syscall(CLOSES, &[&[slot::SYS_CLOSE]]),
     ],
     results: &[
         close(Tier::Fentry, &[hook("close_file__fexit1", Attach::Fexit("file_close_fd", 1), &[slot::CLOSE])]),
@@ -110,6 +113,7 @@ const CLOSE: Counter = Counter {
         close(Tier::Kprobe, &[hook("close__kretprobe", Attach::Kretprobe("close_fd"), &[slot::CLOSE])]),
         close(Tier::Kprobe, &[hook("close__kretprobe", Attach::Kretprobe("__close_fd"), &[slot::CLOSE])]),
         syscall(&[sys_exit(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
+        syscall(CLOSES, &[&[slot::SYS_CLOSE]]),
     ],
     exercise: |_| File::open("/dev/null").map(drop),
     outputs: &calls_and_errors(Metric::FileCalls, Metric::FileErrors, "close"),
@@ -137,6 +141,7 @@ const READ: Counter = Counter {
             READS,
         ),
         syscall(&[sys_exit(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
+        syscall(READ_CALLS, &[&[slot::SYS_READ]]),
     ],
     results: &[
         function(
@@ -156,6 +161,7 @@ const READ: Counter = Counter {
             READS,
         ),
         syscall(&[sys_exit(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
+        syscall(READ_CALLS, &[&[slot::SYS_READ]]),
     ],
     exercise: |_| read_once(),
     outputs: &calls_errors_and_bytes("read"),
@@ -183,6 +189,7 @@ const WRITE: Counter = Counter {
             WRITES,
         ),
         syscall(&[sys_exit(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
+        syscall(WRITE_CALLS, &[&[slot::SYS_WRITE]]),
     ],
     results: &[
         function(
@@ -202,6 +209,7 @@ const WRITE: Counter = Counter {
             WRITES,
         ),
         syscall(&[sys_exit(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
+        syscall(WRITE_CALLS, &[&[slot::SYS_WRITE]]),
     ],
     exercise: |_| write_once(),
     outputs: &calls_errors_and_bytes("write"),
@@ -215,16 +223,63 @@ const DELETE: Counter = Counter {
         unlink(Tier::Fentry, &[hook("unlink__fentry", Attach::Fentry("vfs_unlink"), &[slot::UNLINK])]),
         unlink(Tier::Kprobe, &[hook("unlink__kprobe", Attach::Kprobe("vfs_unlink"), &[slot::UNLINK])]),
         syscall(&[sys_exit(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
+        syscall(UNLINKS, &[&[slot::SYS_UNLINK]]),
     ],
     results: &[
         unlink(Tier::Fentry, &[hook("unlink__fexit4", Attach::Fexit("vfs_unlink", 4), &[slot::UNLINK])]),
         unlink(Tier::Fentry, &[hook("unlink__fexit3", Attach::Fexit("vfs_unlink", 3), &[slot::UNLINK])]),
         unlink(Tier::Kprobe, &[hook("unlink__kretprobe", Attach::Kretprobe("vfs_unlink"), &[slot::UNLINK])]),
         syscall(&[sys_exit(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
+        syscall(UNLINKS, &[&[slot::SYS_UNLINK]]),
     ],
     exercise: |_| unlink_once(),
     outputs: &calls_and_errors(Metric::VfsCalls, Metric::VfsErrors, "delete"),
 };
+
+/// By trace events, on the floor.
+const OPENS: &[Hook] = &[hook(
+    "open__event",
+    Attach::Events(
+        "sys_exit_open*",
+        &["syscalls/sys_exit_open", "syscalls/sys_exit_openat", "syscalls/sys_exit_openat2", "syscalls/sys_exit_creat"],
+    ),
+    &[slot::SYS_OPEN],
+)];
+const CLOSES: &[Hook] =
+    &[hook("close__event", Attach::Events("sys_exit_close", &["syscalls/sys_exit_close"]), &[slot::SYS_CLOSE])];
+const READ_CALLS: &[Hook] = &[hook(
+    "read__event",
+    Attach::Events(
+        "sys_exit_read*",
+        &[
+            "syscalls/sys_exit_read",
+            "syscalls/sys_exit_readv",
+            "syscalls/sys_exit_pread64",
+            "syscalls/sys_exit_preadv",
+            "syscalls/sys_exit_preadv2",
+        ],
+    ),
+    &[slot::SYS_READ],
+)];
+const WRITE_CALLS: &[Hook] = &[hook(
+    "write__event",
+    Attach::Events(
+        "sys_exit_write*",
+        &[
+            "syscalls/sys_exit_write",
+            "syscalls/sys_exit_writev",
+            "syscalls/sys_exit_pwrite64",
+            "syscalls/sys_exit_pwritev",
+            "syscalls/sys_exit_pwritev2",
+        ],
+    ),
+    &[slot::SYS_WRITE],
+)];
+const UNLINKS: &[Hook] = &[
+    hook("unlink__event", Attach::Events("sys_exit_unlink", &["syscalls/sys_exit_unlink"]), &[slot::SYS_UNLINK]),
+    hook("unlinkat_enter__event", Attach::Events("sys_exit_unlinkat", &["syscalls/sys_enter_unlinkat"]), &[]),
+    hook("unlinkat_exit__event", Attach::Events("sys_exit_unlinkat", &["syscalls/sys_exit_unlinkat"]), &[]),
+];
 
 const READS: &[&[Slot]] = &[&[slot::READ, slot::READV]];
 const WRITES: &[&[Slot]] = &[&[slot::WRITE, slot::WRITEV]];

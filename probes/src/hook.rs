@@ -70,6 +70,9 @@ pub(crate) enum Attach {
     Kretprobe(&'static str),
     /// This raw tracepoint, with its arguments typed by BTF.
     Tracepoint(&'static str),
+    /// These trace events of tracefs (`category/name`), by perf, as many as the kernel has; and what they are called
+    /// together. For kernels without type information and kprobes: each event costs several times a raw tracepoint.
+    Events(&'static str, &'static [&'static str]),
 }
 
 impl Attach {
@@ -80,7 +83,8 @@ impl Attach {
             | Self::Fexit(name, _)
             | Self::Kprobe(name)
             | Self::Kretprobe(name)
-            | Self::Tracepoint(name) => name,
+            | Self::Tracepoint(name)
+            | Self::Events(name, _) => name,
         }
     }
 }
@@ -115,7 +119,7 @@ impl Layer {
 pub enum Cost {
     /// A trampoline or a typed tracepoint.
     Low,
-    /// A breakpoint at a function's start.
+    /// A breakpoint at a function's start, or a trace event by perf.
     Medium,
     /// A breakpoint at a function's return.
     High,
@@ -130,7 +134,7 @@ impl Cost {
             Self::EverySystemCall
         } else if has(|attach| matches!(attach, Attach::Kretprobe(_))) {
             Self::High
-        } else if has(|attach| matches!(attach, Attach::Kprobe(_))) {
+        } else if has(|attach| matches!(attach, Attach::Kprobe(_) | Attach::Events(..))) {
             Self::Medium
         } else {
             Self::Low

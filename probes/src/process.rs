@@ -58,6 +58,7 @@ const STARTS: &[Candidate] = &[
     // On the floor no task is looked into: a start is a fork that returned a pid.
     starts(Tier::Kprobe, clone!("kernel_clone", PROOF_START)),
     starts(Tier::Kprobe, clone!("_do_fork", PROOF_START)),
+    starts(Tier::Tracepoint, &[event("start__event", "task_newtask", &["task/task_newtask"], PROOF_START)]),
 ];
 const PROOF_START: &[Slot] = &[slot::STARTED];
 
@@ -98,7 +99,28 @@ const FORK: Counter = Counter {
             Tier::Tracepoint,
             Layer::Syscall,
             &[hook("sys_exit", Attach::Tracepoint("sys_exit"), &[slot::SYS_FORK])],
-            &[&[slot::SYS_FORK], &[slot::SYS_FORK_THREAD]],
+            FORK_CALLS,
+        ),
+        forks(
+            Tier::Tracepoint,
+            Layer::Syscall,
+            &[
+                event(
+                    "fork_exit__event",
+                    "sys_exit_fork*",
+                    &["syscalls/sys_exit_fork", "syscalls/sys_exit_vfork"],
+                    &[],
+                ),
+                event("clone_enter__event", "sys_exit_clone*", &["syscalls/sys_enter_clone"], &[]),
+                event("clone3_enter__event", "sys_exit_clone*", &["syscalls/sys_enter_clone3"], &[]),
+                event(
+                    "clone_exit__event",
+                    "sys_exit_clone*",
+                    &["syscalls/sys_exit_clone", "syscalls/sys_exit_clone3"],
+                    &[slot::SYS_FORK],
+                ),
+            ],
+            FORK_CALLS,
         ),
     ],
     exercise: |_| {
@@ -111,6 +133,7 @@ const FORK: Counter = Counter {
     ],
 };
 
+const FORK_CALLS: &[&[Slot]] = &[&[slot::SYS_FORK], &[slot::SYS_FORK_THREAD]];
 const FORKS: &[&[Slot]] = &[&[slot::FORK], &[slot::FORK_THREAD]];
 const PROOF_FORK: &[Slot] = &[slot::FORK];
 
@@ -132,6 +155,11 @@ const EXITS: &[Candidate] = &[
         &[&[slot::EXIT]],
     ),
     ends(Tier::Kprobe, &[hook("exit__kprobe", Attach::Kprobe("do_exit"), &[slot::EXIT])], &[&[slot::EXIT]]),
+    ends(
+        Tier::Tracepoint,
+        &[event("exit__event", "sched_process_exit", &["sched/sched_process_exit"], &[slot::EXIT])],
+        &[&[slot::EXIT]],
+    ),
 ];
 
 const RELEASE: Counter = Counter {
@@ -160,10 +188,25 @@ const RELEASES: &[Candidate] = &[
         &[hook("release__kprobe", Attach::Kprobe("release_task"), &[slot::RELEASE])],
         &[&[slot::RELEASE]],
     ),
+    ends(
+        Tier::Tracepoint,
+        &[event("release__event", "sched_process_free", &["sched/sched_process_free"], &[slot::RELEASE])],
+        &[&[slot::RELEASE]],
+    ),
 ];
 
 const fn hook(program: &'static str, attach: Attach, proof: &'static [Slot]) -> Hook {
     Hook { program, attach, proof }
+}
+
+/// By trace events, on the floor.
+const fn event(
+    program: &'static str,
+    called: &'static str,
+    events: &'static [&'static str],
+    proof: &'static [Slot],
+) -> Hook {
+    hook(program, Attach::Events(called, events), proof)
 }
 
 const fn starts(tier: Tier, hooks: &'static [Hook]) -> Candidate {

@@ -30,17 +30,25 @@ pub(crate) struct Tracefs {
 }
 
 impl Tracefs {
-    /// Finds a mounted tracefs that knows kprobes.
+    /// Finds a mounted tracefs.
     pub(crate) fn find() -> Result<Self, String> {
         let root = MOUNTS.iter().map(Path::new).find(|root| root.join("README").exists());
         let root =
             root.ok_or_else(|| format!("{NOT_MOUNTED}; as root: mount -t tracefs tracefs /sys/kernel/tracing"))?;
-        if !root.join("kprobe_events").exists() {
-            return Err("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)".to_owned());
-        }
         let pid = std::process::id();
         let start = start_time(pid).unwrap_or(0);
         Ok(Self { root: root.to_owned(), owner: format!("{pid}_{start}") })
+    }
+
+    /// Why no event can be made on a function.
+    pub(crate) fn needs_kprobes(&self) -> Result<(), String> {
+        let known = self.root.join("kprobe_events").exists();
+        if known { Ok(()) } else { Err("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)".to_owned()) }
+    }
+
+    /// The id of an event that the kernel itself has, as `category/name`.
+    pub(crate) fn id_of(&self, event: &str) -> io::Result<u64> {
+        read_id(&self.root.join("events").join(event))
     }
 
     /// Makes an event on the start or the end of a function and returns its name and id.
@@ -59,13 +67,15 @@ impl Tracefs {
             create("")?;
         }
         let event = Event { tracefs: self.clone(), name };
-        let id = std::fs::read_to_string(self.root.join("events").join(GROUP).join(&event.name).join("id"))?;
-        let id = id.trim().parse().map_err(|_| io::Error::other("tracefs gave no event id"))?;
+        let id = read_id(&self.root.join("events").join(GROUP).join(&event.name))?;
         Ok((event, id))
     }
 
     /// Removes what dead agents left behind. Nobody else's events are touched.
     pub(crate) fn sweep(&self) -> io::Result<()> {
+        if self.needs_kprobes().is_err() {
+            return Ok(());
+        }
         let events = std::fs::read_to_string(self.root.join("kprobe_events"))?;
         for name in events.lines().filter_map(event_of_ours) {
             if owner_of(name).is_some_and(|(pid, start)| start_time(pid) != Some(start)) {
@@ -83,6 +93,11 @@ impl Tracefs {
     fn command(&self, line: &str) -> io::Result<()> {
         OpenOptions::new().append(true).open(self.root.join("kprobe_events"))?.write_all(line.as_bytes())
     }
+}
+
+fn read_id(event: &Path) -> io::Result<u64> {
+    let id = std::fs::read_to_string(event.join("id"))?;
+    id.trim().parse().map_err(|_| io::Error::other("tracefs gave no event id"))
 }
 
 /// An event of ours; removed when dropped, which must come after its perf descriptor is closed.

@@ -30,7 +30,7 @@ fn the_floor_is_low_enough() {
         for section in file.sections() {
             let title = section.name().expect("a name");
             assert!(!REFUSED.contains(&title) || section.size() == 0, "{name}: section {title}");
-            if title != "kprobe" && title != "kretprobe" {
+            if !["kprobe", "kretprobe", "tracepoint"].contains(&title) {
                 continue;
             }
             let code = section.data().expect("code");

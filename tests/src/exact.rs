@@ -14,11 +14,14 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Batches to see after the last event before equality is believed.
 const BATCHES_AFTER: usize = 3;
 
+/// The trace events of system calls do not show 32-bit calls.
+const FLOOR_TRACEPOINT: &str = "floor-tracepoint";
+
 /// What is put to the test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The configuration's `hooks`: a tier, `auto` or `cheapest`; or `floor`: the object for kernels without type
-    /// information, whatever tier that takes.
+    /// information, whatever tier that takes; or `floor-tracepoint`: the same object without kprobes.
     pub hooks: String,
     /// The configuration's `mode`.
     pub mode: Mode,
@@ -27,12 +30,16 @@ pub struct Row {
 impl Row {
     /// The settings that make an agent count this way.
     pub fn settings(&self) -> Vec<String> {
-        let hooks = if self.is_floor() { "probes.object=floor".into() } else { format!("probes.hooks={}", self.hooks) };
-        vec![format!("probes.mode={}", self.mode), hooks]
+        let (object, hooks) = match self.hooks.as_str() {
+            "floor" => ("floor", "auto"),
+            FLOOR_TRACEPOINT => ("floor", "tracepoint"),
+            hooks => ("auto", hooks),
+        };
+        vec![format!("probes.mode={}", self.mode), format!("probes.object={object}"), format!("probes.hooks={hooks}")]
     }
 
     fn is_floor(&self) -> bool {
-        self.hooks == "floor"
+        self.hooks.starts_with("floor")
     }
 }
 
@@ -127,7 +134,7 @@ impl fmt::Display for Report {
 /// It could not be measured; a wrong number is in the report, not here.
 pub fn whole_workload(row: &Row) -> Outcome<Report> {
     let place = Place::new()?;
-    let int80 = workload::int80_works(&place)?;
+    let int80 = row.hooks != FLOOR_TRACEPOINT && workload::int80_works(&place)?;
     let mut target = place.all(int80)?;
     let only = format!("{{pid={}}}", target.pid());
     let drive = || {
@@ -136,7 +143,7 @@ pub fn whole_workload(row: &Row) -> Outcome<Report> {
     };
     let mut report = measure(row, &only, &expect::whole_workload(), Unserved::Wrong, drive)?;
     if !int80 {
-        report.notes.push("no int80 on this kernel: its calls went the 64-bit way".into());
+        report.notes.push("no int80 here: its calls went the 64-bit way".into());
     }
     Ok(report)
 }

@@ -24,6 +24,13 @@ fn tracepoints_count_the_whole_workload_in_entry_mode() {
 }
 
 #[test]
+fn trace_events_of_the_floor_count_the_whole_workload() {
+    for mode in [Mode::Entry, Mode::Return] {
+        row(&format!("floor-tracepoint-{mode}"), "floor-tracepoint", mode, exact::whole_workload);
+    }
+}
+
+#[test]
 fn what_auto_chooses_counts_the_whole_workload_in_return_mode() {
     row("auto-return", "auto", Mode::Return, exact::whole_workload);
 }

@@ -48,6 +48,8 @@ const ALL: &[(&str, &str)] = &[
     ("refusal", "no-root"),
     ("floor", "entry"),
     ("floor", "return"),
+    ("floor-tracepoint", "entry"),
+    ("floor-tracepoint", "return"),
     ("fentry", "crowd"),
     ("kprobe", "crowd"),
     ("tracepoint", "crowd"),

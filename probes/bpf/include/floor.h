@@ -110,3 +110,42 @@ inlined void add(u32 slot, u64 failed, u64 bytes)
 			add(slot, error(result), count(result));                                                       \
 		return 0;                                                                                              \
 	}
+
+/*
+ * Trace events, where there are no kprobes: the layout of their records is that of the files
+ * `format` in tracefs, the same on all these kernels. A 32-bit call does not show in the events of
+ * system calls.
+ */
+struct event {
+	u64 common;
+};
+
+struct syscall_enter {
+	struct event event;
+	u64 number;
+	u64 args[6];
+};
+
+struct syscall_exit {
+	struct event event;
+	u64 number;
+	s64 result;
+};
+
+#define on_syscall_exit(name, slot, error, count)                                                                      \
+	SEC("tracepoint") int name##__event(struct syscall_exit *ctx)                                                  \
+	{                                                                                                              \
+		u64 result = ctx->result;                                                                              \
+		if (passes())                                                                                          \
+			add(slot, error(result), count(result));                                                       \
+		return 0;                                                                                              \
+	}
+
+/* What a task said when it entered a system call, until it leaves it. One that dies inside leaves its entry, hence LRU. */
+#define calls_under_way(name)                                                                                          \
+	struct map name SEC("maps") = {                                                                                \
+		.type = BPF_MAP_TYPE_LRU_HASH,                                                                         \
+		.key_size = sizeof(u64),                                                                               \
+		.value_size = sizeof(u64),                                                                             \
+		.max_entries = 4096,                                                                                   \
+	}
