@@ -233,8 +233,10 @@ impl<'a> Measurement<'a> {
         };
         // The floor reads no structure of the kernel, so it cannot tell whose a released task was.
         if unserved == Unserved::Noted || row.is_floor() {
-            let (absent, checks) =
-                report.checks.into_iter().partition(|check| check.layer.is_none() && check.got.is_none());
+            let (absent, checks) = report
+                .checks
+                .into_iter()
+                .partition(|check| check.layer.is_none() && !check.holds() && check.got.is_none());
             report.checks = checks;
             report.notes.extend(absent.iter().map(|check: &Check| format!("{} is not available", check.metric)));
         }

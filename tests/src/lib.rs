@@ -6,7 +6,8 @@
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
-//! * [`hygiene`] and [`refusal`] look at what stays behind and at what is said where the agent cannot run.
+//! * [`hygiene`] looks at what stays behind.
+//! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD` and `InfluxDB` servers on loopback and reads back what they received.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
@@ -15,6 +16,7 @@
 //! by `cargo xtask vm`). Nothing here is linked into the agent.
 
 pub mod agent;
+pub mod answer;
 pub mod cgroup;
 pub mod crowd;
 pub mod exact;
@@ -23,9 +25,11 @@ pub mod failure;
 pub mod hygiene;
 pub mod kernel_threads;
 pub mod live;
+pub mod lockdown;
 pub mod own_events;
 pub mod receivers;
 pub mod refusal;
+pub mod rights;
 pub mod totals;
 pub mod trace;
 pub mod visibility;

@@ -1,9 +1,8 @@
 //! The program inside a virtual machine: measures rows and prints one line for each.
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
-//! a workload of known numbers, `TIER:operations` tries the table of operations; `kernel-threads:start`,
-//! `TIER:crowd` is both modes under many readers, `TIER:unfiltered` entry mode under many that delete, `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
-//! line says
+//! a workload of known numbers, `TIER:operations` tries the table of operations, `TIER:crowd` is both modes under many
+//! readers, `TIER:unfiltered` entry mode under many that delete; what the others are say the functions that they name. A line says
 //! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
 //! `row KERNEL workload alone exact`.
@@ -11,7 +10,9 @@
 use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
-use ebpf_process_tests::{Failure, Outcome, crowd, hygiene, kernel_threads, refusal, trace, visibility};
+use ebpf_process_tests::{
+    Failure, Outcome, crowd, hygiene, kernel_threads, lockdown, refusal, rights, trace, visibility,
+};
 use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -37,7 +38,11 @@ fn one(argument: &str) -> bool {
         ("kernel-threads", "start") => kernel_threads::count(),
         ("refusal", "no-tracefs") => refusal::no_tracefs(),
         ("refusal", "no-btf") => refusal::no_btf(),
-        ("refusal", "no-root") => refusal::no_root(),
+        ("refusal", "missing-function") => refusal::missing_function(),
+        ("refusal", "no-root") => rights::none(),
+        ("refusal", "missing-capability") => rights::some(),
+        ("lockdown", "integrity") => lockdown::integrity(),
+        ("lockdown", "confidentiality") => lockdown::confidentiality(),
         (_, "operations") => operations(tier),
         (_, "crowd") => crowd(tier),
         (_, "unfiltered") => crowd::deleting_processes(tier),

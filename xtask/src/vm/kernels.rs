@@ -41,23 +41,32 @@ const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"),
 /// The object for kernels without type information, forced.
 const FLOOR: &[Row] = &[("floor", "entry"), ("floor", "return")];
 
-/// What is told and what stays behind.
-const MANNERS: &[Row] = &[
-    ("kernel-threads", "start"),
-    ("hygiene", "stop"),
-    ("hygiene", "kill"),
+/// What the kernel does by itself, and what stays behind.
+const HYGIENE: &[Row] = &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill")];
+
+/// What is told where something is missing.
+const REFUSALS: &[Row] = &[
     ("refusal", "no-tracefs"),
     ("refusal", "no-btf"),
+    ("refusal", "missing-function"),
     ("refusal", "no-root"),
+    ("refusal", "missing-capability"),
 ];
 
 const KERNELS: &[Kernel] = &[
-    Kernel::new("5.10", "bullseye-security", "", &[TIERS, CROWDS, OPERATIONS, FLOOR, MANNERS]),
-    Kernel::new("6.1", "bookworm-security", "", &[TIERS, CROWDS, OPERATIONS, FLOOR, MANNERS]),
+    Kernel::new("5.10", "bullseye-security", "", &[TIERS, CROWDS, OPERATIONS, FLOOR, HYGIENE, REFUSALS]),
+    Kernel::new("6.1", "bookworm-security", "", &[TIERS, CROWDS, OPERATIONS, FLOOR, HYGIENE, REFUSALS]),
     Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS]),
     Kernel::new("6.12", "trixie", "", &[TIERS, CROWDS, OPERATIONS]),
     Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS]),
     Kernel::new("newest", "sid", "", &[TIERS, CROWDS, OPERATIONS]),
+    Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
+    Kernel::new(
+        "6.1-confidentiality",
+        "bookworm-security",
+        "lockdown=confidentiality",
+        &[&[("lockdown", "confidentiality")]],
+    ),
 ];
 
 impl Kernel {
