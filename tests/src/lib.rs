@@ -6,6 +6,8 @@
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
+//! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
+//! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hygiene`] looks at what stays behind.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD` and `InfluxDB` servers on loopback and reads back what they received.
@@ -17,6 +19,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod beside;
 pub mod cgroup;
 pub mod crowd;
 pub mod exact;
@@ -24,8 +27,10 @@ pub mod expect;
 pub mod failure;
 pub mod hygiene;
 pub mod kernel_threads;
+pub mod lifetime;
 pub mod live;
 pub mod lockdown;
+pub mod observer;
 pub mod own_events;
 pub mod receivers;
 pub mod refusal;

@@ -11,7 +11,7 @@ use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{
-    Failure, Outcome, crowd, hygiene, kernel_threads, lockdown, refusal, rights, trace, visibility,
+    Failure, Outcome, beside, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, trace, visibility,
 };
 use std::env;
 use std::io::{self, Write as _};
@@ -33,6 +33,9 @@ fn one(argument: &str) -> bool {
     let (tier, mode) = argument.split_once(':').unwrap_or((argument, ""));
     let start = Instant::now();
     let result = match (tier, mode) {
+        ("lifetime", "start") => lifetime::emulated(),
+        ("beside", "second-instance") => second_instance(),
+        ("beside", "perf") => beside::perf(),
         ("hygiene", "stop") => hygiene::after_a_stop(),
         ("hygiene", "kill") => hygiene::after_a_kill(),
         ("kernel-threads", "start") => kernel_threads::count(),
@@ -52,6 +55,12 @@ fn one(argument: &str) -> bool {
     };
     let took = start.elapsed().as_secs();
     print(tier, mode, result.map(|details| format!("{details}; {took} s")))
+}
+
+fn second_instance() -> Outcome<String> {
+    let pairs = [("fentry", "fentry"), ("kprobe", "kprobe"), ("fentry", "kprobe")];
+    let seen = pairs.map(|(first, second)| beside::second_instance(first, second));
+    Ok(seen.into_iter().collect::<Outcome<Vec<String>>>()?.join(", "))
 }
 
 fn crowd(tier: &str) -> Outcome<String> {

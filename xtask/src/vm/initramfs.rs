@@ -11,14 +11,14 @@ const PROGRAM: u32 = 0o100_755;
 
 /// Builds it. `programs` are put at the root under their names, and loaded into the kernel when the name is one in
 /// `modules/`; `arguments` go to `/guest`.
-pub(super) fn build(busybox: &Path, programs: &[(&str, PathBuf)], arguments: &str) -> Outcome<Vec<u8>> {
+pub(super) fn build(busybox: &Path, programs: &[(impl AsRef<str>, PathBuf)], arguments: &str) -> Outcome<Vec<u8>> {
     let mut archive = Archive::default();
-    for folder in ["bin", "proc", "sys", "dev", "tmp", "modules"] {
+    for folder in ["bin", "lib", "lib64", "proc", "sys", "dev", "tmp", "modules"] {
         archive.add(folder, DIRECTORY, &[])?;
     }
     archive.add("bin/busybox", PROGRAM, &read(busybox)?)?;
     for (name, path) in programs {
-        archive.add(name, PROGRAM, &read(path)?)?;
+        archive.add(name.as_ref(), PROGRAM, &read(path)?)?;
     }
     archive.add("init", PROGRAM, init(arguments).as_bytes())?;
     compress(&archive.finish()?)

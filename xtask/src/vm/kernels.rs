@@ -41,6 +41,12 @@ const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"),
 /// The object for kernels without type information, forced.
 const FLOOR: &[Row] = &[("floor", "entry"), ("floor", "return")];
 
+/// How fast it starts and stops, and how much it holds: first, before the host has more to do.
+const LIFETIME: &[Row] = &[("lifetime", "start")];
+
+/// Somebody else on the same hooks at the same time.
+const BESIDE: &[Row] = &[("beside", "second-instance"), ("beside", "perf")];
+
 /// What the kernel does by itself, and what stays behind.
 const HYGIENE: &[Row] = &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill")];
 
@@ -54,12 +60,22 @@ const REFUSALS: &[Row] = &[
 ];
 
 const KERNELS: &[Kernel] = &[
-    Kernel::new("5.10", "bullseye-security", "", &[TIERS, CROWDS, OPERATIONS, FLOOR, HYGIENE, REFUSALS]),
-    Kernel::new("6.1", "bookworm-security", "", &[TIERS, CROWDS, OPERATIONS, FLOOR, HYGIENE, REFUSALS]),
+    Kernel::new(
+        "5.10",
+        "bullseye-security",
+        "",
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
+    ),
+    Kernel::new(
+        "6.1",
+        "bookworm-security",
+        "",
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
+    ),
     Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS]),
-    Kernel::new("6.12", "trixie", "", &[TIERS, CROWDS, OPERATIONS]),
+    Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE]),
     Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS]),
-    Kernel::new("newest", "sid", "", &[TIERS, CROWDS, OPERATIONS]),
+    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
     Kernel::new(
         "6.1-confidentiality",
