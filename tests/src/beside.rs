@@ -42,13 +42,15 @@ pub fn bpftrace() -> Outcome<String> {
     beside("tracepoint", &mut command, seen)
 }
 
-/// Whether there is one.
+/// Whether it can count at all here: it is there, and this machine lets it.
 ///
 /// # Errors
-/// Why it cannot be used.
+/// Why not.
 pub fn has_bpftrace() -> Outcome<()> {
-    let output = Command::new("bpftrace").arg("--version").output().map_err(Failure::at("bpftrace"))?;
-    if output.status.success() { Ok(()) } else { Err(Failure::new("bpftrace tells no version")) }
+    let output = Command::new("bpftrace").args(["-e", "BEGIN { exit(); }"]).stdin(Stdio::null()).output();
+    let output = output.map_err(Failure::at("bpftrace"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(Failure::new(format!("bpftrace: {}", words.trim_end()))) }
 }
 
 /// perf's own events on the start and the end of functions that the agent hooks. They are the whole machine's.

@@ -2,8 +2,8 @@
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
 //! a workload of known numbers, `TIER:operations` tries the table of operations, `TIER:crowd` is both modes under many
-//! readers, `TIER:unfiltered` entry mode under many that delete; what the others are say the functions that they name. A line says
-//! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
+//! readers, `TIER:unfiltered` entry mode under many that delete; the others are told by the functions that they call. A
+//! line says `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
 //! `row KERNEL workload alone exact`.
 
