@@ -56,10 +56,7 @@ impl fmt::Display for Row {
 /// # Errors
 /// It could not be measured; a wrong number is in the report, not here.
 pub fn whole_workload(row: &Row) -> Outcome<Report> {
-    let mut whole = Whole::new()?;
-    let measurement = Measurement::start(row, &whole.only())?;
-    whole.run()?;
-    whole.judge(measurement, Unserved::Wrong)
+    Whole::new()?.measure(row, Unserved::Wrong)
 }
 
 /// The same where some counters may find no hook: those are noted, the others must be right.
@@ -67,10 +64,7 @@ pub fn whole_workload(row: &Row) -> Outcome<Report> {
 /// # Errors
 /// As [`whole_workload`].
 pub fn whole_workload_as_served(row: &Row) -> Outcome<Report> {
-    let mut whole = Whole::new()?;
-    let measurement = Measurement::start(row, &whole.only())?;
-    whole.run()?;
-    whole.judge(measurement, Unserved::Noted)
+    Whole::new()?.measure(row, Unserved::Noted)
 }
 
 /// The same under two agents at once.
@@ -99,6 +93,12 @@ impl Whole {
         let place = Place::new()?;
         let int80 = workload::int80_works(&place)?;
         Ok(Self { target: place.all(int80)?, int80, _place: place })
+    }
+
+    fn measure(mut self, row: &Row, unserved: Unserved) -> Outcome<Report> {
+        let measurement = Measurement::start(row, &self.only())?;
+        self.run()?;
+        self.judge(measurement, unserved)
     }
 
     /// The filter for its process.

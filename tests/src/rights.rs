@@ -35,7 +35,8 @@ pub fn none() -> Outcome<String> {
 /// The answer is another one.
 pub fn some() -> Outcome<String> {
     let enough = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    served(&nobody_with(enough, &ONCE)?, &["counters: "])?;
+    served(&nobody_with(enough, &ONCE)?, &["by fentry"])?;
+
     let run = [&["run"], &SINK[..]].concat();
     let no_perfmon = refused(&nobody_with(CapabilitySet::BPF, &run)?, 1, &["CAP_PERFMON"])?;
     let no_bpf = refused(&nobody_with(CapabilitySet::PERFMON, &run)?, 1, &["CAP_BPF"])?;

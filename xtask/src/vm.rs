@@ -2,7 +2,7 @@
 //!
 //! Kernels and the emulator are Debian packages, fetched and unpacked into a cache and never installed. The machine
 //! is emulated (TCG), so it needs no rights and no hardware support. Its whole disk is an initial RAM disk with a
-//! shell, the agent and the tests' `guest` program.
+//! shell, the agent, the tests' `guest` program, and what single rows need besides.
 
 mod boot;
 pub(crate) mod counted;
