@@ -62,6 +62,7 @@ const REFUSALS: &[Row] = &[
     ("refusal", "missing-capability"),
 ];
 
+/// The longest first: several run at a time.
 const KERNELS: &[Kernel] = &[
     Kernel::new(
         "5.10",
@@ -75,10 +76,10 @@ const KERNELS: &[Kernel] = &[
         "",
         &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
     ),
-    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE]),
-    Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, BESIDE]),
+    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
+    Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
     Kernel::new(
         "6.1-confidentiality",
