@@ -191,7 +191,7 @@ impl Drop for Agent {
 }
 
 /// A channel with the lines of a pipe, fed by a thread of its own; it hangs up at the end of the pipe.
-fn lines_of<R: Read + Send + 'static>(name: &str, pipe: Option<R>) -> Outcome<Receiver<String>> {
+pub(crate) fn lines_of<R: Read + Send + 'static>(name: &str, pipe: Option<R>) -> Outcome<Receiver<String>> {
     let (sender, receiver): (Sender<String>, _) = channel();
     let pipe = pipe.ok_or_else(|| Failure::new(format!("{name}: no pipe")))?;
     let feed = move || {

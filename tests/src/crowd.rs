@@ -18,7 +18,8 @@ const READS: u64 = 5_000;
 /// 32 processes spin on one-byte reads, filtered by their control group.
 ///
 /// Where the agent says that the tier is exact on this kernel, the reads counted are those made; elsewhere the counted
-/// and the missed add up to them. Nobody else reads meanwhile: a miss is counted before the filter is asked.
+/// and the missed add up to them. Nobody else reads meanwhile: a miss is counted before the filter is asked. The one
+/// program on the end of all system calls also misses calls that it does not watch, so there the sum may be higher.
 ///
 /// # Errors
 /// The numbers are wrong, or could not be had.
@@ -46,7 +47,8 @@ pub fn spinning_readers(row: &Row) -> Outcome<String> {
 
     let value = |name: &str| totals.get(name, Some(("operation", "read")));
     let missed = totals.get("hook.missed", Some(("counter", "vfs.read"))).unwrap_or(f64::NAN);
-    let exact = totals.label("hook.info", ("counter", "vfs.read"), "exact").unwrap_or_default();
+    let info = |label| totals.label("hook.info", ("counter", "vfs.read"), label).unwrap_or_default();
+    let (exact, shared) = (info("exact"), info("layer") == "syscall");
     let counted = value("vfs.calls").unwrap_or(f64::NAN);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let made = (PROCESSES * READS) as f64;
@@ -54,7 +56,11 @@ pub fn spinning_readers(row: &Row) -> Outcome<String> {
     let bytes = row.mode == Mode::Entry || value("vfs.bytes") == Some(counted);
     // Whole numbers, all of them: less than one apart is equal, and what is absent equals nothing.
     let equal = |a: f64, b: f64| (a - b).abs() < 0.5;
-    let right = equal(counted + missed, made) && (exact != "yes" || equal(missed, 0.0));
+    let right = match exact {
+        "yes" => equal(counted, made) && equal(missed, 0.0),
+        _ if shared => counted <= made && counted + missed >= made,
+        _ => equal(counted + missed, made),
+    };
     if right && bytes && status.code() == Some(0) { Ok(details) } else { Err(Failure::new(details)) }
 }
 

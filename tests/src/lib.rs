@@ -6,7 +6,10 @@
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
-//! * [`hygiene`] and [`refusal`] look at what stays behind and at what is said where the agent cannot run.
+//! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
+//! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
+//! * [`hygiene`] looks at what stays behind.
+//! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD` and `InfluxDB` servers on loopback and reads back what they received.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
@@ -15,6 +18,8 @@
 //! by `cargo xtask vm`). Nothing here is linked into the agent.
 
 pub mod agent;
+pub mod answer;
+pub mod beside;
 pub mod cgroup;
 pub mod crowd;
 pub mod exact;
@@ -22,10 +27,14 @@ pub mod expect;
 pub mod failure;
 pub mod hygiene;
 pub mod kernel_threads;
+pub mod lifetime;
 pub mod live;
+pub mod lockdown;
+pub mod observer;
 pub mod own_events;
 pub mod receivers;
 pub mod refusal;
+pub mod rights;
 pub mod totals;
 pub mod trace;
 pub mod visibility;

@@ -1,26 +1,22 @@
-//! What the agent says where it cannot run: one line that names what is missing and the way out, and the exit code.
+//! What the agent says where something is missing: one line that names it and the way out, and the exit code; and
+//! that the rest works.
 //!
 //! Each takes something away from the whole machine: for a virtual machine only.
 
-use crate::{Failure, Outcome, agent, wait};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use crate::answer::{Checkup, SINK, finish, refused, served};
+use crate::exact::{self, Row};
+use crate::expect::Mode;
+use crate::{Failure, Outcome, agent};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 const DEBUGFS: &str = "/sys/kernel/debug";
 const BTF: &str = "/sys/kernel/btf";
-const NOBODY: u32 = 65534;
-/// A refusal comes at once; an emulated processor needs seconds to load programs.
-const LIMIT: Duration = Duration::from_mins(1);
-/// What makes `run` a daemon without a terminal.
-const SINK: [&str; 4] = ["--set", "sinks.out.type=influx", "--set", "sinks.out.options.url=stdout"];
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
-/// Neither tracefs nor debugfs is mounted, and only kprobes are allowed.
+/// Neither tracefs nor debugfs is mounted: where only kprobes are allowed that is told, everybody else is served.
 ///
 /// # Errors
 /// The answer is another one.
@@ -37,16 +33,19 @@ pub fn no_tracefs() -> Outcome<String> {
         plugin.arg0("/usr/libexec/netdata/plugins.d/ebpf_process.plugin").args(["1", "--config"]).arg(&file);
         // The variable of the tests would be unknown to nobody under netdata, but its folders must be empty.
         plugin.env("NETDATA_USER_CONFIG_DIR", "/nonexistent").env("NETDATA_STOCK_CONFIG_DIR", "/nonexistent");
-        Ok((run, finish(plugin.env("NETDATA_LOCK_DIR", folder.path()))?))
+        let plugin = finish(plugin.env("NETDATA_LOCK_DIR", folder.path()))?;
+        Ok((run, plugin, exact::whole_workload(&Row { hooks: "auto".into(), mode: Mode::Return })?))
     };
     let answers = answers();
     for (kind, folder) in [("debugfs", DEBUGFS), ("tracefs", TRACEFS)] {
         mount(kind, folder, kind, MountFlags::empty(), None).map_err(Failure::at(format!("mounting {folder}")))?;
     }
-    let (run, plugin) = answers?;
-    let way_out = "mount -t tracefs tracefs /sys/kernel/tracing";
+    let (run, plugin, auto) = answers?;
+    let way_out = ["mount -t tracefs tracefs /sys/kernel/tracing"];
     // A plugin that may be lucky later ends with 0 and without a word to netdata.
-    Ok(format!("{}; as a plugin: {}", refused(&run, 1, way_out)?, refused(&plugin, 0, way_out)?))
+    let (run, plugin) = (refused(&run, 1, &way_out)?, refused(&plugin, 0, &way_out)?);
+    auto.verdict()?;
+    Ok(format!("{run}; as a plugin: {plugin}; by auto: {auto}"))
 }
 
 /// The kernel's type information cannot be read: who insists on it is refused, everybody else is served without.
@@ -61,57 +60,57 @@ pub fn no_btf() -> Outcome<String> {
     };
     let answers = answers();
     unmount(BTF, UnmountFlags::DETACH).map_err(Failure::at(format!("showing {BTF}")))?;
-    let (insists, served) = answers?;
-    let refusal = refused(&insists, 1, "CONFIG_DEBUG_INFO_BTF")?;
-    let table = String::from_utf8_lossy(&served.stdout);
-    if served.status.success() && table.contains("by kprobe, exact") {
-        return Ok(format!("{refusal}; without insisting: by kprobe"));
-    }
-    let words = String::from_utf8_lossy(&served.stderr);
-    Err(Failure::new(format!("without type information: {}: {table} {words}", served.status)))
+    let (insists, once) = answers?;
+    let refusal = refused(&insists, 1, &["CONFIG_DEBUG_INFO_BTF"])?;
+    served(&once, &["by kprobe, exact"])?;
+    Ok(format!("{refusal}; without insisting: by kprobe"))
 }
 
-/// The agent is not root.
+/// A function is missing in the kernel's type information: its counter is served by another tier or reported as not
+/// available, and all others are right.
+///
+/// The kernel's builders leave functions out that were inlined or exist twice. Here the name of one is changed.
 ///
 /// # Errors
-/// The answer is another one.
-pub fn no_root() -> Outcome<String> {
-    // The agent may lie where nobody may look.
-    let folder = tempfile::Builder::new().prefix("ebpf-process-").tempdir().map_err(Failure::at("a folder"))?;
-    let copy = folder.path().join("ebpf-process");
-    fs::copy(agent::binary()?, &copy).map_err(Failure::at("copying the agent"))?;
-    for path in [folder.path(), &copy] {
-        open_to_all(path)?;
+/// A number is wrong, or the report does not name the function.
+pub fn missing_function() -> Outcome<String> {
+    let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+    let changed = folder.path().join("vmlinux");
+    let mut types = fs::read(TYPES).map_err(Failure::at(TYPES))?;
+    rename(&mut types, b"\0vfs_unlink\0", b"\0vfs_onlink\0")?;
+    fs::write(&changed, types).map_err(Failure::at("the changed type information"))?;
+    mount_bind(&changed, TYPES).map_err(Failure::at(format!("replacing {TYPES}")))?;
+    let answers = missing_function_answers();
+    unmount(TYPES, UnmountFlags::DETACH).map_err(Failure::at(format!("restoring {TYPES}")))?;
+    answers
+}
+
+fn missing_function_answers() -> Outcome<String> {
+    let report = Checkup::new(&["probes.hooks=fentry", "probes.mode=return"])?;
+    let problems = report.problems("vfs.delete").join("; ");
+    if report.unserved() != ["vfs.delete"] || !problems.contains("vfs_unlink: this kernel has no such function") {
+        return Err(Failure::new(format!("nothing serves {:?}; tried for vfs.delete: {problems}", report.unserved())));
     }
-    let mut command = Command::new(&copy);
-    command.env_clear().current_dir("/").uid(NOBODY).gid(NOBODY);
-    refused(&finish(command.arg("run").args(SINK))?, 1, "run as root")
-}
-
-fn open_to_all(path: &Path) -> Outcome<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Failure::at(path.display()))
-}
-
-/// Runs the agent to its end; one that is not refused would run on for ever.
-fn finish(command: &mut Command) -> Outcome<Output> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(Failure::at("running the agent"))?;
-    let ended = wait::until("the agent's end", LIMIT, || child.try_wait().map_err(Failure::at("the agent's state")));
-    if ended.is_err() {
-        child.kill().map_err(Failure::at("ending the agent"))?;
+    let row = |hooks: &str| Row { hooks: hooks.into(), mode: Mode::Return };
+    let fentry = exact::whole_workload_as_served(&row("fentry"))?;
+    fentry.verdict()?;
+    if fentry.got("vfs.calls", "delete").is_some() {
+        return Err(Failure::new("vfs.delete is reported without a hook"));
     }
-    let output = child.wait_with_output().map_err(Failure::at("the agent's output"))?;
-    ended.map(|_| output)
+    exact::whole_workload(&row("auto"))?.verdict()?;
+    match Checkup::new(&["probes.mode=return"])?.tier("vfs.delete") {
+        Some(tier @ ("kprobe" | "tracepoint")) => Ok(format!("{problems}; without insisting: by {tier}")),
+        other => Err(Failure::new(format!("vfs.delete is served by {other:?}"))),
+    }
 }
 
-/// The one line of a refusal that ends with `code`, says `way_out`, and says nothing on stdout.
-fn refused(output: &Output, code: i32, way_out: &str) -> Outcome<String> {
-    let words = String::from_utf8_lossy(&output.stderr);
-    let line = words.trim_end();
-    let right = output.status.code() == Some(code)
-        && output.stdout.is_empty()
-        && line.lines().count() == 1
-        && line.contains(way_out);
-    let shown = format!("{}, {:?} on stdout: {line}", output.status, String::from_utf8_lossy(&output.stdout));
-    if right { Ok(shown) } else { Err(Failure::new(format!("wanted code {code} and {way_out:?}, got {shown}"))) }
+/// Changes a name where it stands, which must be once.
+fn rename(bytes: &mut [u8], old: &[u8], new: &[u8]) -> Outcome<()> {
+    let places: Vec<usize> =
+        bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old).map(|(at, _)| at).collect();
+    let [place] = places[..] else {
+        return Err(Failure::new(format!("{} stands {} times", old.escape_ascii(), places.len())));
+    };
+    bytes[place..place + old.len()].copy_from_slice(new);
+    Ok(())
 }

@@ -9,6 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Labels = BTreeMap<String, String>;
 
+/// What the agent says of the hook of a metric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hook {
+    /// Where it looks.
+    pub layer: Layer,
+    /// Events that its count may lack, since it says to have missed them; none where it says to be exact. A miss is
+    /// counted before the filter is asked, so those of others may be among them.
+    pub lacking: f64,
+}
+
 /// What the lines read so far say.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Totals {
@@ -66,14 +76,20 @@ impl Totals {
         self.of(name).find(|(labels, _)| matches(labels)).map(|(_, value)| value)
     }
 
-    /// Where a metric is counted, as `hook.info` says; nothing when no hook serves it.
-    pub fn layer(&self, metric: &Metric) -> Option<Layer> {
+    /// What counts a metric, as `hook.info` and `hook.missed` say; nothing when no hook serves it.
+    pub fn hook(&self, metric: &Metric) -> Option<Hook> {
         metric.counters.iter().find_map(|&counter| {
-            let (labels, _) =
-                self.of("hook.info").find(|(labels, _)| labels.get("counter").is_some_and(|c| c == counter))?;
-            let syscall = labels.get("layer").is_some_and(|layer| layer == "syscall");
-            Some(if syscall { Layer::Syscall } else { Layer::Kernel })
+            let says = |label, word| self.label("hook.info", ("counter", counter), label).map(|said| said == word);
+            let layer = if says("layer", "syscall")? { Layer::Syscall } else { Layer::Kernel };
+            let exact = says("exact", "yes").unwrap_or(false);
+            let missed = self.get("hook.missed", Some(("counter", counter))).unwrap_or(0.0);
+            Some(Hook { layer, lacking: if exact { 0.0 } else { missed } })
         })
+    }
+
+    /// Where a metric is counted; nothing when no hook serves it.
+    pub fn layer(&self, metric: &Metric) -> Option<Layer> {
+        self.hook(metric).map(|hook| hook.layer)
     }
 
     /// The tiers that serve the counters, each named once.
@@ -129,22 +145,25 @@ mod tests {
     }
 
     #[test]
-    fn the_layer_comes_from_the_hook_of_the_counter() {
+    fn layer_and_misses_come_from_the_hook_of_the_counter() {
         let totals = totals(&[
             "hook,counter=vfs.read,tier=tracepoint,layer=syscall,function=sys_exit,exact=yes info=1 100",
             "hook,counter=task.start,tier=tracepoint,layer=task,function=task_newtask,exact=yes info=1 100",
             "hook,counter=vfs.read missed=7i 100",
             "hook,counter=task.start missed=0i 100",
+            "hook,counter=file.open,tier=fentry,layer=function,exact=unless\\ preempted info=1 100",
+            "hook,counter=file.open missed=2i 100",
         ]);
-        let layer = |name: &str| {
+        let hook = |name: &str| {
             let expected = expect::nothing();
-            totals.layer(&expected.iter().find(|e| e.metric.name == name).unwrap().metric)
+            totals.hook(&expected.iter().find(|e| e.metric.name == name).unwrap().metric)
         };
-        assert_eq!(layer("vfs.bytes"), Some(Layer::Syscall));
-        assert_eq!(layer("task.started"), Some(Layer::Kernel));
-        assert_eq!(layer("task.exits"), None);
-        assert_eq!(totals.missed(), [("vfs.read", 7.0)]);
-        assert_eq!(totals.tiers().into_iter().collect::<Vec<_>>(), ["tracepoint"]);
+        assert_eq!(hook("vfs.bytes"), Some(Hook { layer: Layer::Syscall, lacking: 0.0 }));
+        assert_eq!(hook("task.started"), Some(Hook { layer: Layer::Kernel, lacking: 0.0 }));
+        assert_eq!(hook("file.calls"), Some(Hook { layer: Layer::Kernel, lacking: 2.0 }));
+        assert_eq!(hook("task.exits"), None);
+        assert_eq!(totals.missed(), [("file.open", 2.0), ("vfs.read", 7.0)]);
+        assert_eq!(totals.tiers().into_iter().collect::<Vec<_>>(), ["fentry", "tracepoint"]);
     }
 
     #[test]

@@ -1,49 +1,16 @@
 //! How fast the agent starts and stops, and that nothing of it stays in the kernel.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use ebpf_process_tests::lifetime::{STOP, Started};
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 /// Other tests run at the same time: the best of a few starts shows what the agent can do.
 const STARTS: usize = 5;
 const FIRST_BATCH: Duration = Duration::from_millis(300);
-const STOP: Duration = Duration::from_secs(1);
-
-/// An agent with the programs of both probes, after its first byte of output.
-struct Started {
-    child: Child,
-    first_byte: Duration,
-}
-
-impl Started {
-    fn new(settings: &[&str]) -> Outcome<Self> {
-        let mut command = agent::command()?;
-        command.arg("run");
-        let sink = ["probes.mode=return", "sinks.out.type=influx", "sinks.out.options.url=stdout"];
-        for setting in sink.iter().chain(settings) {
-            command.args(["--set", setting]);
-        }
-        let start = Instant::now();
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = child.map_err(Failure::at("starting the agent"))?;
-        let pipe = child.stdout.as_mut().ok_or_else(|| Failure::new("no pipe"))?;
-        pipe.read_exact(&mut [0]).map_err(Failure::at("its first batch"))?;
-        Ok(Self { child, first_byte: start.elapsed() })
-    }
-
-    /// Sends a signal and waits; says how long that took and how it ended.
-    fn end(mut self, signal: Signal) -> Outcome<(Duration, Option<i32>)> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let start = Instant::now();
-        kill_process(pid.ok_or_else(|| Failure::new("no pid"))?, signal).map_err(Failure::at("a signal"))?;
-        let status = self.child.wait().map_err(Failure::at("its end"))?;
-        Ok((start.elapsed(), status.code()))
-    }
-}
 
 fn first_batch() -> Outcome<()> {
     let mut all = Vec::new();
@@ -102,7 +69,7 @@ fn nothing_stays() -> Outcome<()> {
 /// The effective capabilities of a running agent, as the kernel shows them.
 fn rights(settings: &[&str]) -> Outcome<u64> {
     let started = Started::new(settings)?;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", started.child.id()));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", started.pid()));
     let status = status.map_err(Failure::at("its status"))?;
     let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let rights = rights.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());

@@ -24,8 +24,9 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  failure
   vm [--kernel VERSION]... [--boot-only]
                                  the tests in virtual machines with other kernels: every counter to the unit, every
-                                 operation by tier, what stays behind, what is refused; with --boot-only their
-                                 workload alone, without the agent";
+                                 operation by tier, what others on the same hooks change, how fast it starts and
+                                 stops, what stays behind, what is refused; with --boot-only their workload alone,
+                                 without the agent";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -15,6 +15,7 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
+    Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace" },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks" },

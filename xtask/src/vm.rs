@@ -2,106 +2,24 @@
 //!
 //! Kernels and the emulator are Debian packages, fetched and unpacked into a cache and never installed. The machine
 //! is emulated (TCG), so it needs no rights and no hardware support. Its whole disk is an initial RAM disk with a
-//! shell, the agent and the tests' `guest` program.
+//! shell, the agent, the tests' `guest` program, and what single rows need besides.
 
 mod boot;
 pub(crate) mod counted;
 mod debian;
 mod initramfs;
+mod kernels;
 
 use crate::{Outcome, say};
+use kernels::{Kernel, Row};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// A kernel, where to get it, and the rows that must have run on it.
-struct Kernel {
-    /// Its name, as `--kernel` takes it: the first two numbers of its version, and how it preempts if not by default.
-    version: &'static str,
-    /// The Debian suite that has it.
-    suite: &'static str,
-    /// A package that depends on the newest image of that version, or is that image.
-    package: &'static str,
-    /// What is added to its command line.
-    parameters: &'static str,
-    /// What is tested and how: a tier and a mode, or the name of a table and what of it.
-    rows: &'static [(&'static str, &'static str)],
-}
-
-const ALL: &[(&str, &str)] = &[
-    ("fentry", "entry"),
-    ("fentry", "return"),
-    ("kprobe", "entry"),
-    ("kprobe", "return"),
-    ("tracepoint", "entry"),
-    ("tracepoint", "return"),
-    ("fentry", "operations"),
-    ("kprobe", "operations"),
-    ("tracepoint", "operations"),
-    ("kernel-threads", "start"),
-    ("hygiene", "stop"),
-    ("hygiene", "kill"),
-    ("refusal", "no-tracefs"),
-    ("refusal", "no-btf"),
-    ("refusal", "no-root"),
-    ("floor", "entry"),
-    ("floor", "return"),
-    ("floor-tracepoint", "entry"),
-    ("floor-tracepoint", "return"),
-    ("fentry", "crowd"),
-    ("kprobe", "crowd"),
-    ("tracepoint", "crowd"),
-    ("auto", "crowd"),
-];
-
-/// Every tier, alone and under a crowd.
-const TIERS: &[(&str, &str)] = &[
-    ("fentry", "entry"),
-    ("fentry", "return"),
-    ("kprobe", "entry"),
-    ("kprobe", "return"),
-    ("tracepoint", "entry"),
-    ("tracepoint", "return"),
-    ("fentry", "crowd"),
-    ("kprobe", "crowd"),
-    ("tracepoint", "crowd"),
-    ("auto", "crowd"),
-];
-
-/// Where tasks are preempted inside the kernel: what trampolines miss is counted, and `auto` misses nothing.
-const PREEMPTED: &[(&str, &str)] = &[
-    ("fentry", "crowd"),
-    ("kprobe", "crowd"),
-    ("auto", "crowd"),
-    ("fentry", "unfiltered"),
-    ("kprobe", "unfiltered"),
-    ("auto", "unfiltered"),
-];
-
 /// What the rows need beyond the image: a stacked file system.
 const OVERLAY: &str = "fs/overlayfs/overlay";
-
-/// What runs, and at the same time what must have run: a row that is missing fails like a wrong one.
-const KERNELS: &[Kernel] = &[
-    Kernel::new("5.10", "bullseye-security", "", ALL),
-    Kernel::new("6.1", "bookworm-security", "", ALL),
-    Kernel::new("6.1-full", "bookworm-security", "preempt=full", PREEMPTED),
-    Kernel::new("6.12", "trixie", "", TIERS),
-    Kernel::new("newest", "sid", "", PREEMPTED),
-];
-
-impl Kernel {
-    const fn new(
-        version: &'static str,
-        suite: &'static str,
-        parameters: &'static str,
-        rows: &'static [(&'static str, &'static str)],
-    ) -> Self {
-        Self { version, suite, package: "linux-image-cloud-amd64", parameters, rows }
-    }
-}
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -116,12 +34,12 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
     while let Some(option) = rest.next() {
         match *option {
             "--boot-only" => boot_only = true,
-            "--kernel" => chosen.push(kernel(rest.next().copied().unwrap_or_default())?),
+            "--kernel" => chosen.push(Kernel::named(rest.next().copied().unwrap_or_default())?),
             other => return Err(format!("vm: unknown option {other:?}\n{}", crate::USAGE).into()),
         }
     }
     if chosen.is_empty() {
-        chosen.extend(KERNELS);
+        chosen.extend(Kernel::all());
     }
 
     let cache = cache()?;
@@ -134,11 +52,14 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
     for kernel in chosen {
         let image = debian.kernel(kernel.suite, kernel.package)?;
         let mut files = programs.clone();
-        if kernel.rows.iter().any(|(_, what)| *what == "operations") {
-            files.push(("modules/overlay.ko", debian.module(kernel.suite, &image, OVERLAY)?));
+        let wanted = if boot_only { vec![("workload", "alone")] } else { kernel.rows() };
+        if wanted.iter().any(|(_, what)| *what == "operations") {
+            files.push(("modules/overlay.ko".to_owned(), debian.module(kernel.suite, &image, OVERLAY)?));
         }
-        let wanted: &[(&str, &str)] = if boot_only { &[("workload", "alone")] } else { kernel.rows };
-        let arguments = if boot_only { String::new() } else { guest_arguments(kernel.rows) };
+        if wanted.contains(&("beside", "perf")) {
+            files.extend(debian.perf()?);
+        }
+        let arguments = if boot_only { String::new() } else { guest_arguments(&wanted) };
         let disk = initramfs::build(&busybox, &files, &arguments)?;
         prepared.push(Prepared { kernel, wanted, image, disk });
     }
@@ -148,14 +69,14 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
     }
 }
 
-/// Machines at a time. Each waits for its agent's ticks more than it computes: on two processors two machines took 132
-/// seconds where one took 117.
-const AT_ONCE: usize = 2;
+/// Machines at a time. Each waits for its agent's ticks more than it computes: one alone leaves half of one processor
+/// idle.
+const AT_ONCE: usize = 3;
 
 /// A machine that can be switched on.
 struct Prepared {
     kernel: &'static Kernel,
-    wanted: &'static [(&'static str, &'static str)],
+    wanted: Vec<Row>,
     image: PathBuf,
     disk: Vec<u8>,
 }
@@ -201,13 +122,7 @@ fn boot_one(machine: &Prepared, emulator: &Path, cache: &Path) -> (Vec<String>, 
     (lines, failures)
 }
 
-fn kernel(version: &str) -> Outcome<&'static Kernel> {
-    let found = KERNELS.iter().find(|kernel| kernel.version == version);
-    let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.version).collect();
-    found.ok_or_else(|| format!("vm: no kernel {version:?}; there are {}", known.join(", ")).into())
-}
-
-fn guest_arguments(rows: &[(&str, &str)]) -> String {
+fn guest_arguments(rows: &[Row]) -> String {
     let rows: Vec<String> = rows.iter().map(|(tier, mode)| format!("{tier}:{mode}")).collect();
     rows.join(" ")
 }
@@ -219,7 +134,7 @@ fn cache() -> Outcome<PathBuf> {
 
 /// Builds the guest, and the agent unless only a boot is wanted, statically: the machine has no libraries.
 /// Returns the paths to put on its disk, with their names there.
-fn build(boot_only: bool) -> Outcome<Vec<(&'static str, PathBuf)>> {
+fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
     let built = crate::packages::target_directory()?.join(TARGET).join("release");
 
     let mut cargo = Command::new(env!("CARGO"));
@@ -229,17 +144,17 @@ fn build(boot_only: bool) -> Outcome<Vec<(&'static str, PathBuf)>> {
     // The machine unpacks its whole disk at each boot.
     cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     cargo.args(["-p", "ebpf-process-tests", "--bin", "guest"]);
-    let mut programs = vec![("guest", built.join("guest"))];
+    let mut programs = vec![("guest".to_owned(), built.join("guest"))];
     if !boot_only {
         cargo.args(["-p", "ebpf-process", "--bin", "ebpf-process"]);
-        programs.push(("agent", built.join("ebpf-process")));
+        programs.push(("agent".to_owned(), built.join("ebpf-process")));
     }
     crate::run(&mut cargo)?;
     Ok(programs)
 }
 
 /// Compares the console's `row` lines with the table: one line per row wanted, and how many are not exact.
-fn compare(version: &str, wanted: &[(&str, &str)], console: &[String]) -> (Vec<String>, usize) {
+fn compare(version: &str, wanted: &[Row], console: &[String]) -> (Vec<String>, usize) {
     let rows: BTreeMap<(&str, &str), &str> = console.iter().filter_map(|line| row(line)).collect();
     let mut failures = 0;
     let mut lines = Vec::new();
@@ -267,7 +182,7 @@ fn row(line: &str) -> Option<((&str, &str), &str)> {
 mod tests {
     use super::*;
 
-    const WANTED: &[(&str, &str)] = &[("fentry", "entry"), ("kprobe", "return")];
+    const WANTED: &[Row] = &[("fentry", "entry"), ("kprobe", "return")];
 
     fn failures(console: &[&str]) -> usize {
         let console: Vec<String> = console.iter().map(ToString::to_string).collect();
@@ -288,13 +203,5 @@ mod tests {
     fn lines_of_the_console_that_are_no_rows_are_passed_over() {
         assert_eq!(row("[    1.2] random: crng init done"), None);
         assert_eq!(row("row"), None);
-    }
-
-    #[test]
-    fn every_version_is_in_the_table_once() {
-        for each in KERNELS {
-            assert_eq!(KERNELS.iter().filter(|k| k.version == each.version).count(), 1, "{}", each.version);
-            assert!(!each.rows.is_empty(), "{}", each.version);
-        }
     }
 }

@@ -1,17 +1,18 @@
 //! The program inside a virtual machine: measures rows and prints one line for each.
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
-//! a workload of known numbers, `TIER:operations` tries the table of operations; `kernel-threads:start`,
-//! `TIER:crowd` is both modes under many readers, `TIER:unfiltered` entry mode under many that delete, `hygiene:stop`, `hygiene:kill`, `refusal:no-tracefs`, `refusal:no-btf` and `refusal:no-root` are what they say. A
-//! line says
-//! `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
+//! a workload of known numbers, `TIER:operations` tries the table of operations, `TIER:crowd` is both modes under many
+//! readers, `TIER:unfiltered` entry mode under many that delete; the others are told by the functions that they call. A
+//! line says `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
 //! `row KERNEL workload alone exact`.
 
 use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
-use ebpf_process_tests::{Failure, Outcome, crowd, hygiene, kernel_threads, refusal, trace, visibility};
+use ebpf_process_tests::{
+    Failure, Outcome, beside, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, trace, visibility,
+};
 use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -32,12 +33,19 @@ fn one(argument: &str) -> bool {
     let (tier, mode) = argument.split_once(':').unwrap_or((argument, ""));
     let start = Instant::now();
     let result = match (tier, mode) {
+        ("lifetime", "start") => lifetime::emulated(),
+        ("beside", "second-instance") => second_instance(),
+        ("beside", "perf") => beside::perf(),
         ("hygiene", "stop") => hygiene::after_a_stop(),
         ("hygiene", "kill") => hygiene::after_a_kill(),
         ("kernel-threads", "start") => kernel_threads::count(),
         ("refusal", "no-tracefs") => refusal::no_tracefs(),
         ("refusal", "no-btf") => refusal::no_btf(),
-        ("refusal", "no-root") => refusal::no_root(),
+        ("refusal", "missing-function") => refusal::missing_function(),
+        ("refusal", "no-root") => rights::none(),
+        ("refusal", "missing-capability") => rights::some(),
+        ("lockdown", "integrity") => lockdown::integrity(),
+        ("lockdown", "confidentiality") => lockdown::confidentiality(),
         (_, "operations") => operations(tier),
         (_, "crowd") => crowd(tier),
         (_, "unfiltered") => crowd::deleting_processes(tier),
@@ -47,6 +55,12 @@ fn one(argument: &str) -> bool {
     };
     let took = start.elapsed().as_secs();
     print(tier, mode, result.map(|details| format!("{details}; {took} s")))
+}
+
+fn second_instance() -> Outcome<String> {
+    let pairs = [("fentry", "fentry"), ("kprobe", "kprobe"), ("fentry", "kprobe")];
+    let seen = pairs.map(|(first, second)| beside::second_instance(first, second));
+    Ok(seen.into_iter().collect::<Outcome<Vec<String>>>()?.join(", "))
 }
 
 fn crowd(tier: &str) -> Outcome<String> {

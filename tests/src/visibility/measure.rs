@@ -2,6 +2,7 @@
 
 use super::{GROUPS, Group, Need, Operation};
 use crate::agent::Agent;
+use crate::exact::explained;
 use crate::expect::{self, Layer, Metric};
 use crate::totals::Totals;
 use crate::workload::{Place, Workload};
@@ -128,13 +129,13 @@ fn differences(row: &Operation, metrics: &[Metric], before: &Totals, now: &Total
     let difference = |metric: &Metric| {
         let label = metric.label.map_or("", |(_, value)| value);
         let effect = row.effects.iter().find(|effect| (effect.metric, effect.label) == (metric.name, label));
-        let Some(layer) = now.layer(metric) else { return Some(format!("{metric}: no hook serves it")) };
-        let wanted = effect.map_or(0, |effect| effect.at(layer) * times);
+        let Some(hook) = now.hook(metric) else { return Some(format!("{metric}: no hook serves it")) };
+        let wanted = effect.map_or(0, |effect| effect.at(hook.layer) * times);
         let value = |totals: &Totals| totals.get(metric.name, metric.label);
         let (Some(old), Some(new)) = (value(before), value(now)) else { return Some(format!("{metric} is absent")) };
-        #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
-        let right = (new - old - wanted as f64).abs() < 0.5;
-        let place = if layer == Layer::Syscall { "at the system call" } else { "in the kernel" };
+        let lacking = hook.lacking - before.hook(metric).map_or(0.0, |hook| hook.lacking);
+        let right = explained(metric, wanted, new - old, lacking);
+        let place = if hook.layer == Layer::Syscall { "at the system call" } else { "in the kernel" };
         (!right).then(|| format!("{metric} grew by {}, not {wanted} ({place})", new - old))
     };
     metrics.iter().filter_map(difference).collect()

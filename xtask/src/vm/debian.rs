@@ -18,6 +18,9 @@ const EMULATOR_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-system-common", "q
 /// Where the libraries come from that the emulator needs and this machine lacks.
 const EMULATOR_LIBRARIES: &[&str] = &["bookworm", "bookworm-security"];
 const BUSYBOX_SUITE: &str = "bookworm";
+/// One perf serves every kernel.
+const PERF_SUITE: &str = "bookworm";
+const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 
 /// The cache and the mirrors.
 pub(super) struct Debian {
@@ -38,7 +41,7 @@ impl Debian {
     pub(super) fn emulator(&self) -> Outcome<PathBuf> {
         let suite = self.suite(EMULATOR_SUITE, EMULATOR_LIBRARIES)?;
         if !suite.root().join("usr/bin/qemu-system-x86_64").is_file() {
-            suite.unpack_with_dependencies(EMULATOR_PACKAGES)?;
+            suite.unpack_with_dependencies(EMULATOR_PACKAGES, INSTALLED_HERE)?;
         }
         Ok(suite.root())
     }
@@ -52,6 +55,26 @@ impl Debian {
         }
         let found = places.into_iter().find(|place| place.is_file());
         found.ok_or_else(|| "the package busybox-static holds no busybox".into())
+    }
+
+    /// perf with its loader and its libraries, each with its name on a disk.
+    pub(super) fn perf(&self) -> Outcome<Vec<(String, PathBuf)>> {
+        let suite = self.suite(PERF_SUITE, &[])?;
+        let (perf, loader) = (suite.root().join("usr/bin/perf"), suite.root().join(LOADER));
+        if !perf.is_file() || !loader.is_file() {
+            suite.unpack_with_dependencies(&["linux-perf"], NOTHING_INSTALLED)?;
+        }
+        // Its own loader names what it would load, one a line: `NAME => PATH (ADDRESS)`.
+        let folders = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|folder| suite.root().join(folder));
+        let mut list = Command::new(&loader);
+        list.arg("--library-path").arg(std::env::join_paths(folders)?).arg("--list").arg(&perf);
+        let list = output(&mut list)?;
+        let libraries = list.lines().filter_map(|line| line.trim().split_once(" => ")).filter_map(|(name, rest)| {
+            let (path, _) = rest.rsplit_once(" (")?;
+            Some((format!("lib/{name}"), PathBuf::from(path)))
+        });
+        let programs = [("perf".to_owned(), perf), (LOADER.to_owned(), loader)];
+        Ok(programs.into_iter().chain(libraries).collect())
     }
 
     /// The image of the newest kernel that `package` stands for.
@@ -114,6 +137,11 @@ impl Debian {
     }
 }
 
+/// What this machine has need not be fetched for a program that runs on it.
+const INSTALLED_HERE: &str = "/var/lib/dpkg/status";
+/// A program that runs elsewhere brings everything along.
+const NOTHING_INSTALLED: &str = "/dev/null";
+
 /// One suite: its private apt state, its packages, and what was unpacked of them.
 struct Suite {
     name: String,
@@ -152,7 +180,7 @@ impl Suite {
             ("Dir::Etc::sourcelist", path("sources.list")),
             ("Dir::Etc::sourceparts", "/dev/null".into()),
             ("Dir::State::lists", path("lists")),
-            ("Dir::State::status", "/dev/null".into()),
+            ("Dir::State::status", NOTHING_INSTALLED.into()),
             ("Dir::Cache", path("")),
             ("Dir::Cache::archives", path("archives")),
             // Without this apt would fetch as a user who may not write here.
@@ -166,11 +194,12 @@ impl Suite {
         output(command.args(arguments).current_dir(self.folder.join("packages")))
     }
 
-    /// Also unpacks what these packages need and this machine has not installed.
-    fn unpack_with_dependencies(&self, packages: &[&str]) -> Outcome {
+    /// Also unpacks what these packages need beyond what is `installed`, a list of packages in dpkg's format.
+    fn unpack_with_dependencies(&self, packages: &[&str], installed: &str) -> Outcome {
         say(format!("fetching {} of {}, with what they need", packages.join(", "), self.name));
-        // Later options win: what is installed here need not be fetched, and nothing is installed, so nothing is locked.
-        let here = ["-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "Debug::NoLocking=1", "-t", &self.name];
+        // Later options win. Nothing is installed, so nothing is locked.
+        let status = format!("Dir::State::status={installed}");
+        let here = ["-o", &status, "-o", "Debug::NoLocking=1", "-t", &self.name];
         let install = ["-qq", "-y", "--no-install-recommends", "--download-only", "--reinstall", "install"];
         self.apt("apt-get", &[&here[..], &install, packages].concat())?;
         let files = fs::read_dir(self.folder.join("archives"))?.flatten().map(|entry| entry.path());

@@ -11,14 +11,14 @@ const PROGRAM: u32 = 0o100_755;
 
 /// Builds it. `programs` are put at the root under their names, and loaded into the kernel when the name is one in
 /// `modules/`; `arguments` go to `/guest`.
-pub(super) fn build(busybox: &Path, programs: &[(&str, PathBuf)], arguments: &str) -> Outcome<Vec<u8>> {
+pub(super) fn build(busybox: &Path, programs: &[(impl AsRef<str>, PathBuf)], arguments: &str) -> Outcome<Vec<u8>> {
     let mut archive = Archive::default();
-    for folder in ["bin", "proc", "sys", "dev", "tmp", "modules"] {
+    for folder in ["bin", "lib", "lib64", "proc", "sys", "dev", "tmp", "modules"] {
         archive.add(folder, DIRECTORY, &[])?;
     }
     archive.add("bin/busybox", PROGRAM, &read(busybox)?)?;
     for (name, path) in programs {
-        archive.add(name, PROGRAM, &read(path)?)?;
+        archive.add(name.as_ref(), PROGRAM, &read(path)?)?;
     }
     archive.add("init", PROGRAM, init(arguments).as_bytes())?;
     compress(&archive.finish()?)
@@ -36,6 +36,7 @@ mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/shm
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /tmp
+mount -t securityfs securityfs /sys/kernel/security
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf

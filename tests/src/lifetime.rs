@@ -1,0 +1,133 @@
+//! How long the agent takes to start and to stop, and how much memory it holds.
+
+use crate::agent::{self, Agent};
+use crate::{Failure, Outcome};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read as _;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+const TIERS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
+/// From the start to the first batch where every instruction is emulated.
+const EMULATED_START: Duration = Duration::from_secs(3);
+/// From the signal to the end, with every probe attached.
+pub const STOP: Duration = Duration::from_secs(1);
+/// Whatever else runs on the machine takes its time too: the best of some shows what the agent can do.
+const TRIES: usize = 8;
+/// Ticks after the start before its memory is looked at.
+const TICKS: usize = 10;
+const TICKS_LIMIT: Duration = Duration::from_secs(30);
+/// In KiB: what is resident then, and what was at most.
+const RESIDENT: u64 = 16 * 1024;
+const PEAK: u64 = 64 * 1024;
+
+/// An agent with every probe in return mode, after the first byte of its first batch.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    /// How long that took.
+    pub first_byte: Duration,
+}
+
+impl Started {
+    /// Starts `run` with these settings and an influx sink on stdout, and waits for its first byte.
+    ///
+    /// # Errors
+    /// There is no binary, or it ends without a byte.
+    pub fn new(settings: &[&str]) -> Outcome<Self> {
+        let mut command = agent::command()?;
+        command.arg("run");
+        let sink = ["probes.mode=return", "sinks.out.type=influx", "sinks.out.options.url=stdout"];
+        for setting in sink.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        let start = Instant::now();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.map_err(Failure::at("starting the agent"))?;
+        let pipe = child.stdout.as_mut().ok_or_else(|| Failure::new("no pipe"))?;
+        pipe.read_exact(&mut [0]).map_err(Failure::at("its first batch"))?;
+        Ok(Self { child, first_byte: start.elapsed() })
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal and waits; says how long that took and how it ended.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn end(mut self, signal: Signal) -> Outcome<(Duration, Option<i32>)> {
+        let start = Instant::now();
+        kill_process(Pid::from_child(&self.child), signal).map_err(Failure::at("a signal"))?;
+        let status = self.child.wait().map_err(Failure::at("its end"))?;
+        Ok((start.elapsed(), status.code()))
+    }
+}
+
+/// Start, stop and memory of an agent in an emulated machine, in every tier.
+///
+/// # Errors
+/// One of them is beyond its bound; the message has all numbers.
+pub fn emulated() -> Outcome<String> {
+    let mut details = String::new();
+    let mut right = true;
+    for tier in TIERS {
+        let Best { start, stop, tries } = Best::of(tier)?;
+        right &= start < EMULATED_START && stop < STOP;
+        let (start, stop) = (start.as_millis(), stop.as_millis());
+        // Writing to a string cannot fail.
+        let _ = write!(details, "{tier}: start {start} ms, stop {stop} ms, best of {tries}; ");
+    }
+    let (resident, peak) = memory()?;
+    right &= resident < RESIDENT && peak < PEAK;
+    let _ = write!(details, "VmRSS {resident} KiB, VmHWM {peak} KiB");
+    if right { Ok(details) } else { Err(Failure::new(details)) }
+}
+
+/// The shortest start and the shortest stop of some.
+struct Best {
+    start: Duration,
+    stop: Duration,
+    tries: usize,
+}
+
+impl Best {
+    /// Tries until both are within their bounds, but not for ever.
+    fn of(tier: &str) -> Outcome<Self> {
+        let hooks = format!("probes.hooks={tier}");
+        let mut best = Self { start: Duration::MAX, stop: Duration::MAX, tries: 0 };
+        while best.tries < TRIES && (best.start >= EMULATED_START || best.stop >= STOP) {
+            let started = Started::new(&[&hooks])?;
+            best.start = best.start.min(started.first_byte);
+            let (stop, code) = started.end(Signal::TERM)?;
+            if code != Some(0) {
+                return Err(Failure::new(format!("{tier}: the agent ended with code {code:?}")));
+            }
+            best.stop = best.stop.min(stop);
+            best.tries += 1;
+        }
+        Ok(best)
+    }
+}
+
+/// What is resident ten ticks after the start, and what was at most, in KiB.
+fn memory() -> Outcome<(u64, u64)> {
+    let mut agent = Agent::start(&["probes.mode=return".to_owned(), "probes.hooks=fentry".to_owned()])?;
+    agent.wait_for_first_batch()?;
+    if !agent.watch(TICKS_LIMIT, |totals| totals.batches() > TICKS)? {
+        return Err(Failure::new(format!("fewer than {TICKS} ticks in {TICKS_LIMIT:?}")));
+    }
+    let path = format!("/proc/{}/status", agent.pid());
+    let status = fs::read_to_string(&path).map_err(Failure::at(path))?;
+    agent.stop()?;
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .ok_or_else(|| Failure::new(format!("no {key} in the agent's status")))
+    };
+    Ok((value("VmRSS:")?, value("VmHWM:")?))
+}

@@ -1,0 +1,139 @@
+//! The matrix: which kernels, where to get them, and the rows that must have run on each.
+
+use crate::Outcome;
+
+/// What is tested and how: a tier and a mode, or the name of a table and what of it.
+pub(super) type Row = (&'static str, &'static str);
+
+/// A kernel, where to get it, and the rows that must have run on it.
+pub(super) struct Kernel {
+    /// Its name, as `--kernel` takes it: the first two numbers of its version, and what is special about its boot.
+    pub(super) version: &'static str,
+    /// The Debian suite that has it.
+    pub(super) suite: &'static str,
+    /// A package that depends on the newest image of that version, or is that image.
+    pub(super) package: &'static str,
+    /// What is added to its command line.
+    pub(super) parameters: &'static str,
+    /// What runs, and at the same time what must have run: a row that is missing fails like a wrong one.
+    groups: &'static [&'static [Row]],
+}
+
+/// Every tier in every mode, and what is chosen without being told.
+const TIERS: &[Row] = &[
+    ("fentry", "entry"),
+    ("fentry", "return"),
+    ("kprobe", "entry"),
+    ("kprobe", "return"),
+    ("tracepoint", "entry"),
+    ("tracepoint", "return"),
+    ("auto", "entry"),
+    ("auto", "return"),
+];
+
+/// The same under many readers. Where tasks are preempted inside the kernel, what trampolines and tracepoints miss is
+/// counted, and `auto` misses nothing.
+const CROWDS: &[Row] = &[("fentry", "crowd"), ("kprobe", "crowd"), ("tracepoint", "crowd"), ("auto", "crowd")];
+
+/// Many that delete, without a filter and in entry mode: there what a trampoline misses is known to be a call.
+const UNFILTERED: &[Row] = &[("fentry", "unfiltered"), ("kprobe", "unfiltered"), ("auto", "unfiltered")];
+
+/// The table of operations.
+const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"), ("tracepoint", "operations")];
+
+/// The object for kernels without type information, forced.
+const FLOOR: &[Row] =
+    &[("floor", "entry"), ("floor", "return"), ("floor-tracepoint", "entry"), ("floor-tracepoint", "return")];
+
+/// How fast it starts and stops, and how much it holds: first, before the host has more to do.
+const LIFETIME: &[Row] = &[("lifetime", "start")];
+
+/// Somebody else on the same hooks at the same time.
+const BESIDE: &[Row] = &[("beside", "second-instance"), ("beside", "perf")];
+
+/// What the kernel does by itself, and what stays behind.
+const HYGIENE: &[Row] = &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill")];
+
+/// What is told where something is missing.
+const REFUSALS: &[Row] = &[
+    ("refusal", "no-tracefs"),
+    ("refusal", "no-btf"),
+    ("refusal", "missing-function"),
+    ("refusal", "no-root"),
+    ("refusal", "missing-capability"),
+];
+
+/// The longest first: several run at a time.
+const KERNELS: &[Kernel] = &[
+    Kernel::new(
+        "5.10",
+        "bullseye-security",
+        "",
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
+    ),
+    Kernel::new(
+        "6.1",
+        "bookworm-security",
+        "",
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
+    ),
+    Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE]),
+    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, BESIDE]),
+    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
+    Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
+    Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
+    Kernel::new(
+        "6.1-confidentiality",
+        "bookworm-security",
+        "lockdown=confidentiality",
+        &[&[("lockdown", "confidentiality")]],
+    ),
+];
+
+impl Kernel {
+    const fn new(
+        version: &'static str,
+        suite: &'static str,
+        parameters: &'static str,
+        groups: &'static [&'static [Row]],
+    ) -> Self {
+        Self { version, suite, package: "linux-image-cloud-amd64", parameters, groups }
+    }
+
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> {
+        KERNELS.iter()
+    }
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// There is none; the message names those that there are.
+    pub(super) fn named(version: &str) -> Outcome<&'static Self> {
+        let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.version).collect();
+        let found = KERNELS.iter().find(|kernel| kernel.version == version);
+        found.ok_or_else(|| format!("vm: no kernel {version:?}; there are {}", known.join(", ")).into())
+    }
+
+    /// Its rows, in the order in which they run.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        self.groups.concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_version_is_in_the_table_once_and_has_each_row_once() {
+        let versions: BTreeSet<&str> = Kernel::all().map(|kernel| kernel.version).collect();
+        assert_eq!(versions.len(), KERNELS.len());
+        for kernel in Kernel::all() {
+            let rows: BTreeSet<Row> = kernel.rows().into_iter().collect();
+            assert!(!rows.is_empty(), "{}", kernel.version);
+            assert_eq!(rows.len(), kernel.rows().len(), "{}", kernel.version);
+        }
+    }
+}
