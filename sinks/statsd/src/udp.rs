@@ -99,16 +99,13 @@ impl Connected {
 
     /// Sends a datagram; with an error if it is lost, or if another one before it is.
     ///
-    /// A refusal is kept by the socket until somebody asks. One that is there before this datagram
-    /// is sent belongs to an earlier one; so does one that makes the sending fail, and then the
-    /// datagram is sent again. One that is there afterwards is this datagram's own if the receiver
-    /// is local, and may be anybody's otherwise.
+    /// A refusal is kept by the socket until somebody asks. One that makes the sending fail belongs to
+    /// an earlier datagram: this one was not sent, so it is sent again. One that is there afterwards
+    /// is this datagram's own if the receiver is local, and may be anybody's otherwise.
     fn send(&self, datagram: &[u8]) -> (Fate, Option<io::Error>) {
-        let mut late = self.refusal();
+        let mut late = None;
         let mut outcome = self.socket.send(datagram);
-        if let Err(error) = &outcome
-            && is_refused(error)
-        {
+        if outcome.is_err() {
             late = outcome.err();
             outcome = self.socket.send(datagram);
         }
