@@ -146,8 +146,12 @@ impl Target {
                 let addresses = lookup.addresses(now, timeout).map_err(io::Error::other)?;
                 let deadline = Instant::now() + timeout;
                 let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+                let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
                 for &address in addresses {
-                    match tcp(address, deadline) {
+                    // One that never answers leaves the others their share of the time.
+                    let share = deadline.saturating_duration_since(Instant::now()) / untried;
+                    untried = untried.saturating_sub(1).max(1);
+                    match tcp(address, share) {
                         Ok(socket) => {
                             lookup.trust();
                             return Ok(Connection { socket, receiver: Some(address) });
@@ -222,12 +226,11 @@ impl Connection {
     }
 }
 
-fn tcp(address: SocketAddr, deadline: Instant) -> io::Result<OwnedFd> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
+fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<OwnedFd> {
+    if timeout.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    let stream = TcpStream::connect_timeout(&address, left)?;
+    let stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_nodelay(true)?;
     let silence = u32::try_from(SILENCE.as_millis()).unwrap_or(u32::MAX);
     set_tcp_user_timeout(&stream, silence)?;

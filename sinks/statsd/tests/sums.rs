@@ -241,24 +241,26 @@ fn a_line_that_fits_no_packet_is_rejected_and_the_rest_is_sent() {
 
 #[test]
 fn of_two_gauges_with_one_name_the_second_is_rejected() {
-    let mut bench = Bench::new();
-    let level = Descriptor::gauge("demo.level", Unit::CALLS, "").labels(["name"]).share();
-    let ids = ["a/b", "a_b"].map(|name| bench.series(&level, &[name]));
-    let mut encoder = Encoder::new(Syntax::Plain, "ns", 1432);
-    for _ in 0..2 {
-        let mut receiver = Receiver::new(Syntax::Plain, 1432);
-        let record = |recorder: &mut ebpf_process_core::Recorder| {
-            recorder.gauge(ids[0], -1.5);
-            recorder.gauge(ids[1], 2.0);
-        };
-        let settled = bench.tick(&Selection::default(), record, |view| {
-            encoder.encode(view, &mut |packet| {
-                receiver.read(packet).expect("whole lines");
-                Fate::Sent
-            })
-        });
-        assert_eq!(settled, Settled { written: 1, twins: 1, ..Settled::default() });
-        assert_eq!(receiver.gauges, [("ns.demo.a_b.level".to_owned(), -1.5)].into());
+    for syntax in ALL {
+        let mut bench = Bench::new();
+        let level = Descriptor::gauge("demo.level", Unit::CALLS, "").labels(["name"]).share();
+        let ids = ["a|b", "a_b"].map(|name| bench.series(&level, &[name]));
+        let mut encoder = Encoder::new(syntax, "ns", 1432);
+        for _ in 0..2 {
+            let mut receiver = Receiver::new(syntax, 1432);
+            let record = |recorder: &mut ebpf_process_core::Recorder| {
+                recorder.gauge(ids[0], -1.5);
+                recorder.gauge(ids[1], 2.0);
+            };
+            let settled = bench.tick(&Selection::default(), record, |view| {
+                encoder.encode(view, &mut |packet| {
+                    receiver.read(packet).expect("whole lines");
+                    Fate::Sent
+                })
+            });
+            assert_eq!(settled, Settled { written: 1, twins: 1, ..Settled::default() });
+            assert_eq!(receiver.gauges.into_values().collect::<Vec<_>>(), [-1.5], "{syntax:?}");
+        }
     }
 }
 
