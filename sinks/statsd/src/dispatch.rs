@@ -35,7 +35,7 @@ struct Taken(Option<Fate>);
 
 impl Dispatch<'_> {
     /// A counter's total.
-    pub(crate) fn counter(&mut self, id: SeriesId, line: &Line, sent: u64, total: u64) {
+    pub(crate) fn counter(&mut self, id: SeriesId, line: &Line, sent: &Cell<u64>, total: u64) {
         let Some(growth) = growth(total, sent) else {
             self.settled.written += 1;
             return;
@@ -60,7 +60,7 @@ impl Dispatch<'_> {
     pub(crate) fn histogram(&mut self, id: SeriesId, line: &Line, sent: &[Cell<u64>], totals: &[u64]) {
         let (mut lines, mut arrived) = (0, true);
         for (slot, (&total, sent)) in totals.iter().zip(sent).enumerate() {
-            let Some(growth) = growth(total, sent.get()) else { continue };
+            let Some(growth) = growth(total, sent) else { continue };
             let (mut bound, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
             let bound = bound.format(largest(slot)).as_bytes();
             line.push_slot(self.packet.start_line(), bound, digits.format(growth).as_bytes());
@@ -145,15 +145,14 @@ impl Dispatch<'_> {
     }
 }
 
-/// What a total has grown by since the one that was sent last. One that fell was reset, and all of
-/// it is new.
-const fn growth(total: u64, sent: u64) -> Option<u64> {
-    match total {
-        total if total == sent => None,
-        total if total > sent => Some(total - sent),
-        0 => None,
-        total => Some(total),
+/// What a total has grown by since the one that was sent last, if it has. One that fell was reset:
+/// all of it is new, and still is if it does not arrive.
+fn growth(total: u64, sent: &Cell<u64>) -> Option<u64> {
+    if total < sent.get() {
+        sent.set(0);
     }
+    let growth = total - sent.get();
+    (growth > 0).then_some(growth)
 }
 
 /// The largest value that falls into a slot.

@@ -79,7 +79,7 @@ impl Encoder {
                 let mut dispatch = Dispatch { packet, series, send, settled: &mut settled };
                 match (entry, sample.value()) {
                     (Entry::Counter { line, sent }, Value::Counter(total)) => {
-                        dispatch.counter(id, line, sent.get(), total);
+                        dispatch.counter(id, line, sent, total);
                     }
                     (Entry::Gauge { line }, Value::Gauge(level)) => {
                         digits.clear();

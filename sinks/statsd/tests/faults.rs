@@ -219,8 +219,8 @@ fn a_receiver_that_hangs_up_at_once_is_no_reason_to_hurry() {
 fn a_line_too_long_for_a_packet_is_rejected_and_said_so() {
     let place = Way::Udp.place();
     let _server = Server::start(&place);
-    let clock = Scene::new(&place.address, &[("namespace", &"x".repeat(1432))]).tick();
-    assert_eq!((clock.written, clock.rejected), (0, vec![("too long", 100)]));
+    let tally = Scene::new(&place.address, &[("namespace", &"x".repeat(1432))]).tick();
+    assert_eq!((tally.written, tally.rejected), (0, vec![("too long", 100)]));
 }
 
 #[test]

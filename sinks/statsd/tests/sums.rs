@@ -214,6 +214,30 @@ proptest! {
 }
 
 #[test]
+fn a_total_that_fell_starts_anew_even_if_nobody_hears_of_it_at_once() {
+    let mut bench = Bench::new();
+    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "").share();
+    let id = bench.series(&calls, &[]);
+    let mut encoder = Encoder::new(Syntax::Plain, "ns", 1432);
+    let mut receiver = Receiver::new(Syntax::Plain, 1432);
+    for (total, fate) in [(10, Fate::Sent), (0, Fate::Sent), (3, Fate::Lost), (15, Fate::Sent), (4, Fate::Sent)] {
+        bench.tick(
+            &Selection::default(),
+            |recorder| recorder.counter(id, total),
+            |view| {
+                encoder.encode(view, &mut |packet| {
+                    if fate == Fate::Sent {
+                        receiver.read(packet).expect("whole lines");
+                    }
+                    fate
+                })
+            },
+        );
+    }
+    assert_eq!(receiver.counters, [("ns.demo.calls".to_owned(), 10 + 15 + 4)].into());
+}
+
+#[test]
 fn a_line_that_fits_no_packet_is_rejected_and_the_rest_is_sent() {
     let mut bench = Bench::new();
     let calls = Descriptor::counter("demo.calls", Unit::CALLS, "").labels(["name"]).share();
