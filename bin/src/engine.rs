@@ -160,7 +160,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use ebpf_process_config::Sources;
-    use ebpf_process_core::{Descriptor, Options, OptionsError, Probe, ProbeContext, Registry};
+    use ebpf_process_core::{
+        Claims, Descriptor, Options, OptionsError, Probe, ProbeContext, Registry, SinkError, SinkPlugin, View,
+    };
 
     use super::*;
     use crate::exit::Exit;
@@ -214,6 +216,56 @@ mod tests {
         assert_eq!(refusal.to_string(), "no BPF; run as root", "said once");
         let refusal = attach(&Registry::default().probe(&WRONG)).err().expect("wrong options");
         assert_eq!(refusal.exit(), Exit::Usage);
+    }
+
+    /// A sink that takes everything, or one that cannot be built.
+    struct SinkType(&'static str, fn() -> Result<Box<dyn Sink>, BuildError>);
+
+    impl SinkPlugin for SinkType {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn summary(&self) -> &'static str {
+            "is built or not"
+        }
+
+        fn check(&self, _: &Options) -> Result<Claims, OptionsError> {
+            Ok(Claims::default())
+        }
+
+        fn build(&self, _: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+            (self.1)()
+        }
+    }
+
+    struct Taker;
+
+    impl Sink for Taker {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    static TAKING: SinkType = SinkType("taking", || Ok(Box::new(Taker)));
+    static ABSENT: SinkType = SinkType("absent", || Err(refused(true)));
+
+    #[test]
+    fn a_sink_that_cannot_be_built_is_left_out_unless_it_is_the_only_one() {
+        let registry = Registry::default().probe(&VITALS).sink(&TAKING).sink(&ABSENT);
+        let connect = |sinks: &[&str]| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("sinks.toml");
+            let sinks: Vec<_> = sinks.iter().map(|name| format!("[sinks.{name}]\ntype = \"{name}\"\n")).collect();
+            std::fs::write(&path, sinks.concat()).expect("a file");
+            let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
+            let plan = Plan::new(&loaded, &registry).expect("a plan");
+            Engine::attach(&plan, plan.interval, false)?.connect(&plan)
+        };
+        assert!(connect(&["taking", "absent"]).is_ok());
+        let refusal = connect(&["absent"]).expect_err("no sink");
+        assert!(matches!(&refusal, Refusal::Unable { passing: true, .. }), "{refusal}");
+        assert_eq!(refusal.to_string(), "sinks.absent: no BPF; run as root");
     }
 
     #[test]

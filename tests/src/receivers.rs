@@ -3,6 +3,9 @@
 //! They start when they are needed and end when they are dropped. None of them is part of the agent's own code: what
 //! they hold is what a user's server would hold.
 
+pub mod by_rules;
+pub mod carbon;
+pub mod collectd;
 pub mod influx;
 pub mod netdata;
 mod server;

@@ -105,6 +105,12 @@ impl Totals {
             .collect()
     }
 
+    /// What became of the samples meant for a sink, by state (`offered`, `written`, ...).
+    pub fn samples(&self, sink: &str) -> BTreeMap<&str, f64> {
+        let of_sink = self.of("agent.samples").filter(|(labels, _)| labels.get("sink").is_some_and(|s| s == sink));
+        of_sink.filter_map(|(labels, value)| Some((labels.get("state")?.as_str(), value))).collect()
+    }
+
     /// A label of the series of a metric that has another label of this value.
     pub fn label(&self, name: &str, (key, value): (&str, &str), wanted: &str) -> Option<&str> {
         let (labels, _) = self.of(name).find(|(labels, _)| labels.get(key).is_some_and(|v| v == value))?;
