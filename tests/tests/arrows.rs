@@ -10,7 +10,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-probes", &["ebpf-process-core"]),
     ("ebpf-process-sink-netdata", &["ebpf-process-core"]),
     ("ebpf-process-sink-statsd", &["ebpf-process-core"]),
-    ("ebpf-process-sink-influx", &["ebpf-process-core"]),
+    ("ebpf-process-delivery", &["ebpf-process-core"]),
+    ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery"]),
     (
         "ebpf-process-sinks",
         &["ebpf-process-core", "ebpf-process-sink-influx", "ebpf-process-sink-netdata", "ebpf-process-sink-statsd"],
