@@ -17,7 +17,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["ebpf-process-core", "ebpf-process-sink-influx", "ebpf-process-sink-netdata", "ebpf-process-sink-statsd"],
     ),
     ("ebpf-process-config", &["ebpf-process-core"]),
-    ("ebpf-process", &["ebpf-process-config", "ebpf-process-core", "ebpf-process-probes", "ebpf-process-sinks"]),
+    (
+        "ebpf-process",
+        &[
+            "ebpf-process-config",
+            "ebpf-process-core",
+            "ebpf-process-delivery",
+            "ebpf-process-probes",
+            "ebpf-process-sinks",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -6,15 +6,13 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use serde::Serialize;
-
 use crate::cursor::{self, Position};
 use crate::record::{Found, Head};
 use crate::segment;
 use crate::spool::{SpoolError, lock};
 
 /// What is in a segment of a spool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentReport {
     /// Segments are numbered in the order of their making.
     pub number: u64,

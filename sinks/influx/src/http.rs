@@ -134,10 +134,10 @@ fn refused(problem: String, way_out: &str) -> BuildError {
     BuildError::Refused { problem, way_out: way_out.to_owned(), passing: false }
 }
 
+/// The scheme must be there: where it is, `config show` knows what to hide.
 fn read_proxy(address: &str) -> Result<Proxy, BuildError> {
-    let proxy =
-        Proxy::new(address).ok().filter(|proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https));
-    proxy.ok_or_else(|| {
+    let known = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
+    Proxy::new(address).ok().filter(|_| known).ok_or_else(|| {
         refused("the option proxy is no address of an HTTP proxy".to_owned(), "write \"http://host:port\"")
     })
 }
