@@ -22,7 +22,7 @@ pub(crate) enum Action {
         /// The directory that a sink's option delivery.spool names
         directory: PathBuf,
     },
-    /// Save what is whole in a damaged spool; the agent alone gives up the rest of a damaged segment
+    /// Cut the damage out of a spool and keep what is whole; no agent may be using it
     Repair {
         /// The directory that a sink's option delivery.spool names
         directory: PathBuf,
@@ -45,7 +45,7 @@ pub(crate) fn main(directory: &Path, mend: bool) -> Result<Exit, Refusal> {
     let state = match (damaged, mend) {
         (0, _) => ", nothing is damaged",
         (_, true) => ", the damage is cut out",
-        (_, false) => "; `ebpf-process spool repair` saves what is whole behind the damage",
+        (_, false) => "; `ebpf-process spool repair` cuts the damage out",
     };
     stdout::print(&format!("{}{waiting} samples wait{state}\n", segments(&reports)))
 }

@@ -144,7 +144,7 @@ impl<C: Carrier> Delivery<C> {
     pub fn work(&mut self) {
         let now = (self.now)();
         if self.not_before.is_none_or(|moment| moment <= now) {
-            self.attempt(self.stop.remaining().unwrap_or(Duration::MAX));
+            self.attempt(self.end());
         }
     }
 
@@ -155,17 +155,13 @@ impl<C: Carrier> Delivery<C> {
         waits.then(|| self.not_before.unwrap_or_else(|| (self.now)()))
     }
 
-    /// The end: sends what is in memory within three quarters of the grace that is left, one frame
-    /// at least. What is left then goes to the spool, or is dropped; what is on disk stays there.
+    /// The end: sends what is in memory within three quarters of the grace that is left, also where
+    /// it is too early. What is left then goes to the spool, or is dropped; what is on disk stays
+    /// there.
     pub fn close(&mut self) {
         if self.spool.as_ref().is_none_or(Spool::is_empty) {
-            let end = self.stop.remaining().map(|left| Instant::now() + left.mul_f64(0.75));
-            loop {
-                let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-                if left.is_zero() || !self.attempt(left) {
-                    break;
-                }
-            }
+            let end = self.end();
+            while self.attempt(end) {}
         }
         while self.spill() {}
         while let Some(samples) = self.pop_oldest() {
@@ -176,8 +172,17 @@ impl<C: Carrier> Delivery<C> {
         }
     }
 
-    /// Sends the oldest piece. Whether there was one, and whether its verdict is final.
-    fn attempt(&mut self, limit: Duration) -> bool {
+    /// When sending has to end: on a stop, so that there is time to spool what is left.
+    fn end(&self) -> Option<Instant> {
+        self.stop.remaining().map(|left| Instant::now() + left.mul_f64(0.75))
+    }
+
+    /// Sends the oldest piece. Whether there was one in time, and whether its verdict is final.
+    fn attempt(&mut self, end: Option<Instant>) -> bool {
+        let limit = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        if limit.is_zero() {
+            return false;
+        }
         self.refill();
         let Some(piece) = self.hand.pieces.front() else { return false };
         let verdict = self.carrier.send(piece, limit);

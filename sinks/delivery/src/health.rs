@@ -73,7 +73,7 @@ impl Health {
             info!(sink = %self.sink, "the spool ended in the middle of a record, which was cut off");
         }
         if damaged > 0 {
-            warn!(sink = %self.sink, "{damaged} segments of the spool are damaged: what follows the damage is not read");
+            warn!(sink = %self.sink, "{damaged} segments of the spool are damaged: what is whole in them is sent");
         }
     }
 

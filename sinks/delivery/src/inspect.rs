@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::cursor::{self, Position};
-use crate::record::{Found, Head};
+use crate::record::{self, Found, Head};
 use crate::segment;
 use crate::spool::{SpoolError, lock};
 
@@ -41,9 +41,9 @@ pub fn inspect(directory: &Path) -> Result<Vec<SegmentReport>, SpoolError> {
     numbers.into_iter().map(report).collect()
 }
 
-/// Writes every segment that is damaged anew, with the whole records that are left in it: the agent
-/// itself gives up the rest of a segment where it finds damage. Returns what was there before. A
-/// spool that an agent is using is refused.
+/// Writes every segment that is damaged anew, with the whole records that are left in it, which are
+/// those that the agent would find as well. Returns what was there before. A spool that an agent is
+/// using is refused.
 pub fn repair(directory: &Path) -> Result<Vec<SegmentReport>, SpoolError> {
     if !directory.is_dir() {
         return Err(SpoolError::Unusable(directory.to_owned(), io::ErrorKind::NotADirectory.into()));
@@ -85,8 +85,9 @@ fn look(file: &File, number: u64, position: Position) -> io::Result<(SegmentRepo
             whole.push(offset..end);
             offset = end;
         } else {
-            report.damaged += 1;
-            offset += 1;
+            let next = record::search(file, offset + 1, size)?.unwrap_or(size);
+            report.damaged += next - offset;
+            offset = next;
         }
     }
     Ok((report, whole))

@@ -31,6 +31,30 @@ pub(crate) enum Found {
     Damage,
 }
 
+/// How much is looked at in one go for the next record.
+const WINDOW: usize = 64 << 10;
+
+/// Finds the first whole record from an offset on, behind damage.
+pub(crate) fn search(file: &File, from: u64, size: u64) -> io::Result<Option<u64>> {
+    let mut window = vec![0; WINDOW];
+    let mut offset = from;
+    while offset + HEAD as u64 <= size {
+        let length = usize::try_from(size - offset).unwrap_or(WINDOW).min(WINDOW);
+        let bytes = &mut window[..length];
+        file.read_exact_at(bytes, offset)?;
+        for (start, head) in (offset..).zip(bytes.array_windows()) {
+            if Head::from_bytes(head).is_some()
+                && let Found::Head { head, .. } = Head::find(file, start, size)?
+                && head.read_frame(file, start)?.is_some()
+            {
+                return Ok(Some(start));
+            }
+        }
+        offset += (length - HEAD + 1) as u64;
+    }
+    Ok(None)
+}
+
 /// Serializes a frame as a record into `out`, which is cleared. False if the frame is too large for
 /// a record.
 pub(crate) fn write(frame: &Frame, out: &mut Vec<u8>) -> bool {

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::frame::Frame;
-use crate::record::{Found, Head};
+use crate::record::{self, Found, Head};
 
 /// How every segment begins: the format's name and version.
 pub(crate) const MAGIC: [u8; 8] = *b"ebpfspl1";
@@ -27,14 +27,14 @@ pub(crate) struct Segment {
     pub(crate) samples: u64,
 }
 
-/// How a walk over a segment's records ends.
+/// What a walk over a segment's records says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
-    /// Behind the last record.
+    /// Nothing but records.
     Clean,
-    /// At a record that was never written completely.
+    /// It ends in a record that was never written completely.
     Torn,
-    /// At bytes that are no record.
+    /// Some of its bytes are no record.
     Damaged,
 }
 
@@ -65,7 +65,8 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Walks over a segment's heads from an offset. Returns what there is to read, and what ends it.
+/// Walks over a segment's heads from an offset, and over damage. Returns what there is to read, and
+/// in which state it is.
 pub(crate) fn scan(file: &mut File, number: u64, from: u64) -> io::Result<(Segment, Tail)> {
     let size = file.metadata()?.len();
     let mut segment = Segment { number, end: from, samples: 0 };
@@ -74,20 +75,25 @@ pub(crate) fn scan(file: &mut File, number: u64, from: u64) -> io::Result<(Segme
         return Ok((Segment { end: 0, ..segment }, if size == 0 { Tail::Clean } else { Tail::Torn }));
     }
     file.read_exact(&mut magic)?;
-    if magic != MAGIC {
-        return Ok((Segment { end: 0, ..segment }, Tail::Damaged));
-    }
-    while segment.end < size {
-        match Head::find(file, segment.end, size)? {
-            Found::Head { head, end } => {
-                segment.samples = segment.samples.saturating_add(head.samples);
-                segment.end = end;
-            }
-            Found::Torn => return Ok((segment, Tail::Torn)),
-            Found::Damage => return Ok((segment, Tail::Damaged)),
+    // Records prove themselves, whatever stands before them.
+    let mut tail = if magic == MAGIC { Tail::Clean } else { Tail::Damaged };
+    let mut offset = from;
+    while offset < size {
+        let found = Head::find(file, offset, size)?;
+        if let Found::Head { head, end } = found {
+            segment.samples = segment.samples.saturating_add(head.samples);
+            segment.end = end;
+            offset = end;
+        } else if let Some(next) = record::search(file, offset + 1, size)? {
+            tail = Tail::Damaged;
+            offset = next;
+        } else {
+            let torn = tail == Tail::Clean && matches!(found, Found::Torn);
+            tail = if torn { Tail::Torn } else { Tail::Damaged };
+            break;
         }
     }
-    Ok((segment, Tail::Clean))
+    Ok((segment, tail))
 }
 
 /// What [`read`] found.
@@ -95,17 +101,21 @@ pub(crate) fn scan(file: &mut File, number: u64, from: u64) -> io::Result<(Segme
 pub(crate) enum Step {
     /// A record's frame, which may be damaged; the next record is at `end`.
     Record { frame: Option<Frame>, samples: u64, end: u64 },
+    /// Damage; the next record is here.
+    Gap(u64),
     /// The rest of the segment cannot be read.
     Lost,
 }
 
-/// Reads the record at an offset of a segment that ends at `size`.
+/// Reads the record at an offset of a segment whose records end at `size`.
 pub(crate) fn read(file: &File, offset: u64, size: u64) -> Step {
-    match Head::find(file, offset, size) {
-        Ok(Found::Head { head, end }) => match head.read_frame(file, offset) {
-            Ok(frame) => Step::Record { frame, samples: head.samples, end },
-            Err(_) => Step::Lost,
-        },
-        Ok(Found::Torn | Found::Damage) | Err(_) => Step::Lost,
-    }
+    let step = || -> io::Result<Step> {
+        Ok(match Head::find(file, offset, size)? {
+            Found::Head { head, end } => {
+                Step::Record { frame: head.read_frame(file, offset)?, samples: head.samples, end }
+            }
+            Found::Torn | Found::Damage => record::search(file, offset + 1, size)?.map_or(Step::Lost, Step::Gap),
+        })
+    };
+    step().unwrap_or(Step::Lost)
 }

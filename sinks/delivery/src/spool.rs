@@ -227,13 +227,14 @@ impl Spool {
                         return frame;
                     }
                     self.losses.damaged += samples;
-                    // A position that cannot be stored is only found damaged once more.
+                    // Where it cannot be stored the next process finds the same damage once more.
                     let _ = self.acknowledge();
                 }
-                Step::Lost => {
-                    self.losses.damaged += mem::take(&mut segment.samples);
-                    self.finish_oldest();
+                Step::Gap(next) => {
+                    // As above.
+                    let _ = self.cursor.store(Position { segment: oldest.number, offset: next });
                 }
+                Step::Lost => self.finish_oldest(),
             }
         }
     }
@@ -307,17 +308,18 @@ impl Spool {
 
     /// The oldest segment makes room. False if there is none.
     fn drop_oldest(&mut self) -> bool {
-        let Some(oldest) = self.segments.front() else { return false };
-        self.losses.full += oldest.samples;
+        let Some(oldest) = self.segments.front_mut() else { return false };
+        self.losses.full += mem::take(&mut oldest.samples);
         self.taken = None;
         self.finish_oldest();
         true
     }
 
-    /// Nothing of the oldest segment is needed any more.
+    /// Nothing of the oldest segment is needed any more. What nobody could read of it is lost.
     fn finish_oldest(&mut self) {
         self.reader = None;
         if let Some(oldest) = self.segments.pop_front() {
+            self.losses.damaged += oldest.samples;
             if self.segments.is_empty() {
                 self.writer = None;
             }

@@ -164,6 +164,9 @@ impl Settings {
         if matches!(target, Target::Udp(_)) && bytes > LONGEST_DATAGRAM {
             return refuse("max_bytes", "a datagram has at most 65507 bytes");
         }
+        if bytes == 0 || bytes > raw.delivery.memory / 2 {
+            return refuse("max_bytes", "must be more than nothing, and at most half of delivery.memory");
+        }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = Limits { items: raw.max_lines, bytes, age: raw.max_age };
         Ok(Self { target, integers: raw.integers, limits, delivery: raw.delivery })
@@ -326,7 +329,7 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Settings, OptionsError> {
-        let mut table = figment_table(pairs);
+        let mut table: BTreeMap<&str, &str> = pairs.iter().copied().collect();
         if let Some(version) = table.remove("version") {
             // The only key that is a number.
             #[derive(serde::Serialize)]
@@ -339,10 +342,6 @@ mod tests {
             return Settings::read(&Options::from_value(Versioned { version, rest: table }));
         }
         Settings::read(&Options::from_value(table))
-    }
-
-    fn figment_table<'a>(pairs: &[(&'a str, &'a str)]) -> BTreeMap<&'a str, &'a str> {
-        pairs.iter().copied().collect()
     }
 
     fn server(pairs: &[(&str, &str)]) -> ServerOptions {
@@ -383,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_wrong_option_names_its_key() {
-        let cases: [(&[(&str, &str)], &str); 25] = [
+        let cases: [(&[(&str, &str)], &str); 27] = [
             (&[], "database"),
             (&[("database", "")], "database"),
             (&[("database", "d"), ("url", "")], "url"),
@@ -401,6 +400,8 @@ mod tests {
             (&[("database", "d"), ("max_age", "2h")], "max_age"),
             (&[("database", "d"), ("integers", "x")], "integers"),
             (&[("url", "udp://db:8089"), ("max_bytes", "1MiB")], "max_bytes"),
+            (&[("database", "d"), ("max_bytes", "0B")], "max_bytes"),
+            (&[("database", "d"), ("max_bytes", "8MiB")], "max_bytes"),
             (&[("database", "d"), ("password", "secret")], "username"),
             (&[("database", "d"), ("username", "a:b")], "username"),
             (&[("database", "d"), ("username", "a"), ("token", "secret")], "token"),

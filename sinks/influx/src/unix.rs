@@ -29,9 +29,7 @@ impl Connector for UnixConnector {
     type Out = UnixTransport;
 
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<UnixTransport>, Error> {
-        let stream = open(&self.path, details.timeout.not_zero().map(|limit| *limit)).map_err(|error| {
-            if is_timeout(&error) { Error::Timeout(details.timeout.reason) } else { Error::Io(error) }
-        })?;
+        let stream = open(&self.path, left(details.timeout)?).map_err(|error| explain(error, details.timeout))?;
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(UnixTransport { stream, buffers }))
     }
@@ -45,8 +43,20 @@ fn open(path: &Path, limit: Option<Duration>) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+/// What is left of a time limit, for a socket, to which zero would mean for ever.
+fn left(timeout: NextTimeout) -> Result<Option<Duration>, Error> {
+    match timeout.not_zero() {
+        Some(limit) => Ok(Some(*limit)),
+        None if timeout.after.is_not_happening() => Ok(None),
+        None => Err(Error::Timeout(timeout.reason)),
+    }
+}
+
+fn explain(error: io::Error, timeout: NextTimeout) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+        _ => Error::Io(error),
+    }
 }
 
 /// A connected socket.
@@ -63,18 +73,14 @@ impl Transport for UnixTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let timeout = timeout.for_write();
-        self.stream.set_write_timeout(timeout.not_zero().map(|limit| *limit))?;
-        let sent = self.stream.write_all(&self.buffers.output()[..amount]);
-        sent.map_err(|error| if is_timeout(&error) { Error::Timeout(timeout.reason) } else { Error::Io(error) })
+        self.stream.set_write_timeout(left(timeout)?)?;
+        self.stream.write_all(&self.buffers.output()[..amount]).map_err(|error| explain(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let timeout = timeout.for_read();
-        self.stream.set_read_timeout(timeout.not_zero().map(|limit| *limit))?;
-        let amount = self
-            .stream
-            .read(self.buffers.input_append_buf())
-            .map_err(|error| if is_timeout(&error) { Error::Timeout(timeout.reason) } else { Error::Io(error) })?;
+        self.stream.set_read_timeout(left(timeout)?)?;
+        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(|error| explain(error, timeout))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

@@ -57,8 +57,10 @@ fn what_waiting_or_a_person_mends_is_sent_again() {
         "500 Internal Server Error",
         "503 Service Unavailable",
         "301 Moved Permanently",
+        "307 Temporary Redirect",
     ] {
-        let server = Server::start(vec![reply(status, r#"{"error":"not now"}"#); 3]);
+        let refused = reply_with(status, "Location: http://127.0.0.1:9/\r\n", r#"{"error":"not now"}"#);
+        let server = Server::start(vec![refused; 3]);
         assert_eq!(run(&options(&server), 2).written, 20, "{status}");
         let requests = server.requests();
         assert_eq!(requests.len(), 5, "{status}");
