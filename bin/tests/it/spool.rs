@@ -64,7 +64,7 @@ fn what_an_outage_left_is_shown_mended_and_sent() {
             let mut stream = stream.expect("a client");
             // A head, a body, and an answer whatever they say; then the connection ends.
             let mut seen = Vec::new();
-            let mut buffer = [0; 64 << 10];
+            let mut buffer = [0; 8 << 10];
             while !complete(&seen) {
                 match stream.read(&mut buffer).expect("a request") {
                     0 => break,

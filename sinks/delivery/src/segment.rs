@@ -40,15 +40,20 @@ pub(crate) enum Tail {
 
 /// Where a segment's file is.
 pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{number:020}{SUFFIX}"))
+    directory.join(name(number))
+}
+
+fn name(number: u64) -> String {
+    format!("{number:020}{SUFFIX}")
 }
 
 /// The numbers of the segments in a directory, oldest first. Other files are not looked at.
 pub(crate) fn list(directory: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok()));
+        let found = entry?.file_name();
+        let number = found.to_str().and_then(|found| found.strip_suffix(SUFFIX)?.parse().ok());
+        numbers.extend(number.filter(|number| *found == *name(*number)));
     }
     numbers.sort_unstable();
     Ok(numbers)

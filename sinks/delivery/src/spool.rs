@@ -226,7 +226,7 @@ impl Spool {
                     if frame.is_some() {
                         return frame;
                     }
-                    self.losses.damaged += samples;
+                    self.losses.damaged = self.losses.damaged.saturating_add(samples);
                     // Where it cannot be stored the next process finds the same damage once more.
                     let _ = self.acknowledge();
                 }
@@ -263,7 +263,7 @@ impl Spool {
     /// The samples in it, the taken frame's included.
     pub fn samples(&self) -> u64 {
         let waiting = self.segments.iter().fold(0_u64, |sum, segment| sum.saturating_add(segment.samples));
-        waiting + self.taken.map_or(0, |taken| taken.samples)
+        waiting.saturating_add(self.taken.map_or(0, |taken| taken.samples))
     }
 
     /// What its segments take on disk, in bytes.
@@ -309,7 +309,7 @@ impl Spool {
     /// The oldest segment makes room. False if there is none.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.segments.front_mut() else { return false };
-        self.losses.full += mem::take(&mut oldest.samples);
+        self.losses.full = self.losses.full.saturating_add(mem::take(&mut oldest.samples));
         self.taken = None;
         self.finish_oldest();
         true
@@ -319,7 +319,7 @@ impl Spool {
     fn finish_oldest(&mut self) {
         self.reader = None;
         if let Some(oldest) = self.segments.pop_front() {
-            self.losses.damaged += oldest.samples;
+            self.losses.damaged = self.losses.damaged.saturating_add(oldest.samples);
             if self.segments.is_empty() {
                 self.writer = None;
             }

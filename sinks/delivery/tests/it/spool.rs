@@ -127,6 +127,7 @@ fn files_that_are_not_its_own_do_not_disturb_it() {
     for (name, content) in [
         ("notes.txt", &b"mine"[..]),
         ("x.segment", b"ebpfspl1"),
+        ("7.segment", b"ebpfspl1"),
         ("00000000000000000099.segment", b""),
         ("00000000000000000098.segment", b"something else entirely"),
     ] {
