@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
-use crate::{check, list, log, once, privileges, run, settings};
+use crate::{check, list, log, once, privileges, run, settings, spool};
 
 const ABOUT: &str = "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD and InfluxDB.
 
@@ -125,6 +125,11 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What waits on disk for a receiver that is away
+    Spool {
+        #[command(subcommand)]
+        action: spool::Action,
+    },
     /// Print a completion script for this shell
     Completions {
         /// Which shell
@@ -183,6 +188,17 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         Command::Config { which, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             settings::main(registry, &common.sources(elevated), which)
         }),
+        Command::Spool { action } => match action {
+            spool::Action::Inspect { directory } => {
+                with_log(&common, elevated, quiet, |_| spool::main(&directory, false))
+            }
+            spool::Action::Repair { directory } => {
+                with_log(&common, elevated, quiet, |_| spool::main(&directory, true))
+            }
+            spool::Action::Drain { sink, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+                spool::drain(registry, &common.sources(elevated), &sink)
+            }),
+        },
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(registry), "ebpf-process", &mut script);

@@ -72,8 +72,7 @@ impl Engine {
         } else if plan.capabilities == Rights::Drop {
             privileges::limit()?;
         }
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Self { agent, clock, interval, scope: plan.scope, host })
+        Ok(Self { agent, clock, interval, scope: plan.scope, host: host() })
     }
 
     /// Builds the sinks of a plan. One that cannot be is left out with a warning; none at all,
@@ -149,12 +148,17 @@ impl Engine {
             complete &= tally.written + tally.rejected_total() == tally.offered;
             info!(
                 sink = %closed.name,
-                "{} samples: {} written, {} failed, {} dropped, {} rejected",
-                tally.offered, tally.written, tally.failed, tally.dropped_total(), tally.rejected_total(),
+                "{} samples: {} written, {} failed, {} dropped, {} rejected, {} spooled",
+                tally.offered, tally.written, tally.failed, tally.dropped_total(), tally.rejected_total(), tally.spooled,
             );
         }
         complete
     }
+}
+
+/// This host's name.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

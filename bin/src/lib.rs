@@ -11,8 +11,8 @@
 //! }
 //! ```
 //!
-//! * `cli` reads the command line; `run`, `once`, `check`, `list` and `settings` are its commands,
-//!   `plugin` is what netdata starts.
+//! * `cli` reads the command line; `run`, `once`, `check`, `list`, `settings` and `spool` are its
+//!   commands, `plugin` is what netdata starts.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `table` and `json` are sinks for people and for scripts.
 //! * `signals`, `log`, `stdout`, `lock` and `privileges` are what a process owes its surroundings.
@@ -31,6 +31,7 @@ mod privileges;
 mod run;
 mod settings;
 mod signals;
+mod spool;
 mod stdout;
 mod survey;
 mod table;

@@ -70,6 +70,7 @@ mod registry;
 mod selection;
 mod series;
 mod sink;
+pub mod size;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod view;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use serde::Deserialize;
 use tracing::{error, info, warn};
 
@@ -183,7 +183,7 @@ impl Closing {
     /// dropped; returns whether the worker ended in time.
     pub(crate) fn wait(self, deadline: Instant) -> bool {
         // Nothing is ever sent: the worker's end of the channel goes when the worker does.
-        let timed_out = matches!(self.ended.recv_deadline(deadline), Err(crossbeam_channel::RecvTimeoutError::Timeout));
+        let timed_out = matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
         while self.oldest.try_recv().is_ok() {}
         let reason = if self.over.load(Ordering::Acquire) { "sink closed" } else { "agent stopped" };
         if timed_out {
@@ -224,9 +224,10 @@ impl Worker {
                 Ok(parcel) => parcel,
                 Err(TryRecvError::Empty) => {
                     self.guard("flush", sink, |sink| sink.flush())?;
-                    match self.queue.recv() {
+                    match self.wait(sink)? {
                         Ok(parcel) => parcel,
-                        Err(_) => break,
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => break,
                     }
                 }
                 Err(TryRecvError::Disconnected) => break,
@@ -250,6 +251,19 @@ impl Worker {
         self.guard("flush", sink, |sink| sink.flush())?;
         self.guard("close", sink, |sink| sink.close())?;
         Ok(())
+    }
+
+    /// Waits for a parcel, no longer than until the sink has something due.
+    fn wait(&mut self, sink: &mut dyn Sink) -> Result<Result<Parcel, RecvTimeoutError>, SinkError> {
+        let mut due = None;
+        self.guard("say what is due", sink, |sink| {
+            due = sink.due();
+            Ok(())
+        })?;
+        Ok(match due {
+            Some(due) => self.queue.recv_deadline(due),
+            None => self.queue.recv().map_err(RecvTimeoutError::from),
+        })
     }
 
     /// Calls the sink. `Ok` says whether the call succeeded; an error means the sink is over.

@@ -119,6 +119,11 @@ pub fn context(name: &str) -> SinkContext {
     }
 }
 
+/// Enters samples in a sink's book as its outlet does before the sink sees them.
+pub fn offer(ledger: &Ledger, samples: u64) {
+    ledger.offered(samples);
+}
+
 /// A sample as [`MemorySink`] remembers it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {

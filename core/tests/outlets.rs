@@ -1,7 +1,7 @@
 //! What sinks may rely on, and what a sink cannot do to others.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue};
@@ -191,6 +191,43 @@ fn a_wall_clock_set_back_does_not_move_a_timestamp_back() {
     assert_eq!(walls[2], Duration::from_secs(1_700_000_000) + Duration::from_hours(1));
     assert_eq!(vitals.clock_steps(), 1);
     assert_eq!(vitals.ticks(), 3);
+}
+
+#[test]
+fn a_sink_is_flushed_when_something_is_due_though_no_batch_came() {
+    /// Wants three more flushes after its first view, each a little later.
+    struct Again {
+        due: Option<Instant>,
+        left: u32,
+        flushed: Sender<()>,
+    }
+    impl Sink for Again {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            self.left = 3;
+            self.due = Some(Instant::now());
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<(), SinkError> {
+            if self.due.is_some_and(|due| due <= Instant::now()) && self.left > 0 {
+                self.left -= 1;
+                self.due = (self.left > 0).then(|| Instant::now() + Duration::from_millis(1));
+                self.flushed.send(()).map_err(SinkError::closed)?;
+            }
+            Ok(())
+        }
+        fn due(&self) -> Option<Instant> {
+            self.due
+        }
+    }
+    let (mut agent, clock) = agent();
+    let (flushed, calls) = bounded(8);
+    add(&mut agent, "again", 4, WhenFull::DropOldest, Again { due: None, left: 0, flushed });
+    agent.tick(clock.advance(SECOND));
+    for _ in 0..3 {
+        calls.recv_timeout(Duration::from_secs(10)).expect("a flush");
+    }
+    assert!(agent.close(SECOND).iter().all(|book| book.in_time && book.tally.balances()));
+    assert!(calls.try_recv().is_err());
 }
 
 /// One tick of the property test.

@@ -10,13 +10,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-probes", &["ebpf-process-core"]),
     ("ebpf-process-sink-netdata", &["ebpf-process-core"]),
     ("ebpf-process-sink-statsd", &["ebpf-process-core"]),
-    ("ebpf-process-sink-influx", &["ebpf-process-core"]),
+    ("ebpf-process-delivery", &["ebpf-process-core"]),
+    ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery"]),
     (
         "ebpf-process-sinks",
         &["ebpf-process-core", "ebpf-process-sink-influx", "ebpf-process-sink-netdata", "ebpf-process-sink-statsd"],
     ),
     ("ebpf-process-config", &["ebpf-process-core"]),
-    ("ebpf-process", &["ebpf-process-config", "ebpf-process-core", "ebpf-process-probes", "ebpf-process-sinks"]),
+    (
+        "ebpf-process",
+        &[
+            "ebpf-process-config",
+            "ebpf-process-core",
+            "ebpf-process-delivery",
+            "ebpf-process-probes",
+            "ebpf-process-sinks",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
