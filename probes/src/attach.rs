@@ -220,8 +220,8 @@ fn in_short(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     debug!("the verifier's log: {verifier_log}");
     let log = verifier_log.to_string();
-    let told = log.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("processed "));
-    let reason = told.last().map_or(String::new(), |line| format!(" ({line})"));
+    let mut told = log.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("processed "));
+    let reason = told.next_back().map_or(String::new(), |line| format!(" ({line})"));
     format!("the kernel refuses the program: {io_error}{reason}")
 }
 
