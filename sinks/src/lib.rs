@@ -14,6 +14,8 @@ use ebpf_process_core::SinkPlugin;
 pub use ebpf_process_sink_influx as influx;
 #[cfg(feature = "netdata")]
 pub use ebpf_process_sink_netdata as netdata;
+#[cfg(feature = "prometheus")]
+pub use ebpf_process_sink_prometheus as prometheus;
 #[cfg(feature = "statsd")]
 pub use ebpf_process_sink_statsd as statsd;
 
@@ -29,4 +31,6 @@ static ALL: &[&dyn SinkPlugin] = &[
     &statsd::PLUGIN,
     #[cfg(feature = "influx")]
     &influx::PLUGIN,
+    #[cfg(feature = "prometheus")]
+    &prometheus::PLUGIN,
 ];
