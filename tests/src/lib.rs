@@ -7,7 +7,7 @@
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
 //! * [`hygiene`] and [`refusal`] look at what stays behind and at what is said where the agent cannot run.
-//! * [`receivers`] starts real netdata, `StatsD` and `InfluxDB` servers on loopback and reads back what they received.
+//! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB` and Prometheus servers on loopback and reads back what they received.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!

@@ -19,6 +19,13 @@ const NEEDS: &[Need] = &[
     Need { program: "strace", package: "strace", tests: "expectations-by-strace" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks" },
     Need { program: "influxd", package: "influxdb", tests: "three-sinks" },
+    Need { program: "promtool", package: "prometheus", tests: "prometheus" },
+    // No program but a file of Python's, whose path is whole.
+    Need {
+        program: "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py",
+        package: "python3-prometheus-client",
+        tests: "prometheus",
+    },
     Need { program: "node", package: "nodejs", tests: "three-sinks" },
     Need { program: "npm", package: "npm", tests: "three-sinks" },
 ];

@@ -92,7 +92,7 @@ fn once_into_a_full_disk_fails_and_into_a_closed_pipe_ends_quietly() {
     assert_eq!(finished.code(), 1, "{finished:?}");
     assert!(finished.stderr.contains("cannot write everything to standard output"), "{finished:?}");
 
-    for format in ["table", "json", "influx", "statsd", "netdata"] {
+    for format in ["table", "json", "influx", "statsd", "netdata", "prometheus"] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let mut arguments = arguments.clone();
