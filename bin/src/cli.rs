@@ -15,7 +15,8 @@ use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
 use crate::{check, list, log, once, privileges, run, settings};
 
-const ABOUT: &str = "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD, InfluxDB and Prometheus.
+const ABOUT: &str =
+    "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD, InfluxDB and Prometheus.
 
 eBPF programs count, inside the kernel, what processes and their I/O do: started, ended, opened, read, written, \
 deleted, failed, how many bytes. Once per interval the totals go to every configured sink. Without a sink, `run` on \

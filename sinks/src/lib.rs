@@ -12,6 +12,8 @@ use ebpf_process_core::SinkPlugin;
 
 #[cfg(feature = "influx")]
 pub use ebpf_process_sink_influx as influx;
+#[cfg(feature = "json")]
+pub use ebpf_process_sink_json as json;
 #[cfg(feature = "netdata")]
 pub use ebpf_process_sink_netdata as netdata;
 #[cfg(feature = "prometheus")]
@@ -33,4 +35,6 @@ static ALL: &[&dyn SinkPlugin] = &[
     &influx::PLUGIN,
     #[cfg(feature = "prometheus")]
     &prometheus::PLUGIN,
+    #[cfg(feature = "json")]
+    &json::PLUGIN,
 ];
