@@ -81,7 +81,7 @@ impl Engine {
     pub(crate) fn connect(&mut self, plan: &Plan) -> Result<(), Refusal> {
         let mut failures = Vec::new();
         for sink in &plan.sinks {
-            let context = self.context(&sink.spec.name);
+            let context = self.context(&sink.spec);
             match self.agent.add_sink(sink.plugin, &sink.options, sink.spec.clone(), context) {
                 Ok(()) => {}
                 Err(error @ BuildError::Options(_)) => return Err(error.into()),
@@ -107,11 +107,11 @@ impl Engine {
     }
 
     /// What a sink of this agent knows about it.
-    pub(crate) fn context(&self, name: &str) -> SinkContext {
+    pub(crate) fn context(&self, spec: &OutletSpec) -> SinkContext {
         SinkContext {
-            name: name.to_owned(),
+            name: spec.name.clone(),
             host: self.host.clone(),
-            interval: self.interval,
+            interval: spec.interval.unwrap_or(self.interval),
             scope: self.scope,
             stop: self.agent.stop_signal(),
             ledger: Arc::new(Ledger::default()),

@@ -39,8 +39,9 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, interval: Duration, f
     let now = engine.clock.now();
     engine.agent.tick(now);
     if let Some((plugin, options)) = registry.find_sink(format).and_then(|sink| Some((sink, sink.stdout_options()?))) {
-        let context = engine.context(format);
-        engine.agent.add_sink(plugin, &options, OutletSpec::new(format), context)?;
+        let spec = OutletSpec::new(format);
+        let context = engine.context(&spec);
+        engine.agent.add_sink(plugin, &options, spec, context)?;
     }
     // Whether the time is up or a signal came: what there is gets printed.
     let _ = listening.stop().recv_timeout(interval);

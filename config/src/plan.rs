@@ -66,6 +66,29 @@ pub struct PlannedSink {
     pub claims: Claims,
 }
 
+impl PlannedSink {
+    /// Whether the sink's times go with this interval of the agent's.
+    fn keeps_pace(&self, base: Duration) -> Result<(), OptionsError> {
+        let OutletSpec { name, interval, jitter, .. } = &self.spec;
+        let show = duration::show;
+        let refuse = |key: &str, problem: String| {
+            Err(OptionsError { key: format!("sinks.{name}.{key}"), origin: None, problem, nearest: None })
+        };
+        let interval = interval.unwrap_or(base);
+        let multiple = interval.as_nanos() % base.as_nanos().max(1) == 0;
+        if !multiple || !(base..=LONGEST_INTERVAL).contains(&interval) {
+            let (own, base, longest) = (show(interval), show(base), show(LONGEST_INTERVAL));
+            let problem = format!("{own} is no whole multiple, up to {longest}, of the agent's interval of {base}");
+            return refuse("interval", problem);
+        }
+        if *jitter > interval {
+            let (jitter, interval) = (show(*jitter), show(interval));
+            return refuse("jitter", format!("{jitter} is longer than this sink's interval of {interval}"));
+        }
+        Ok(())
+    }
+}
+
 impl Plan {
     /// Checks what was loaded against the plugins there are. The first thing that is wrong is the
     /// error. Nothing is opened or attached.
@@ -76,8 +99,17 @@ impl Plan {
         bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
         let sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
+        for sink in &sinks {
+            sink.keeps_pace(root.interval).map_err(|error| loaded.located(error))?;
+        }
         let RawRoot { interval, grace, capabilities, .. } = root;
         Ok(Self { interval, grace, capabilities, probes, sinks, scope })
+    }
+
+    /// The same plan at another interval; refused where a sink's own does not go with it.
+    pub fn at_interval(self, interval: Duration) -> Result<Self, ConfigError> {
+        self.sinks.iter().try_for_each(|sink| sink.keeps_pace(interval))?;
+        Ok(Self { interval, ..self })
     }
 }
 

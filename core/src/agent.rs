@@ -133,7 +133,7 @@ impl Agent {
         }
         self.vitals.add_sink(&spec.name, &ledger);
         let name = spec.name.clone();
-        let outlet = Outlet::start(spec, sink, ledger, self.ends.0.clone()).map_err(|error| {
+        let outlet = Outlet::start(spec, sink, ledger, self.interval, self.ends.0.clone()).map_err(|error| {
             refused(format!("cannot start a thread for sink {name}: {error}"), "raise the limit on threads")
         })?;
         self.outlets.push(outlet);
@@ -173,7 +173,7 @@ impl Agent {
         Ended::Stopped
     }
 
-    /// Collects one batch and offers it to every sink.
+    /// Collects one batch and offers it to every sink whose interval it is.
     pub fn tick(&mut self, moment: Moment) {
         let (tick, elapsed) = self.stamp(moment);
         self.vitals.count_tick();

@@ -64,6 +64,7 @@ mod ledger;
 mod metric;
 mod options;
 mod outlet;
+mod pace;
 mod probe;
 mod recorder;
 mod registry;
