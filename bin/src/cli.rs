@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
-use crate::{check, list, log, once, privileges, run, settings};
+use crate::{check, list, log, once, privileges, run, settings, status};
 
 const ABOUT: &str =
     "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD, InfluxDB and Prometheus.
@@ -109,6 +109,17 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What a running agent has counted and missed, and what became of each sink's samples
+    #[command(long_about = "Asks the running agent over its Unix socket (status.socket), as root or as its user.\n\n\
+        Prints per counter what it counted and missed, and per sink its ledger in samples: offered = written + failed \
+        + dropped + rejected + spooled + queued. Exit code 1 when no agent answers.")]
+    Status {
+        /// How to print
+        #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
+        format: status::Format,
+        #[command(flatten)]
+        common: Common,
+    },
     /// What this build contains
     List {
         /// Of what
@@ -179,6 +190,9 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         }),
         Command::Check { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             check::main(registry, &common.sources(elevated), format)
+        }),
+        Command::Status { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            status::main(registry, &common.sources(elevated), format)
         }),
         Command::List { what, format } => with_log(&common, elevated, quiet, |_| list::main(registry, what, format)),
         Command::Config { which, common: later } => with_log(&common.and(later), elevated, quiet, |common| {

@@ -11,7 +11,7 @@
 //! }
 //! ```
 //!
-//! * `cli` reads the command line; `run`, `once`, `check`, `list` and `settings` are its commands,
+//! * `cli` reads the command line; `run`, `once`, `check`, `status`, `list` and `settings` are its commands,
 //!   `plugin` is what netdata starts.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `table` is a sink for people.
@@ -30,6 +30,7 @@ mod privileges;
 mod run;
 mod settings;
 mod signals;
+mod status;
 mod stdout;
 mod survey;
 mod table;

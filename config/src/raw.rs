@@ -17,10 +17,18 @@ pub(crate) struct RawRoot {
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) grace: Duration,
     pub(crate) capabilities: Rights,
+    pub(crate) status: RawStatus,
     #[serde(default)]
     pub(crate) probes: Dict,
     #[serde(default)]
     pub(crate) sinks: BTreeMap<String, Dict>,
+}
+
+/// `[status]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStatus {
+    pub(crate) socket: String,
 }
 
 /// What becomes of the capabilities that nothing needs once the probes are attached.

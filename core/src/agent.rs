@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
 use crate::error::{BuildError, chain};
+use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
 use crate::options::Options;
 use crate::outlet::{Outlet, OutletSpec};
@@ -34,6 +35,7 @@ pub struct Agent {
     vitals: Arc<Vitals>,
     stop: Stop,
     last: Option<Tick>,
+    last_batch: Arc<LastBatch>,
     ends: (Sender<String>, Receiver<String>),
 }
 
@@ -79,6 +81,7 @@ impl Agent {
             vitals: Arc::default(),
             stop: Stop::default(),
             last: None,
+            last_batch: Arc::default(),
             ends: bounded(SINK_LIMIT),
         }
     }
@@ -86,6 +89,11 @@ impl Agent {
     /// The agent's own numbers.
     pub fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
+    }
+
+    /// The newest batch, for another thread.
+    pub fn last_batch(&self) -> &Arc<LastBatch> {
+        &self.last_batch
     }
 
     /// Tells sinks whether the agent is stopping; for their [`SinkContext`].
@@ -211,6 +219,7 @@ impl Agent {
         for outlet in &mut self.outlets {
             outlet.offer(&self.pool[index]);
         }
+        self.last_batch.set(&self.pool[index]);
         self.last = Some(tick);
     }
 

@@ -11,4 +11,5 @@ mod lifetime;
 mod netdata;
 mod output;
 mod refusals;
+mod status;
 mod terminal;

@@ -38,6 +38,13 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["once", "--set", "probes.mode=both"], 2, &["probes.mode", "both"]),
     (&["check", "--set", "grace=1y"], 2, &["grace", "not between"]),
     (&["config", "show", "--set", "nonsense=1"], 2, &["nonsense"]),
+    (&["config", "show", "--set", "status.socket=run/status.sock"], 2, &["status.socket", "begins with \"/\""]),
+    (&["status", "--set", "status.socket="], 2, &["status is off"]),
+    (
+        &["status", "--set", "status.socket=/nonexistent/status.sock"],
+        1,
+        &["/nonexistent/status.sock", "start the agent"],
+    ),
     (&["list", "nonsense"], 2, &["nonsense", "metrics"]),
 ];
 
