@@ -105,7 +105,8 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    /// Starts the sink's thread; `base` is the time between two batches, and `ends` is told the sink's name when the sink is over by itself.
+    /// Starts the sink's thread; `base` is the agent's time between two batches, and `ends` is told the
+    /// sink's name when the sink is over by itself.
     pub(crate) fn start(
         spec: OutletSpec,
         sink: Box<dyn Sink>,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Signal, getuid};
 
-use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish};
+use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, plugin};
 
 /// A user that has nothing to do with the agent.
 const NOBODY: u32 = 65_534;
@@ -131,4 +131,26 @@ fn an_agent_that_cannot_make_the_socket_runs_without_and_says_so_once() {
         assert_eq!(finished.stderr.matches("no status at").count(), 1, "{finished:?}");
     }
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), "no socket", "it is not ours to replace");
+}
+
+#[test]
+fn under_netdata_there_is_a_status_where_one_is_configured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("status.sock").display().to_string();
+    let (_folder, path) = file(&format!("{VITALS_ONLY}[status]\nsocket = \"{socket}\"\n"));
+    let mut agent = Running::start(&mut plugin(&["1", "--config", &path.display().to_string()]));
+    assert!(!agent.line().is_empty(), "the first chart");
+    assert_eq!(status(&socket, "json").code(), 0);
+    agent.signal(Signal::TERM);
+    agent.finish();
+    // The usual place belongs to the agent that runs as a service.
+    let (_folder, path) = file(VITALS_ONLY);
+    let mut agent = Running::start(&mut plugin(&["1", "--config", &path.display().to_string()]));
+    assert!(!agent.line().is_empty(), "the first chart");
+    let open = std::fs::read_dir(format!("/proc/{}/task", agent.pid().as_raw_nonzero())).expect("its threads");
+    let names =
+        open.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("comm")).unwrap_or_default());
+    assert_eq!(names.filter(|name| name.trim_end() == "status").count(), 0);
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
 }
