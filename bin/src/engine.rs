@@ -1,6 +1,7 @@
 //! Builds an agent from a plan and runs it, in the order that the kernel and the threads demand:
 //! probes first, for they may fork; then the rights go; then the sinks, the signals, the ticks.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use ebpf_process_core::{
 use tracing::{info, warn};
 
 use crate::exit::Refusal;
-use crate::privileges;
 use crate::signals::Caught;
+use crate::{privileges, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -80,7 +81,7 @@ impl Engine {
     pub(crate) fn connect(&mut self, plan: &Plan) -> Result<(), Refusal> {
         let mut failures = Vec::new();
         for sink in &plan.sinks {
-            let context = self.context(&sink.spec.name);
+            let context = self.context(&sink.spec);
             match self.agent.add_sink(sink.plugin, &sink.options, sink.spec.clone(), context) {
                 Ok(()) => {}
                 Err(error @ BuildError::Options(_)) => return Err(error.into()),
@@ -106,11 +107,11 @@ impl Engine {
     }
 
     /// What a sink of this agent knows about it.
-    pub(crate) fn context(&self, name: &str) -> SinkContext {
+    pub(crate) fn context(&self, spec: &OutletSpec) -> SinkContext {
         SinkContext {
-            name: name.to_owned(),
+            name: spec.name.clone(),
             host: self.host.clone(),
-            interval: self.interval,
+            interval: spec.interval.unwrap_or(self.interval),
             scope: self.scope,
             stop: self.agent.stop_signal(),
             ledger: Arc::new(Ledger::default()),
@@ -119,22 +120,43 @@ impl Engine {
 
     /// Runs until a signal asks for the end or a sink's end is the agent's, then stops in order.
     /// An error means that no batch went out.
-    pub(crate) fn run(mut self, caught: Caught, grace: Duration) -> Result<End, Refusal> {
+    pub(crate) fn run(mut self, caught: Caught, plan: &Plan) -> Result<End, Refusal> {
         let listening = caught.listen()?;
+        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
         let (ticker, moments) = ticks
             .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
         info!("counting, one batch every {}", duration::show(self.interval));
         let ended = self.agent.run(&moments, listening.stop());
         drop(ticker);
+        drop(status);
         let end = match ended {
             Ended::Stopped if listening.asked() => End::Asked,
             Ended::Stopped => End::NoTicks,
             Ended::EssentialSink(_) => End::EssentialSink,
             Ended::NoSinkLeft => End::NoSinkLeft,
         };
-        self.stop(grace);
+        self.stop(plan.grace);
         Ok(end)
+    }
+
+    /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
+    fn tell_status(&self, path: &Path, plan: &Plan) -> Option<status::Server> {
+        let source = status::Source {
+            clock: Arc::clone(&self.clock),
+            started: self.clock.now().boottime,
+            interval: self.interval,
+            vitals: Arc::clone(self.agent.vitals()),
+            last_batch: Arc::clone(self.agent.last_batch()),
+            types: plan.sinks.iter().map(|sink| (sink.spec.name.clone(), sink.plugin.name())).collect(),
+        };
+        let server = status::Server::start(path, source);
+        let said = |error: &std::io::Error| {
+            let problem = format!("no status at {}: {error}; status.socket names another", path.display());
+            // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
+            if plan.status_is_default { info!("{problem}") } else { warn!("{problem}") }
+        };
+        server.inspect_err(said).ok()
     }
 
     /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.

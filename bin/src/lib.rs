@@ -11,17 +11,16 @@
 //! }
 //! ```
 //!
-//! * `cli` reads the command line; `run`, `once`, `check`, `list`, `settings` and `spool` are its
+//! * `cli` reads the command line; `run`, `once`, `check`, `status`, `list`, `settings` and `spool` are its
 //!   commands, `plugin` is what netdata starts.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
-//! * `table` and `json` are sinks for people and for scripts.
+//! * `table` is a sink for people.
 //! * `signals`, `log`, `stdout`, `lock` and `privileges` are what a process owes its surroundings.
 
 mod check;
 mod cli;
 mod engine;
 mod exit;
-mod json;
 mod list;
 mod lock;
 mod log;
@@ -32,6 +31,7 @@ mod run;
 mod settings;
 mod signals;
 mod spool;
+mod status;
 mod stdout;
 mod survey;
 mod table;

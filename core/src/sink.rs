@@ -67,7 +67,7 @@ pub struct SinkContext {
     pub name: String,
     /// This host's name.
     pub host: String,
-    /// The time between two batches.
+    /// The time between two batches for this sink.
     pub interval: Duration,
     /// What the numbers describe.
     pub scope: Scope,

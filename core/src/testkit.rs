@@ -98,7 +98,7 @@ impl Bench {
             boottime: self.tick.boottime + Duration::from_secs(1),
         };
         let projection = Projection::new(selection, &self.batch.table);
-        look(&View::new(&self.batch, &projection))
+        look(&View::new(&self.batch, &projection, elapsed))
     }
 
     /// The batch of the last tick.

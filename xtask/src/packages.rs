@@ -24,6 +24,13 @@ const NEEDS: &[Need] = &[
     Need { program: "npm", package: "npm", tests: "three-sinks, statsd-*" },
     Need { program: "collectd", package: "collectd-core", tests: "statsd-collectd" },
     Need { program: "carbon-cache", package: "graphite-carbon", tests: "statsd-carbon" },
+    Need { program: "promtool", package: "prometheus", tests: "prometheus" },
+    // No program but a file of Python's, whose path is whole.
+    Need {
+        program: "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py",
+        package: "python3-prometheus-client",
+        tests: "prometheus",
+    },
 ];
 
 /// The `StatsD` server, from the npm registry; its scripts build an optional module that no test needs.

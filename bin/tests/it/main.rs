@@ -12,4 +12,5 @@ mod netdata;
 mod output;
 mod refusals;
 mod spool;
+mod status;
 mod terminal;

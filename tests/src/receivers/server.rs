@@ -92,7 +92,10 @@ fn spawn(name: &str, folder: &Path, command: &mut Command) -> Outcome<Child> {
 }
 
 /// A TCP port of loopback that nobody has now.
-pub(super) fn free_tcp_port() -> Outcome<u16> {
+///
+/// # Errors
+/// There is none.
+pub fn free_tcp_port() -> Outcome<u16> {
     let bound = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     Ok(bound.map_err(Failure::at("a free TCP port"))?.port())
 }
