@@ -21,6 +21,11 @@ struct Item {
 const ITEM_HEAD: usize = 8;
 
 impl Frame {
+    /// An empty frame with room for as much as another one has.
+    pub(crate) fn with_room_of(other: &Self) -> Self {
+        Self { bytes: Vec::with_capacity(other.bytes.len()), items: Vec::with_capacity(other.items.len()), samples: 0 }
+    }
+
     /// Adds an item that carries so many samples.
     pub fn push(&mut self, item: &[u8], samples: u32) {
         self.bytes.extend_from_slice(item);

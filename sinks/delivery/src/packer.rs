@@ -49,7 +49,10 @@ impl Packer {
     /// The frame, whatever is in it.
     #[must_use]
     pub fn take(&mut self) -> Option<Frame> {
-        self.since.take().map(|_| std::mem::take(&mut self.frame)).filter(|frame| !frame.is_empty())
+        self.since.take()?;
+        // The next one will be about as large.
+        let next = Frame::with_room_of(&self.frame);
+        Some(std::mem::replace(&mut self.frame, next))
     }
 
     /// When the frame becomes too old; `None` while it is empty.

@@ -99,9 +99,10 @@ impl Http {
                 Some(error) => untrusted(name, error),
                 None => retry(format!("cannot write to {name}: {error}; is the server running there?")),
             },
-            Error::BadUri(_) | Error::Http(_) | Error::Tls(_) | Error::InvalidProxyUrl => {
-                Verdict::Misconfigured { problem: format!("cannot ask {name}: {error}; check the options") }
-            }
+            // What exactly is wrong is not repeated: a password may be part of it.
+            Error::BadUri(_) | Error::Http(_) | Error::Tls(_) | Error::InvalidProxyUrl => Verdict::Misconfigured {
+                problem: format!("cannot make a request for {name}; check the address, the credentials and the proxy"),
+            },
             error => retry(format!("cannot write to {name}: {error}")),
         }
     }

@@ -15,7 +15,7 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `url` | `"http://127.0.0.1:8086"` | the server, `http://` or `https://`; a path is put before the interface's own. `"unix:///path"` is HTTP over a Unix socket, `"udp://host:port"` datagrams, `"file:///path"` the end of a file, `"stdout"` standard output; they ignore what concerns HTTP, and the last one the tables below as well |
+//! | `url` | `"http://127.0.0.1:8086"` | the server, `http://` or `https://`; a path is put before the interface's own. `"unix:///path"` is HTTP over a Unix socket, `"udp://host:port"` datagrams, `"file:///path"` the end of a file; what concerns HTTP means nothing to the last two. `"stdout"` prints, and only `integers` means something to it |
 //! | `version` | `1` | the interface: 1 (`/write`), 2 (`/api/v2/write`) or 3 (`/api/v3/write_lp`) |
 //! | `database` | required with versions 1 and 3 | the database |
 //! | `retention_policy` | the database's own | the retention policy, with version 1 |

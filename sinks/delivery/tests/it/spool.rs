@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ebpf_process_delivery::{Recovery, Spool, SpoolError, inspect, repair};
+use proptest::prelude::*;
 
 use crate::rig::{frame, numbers};
 
@@ -191,4 +192,27 @@ fn a_spool_in_use_is_not_repaired() {
     let folder = filled();
     let (_spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
     assert!(matches!(repair(folder.path()), Err(SpoolError::Locked(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_on_the_disk_it_opens_and_takes_frames(
+        segment in prop::collection::vec(any::<u8>(), 0..400),
+        cursor in prop::collection::vec(any::<u8>(), 0..80),
+        magic in any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let begin: &[u8] = if magic { b"ebpfspl1" } else { b"" };
+        fs::write(folder.path().join("00000000000000000003.segment"), [begin, &segment].concat()).expect("a write");
+        fs::write(folder.path().join("cursor"), cursor).expect("a write");
+        inspect(folder.path()).expect("a folder");
+        repair(folder.path()).expect("a folder");
+        prop_assert_eq!(drain(folder.path()).1, []);
+        let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+        spool.append(&frame(0..3)).expect("room");
+        drop(spool);
+        prop_assert_eq!(drain(folder.path()).1, [0, 1, 2]);
+    }
 }
