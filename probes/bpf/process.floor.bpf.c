@@ -13,6 +13,30 @@ on_call(release, PROCESS_RELEASE)
 /* The flags of the forks under way, by task. */
 calls_under_way(forks);
 
+inlined void fork_begins(u64 flags)
+{
+	u64 task = bpf_get_current_pid_tgid();
+
+	bpf_map_update_elem(&forks, &task, &flags, 0);
+}
+
+/* Counts the end of a fork in the record of its kind, and a start too where one is given. One whose beginning was not
+ * kept is not ours: a child leaves the call as well, without having entered it. */
+inlined void fork_ends(s64 result, u32 process, u32 thread, int starts)
+{
+	u64 task = bpf_get_current_pid_tgid();
+	u64 *kept = bpf_map_lookup_elem(&forks, &task);
+	int is_thread;
+
+	if (!kept)
+		return;
+	is_thread = (*kept & CLONE_THREAD) != 0;
+	bpf_map_delete_elem(&forks, &task);
+	add(is_thread ? thread : process, is_error(result), 0);
+	if (starts && result > 0)
+		add(is_thread ? PROCESS_STARTED_THREAD : PROCESS_STARTED, 0, 0);
+}
+
 /*
  * long _do_fork(unsigned long clone_flags, ...)
  * long _do_fork(struct kernel_clone_args *args), then kernel_clone: 7f192e3cd316 ("fork: add clone3"), 5.3
@@ -20,30 +44,19 @@ calls_under_way(forks);
  */
 SEC("kprobe") int clone__kprobe(struct pt_regs *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid(), flags = ctx->di;
+	u64 flags = ctx->di;
 
 	if (!passes())
 		return 0;
 	if (flags >> 32)
 		bpf_probe_read(&flags, sizeof(flags), (const void *)ctx->di);
-	bpf_map_update_elem(&forks, &task, &flags, 0);
+	fork_begins(flags);
 	return 0;
 }
 
 SEC("kretprobe") int clone__kretprobe(struct pt_regs *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid();
-	s32 result = ctx->ax;
-	u64 *kept = bpf_map_lookup_elem(&forks, &task);
-	u32 thread;
-
-	if (!kept)
-		return 0;
-	thread = (*kept & CLONE_THREAD) != 0;
-	bpf_map_delete_elem(&forks, &task);
-	add(thread ? PROCESS_FORK_THREAD : PROCESS_FORK, is_error(result), 0);
-	if (result > 0)
-		add(thread ? PROCESS_STARTED_THREAD : PROCESS_STARTED, 0, 0);
+	fork_ends((s32)ctx->ax, PROCESS_FORK, PROCESS_FORK_THREAD, 1);
 	return 0;
 }
 
@@ -92,37 +105,27 @@ SEC("tracepoint") int fork_exit__event(struct syscall_exit *ctx)
 
 SEC("tracepoint") int clone_enter__event(struct syscall_enter *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid(), flags = ctx->args[0];
+	u64 flags = ctx->args[0];
 
 	if (passes())
-		bpf_map_update_elem(&forks, &task, &flags, 0);
+		fork_begins(flags);
 	return 0;
 }
 
 /* struct clone_args begins with its flags; a pointer that cannot be read is no thread. */
 SEC("tracepoint") int clone3_enter__event(struct syscall_enter *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid(), flags = 0;
+	u64 flags = 0;
 
 	if (!passes())
 		return 0;
 	bpf_probe_read(&flags, sizeof(flags), (const void *)ctx->args[0]);
-	bpf_map_update_elem(&forks, &task, &flags, 0);
+	fork_begins(flags);
 	return 0;
 }
 
-/* The child has entered no call, so its own end of it finds nothing. */
 SEC("tracepoint") int clone_exit__event(struct syscall_exit *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid();
-	s64 result = ctx->result;
-	u64 *kept = bpf_map_lookup_elem(&forks, &task);
-	u32 thread;
-
-	if (!kept)
-		return 0;
-	thread = (*kept & CLONE_THREAD) != 0;
-	bpf_map_delete_elem(&forks, &task);
-	add(thread ? PROCESS_SYS_FORK_THREAD : PROCESS_SYS_FORK, is_error(result), 0);
+	fork_ends(ctx->result, PROCESS_SYS_FORK, PROCESS_SYS_FORK_THREAD, 0);
 	return 0;
 }

@@ -8,7 +8,7 @@ const LONGEST_WISH: Duration = Duration::from_secs(3600);
 /// Exponential back-off with full jitter: after the n-th failure in a row anything between nothing
 /// and `min * 2^(n-1)`, at most `max`, so that many agents do not come back at the same moment.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
@@ -16,7 +16,8 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(min: Duration, max: Duration) -> Self {
+    /// Waits from `min` on, up to `max`.
+    pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, failures: 0, random: fastrand::Rng::new() }
     }
 
@@ -26,19 +27,19 @@ impl Backoff {
     }
 
     /// After a failure; what the receiver asks for comes first, up to an hour.
-    pub(crate) fn failed(&mut self, after: Option<Duration>) -> Duration {
+    pub fn failed(&mut self, after: Option<Duration>) -> Duration {
         let longest = self.min.saturating_mul(1 << self.failures.min(30)).min(self.max);
         self.failures = self.failures.saturating_add(1);
         after.unwrap_or_default().min(LONGEST_WISH) + longest.mul_f64(self.random.f64())
     }
 
     /// After a failure that waiting does not mend: near the longest wait, from the first time on.
-    pub(crate) fn misconfigured(&mut self) -> Duration {
+    pub fn misconfigured(&mut self) -> Duration {
         self.max.mul_f64(0.5 + self.random.f64() / 2.0)
     }
 
     /// After a success the next failure is a first one.
-    pub(crate) fn succeeded(&mut self) {
+    pub const fn succeeded(&mut self) {
         self.failures = 0;
     }
 }

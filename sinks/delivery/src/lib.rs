@@ -57,6 +57,7 @@ mod segment;
 mod spool;
 mod verdict;
 
+pub use backoff::Backoff;
 pub use carrier::Carrier;
 pub use delivery::Delivery;
 pub use frame::Frame;

@@ -91,7 +91,6 @@
 //! No receiver ever gets an event twice. A sample with several lines is failed if one of its packets is.
 
 mod address;
-mod backoff;
 mod dialect;
 mod dispatch;
 mod encode;
@@ -107,11 +106,12 @@ mod unixgram;
 
 use std::io::{Write, stdout};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
     BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
 };
+use ebpf_process_delivery::Backoff;
 
 use address::Address;
 pub use dialect::Syntax;
@@ -131,6 +131,11 @@ pub static PLUGIN: StatsdPlugin = StatsdPlugin;
 /// See [`PLUGIN`]; its options stand at the top of this crate.
 #[derive(Clone, Copy, Debug)]
 pub struct StatsdPlugin;
+
+/// The pauses between attempts to connect or to learn a name's address.
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(30))
+}
 
 /// Why a sample with a line that fits no packet is rejected.
 const TOO_LONG: &str = "too long";

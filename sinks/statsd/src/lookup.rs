@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
+use ebpf_process_delivery::Backoff;
 
 /// Finds the addresses of `HOST:PORT`; may take as long as it likes.
 pub(crate) type Resolve = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
@@ -49,7 +49,7 @@ impl Lookup {
             answer: None,
             due: address.is_none().then_some(now),
             doubted: false,
-            backoff: Backoff::default(),
+            backoff: crate::backoff(),
             problem: String::new(),
         }
     }
@@ -89,13 +89,13 @@ impl Lookup {
             && !self.doubted
         {
             self.doubted = true;
-            *due = (*due).min(now + self.backoff.pause());
+            *due = (*due).min(now + self.backoff.failed(None));
         }
     }
 
     /// The addresses serve.
     pub(crate) const fn trust(&mut self) {
-        self.backoff.reset();
+        self.backoff.succeeded();
     }
 
     fn ask(&self) -> io::Result<Receiver<io::Result<Vec<SocketAddr>>>> {
@@ -111,7 +111,7 @@ impl Lookup {
 
     fn fail(&mut self, now: Instant, problem: &str) {
         self.explain(problem);
-        let pause = self.backoff.pause();
+        let pause = self.backoff.failed(None);
         self.end_question(now + pause);
     }
 

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ebpf_process_delivery::Backoff;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::backoff::Backoff;
 use crate::lookup::Lookup;
 use crate::packet::Fate;
 use crate::transport::{self, Transport};
@@ -66,7 +66,7 @@ impl Stream {
             target,
             framing,
             connection: None,
-            backoff: Backoff::default(),
+            backoff: crate::backoff(),
             retry: now,
             timeout,
             deadline: now,
@@ -79,7 +79,7 @@ impl Stream {
     /// Gives a connection up that is of no use any more; what is in the kernel's buffer still goes.
     fn lose(&mut self, error: &io::Error) {
         self.connection = None;
-        self.retry = self.now + self.backoff.pause();
+        self.retry = self.now + self.backoff.failed(None);
         if let Target::Tcp(lookup) = &mut self.target {
             lookup.doubt(self.now);
         }
@@ -92,7 +92,7 @@ impl Transport for Stream {
         self.now = now;
         if let Some(connection) = &self.connection {
             if connection.is_open().is_ok() && self.target.is_still_at(connection, now) {
-                self.backoff.reset();
+                self.backoff.succeeded();
             } else {
                 self.connection = None;
             }
