@@ -23,7 +23,9 @@
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!
 //! A series that ends takes its dimension along, the last one its chart; a clean stop retires all
-//! charts. Tags of the selection become chart labels.
+//! charts. Tags of the selection become chart labels, for a histogram its own labels as well.
+//!
+//! A view without values is an empty line: newer versions take a plugin for dead that is silent for two minutes.
 
 mod board;
 mod chart;
