@@ -11,6 +11,7 @@
 //! * [`hygiene`] looks at what stays behind.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD` and `InfluxDB` servers on loopback and reads back what they received.
+//! * [`hostile`] is what a sink must not be confused by.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!
@@ -25,6 +26,7 @@ pub mod crowd;
 pub mod exact;
 pub mod expect;
 pub mod failure;
+pub mod hostile;
 pub mod hygiene;
 pub mod kernel_threads;
 pub mod lifetime;
