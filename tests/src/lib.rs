@@ -7,6 +7,7 @@
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
+//! * [`elevated`] starts it with more rights than its caller has.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hygiene`] looks at what stays behind.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
@@ -23,6 +24,7 @@ pub mod answer;
 pub mod beside;
 pub mod cgroup;
 pub mod crowd;
+pub mod elevated;
 pub mod exact;
 pub mod expect;
 pub mod failure;
