@@ -3,7 +3,7 @@
 
 use crate::{Failure, Outcome, agent, receivers, wait};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -25,7 +25,16 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// What the plugin may keep to read its maps, and to remove its kprobes when it ends.
 const READING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_ADMIN);
 
-/// What the drop-in for netdata's unit adds, as file capabilities.
+/// What Debian's unit leaves to netdata and its plugins.
+const DEBIAN: CapabilitySet = CapabilitySet::DAC_READ_SEARCH
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// What the drop-in that we ship adds to it, and the same as file capabilities.
+const ADDED: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::DAC_OVERRIDE);
 const GRANTED: &str = "cap_bpf,cap_perfmon,cap_dac_override";
 
 /// How the plugin gets its rights.
@@ -144,7 +153,7 @@ impl Installed {
         chown(self.trap("journal"), Some(NOBODY), Some(NOBODY)).map_err(Failure::at("a journal"))?;
         journal.set_nonblocking(true).map_err(Failure::at("a journal"))?;
 
-        let mut running = Running::start(self.command(&["1"]))?;
+        let mut running = Running::start(&mut self.command(&["1"]))?;
         let elapsed = running.second_batch()?;
         if !(500_000..5_000_000).contains(&elapsed) {
             return Err(running.fail(format!("two batches are {elapsed} µs apart: somebody else's interval")));
@@ -180,7 +189,7 @@ impl Installed {
         for arguments in
             [&["1", "--config", "/etc/shadow"][..], &["1", "--config", &own], &["1", "--set", "a=b"], &["x"]]
         {
-            let output = Running::start(self.command(arguments))?.finish()?;
+            let output = Running::start(&mut self.command(arguments))?.finish()?;
             let log = String::from_utf8_lossy(&output.0.stderr).into_owned();
             if output.0.status.code() != Some(2) || output.1 != ["DISABLE"] || log.contains("root:") {
                 return Err(Failure::new(format!("{arguments:?}: {}, {:?}: {log}", output.0.status, output.1)));
@@ -189,29 +198,48 @@ impl Installed {
         Ok(())
     }
 
-    /// Under a unit that withholds the capabilities it says what to do about it.
+    /// Under Debian's unit, which withholds the capabilities, it says what to do about it.
     ///
     /// # Errors
     /// It does not.
     pub fn names_the_drop_in(&self) -> Outcome<()> {
-        // The set is a thread's, and a process gets it from the thread that starts it.
-        let start = || {
-            for capability in [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::SYS_ADMIN] {
-                remove_capability_from_bounding_set(capability).map_err(Failure::at("the bounding set"))?;
-            }
-            Running::start(self.command(&["1"]))?.finish()
-        };
-        let joined = thread::scope(|scope| {
-            let thread = thread::Builder::new().name("withheld".into()).spawn_scoped(scope, start);
-            Ok(thread.map_err(Failure::at("a thread"))?.join())
-        });
-        let (output, lines) = joined?.map_err(|_| Failure::new("the thread that starts the agent panicked"))??;
+        let (output, lines) = self.start_within(DEBIAN)?.finish()?;
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         let told = log.contains("/etc/systemd/system/netdata.service.d/ebpf-process.conf");
         if told && output.status.code() == Some(1) && lines == ["DISABLE"] {
             return Ok(());
         }
         Err(Failure::new(format!("{}, {lines:?}: {log}", output.status)))
+    }
+
+    /// With what the drop-in adds to Debian's unit, and no more, it serves.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn serves_with_the_drop_in(&self) -> Outcome<()> {
+        let mut running = self.start_within(DEBIAN.union(ADDED))?;
+        running.second_batch()?;
+        running.stop().map(drop)
+    }
+
+    /// Starts it as from a unit with this bounding set.
+    fn start_within(&self, bounding: CapabilitySet) -> Outcome<Running> {
+        // The set is a thread's, and a process gets it from the thread that starts it.
+        let start = || {
+            for capability in CapabilitySet::all().difference(bounding).iter() {
+                // A kernel does not know those that are newer than itself.
+                if capability_is_in_bounding_set(capability).unwrap_or(false) {
+                    remove_capability_from_bounding_set(capability).map_err(Failure::at("the bounding set"))?;
+                }
+            }
+            // Where the unit leaves none of its rights, the program has no more than its caller, and trusts it.
+            Running::start(Command::env_clear(&mut self.command(&["1"])))
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("unit".into()).spawn_scoped(scope, start);
+            let joined = thread.map_err(Failure::at("a thread"))?.join();
+            joined.map_err(|_| Failure::new("the thread that starts the plugin panicked"))?
+        })
     }
 
     fn files(&self) -> Outcome<BTreeSet<PathBuf>> {
@@ -229,7 +257,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Outcome<Self> {
+    fn start(command: &mut Command) -> Outcome<Self> {
         let mut child = command.spawn().map_err(Failure::at("starting the plugin"))?;
         let stdout = agent::lines_of("plugin-stdout", child.stdout.take())?;
         Ok(Self { pid: child.id(), child: Some(child), stdout, lines: Vec::new() })

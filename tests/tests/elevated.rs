@@ -29,10 +29,14 @@ fn with_capabilities_that_it_takes_up_itself_too() {
 }
 
 #[test]
-fn where_the_unit_withholds_the_rights_it_names_the_drop_in() {
+fn where_the_unit_withholds_the_rights_it_names_the_drop_in_which_suffices() {
     for grant in [Grant::Setuid, Grant::Permitted] {
         let installed = agent::can_run().and_then(|()| Installed::new(grant));
         let needs = installed.as_ref().map(drop).map_err(Clone::clone);
-        live::test(&format!("withheld-{grant:?}"), needs, || installed?.names_the_drop_in());
+        live::test(&format!("withheld-{grant:?}"), needs, || {
+            let installed = installed?;
+            installed.names_the_drop_in()?;
+            installed.serves_with_the_drop_in()
+        });
     }
 }
