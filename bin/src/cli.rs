@@ -13,9 +13,10 @@ use tracing::error;
 
 use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
-use crate::{check, list, log, once, privileges, run, settings};
+use crate::{check, list, log, once, privileges, run, settings, spool, status};
 
-const ABOUT: &str = "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD and InfluxDB.
+const ABOUT: &str =
+    "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD, InfluxDB and Prometheus.
 
 eBPF programs count, inside the kernel, what processes and their I/O do: started, ended, opened, read, written, \
 deleted, failed, how many bytes. Once per interval the totals go to every configured sink. Without a sink, `run` on \
@@ -108,6 +109,17 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What a running agent has counted and missed, and what became of each sink's samples
+    #[command(long_about = "Asks the running agent over its Unix socket (status.socket), as root or as its user.\n\n\
+        Prints per counter what it counted and missed, and per sink its ledger in samples: offered = written + failed \
+        + dropped + rejected + spooled + queued. Exit code 1 when no agent answers.")]
+    Status {
+        /// How to print
+        #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
+        format: status::Format,
+        #[command(flatten)]
+        common: Common,
+    },
     /// What this build contains
     List {
         /// Of what
@@ -124,6 +136,11 @@ enum Command {
         which: settings::Which,
         #[command(flatten)]
         common: Common,
+    },
+    /// What waits on disk for a receiver that is away
+    Spool {
+        #[command(subcommand)]
+        action: spool::Action,
     },
     /// Print a completion script for this shell
     Completions {
@@ -179,10 +196,24 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         Command::Check { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             check::main(registry, &common.sources(elevated), format)
         }),
+        Command::Status { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            status::main(registry, &common.sources(elevated), format)
+        }),
         Command::List { what, format } => with_log(&common, elevated, quiet, |_| list::main(registry, what, format)),
         Command::Config { which, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             settings::main(registry, &common.sources(elevated), which)
         }),
+        Command::Spool { action } => match action {
+            spool::Action::Inspect { directory } => {
+                with_log(&common, elevated, quiet, |_| spool::main(&directory, false))
+            }
+            spool::Action::Repair { directory } => {
+                with_log(&common, elevated, quiet, |_| spool::main(&directory, true))
+            }
+            spool::Action::Drain { sink, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+                spool::drain(registry, &common.sources(elevated), &sink)
+            }),
+        },
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(registry), "ebpf-process", &mut script);

@@ -1,6 +1,7 @@
 //! Builds an agent from a plan and runs it, in the order that the kernel and the threads demand:
 //! probes first, for they may fork; then the rights go; then the sinks, the signals, the ticks.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use ebpf_process_core::{
 use tracing::{info, warn};
 
 use crate::exit::Refusal;
-use crate::privileges;
 use crate::signals::Caught;
+use crate::{privileges, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -75,8 +76,7 @@ impl Engine {
         } else if plan.capabilities == Rights::Drop {
             privileges::limit()?;
         }
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Self { agent, clock, interval, scope: plan.scope, host })
+        Ok(Self { agent, clock, interval, scope: plan.scope, host: host() })
     }
 
     /// Builds the sinks of a plan. One that cannot be is left out with a warning; none at all,
@@ -84,7 +84,7 @@ impl Engine {
     pub(crate) fn connect(&mut self, plan: &Plan) -> Result<(), Refusal> {
         let mut failures = Vec::new();
         for sink in &plan.sinks {
-            let context = self.context(&sink.spec.name);
+            let context = self.context(&sink.spec);
             match self.agent.add_sink(sink.plugin, &sink.options, sink.spec.clone(), context) {
                 Ok(()) => {}
                 Err(error @ BuildError::Options(_)) => return Err(error.into()),
@@ -110,11 +110,11 @@ impl Engine {
     }
 
     /// What a sink of this agent knows about it.
-    pub(crate) fn context(&self, name: &str) -> SinkContext {
+    pub(crate) fn context(&self, spec: &OutletSpec) -> SinkContext {
         SinkContext {
-            name: name.to_owned(),
+            name: spec.name.clone(),
             host: self.host.clone(),
-            interval: self.interval,
+            interval: spec.interval.unwrap_or(self.interval),
             scope: self.scope,
             stop: self.agent.stop_signal(),
             ledger: Arc::new(Ledger::default()),
@@ -123,22 +123,43 @@ impl Engine {
 
     /// Runs until a signal asks for the end or a sink's end is the agent's, then stops in order.
     /// An error means that no batch went out.
-    pub(crate) fn run(mut self, caught: Caught, grace: Duration) -> Result<End, Refusal> {
+    pub(crate) fn run(mut self, caught: Caught, plan: &Plan) -> Result<End, Refusal> {
         let listening = caught.listen()?;
+        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
         let (ticker, moments) = ticks
             .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
         info!("counting, one batch every {}", duration::show(self.interval));
         let ended = self.agent.run(&moments, listening.stop());
         drop(ticker);
+        drop(status);
         let end = match ended {
             Ended::Stopped if listening.asked() => End::Asked,
             Ended::Stopped => End::NoTicks,
             Ended::EssentialSink(_) => End::EssentialSink,
             Ended::NoSinkLeft => End::NoSinkLeft,
         };
-        self.stop(grace);
+        self.stop(plan.grace);
         Ok(end)
+    }
+
+    /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
+    fn tell_status(&self, path: &Path, plan: &Plan) -> Option<status::Server> {
+        let source = status::Source {
+            clock: Arc::clone(&self.clock),
+            started: self.clock.now().boottime,
+            interval: self.interval,
+            vitals: Arc::clone(self.agent.vitals()),
+            last_batch: Arc::clone(self.agent.last_batch()),
+            types: plan.sinks.iter().map(|sink| (sink.spec.name.clone(), sink.plugin.name())).collect(),
+        };
+        let server = status::Server::start(path, source);
+        let said = |error: &std::io::Error| {
+            let problem = format!("no status at {}: {error}; status.socket names another", path.display());
+            // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
+            if plan.status_is_default { info!("{problem}") } else { warn!("{problem}") }
+        };
+        server.inspect_err(said).ok()
     }
 
     /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.
@@ -152,18 +173,25 @@ impl Engine {
             complete &= tally.written + tally.rejected_total() == tally.offered;
             info!(
                 sink = %closed.name,
-                "{} samples: {} written, {} failed, {} dropped, {} rejected",
-                tally.offered, tally.written, tally.failed, tally.dropped_total(), tally.rejected_total(),
+                "{} samples: {} written, {} failed, {} dropped, {} rejected, {} spooled",
+                tally.offered, tally.written, tally.failed, tally.dropped_total(), tally.rejected_total(), tally.spooled,
             );
         }
         complete
     }
 }
 
+/// This host's name.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use ebpf_process_config::Sources;
-    use ebpf_process_core::{Descriptor, Options, OptionsError, Probe, ProbeContext, Registry};
+    use ebpf_process_core::{
+        Claims, Descriptor, Options, OptionsError, Probe, ProbeContext, Registry, SinkError, SinkPlugin, View,
+    };
 
     use super::*;
     use crate::exit::Exit;
@@ -217,6 +245,56 @@ mod tests {
         assert_eq!(refusal.to_string(), "no BPF; run as root", "said once");
         let refusal = attach(&Registry::default().probe(&WRONG)).err().expect("wrong options");
         assert_eq!(refusal.exit(), Exit::Usage);
+    }
+
+    /// A sink that takes everything, or one that cannot be built.
+    struct SinkType(&'static str, fn() -> Result<Box<dyn Sink>, BuildError>);
+
+    impl SinkPlugin for SinkType {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn summary(&self) -> &'static str {
+            "is built or not"
+        }
+
+        fn check(&self, _: &Options) -> Result<Claims, OptionsError> {
+            Ok(Claims::default())
+        }
+
+        fn build(&self, _: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+            (self.1)()
+        }
+    }
+
+    struct Taker;
+
+    impl Sink for Taker {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    static TAKING: SinkType = SinkType("taking", || Ok(Box::new(Taker)));
+    static ABSENT: SinkType = SinkType("absent", || Err(refused(true)));
+
+    #[test]
+    fn a_sink_that_cannot_be_built_is_left_out_unless_it_is_the_only_one() {
+        let registry = Registry::default().probe(&VITALS).sink(&TAKING).sink(&ABSENT);
+        let connect = |sinks: &[&str]| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("sinks.toml");
+            let sinks: Vec<_> = sinks.iter().map(|name| format!("[sinks.{name}]\ntype = \"{name}\"\n")).collect();
+            std::fs::write(&path, sinks.concat()).expect("a file");
+            let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
+            let plan = Plan::new(&loaded, &registry).expect("a plan");
+            Engine::attach(&plan, plan.interval, false)?.connect(&plan)
+        };
+        assert!(connect(&["taking", "absent"]).is_ok());
+        let refusal = connect(&["absent"]).expect_err("no sink");
+        assert!(matches!(&refusal, Refusal::Unable { passing: true, .. }), "{refusal}");
+        assert_eq!(refusal.to_string(), "sinks.absent: no BPF; run as root");
     }
 
     #[test]

@@ -11,17 +11,16 @@
 //! }
 //! ```
 //!
-//! * `cli` reads the command line; `run`, `once`, `check`, `list` and `settings` are its commands,
-//!   `plugin` is what netdata starts.
+//! * `cli` reads the command line; `run`, `once`, `check`, `status`, `list`, `settings` and `spool` are its
+//!   commands, `plugin` is what netdata starts.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
-//! * `table` and `json` are sinks for people and for scripts.
+//! * `table` is a sink for people.
 //! * `signals`, `log`, `stdout`, `lock` and `privileges` are what a process owes its surroundings.
 
 mod check;
 mod cli;
 mod engine;
 mod exit;
-mod json;
 mod list;
 mod lock;
 mod log;
@@ -31,6 +30,8 @@ mod privileges;
 mod run;
 mod settings;
 mod signals;
+mod spool;
+mod status;
 mod stdout;
 mod survey;
 mod table;

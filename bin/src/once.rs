@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ebpf_process_config::Sources;
 use ebpf_process_core::{OutletSpec, Registry, SinkPlugin};
+use ebpf_process_sinks::json;
 
 use crate::engine::Engine;
 use crate::exit::{Exit, Refusal};
-use crate::json::Json;
 use crate::run;
 use crate::signals::Caught;
 use crate::stdout;
@@ -16,7 +16,7 @@ use crate::table::Table;
 /// How long the output may take to be read.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The names of all formats: two of our own, then the sinks that can print.
+/// The names of all formats: two that show differences, then the sinks that can print.
 pub(crate) fn formats(registry: &Registry) -> Vec<&'static str> {
     let sinks = registry.sinks().filter(|sink| sink.stdout_options().is_some()).map(SinkPlugin::name);
     ["table", "json"].into_iter().chain(sinks).collect()
@@ -29,18 +29,19 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, interval: Duration, f
     let mut plan = run::plan(registry, sources)?;
     plan.interval = interval;
     let mut engine = Engine::attach(&plan, interval, false)?;
-    // Our own formats show differences: the first batch is where they start.
+    // These show differences: the first batch is where they start.
     match format {
         "table" => engine.show_on(format, Box::new(Table::once()))?,
-        "json" => engine.show_on(format, Box::new(Json::new(std::io::stdout())))?,
+        "json" => engine.show_on(format, json::differences(std::io::stdout()))?,
         _ => {}
     }
     let listening = caught.listen()?;
     let now = engine.clock.now();
     engine.agent.tick(now);
     if let Some((plugin, options)) = registry.find_sink(format).and_then(|sink| Some((sink, sink.stdout_options()?))) {
-        let context = engine.context(format);
-        engine.agent.add_sink(plugin, &options, OutletSpec::new(format), context)?;
+        let spec = OutletSpec::new(format);
+        let context = engine.context(&spec);
+        engine.agent.add_sink(plugin, &options, spec, context)?;
     }
     // Whether the time is up or a signal came: what there is gets printed.
     let _ = listening.stop().recv_timeout(interval);

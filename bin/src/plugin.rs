@@ -76,8 +76,7 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(&refusal),
     };
-    let grace = prepared.plan.grace;
-    let end = prepared.attach(elevated).and_then(|engine| engine.run(caught, grace));
+    let end = prepared.attach(elevated).and_then(|engine| engine.run(caught, &prepared.plan));
     match end {
         Err(refusal) => refuse(&refusal),
         Ok(End::Asked) => Exit::Fine,
@@ -139,8 +138,13 @@ impl Prepared {
         );
         let sources = Sources::netdata(&directories, cli.config.as_deref());
         let sources = if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()) };
-        let mut plan = run::careful_plan(registry, &sources, elevated)?;
-        plan.interval = interval(cli.seconds, variable("NETDATA_UPDATE_EVERY").as_deref(), plan.interval)?;
+        let plan = run::careful_plan(registry, &sources, elevated)?;
+        let interval = interval(cli.seconds, variable("NETDATA_UPDATE_EVERY").as_deref(), plan.interval)?;
+        let mut plan = plan.at_interval(interval)?;
+        if plan.status_is_default {
+            // It belongs to the agent that runs as a service.
+            plan.status = None;
+        }
         own_stdout(&mut plan, registry)?;
         let directory = variable("NETDATA_LOCK_DIR").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
         let lock = Lock::take(directory.as_deref().unwrap_or(Path::new(lock::DIRECTORY)));

@@ -36,7 +36,8 @@ pub(crate) fn careful_plan(registry: &Registry, sources: &Sources, elevated: boo
     }
     let plan = Plan::new(&loaded, registry).map_err(ConfigError::without_content)?;
     confine(&plan)?;
-    Ok(plan)
+    // A socket is a way in.
+    Ok(Plan { status: None, ..plan })
 }
 
 /// Runs the agent until it is asked to stop.
@@ -58,7 +59,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Re
     } else {
         engine.connect(&plan)?;
     }
-    match engine.run(caught, plan.grace)? {
+    match engine.run(caught, &plan)? {
         End::Asked => Ok(Exit::Fine),
         // Whoever closes the terminal has seen enough.
         End::EssentialSink if stdout::is_closed() => Ok(Exit::Fine),

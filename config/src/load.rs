@@ -22,6 +22,9 @@ pub const ENVIRONMENT_PREFIX: &str = "EBPF_PROCESS_";
 /// The one variable with that prefix that is no key: the level of the log.
 pub const LOG_VARIABLE: &str = "EBPF_PROCESS_LOG";
 
+/// The origin of what nobody has typed.
+const BUILT_IN: &str = "built-in default";
+
 /// More than any configuration needs; a device or an endless pipe ends here.
 const FILE_LIMIT: u64 = 1 << 20;
 
@@ -102,7 +105,7 @@ impl Sources {
     /// Reads all layers. What the default says about probes that this registry lacks is left out.
     pub fn load(&self, registry: &Registry) -> Result<Loaded, ConfigError> {
         let mut warnings = Vec::new();
-        let mut figment = Figment::from(Layer::named("built-in default", built_in(registry)?));
+        let mut figment = Figment::from(Layer::named(BUILT_IN, built_in(registry)?));
         for file in &self.files {
             let Some(text) = self.read(file, &mut warnings)? else { continue };
             let table = match file.syntax {
@@ -225,6 +228,11 @@ impl Loaded {
     /// `environment variable NAME`, `--set KEY`.
     pub fn origin(&self, key: &str) -> Option<String> {
         self.figment.find_metadata(key).map(in_words)
+    }
+
+    /// Whether nobody has typed this key.
+    pub(crate) fn is_default(&self, key: &str) -> bool {
+        self.origin(key).is_some_and(|origin| origin == BUILT_IN)
     }
 
     /// The error with the origin of its key, or of the nearest table above it that has one.

@@ -1,5 +1,6 @@
 //! What the configuration means: checked, and ready to build.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ebpf_process_core::{
@@ -22,6 +23,8 @@ const LONGEST_GRACE: Duration = Duration::from_mins(10);
 const LONGEST_QUEUE: usize = 1024;
 /// Sinks that one agent may have.
 const MOST_SINKS: usize = 64;
+/// Bytes of a socket's path: the kernel takes no more.
+const LONGEST_SOCKET: usize = 107;
 /// Bytes of a sink's name, which is a label of the agent's own metrics.
 const LONGEST_NAME: usize = 64;
 
@@ -34,6 +37,10 @@ pub struct Plan {
     pub grace: Duration,
     /// Whether rights that nothing needs any more are given up after attaching.
     pub capabilities: Rights,
+    /// The socket where the agent tells its status; none if it does not.
+    pub status: Option<PathBuf>,
+    /// Whether nobody has said where: then it belongs to the agent that runs as a service.
+    pub status_is_default: bool,
     /// The enabled probes, in the registry's order.
     pub probes: Vec<PlannedProbe>,
     /// The sinks, by name.
@@ -66,6 +73,29 @@ pub struct PlannedSink {
     pub claims: Claims,
 }
 
+impl PlannedSink {
+    /// Whether the sink's times go with this interval of the agent's.
+    fn keeps_pace(&self, base: Duration) -> Result<(), OptionsError> {
+        let OutletSpec { name, interval, jitter, .. } = &self.spec;
+        let show = duration::show;
+        let refuse = |key: &str, problem: String| {
+            Err(OptionsError { key: format!("sinks.{name}.{key}"), origin: None, problem, nearest: None })
+        };
+        let interval = interval.unwrap_or(base);
+        let multiple = interval.as_nanos() % base.as_nanos().max(1) == 0;
+        if !multiple || !(base..=LONGEST_INTERVAL).contains(&interval) {
+            let (own, base, longest) = (show(interval), show(base), show(LONGEST_INTERVAL));
+            let problem = format!("{own} is no whole multiple, up to {longest}, of the agent's interval of {base}");
+            return refuse("interval", problem);
+        }
+        if *jitter > interval {
+            let (jitter, interval) = (show(*jitter), show(interval));
+            return refuse("jitter", format!("{jitter} is longer than this sink's interval of {interval}"));
+        }
+        Ok(())
+    }
+}
+
 impl Plan {
     /// Checks what was loaded against the plugins there are. The first thing that is wrong is the
     /// error. Nothing is opened or attached.
@@ -76,8 +106,19 @@ impl Plan {
         bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
         let sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
+        for sink in &sinks {
+            sink.keeps_pace(root.interval).map_err(|error| loaded.located(error))?;
+        }
+        let status = plan_status(loaded, &root.status.socket)?;
+        let status_is_default = loaded.is_default("status.socket");
         let RawRoot { interval, grace, capabilities, .. } = root;
-        Ok(Self { interval, grace, capabilities, probes, sinks, scope })
+        Ok(Self { interval, grace, capabilities, status, status_is_default, probes, sinks, scope })
+    }
+
+    /// The same plan at another interval; refused where a sink's own does not go with it.
+    pub fn at_interval(self, interval: Duration) -> Result<Self, ConfigError> {
+        self.sinks.iter().try_for_each(|sink| sink.keeps_pace(interval))?;
+        Ok(Self { interval, ..self })
     }
 }
 
@@ -94,6 +135,17 @@ fn bounded(
     let show = duration::show;
     let problem = format!("{} is not between {} and {}", show(value), show(shortest), show(longest));
     Err(loaded.refuse(key.to_owned(), problem).into())
+}
+
+fn plan_status(loaded: &Loaded, socket: &str) -> Result<Option<PathBuf>, ConfigError> {
+    if socket.is_empty() {
+        return Ok(None);
+    }
+    if !socket.starts_with('/') || socket.len() > LONGEST_SOCKET || socket.contains('\0') {
+        let problem = format!("expected a path that begins with \"/\", up to {LONGEST_SOCKET} bytes long, or \"\"");
+        return Err(loaded.refuse("status.socket".to_owned(), problem).into());
+    }
+    Ok(Some(socket.into()))
 }
 
 fn plan_probes(loaded: &Loaded, registry: &Registry, table: &Dict) -> Result<(Vec<PlannedProbe>, Scope), ConfigError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ebpf_process_core::{OutletSpec, Selection, WhenFull, duration};
 use figment::value::{Dict, Value};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The whole configuration. Probes and sinks are looked at one by one, so that an error names the
 /// full key.
@@ -17,10 +17,18 @@ pub(crate) struct RawRoot {
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) grace: Duration,
     pub(crate) capabilities: Rights,
+    pub(crate) status: RawStatus,
     #[serde(default)]
     pub(crate) probes: Dict,
     #[serde(default)]
     pub(crate) sinks: BTreeMap<String, Dict>,
+}
+
+/// `[status]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStatus {
+    pub(crate) socket: String,
 }
 
 /// What becomes of the capabilities that nothing needs once the probes are attached.
@@ -43,6 +51,10 @@ pub(crate) struct RawSink {
     pub(crate) queue: usize,
     #[serde(default)]
     pub(crate) when_full: WhenFull,
+    #[serde(default, deserialize_with = "given_duration")]
+    pub(crate) interval: Option<Duration>,
+    #[serde(default, deserialize_with = "duration::deserialize")]
+    pub(crate) jitter: Duration,
     #[serde(default = "everything")]
     pub(crate) include: Vec<String>,
     #[serde(default)]
@@ -61,9 +73,9 @@ pub(crate) struct RawSink {
 
 impl RawSink {
     pub(crate) fn into_spec(self, name: &str) -> OutletSpec {
-        let Self { queue, when_full, include, exclude, rename, prefix, tags, .. } = self;
+        let Self { queue, when_full, interval, jitter, include, exclude, rename, prefix, tags, .. } = self;
         let selection = Selection { include, exclude, rename, prefix, tags };
-        OutletSpec { selection, queue, when_full, ..OutletSpec::new(name) }
+        OutletSpec { selection, queue, when_full, interval, jitter, ..OutletSpec::new(name) }
     }
 }
 
@@ -76,6 +88,10 @@ pub(crate) struct RawProbe {
 
 const fn yes() -> bool {
     true
+}
+
+fn given_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration::deserialize(deserializer).map(Some)
 }
 
 const fn default_queue() -> usize {

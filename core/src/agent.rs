@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
 use crate::error::{BuildError, chain};
+use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
 use crate::options::Options;
 use crate::outlet::{Outlet, OutletSpec};
@@ -34,6 +35,7 @@ pub struct Agent {
     vitals: Arc<Vitals>,
     stop: Stop,
     last: Option<Tick>,
+    last_batch: Arc<LastBatch>,
     ends: (Sender<String>, Receiver<String>),
 }
 
@@ -79,6 +81,7 @@ impl Agent {
             vitals: Arc::default(),
             stop: Stop::default(),
             last: None,
+            last_batch: Arc::default(),
             ends: bounded(SINK_LIMIT),
         }
     }
@@ -86,6 +89,11 @@ impl Agent {
     /// The agent's own numbers.
     pub fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
+    }
+
+    /// The newest batch, for another thread.
+    pub fn last_batch(&self) -> &Arc<LastBatch> {
+        &self.last_batch
     }
 
     /// Tells sinks whether the agent is stopping; for their [`SinkContext`].
@@ -133,7 +141,7 @@ impl Agent {
         }
         self.vitals.add_sink(&spec.name, &ledger);
         let name = spec.name.clone();
-        let outlet = Outlet::start(spec, sink, ledger, self.ends.0.clone()).map_err(|error| {
+        let outlet = Outlet::start(spec, sink, ledger, self.interval, self.ends.0.clone()).map_err(|error| {
             refused(format!("cannot start a thread for sink {name}: {error}"), "raise the limit on threads")
         })?;
         self.outlets.push(outlet);
@@ -173,7 +181,7 @@ impl Agent {
         Ended::Stopped
     }
 
-    /// Collects one batch and offers it to every sink.
+    /// Collects one batch and offers it to every sink whose interval it is.
     pub fn tick(&mut self, moment: Moment) {
         let (tick, elapsed) = self.stamp(moment);
         self.vitals.count_tick();
@@ -211,6 +219,7 @@ impl Agent {
         for outlet in &mut self.outlets {
             outlet.offer(&self.pool[index]);
         }
+        self.last_batch.set(&self.pool[index]);
         self.last = Some(tick);
     }
 

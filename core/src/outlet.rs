@@ -4,15 +4,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use serde::Deserialize;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
 use crate::error::{SinkError, chain};
 use crate::ledger::Ledger;
+use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
 use crate::sink::{Settlement, Sink};
 use crate::view::{Projection, View};
@@ -39,6 +40,13 @@ pub struct OutletSpec {
     pub queue: usize,
     /// What gives way when they are that many.
     pub when_full: WhenFull,
+    /// The time between two batches for this sink, a whole multiple of the agent's; none for every
+    /// batch. It gets the batches at the multiples of this on the wall clock, the first one, and the
+    /// last one before it is closed. Totals make up for those in between.
+    pub interval: Option<Duration>,
+    /// A random part of this, drawn once, is waited before each batch is written, so that many agents
+    /// do not write at the same moment. Not longer than the interval; a stop ends the wait.
+    pub jitter: Duration,
     /// Whether the agent ends when this sink does.
     pub essential: bool,
 }
@@ -54,6 +62,8 @@ impl OutletSpec {
             selection: Selection::default(),
             queue: Self::DEFAULT_QUEUE,
             when_full: WhenFull::default(),
+            interval: None,
+            jitter: Duration::ZERO,
             essential: false,
         }
     }
@@ -65,6 +75,10 @@ struct Parcel {
     batch: Arc<Batch>,
     projection: Arc<Projection>,
     samples: u64,
+    /// Time since the sink's batch before.
+    elapsed: Duration,
+    /// Not written earlier.
+    due: Option<Instant>,
 }
 
 /// The collecting thread's end of the way.
@@ -72,6 +86,13 @@ struct Parcel {
 pub(crate) struct Outlet {
     spec: OutletSpec,
     projection: Option<Arc<Projection>>,
+    pace: Pace,
+    /// The newest batch, if it was not the sink's.
+    withheld: Option<Arc<Batch>>,
+    /// How long each batch waits for its turn.
+    delay: Option<Duration>,
+    /// Dropping it ends the wait.
+    running: Sender<()>,
     queue: Sender<Parcel>,
     /// The same queue's other end, to take the oldest batch out when it is full.
     oldest: Receiver<Parcel>,
@@ -84,15 +105,20 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    /// Starts the sink's thread; `ends` is told the sink's name when the sink is over by itself.
+    /// Starts the sink's thread; `base` is the agent's time between two batches, and `ends` is told the
+    /// sink's name when the sink is over by itself.
     pub(crate) fn start(
         spec: OutletSpec,
         sink: Box<dyn Sink>,
         ledger: Arc<Ledger>,
+        base: Duration,
         ends: Sender<String>,
     ) -> std::io::Result<Self> {
         let (queue, oldest) = bounded(spec.queue.max(1));
         let (alive, ended) = bounded(0);
+        let (running, stopping) = bounded(0);
+        let pace = Pace::new(base, spec.interval);
+        let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
         let over = Arc::new(AtomicBool::new(false));
         let delivered = Arc::new(AtomicU64::new(0));
         let worker = Worker {
@@ -101,6 +127,7 @@ impl Outlet {
             ledger: Arc::clone(&ledger),
             delivered: Arc::clone(&delivered),
             failing: false,
+            stopping,
             _alive: alive,
         };
         let flag = Arc::clone(&over);
@@ -112,7 +139,20 @@ impl Outlet {
                 let _ = ends.try_send(name);
             }
         })?;
-        Ok(Self { spec, projection: None, queue, oldest, ledger, over, delivered, ended })
+        Ok(Self {
+            spec,
+            projection: None,
+            pace,
+            withheld: None,
+            delay,
+            running,
+            queue,
+            oldest,
+            ledger,
+            over,
+            delivered,
+            ended,
+        })
     }
 
     pub(crate) const fn spec(&self) -> &OutletSpec {
@@ -129,14 +169,25 @@ impl Outlet {
         if self.is_over() { u64::MAX } else { self.delivered.load(Ordering::Acquire) }
     }
 
-    /// Hands a batch over. Never waits.
+    /// Hands a batch over if it is the sink's. Never waits.
     pub(crate) fn offer(&mut self, batch: &Arc<Batch>) {
+        if self.pace.takes(batch.tick()) {
+            self.withheld = None;
+            self.hand_over(batch);
+        } else {
+            self.withheld = Some(Arc::clone(batch));
+        }
+    }
+
+    fn hand_over(&mut self, batch: &Arc<Batch>) {
+        let elapsed = self.pace.take(batch.tick()).unwrap_or(batch.elapsed());
+        let due = self.delay.map(|delay| Instant::now() + delay);
         let projection = match &self.projection {
             Some(projection) if projection.fits(batch) => projection,
             _ => self.projection.insert(Arc::new(Projection::new(&self.spec.selection, &batch.table))),
         };
         let samples = projection.count(batch);
-        let mut parcel = Parcel { batch: Arc::clone(batch), projection: Arc::clone(projection), samples };
+        let mut parcel = Parcel { batch: Arc::clone(batch), projection: Arc::clone(projection), samples, elapsed, due };
         self.ledger.offered(samples);
         loop {
             if self.is_over() {
@@ -160,10 +211,13 @@ impl Outlet {
         }
     }
 
-    /// Hangs up: the worker writes what is queued, closes its sink and ends.
-    pub(crate) fn hang_up(self) -> Closing {
-        let Self { spec, queue, oldest, ledger, over, ended, .. } = self;
-        drop(queue);
+    /// Hangs up: the worker writes what is queued, the newest totals last, closes its sink and ends.
+    pub(crate) fn hang_up(mut self) -> Closing {
+        if let Some(batch) = self.withheld.take() {
+            self.hand_over(&batch);
+        }
+        let Self { spec, queue, running, oldest, ledger, over, ended, .. } = self;
+        drop((queue, running));
         Closing { name: spec.name, oldest, ledger, over, ended }
     }
 }
@@ -183,7 +237,7 @@ impl Closing {
     /// dropped; returns whether the worker ended in time.
     pub(crate) fn wait(self, deadline: Instant) -> bool {
         // Nothing is ever sent: the worker's end of the channel goes when the worker does.
-        let timed_out = matches!(self.ended.recv_deadline(deadline), Err(crossbeam_channel::RecvTimeoutError::Timeout));
+        let timed_out = matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
         while self.oldest.try_recv().is_ok() {}
         let reason = if self.over.load(Ordering::Acquire) { "sink closed" } else { "agent stopped" };
         if timed_out {
@@ -201,6 +255,8 @@ struct Worker {
     ledger: Arc<Ledger>,
     delivered: Arc<AtomicU64>,
     failing: bool,
+    /// Hangs up when nothing more is to be waited for.
+    stopping: Receiver<()>,
     _alive: Sender<()>,
 }
 
@@ -224,15 +280,20 @@ impl Worker {
                 Ok(parcel) => parcel,
                 Err(TryRecvError::Empty) => {
                     self.guard("flush", sink, |sink| sink.flush())?;
-                    match self.queue.recv() {
+                    match self.wait(sink)? {
                         Ok(parcel) => parcel,
-                        Err(_) => break,
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => break,
                     }
                 }
                 Err(TryRecvError::Disconnected) => break,
             };
-            let Parcel { batch, projection, samples } = parcel;
-            let view = View::new(&batch, &projection);
+            let Parcel { batch, projection, samples, elapsed, due } = parcel;
+            if let Some(due) = due {
+                // Nothing is ever sent: either the time comes or the end.
+                let _ = self.stopping.recv_deadline(due);
+            }
+            let view = View::new(&batch, &projection, elapsed);
             let outcome = self.guard("write", sink, |sink| sink.write(&view));
             let seq = batch.tick().seq;
             // Before the samples are settled: whoever sees an empty queue finds the batch free again.
@@ -250,6 +311,19 @@ impl Worker {
         self.guard("flush", sink, |sink| sink.flush())?;
         self.guard("close", sink, |sink| sink.close())?;
         Ok(())
+    }
+
+    /// Waits for a parcel, no longer than until the sink has something due.
+    fn wait(&mut self, sink: &mut dyn Sink) -> Result<Result<Parcel, RecvTimeoutError>, SinkError> {
+        let mut due = None;
+        self.guard("say what is due", sink, |sink| {
+            due = sink.due();
+            Ok(())
+        })?;
+        Ok(match due {
+            Some(due) => self.queue.recv_deadline(due),
+            None => self.queue.recv().map_err(RecvTimeoutError::from),
+        })
     }
 
     /// Calls the sink. `Ok` says whether the call succeeded; an error means the sink is over.

@@ -13,7 +13,7 @@ use crate::metric::{Descriptor, Kind};
 use crate::series::{Series, SeriesId, SeriesRefused, SeriesTable, clean_label};
 
 /// Series that have ended and are still repeated because a sink has not seen their final value. Only
-/// a sink that is stuck for long while series come and go makes it so many.
+/// a sink that is stuck for long, or that has a long interval, while series come and go makes it so many.
 const LINGERING_LIMIT: usize = 4096;
 
 /// What a recorder refused, as totals; each is a vital of the agent.

@@ -29,6 +29,14 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// When [`flush`](Self::flush) should be called again though no view came: for a later attempt,
+    /// or for what has waited long enough. `None` is not before the next view, a moment that is
+    /// past is at once. Asked after each flush, with an empty queue; a sink that has always
+    /// something due keeps its thread busy.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
     /// Ends the output in order. Called once, after the last view and its flush, on a clean stop;
     /// not after [`SinkError::Closed`], and not when the grace period is over.
     fn close(&mut self) -> Result<(), SinkError> {
@@ -59,7 +67,7 @@ pub struct SinkContext {
     pub name: String,
     /// This host's name.
     pub host: String,
-    /// The time between two batches.
+    /// The time between two batches for this sink.
     pub interval: Duration,
     /// What the numbers describe.
     pub scope: Scope,

@@ -98,7 +98,7 @@ impl Bench {
             boottime: self.tick.boottime + Duration::from_secs(1),
         };
         let projection = Projection::new(selection, &self.batch.table);
-        look(&View::new(&self.batch, &projection))
+        look(&View::new(&self.batch, &projection, elapsed))
     }
 
     /// The batch of the last tick.
@@ -117,6 +117,11 @@ pub fn context(name: &str) -> SinkContext {
         stop: Stop::default(),
         ledger: Arc::new(Ledger::default()),
     }
+}
+
+/// Enters samples in a sink's book as its outlet does before the sink sees them.
+pub fn offer(ledger: &Ledger, samples: u64) {
+    ledger.offered(samples);
 }
 
 /// A sample as [`MemorySink`] remembers it.

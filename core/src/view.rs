@@ -56,11 +56,12 @@ impl Projection {
 pub struct View<'a> {
     batch: &'a Batch,
     projection: &'a Projection,
+    elapsed: Duration,
 }
 
 impl<'a> View<'a> {
-    pub(crate) const fn new(batch: &'a Batch, projection: &'a Projection) -> Self {
-        Self { batch, projection }
+    pub(crate) const fn new(batch: &'a Batch, projection: &'a Projection, elapsed: Duration) -> Self {
+        Self { batch, projection, elapsed }
     }
 
     /// When and as which round the batch was collected. All samples share its timestamp.
@@ -68,9 +69,10 @@ impl<'a> View<'a> {
         self.batch.tick
     }
 
-    /// Time since the batch before, whether or not this sink saw that one; zero for the first.
+    /// Time since the batch before at this sink's interval, whether or not the sink saw that one; zero
+    /// for the first.
     pub const fn elapsed(&self) -> Duration {
-        self.batch.elapsed
+        self.elapsed
     }
 
     /// Changes whenever a series comes or goes; what a sink keeps per series is good until then.

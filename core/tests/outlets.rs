@@ -1,7 +1,7 @@
 //! What sinks may rely on, and what a sink cannot do to others.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue};
@@ -193,6 +193,43 @@ fn a_wall_clock_set_back_does_not_move_a_timestamp_back() {
     assert_eq!(vitals.ticks(), 3);
 }
 
+#[test]
+fn a_sink_is_flushed_when_something_is_due_though_no_batch_came() {
+    /// Wants three more flushes after its first view, each a little later.
+    struct Again {
+        due: Option<Instant>,
+        left: u32,
+        flushed: Sender<()>,
+    }
+    impl Sink for Again {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            self.left = 3;
+            self.due = Some(Instant::now());
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<(), SinkError> {
+            if self.due.is_some_and(|due| due <= Instant::now()) && self.left > 0 {
+                self.left -= 1;
+                self.due = (self.left > 0).then(|| Instant::now() + Duration::from_millis(1));
+                self.flushed.send(()).map_err(SinkError::closed)?;
+            }
+            Ok(())
+        }
+        fn due(&self) -> Option<Instant> {
+            self.due
+        }
+    }
+    let (mut agent, clock) = agent();
+    let (flushed, calls) = bounded(8);
+    add(&mut agent, "again", 4, WhenFull::DropOldest, Again { due: None, left: 0, flushed });
+    agent.tick(clock.advance(SECOND));
+    for _ in 0..3 {
+        calls.recv_timeout(Duration::from_secs(10)).expect("a flush");
+    }
+    assert!(agent.close(SECOND).iter().all(|book| book.in_time && book.tally.balances()));
+    assert!(calls.try_recv().is_err());
+}
+
 /// One tick of the property test.
 #[derive(Clone, Debug)]
 struct Step {
@@ -273,7 +310,7 @@ impl Sink for Deltas {
 
 proptest! {
     #[test]
-    fn deltas_add_up_to_the_totals_whatever_is_dropped(steps in steps(), queue in 1usize..4) {
+    fn deltas_add_up_to_the_totals_whatever_is_dropped(steps in steps(), queue in 1usize..4, every in 1u32..5) {
         let clock = Arc::new(ManualClock::new(SECOND, SECOND));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
         let truth = Arc::new(parking_lot::Mutex::new(Vec::new()));
@@ -288,11 +325,15 @@ proptest! {
         let (word, words) = bounded(1000);
         let (done, dones) = bounded(1000);
         let sink = Deltas { word: words, done, last: SeriesCache::default(), sums: Arc::clone(&sums) };
-        let book = add(&mut agent, "deltas", queue, WhenFull::DropOldest, sink);
+        let book = Arc::new(Ledger::default());
+        let spec = OutletSpec { queue, interval: Some(every * SECOND), ..OutletSpec::new("deltas") };
+        agent.push_sink(Box::new(sink), spec, Arc::clone(&book)).expect("a sink");
         for step in &steps {
+            let offered = book.tally().offered;
             agent.tick(clock.advance(SECOND));
             prop_assert!(book.tally().balances());
-            if step.taken {
+            // At an interval of its own the sink may have nothing new to take.
+            if step.taken && book.tally().offered > offered {
                 word.send(()).expect("the sink listens");
                 dones.recv().expect("the sink answers");
             }

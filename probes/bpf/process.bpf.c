@@ -19,27 +19,32 @@ SEC("tp_btf/task_newtask") int task_newtask(u64 *ctx)
 }
 
 /* Where the start of a task is counted: one that is not the leader of its group is a thread. */
-inlined u32 start_slot(const struct task_struct *task)
+inlined u32 start_slot(int pid, int tgid)
 {
-	int pid = 0, tgid = 0;
-
-	bpf_probe_read_kernel(&pid, sizeof(pid), &task->pid);
-	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
 	return pid != tgid ? PROCESS_STARTED_THREAD : PROCESS_STARTED;
 }
 
-/* void wake_up_new_task(struct task_struct *p) */
+/* void wake_up_new_task(struct task_struct *p). Arguments typed by BTF are read as they are: cheaper, and
+ * allowed where a locked-down kernel forbids its helper for that. */
 SEC("fentry") int start__fentry(u64 *ctx)
 {
+	const struct task_struct *task = (const void *)ctx[0];
+
 	if (passes())
-		add_call(record_at(start_slot((void *)ctx[0])));
+		add_call(record_at(start_slot(task->pid, task->tgid)));
 	return 0;
 }
 
 SEC("kprobe") int start__kprobe(struct pt_regs *ctx)
 {
-	if (passes())
-		add_call(kprobe_record(start_slot((void *)ctx->di)));
+	const struct task_struct *task = (const void *)ctx->di;
+	int pid = 0, tgid = 0;
+
+	if (!passes())
+		return 0;
+	bpf_probe_read_kernel(&pid, sizeof(pid), &task->pid);
+	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
+	add_call(kprobe_record(start_slot(pid, tgid)));
 	return 0;
 }
 
@@ -54,22 +59,14 @@ SEC("tp_btf/sched_process_exit") int sched_process_exit(u64 *ctx)
 /* void __noreturn do_exit(long code) */
 on_call(exit, PROCESS_EXIT)
 
-/* Whether the release of a task is to be counted. By control group it cannot be told: user space
- * refuses that filter. */
-inlined int passes_released(const struct task_struct *task)
-{
-	u32 tgid = 0;
-
-	if (filter_kind != FILTER_PID)
-		return 1;
-	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
-	return tgid == filter_tgid;
-}
+/* Whether the release of a task of this thread group is to be counted. By control group it cannot be told: user
+ * space refuses that filter. */
+#define passes_released(tgid) (filter_kind != FILTER_PID || (tgid) == filter_tgid)
 
 /* TP_PROTO(struct task_struct *p), one RCU grace period after release_task(p) */
 SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 {
-	if (passes_released((void *)ctx[0]))
+	if (passes_released((u32)((const struct task_struct *)ctx[0])->tgid))
 		add_call(record_of(PROCESS_RELEASE));
 	return 0;
 }
@@ -77,14 +74,19 @@ SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 /* void release_task(struct task_struct *p) */
 SEC("fentry") int release__fentry(u64 *ctx)
 {
-	if (passes_released((void *)ctx[0]))
+	if (passes_released((u32)((const struct task_struct *)ctx[0])->tgid))
 		add_call(record_of(PROCESS_RELEASE));
 	return 0;
 }
 
 SEC("kprobe") int release__kprobe(struct pt_regs *ctx)
 {
-	if (passes_released((void *)ctx->di))
+	const struct task_struct *task = (const void *)ctx->di;
+	u32 tgid = 0;
+
+	if (filter_kind == FILTER_PID)
+		bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
+	if (passes_released(tgid))
 		add_call(kprobe_record(PROCESS_RELEASE));
 	return 0;
 }
@@ -93,10 +95,8 @@ SEC("kprobe") int release__kprobe(struct pt_regs *ctx)
  * cad6967ac108 ("fork: introduce kernel_clone()"), 5.10; _do_fork with the same argument from 5.5 */
 SEC("fexit") int fork__fexit1(u64 *ctx)
 {
-	const struct kernel_clone_args *args = (const void *)ctx[0];
-	u64 result = ctx[1], flags = 0;
+	u64 flags = ((const struct kernel_clone_args *)ctx[0])->flags, result = ctx[1];
 
-	bpf_probe_read_kernel(&flags, sizeof(flags), &args->flags);
 	if (passes())
 		add_status(record_at(flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
 	return 0;

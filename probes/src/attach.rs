@@ -116,13 +116,13 @@ impl Links {
         let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
         tracefs.needs_kprobes()?;
         let at_return = matches!(hook.attach, Attach::Kretprobe(_));
-        let program = load_for_perf(ebpf, hook).map_err(|error| chain(&error))?;
+        let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
         let created = tracefs.create(hook.attach.target(), at_return);
         let (event, id) = created.map_err(|error| match error.raw_os_error() {
             Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
             _ => format!("tracefs refuses the event: {error}"),
         })?;
-        let perf = sys::attach_to_event(id, program.as_fd()).map_err(|error| format!("perf refuses it: {error}"))?;
+        let perf = sys::attach_to_event(id, program.as_fd()).map_err(|error| perf_refuses("it", &error))?;
         if self.profile.is_none() {
             self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
         }
@@ -141,7 +141,7 @@ impl Links {
                 self.trampolines_refused.insert(problem).clone()
             }
             (_, Some(libc::EPERM)) => "not permitted (EPERM)".to_owned(),
-            _ => chain(error),
+            _ => in_short(error),
         }
     }
 }
@@ -196,13 +196,13 @@ fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, Progra
 /// Attaches a program to each of the events that this kernel has: newer system calls may be missing.
 fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&str]) -> Result<Link, String> {
     let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
-    let program = load_for_perf(ebpf, hook).map_err(|error| chain(&error))?;
+    let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
     let mut held = Vec::new();
     for event in events {
         match tracefs.id_of(event) {
             Ok(id) => {
                 let perf = sys::attach_to_event(id, program.as_fd());
-                held.push(perf.map_err(|error| format!("perf refuses {event}: {error}"))?);
+                held.push(perf.map_err(|error| perf_refuses(event, &error))?);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(format!("tracefs hides {event}: {error}")),
@@ -213,6 +213,25 @@ fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&st
         return Err("this kernel has no such events (CONFIG_FTRACE_SYSCALLS)".to_owned());
     }
     Ok(Link { hold: Hold::Events(held), event: None, program, users: 1 })
+}
+
+/// An error in one line. A verifier's log is kilobytes: its last words say what it refused.
+fn in_short(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    debug!("the verifier's log: {verifier_log}");
+    let log = verifier_log.to_string();
+    let mut told = log.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("processed "));
+    let reason = told.next_back().map_or(String::new(), |line| format!(" ({line})"));
+    format!("the kernel refuses the program: {io_error}{reason}")
+}
+
+fn perf_refuses(event: &str, error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => format!(
+            "perf refuses {event} to this user; as root: sysctl kernel.perf_event_paranoid=2, or grant CAP_SYS_ADMIN"
+        ),
+        _ => format!("perf refuses {event}: {error}"),
+    }
 }
 
 /// Loads a program that is hung on a perf event.

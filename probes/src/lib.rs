@@ -20,6 +20,7 @@ mod btf;
 mod catalog;
 mod choice;
 pub mod doctor;
+mod feed;
 mod file;
 mod filter;
 mod hook;
@@ -34,6 +35,7 @@ mod totals;
 mod tracefs;
 
 pub use choice::Choice;
+pub use feed::Feed;
 pub use file::FILE;
 pub use hook::{Attempt, Cost, CounterReport, HookReport, Layer};
 pub use memory::MapMemory;

@@ -19,7 +19,23 @@ pub(crate) const MAX_ACTIVE: u32 = 4096;
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Why there is no tracefs: a cause that may pass.
-pub(crate) const NOT_MOUNTED: &str = "tracefs is not mounted or not readable";
+pub(crate) const NOT_MOUNTED: &str = "tracefs is not mounted";
+
+/// Says "0" where somebody has switched all kprobes off: they attach, and never fire.
+const ARMED: &str = "/sys/kernel/debug/kprobes/enabled";
+
+/// Why no mounted tracefs can be looked into.
+fn no_root() -> String {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let mounts = text("/proc/self/mounts");
+    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
+        format!("{NOT_MOUNTED}; as root: mount -t tracefs tracefs /sys/kernel/tracing")
+    } else if text("/sys/kernel/security/lockdown").contains("[confidentiality]") {
+        "the kernel is locked down and hides tracefs; boot with lockdown=integrity, or without Secure Boot".to_owned()
+    } else {
+        "tracefs is mounted, but not readable by this user; run as root, or grant CAP_DAC_OVERRIDE".to_owned()
+    }
+}
 
 /// A mounted tracefs.
 #[derive(Clone, Debug)]
@@ -33,8 +49,7 @@ impl Tracefs {
     /// Finds a mounted tracefs.
     pub(crate) fn find() -> Result<Self, String> {
         let root = MOUNTS.iter().map(Path::new).find(|root| root.join("README").exists());
-        let root =
-            root.ok_or_else(|| format!("{NOT_MOUNTED}; as root: mount -t tracefs tracefs /sys/kernel/tracing"))?;
+        let root = root.ok_or_else(no_root)?;
         let pid = std::process::id();
         let start = start_time(pid).unwrap_or(0);
         Ok(Self { root: root.to_owned(), owner: format!("{pid}_{start}") })
@@ -42,8 +57,13 @@ impl Tracefs {
 
     /// Why no event can be made on a function.
     pub(crate) fn needs_kprobes(&self) -> Result<(), String> {
-        let known = self.root.join("kprobe_events").exists();
-        if known { Ok(()) } else { Err("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)".to_owned()) }
+        if !self.root.join("kprobe_events").exists() {
+            return Err("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)".to_owned());
+        }
+        match std::fs::read_to_string(ARMED) {
+            Ok(armed) if armed.trim() == "0" => Err(format!("kprobes are switched off; as root: echo 1 > {ARMED}")),
+            _ => Ok(()),
+        }
     }
 
     /// The id of an event that the kernel itself has, as `category/name`.
@@ -73,10 +93,10 @@ impl Tracefs {
 
     /// Removes what dead agents left behind. Nobody else's events are touched.
     pub(crate) fn sweep(&self) -> io::Result<()> {
-        if self.needs_kprobes().is_err() {
-            return Ok(());
-        }
-        let events = std::fs::read_to_string(self.root.join("kprobe_events"))?;
+        let events = match std::fs::read_to_string(self.root.join("kprobe_events")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // no kprobes
+            events => events?,
+        };
         for name in events.lines().filter_map(event_of_ours) {
             if owner_of(name).is_some_and(|(pid, start)| start_time(pid) != Some(start)) {
                 self.command(&format!("-:{GROUP}/{name}"))?;

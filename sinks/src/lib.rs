@@ -12,8 +12,12 @@ use ebpf_process_core::SinkPlugin;
 
 #[cfg(feature = "influx")]
 pub use ebpf_process_sink_influx as influx;
+#[cfg(feature = "json")]
+pub use ebpf_process_sink_json as json;
 #[cfg(feature = "netdata")]
 pub use ebpf_process_sink_netdata as netdata;
+#[cfg(feature = "prometheus")]
+pub use ebpf_process_sink_prometheus as prometheus;
 #[cfg(feature = "statsd")]
 pub use ebpf_process_sink_statsd as statsd;
 
@@ -29,4 +33,8 @@ static ALL: &[&dyn SinkPlugin] = &[
     &statsd::PLUGIN,
     #[cfg(feature = "influx")]
     &influx::PLUGIN,
+    #[cfg(feature = "prometheus")]
+    &prometheus::PLUGIN,
+    #[cfg(feature = "json")]
+    &json::PLUGIN,
 ];

@@ -3,10 +3,16 @@
 //! They start when they are needed and end when they are dropped. None of them is part of the agent's own code: what
 //! they hold is what a user's server would hold.
 
+pub mod by_rules;
+pub mod carbon;
+pub mod collectd;
 pub mod influx;
 pub mod netdata;
+pub mod prometheus;
 mod server;
 pub mod statsd;
+
+pub use server::free_tcp_port;
 
 use crate::{Failure, Outcome};
 use std::env;
@@ -28,6 +34,14 @@ pub fn program(name: &str, package: &str) -> Outcome<PathBuf> {
     let folders = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let found = folders.map(|folder| folder.join(name)).find(|candidate| candidate.is_file());
     found.ok_or_else(|| Failure::new(format!("{name} is not installed (package {package})")))
+}
+
+/// Gets a page over HTTP, in the format that `accept` names.
+///
+/// # Errors
+/// Nobody answers, or not with the page.
+pub fn fetch(url: &str, accept: &str) -> Outcome<String> {
+    ask(ureq::get(url).header("Accept", accept))
 }
 
 /// Asks over HTTP and returns the answer's text.

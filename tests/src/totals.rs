@@ -72,8 +72,14 @@ impl Totals {
 
     /// The latest value of a metric; labels that the metric does not name (a host) are not looked at.
     pub fn get(&self, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
-        let matches = |labels: &Labels| label.is_none_or(|(key, value)| labels.get(key).is_some_and(|v| v == value));
-        self.of(name).find(|(labels, _)| matches(labels)).map(|(_, value)| value)
+        self.get_with(name, label.as_slice())
+    }
+
+    /// The latest value of the series of a metric that has all these labels.
+    pub fn get_with(&self, name: &str, wanted: &[(&str, &str)]) -> Option<f64> {
+        let has = |labels: &Labels, (key, value): &(&str, &str)| labels.get(*key).is_some_and(|v| v == value);
+        let found = self.of(name).find(|(labels, _)| wanted.iter().all(|label| has(labels, label)));
+        found.map(|(_, value)| value)
     }
 
     /// What counts a metric, as `hook.info` and `hook.missed` say; nothing when no hook serves it.
@@ -103,6 +109,12 @@ impl Totals {
             .filter(|&(_, value)| value != 0.0)
             .map(|(labels, value)| (labels.get("counter").map_or("?", String::as_str), value))
             .collect()
+    }
+
+    /// What became of the samples meant for a sink, by state (`offered`, `written`, ...).
+    pub fn samples(&self, sink: &str) -> BTreeMap<&str, f64> {
+        let of_sink = self.of("agent.samples").filter(|(labels, _)| labels.get("sink").is_some_and(|s| s == sink));
+        of_sink.filter_map(|(labels, value)| Some((labels.get("state")?.as_str(), value))).collect()
     }
 
     /// A label of the series of a metric that has another label of this value.

@@ -10,13 +10,32 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-probes", &["ebpf-process-core"]),
     ("ebpf-process-sink-netdata", &["ebpf-process-core"]),
     ("ebpf-process-sink-statsd", &["ebpf-process-core"]),
-    ("ebpf-process-sink-influx", &["ebpf-process-core"]),
+    ("ebpf-process-delivery", &["ebpf-process-core"]),
+    ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery"]),
+    ("ebpf-process-sink-json", &["ebpf-process-core"]),
+    ("ebpf-process-sink-prometheus", &["ebpf-process-core"]),
     (
         "ebpf-process-sinks",
-        &["ebpf-process-core", "ebpf-process-sink-influx", "ebpf-process-sink-netdata", "ebpf-process-sink-statsd"],
+        &[
+            "ebpf-process-core",
+            "ebpf-process-sink-influx",
+            "ebpf-process-sink-json",
+            "ebpf-process-sink-netdata",
+            "ebpf-process-sink-prometheus",
+            "ebpf-process-sink-statsd",
+        ],
     ),
     ("ebpf-process-config", &["ebpf-process-core"]),
-    ("ebpf-process", &["ebpf-process-config", "ebpf-process-core", "ebpf-process-probes", "ebpf-process-sinks"]),
+    (
+        "ebpf-process",
+        &[
+            "ebpf-process-config",
+            "ebpf-process-core",
+            "ebpf-process-delivery",
+            "ebpf-process-probes",
+            "ebpf-process-sinks",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -18,11 +18,20 @@ const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace" },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace" },
-    Need { program: "netdata", package: "netdata-core", tests: "three-sinks, netdata-*" },
+    Need { program: "netdata", package: "netdata-core", tests: "three-sinks, statsd-netdata, netdata-*" },
     Need { program: "setcap", package: "libcap2-bin", tests: "file-capabilities, permitted-capabilities" },
     Need { program: "influxd", package: "influxdb", tests: "three-sinks" },
-    Need { program: "node", package: "nodejs", tests: "three-sinks" },
-    Need { program: "npm", package: "npm", tests: "three-sinks" },
+    Need { program: "node", package: "nodejs", tests: "three-sinks, statsd-*" },
+    Need { program: "npm", package: "npm", tests: "three-sinks, statsd-*" },
+    Need { program: "collectd", package: "collectd-core", tests: "statsd-collectd" },
+    Need { program: "carbon-cache", package: "graphite-carbon", tests: "statsd-carbon" },
+    Need { program: "promtool", package: "prometheus", tests: "prometheus" },
+    // No program but a file of Python's, whose path is whole.
+    Need {
+        program: "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py",
+        package: "python3-prometheus-client",
+        tests: "prometheus",
+    },
 ];
 
 /// The `StatsD` server, from the npm registry; its scripts build an optional module that no test needs.
@@ -103,7 +112,7 @@ fn install() {
         say(format!("not installed, because: {reason}"));
     }
     if let Err(reason) = install_statsd() {
-        say(format!("{STATSD} from npm is missing: three-sinks will be skipped: {reason}"));
+        say(format!("{STATSD} from npm is missing: three-sinks and statsd-* will be skipped: {reason}"));
     }
 }
 

@@ -7,7 +7,6 @@ use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 use ebpf_process_core::{Metric, Sample, SeriesCache, Unit, Value, View};
 
 use super::units;
-use crate::json::approximate;
 
 /// What the last view said, and what it takes to compare it with the next.
 #[derive(Default)]
@@ -88,7 +87,7 @@ impl Figures {
                 *self.totals.entry(sample.id(), || 0) = total;
                 let delta = total.saturating_sub(before.unwrap_or(0));
                 let elapsed = self.elapsed.map(|elapsed| elapsed.as_secs_f64()).filter(|elapsed| *elapsed > 0.0);
-                let rate = elapsed.map(|elapsed| approximate(delta) / elapsed);
+                let rate = elapsed.map(|elapsed| units::approximate(delta) / elapsed);
                 let (operation, column) = place(metric.name(), metric.descriptor().unit(), &labels);
                 self.row(&operation).cells[column as usize] = Some(Figure { total, rate });
             }
@@ -100,7 +99,7 @@ impl Figures {
             }
             Value::Histogram(histogram) => {
                 let count = histogram.count();
-                let mean = if count == 0 { 0.0 } else { approximate(histogram.sum) / approximate(count) };
+                let mean = if count == 0 { 0.0 } else { units::approximate(histogram.sum) / units::approximate(count) };
                 let unit = clean(metric.descriptor().unit().as_str());
                 let name = named(metric.name(), &labels);
                 self.others.push(format!("{name}: {} values, mean {} {unit}", units::total(count), units::level(mean)));
@@ -236,7 +235,11 @@ fn rate(column: Column, figure: Option<Figure>) -> String {
 
 fn total(column: Column, figure: Option<Figure>) -> String {
     figure.map_or_else(String::new, |figure| {
-        if column == Column::Bytes { units::bytes(approximate(figure.total)) } else { units::total(figure.total) }
+        if column == Column::Bytes {
+            units::bytes(units::approximate(figure.total))
+        } else {
+            units::total(figure.total)
+        }
     })
 }
 

@@ -28,6 +28,12 @@ pub(super) fn total(count: u64) -> String {
     grouped
 }
 
+/// A count as a number that can be divided.
+#[expect(clippy::cast_precision_loss, reason = "a rate is a rounded number anyway")]
+pub(super) const fn approximate(count: u64) -> f64 {
+    count as f64
+}
+
 /// A level without a scale of its own.
 pub(super) fn level(value: f64) -> String {
     let text = format!("{value:.3}");

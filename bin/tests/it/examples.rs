@@ -18,7 +18,10 @@ fn each_example_loads_and_means_what_its_name_says() {
     let sinks_of = BTreeMap::from([
         ("netdata", vec!["netdata"]),
         ("statsd", vec!["statsd"]),
+        ("dogstatsd", vec!["statsd"]),
         ("influx", vec!["influx"]),
+        ("json", vec!["json"]),
+        ("prometheus", vec!["prometheus"]),
         ("all", vec!["influx", "statsd", "netdata"]),
         ("one-process", vec!["influx"]),
     ]);

@@ -11,4 +11,6 @@ mod lifetime;
 mod netdata;
 mod output;
 mod refusals;
+mod spool;
+mod status;
 mod terminal;

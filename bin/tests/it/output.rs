@@ -5,8 +5,11 @@ use crate::agent::{VITALS_ONLY, command, file, finish};
 #[test]
 fn help_and_version_go_to_stdout() {
     for (arguments, words) in [
-        (vec!["--help"], vec!["run", "once", "check", "list", "config", "completions", "EBPF_PROCESS_", "Exit codes"]),
-        (vec!["once", "--help"], vec!["--interval", "--format", "influx", "statsd", "netdata"]),
+        (
+            vec!["--help"],
+            vec!["run", "once", "check", "status", "list", "config", "completions", "EBPF_PROCESS_", "Exit codes"],
+        ),
+        (vec!["once", "--help"], vec!["--interval", "--format", "influx", "statsd", "netdata", "prometheus"]),
         (vec!["--version"], vec![env!("CARGO_PKG_VERSION")]),
     ] {
         let finished = finish(&mut command(&arguments));

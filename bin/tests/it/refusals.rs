@@ -38,6 +38,13 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["once", "--set", "probes.mode=both"], 2, &["probes.mode", "both"]),
     (&["check", "--set", "grace=1y"], 2, &["grace", "not between"]),
     (&["config", "show", "--set", "nonsense=1"], 2, &["nonsense"]),
+    (&["config", "show", "--set", "status.socket=run/status.sock"], 2, &["status.socket", "begins with \"/\""]),
+    (&["status", "--set", "status.socket="], 2, &["status is off"]),
+    (
+        &["status", "--set", "status.socket=/nonexistent/status.sock"],
+        1,
+        &["/nonexistent/status.sock", "start the agent"],
+    ),
     (&["list", "nonsense"], 2, &["nonsense", "metrics"]),
 ];
 
@@ -92,7 +99,7 @@ fn once_into_a_full_disk_fails_and_into_a_closed_pipe_ends_quietly() {
     assert_eq!(finished.code(), 1, "{finished:?}");
     assert!(finished.stderr.contains("cannot write everything to standard output"), "{finished:?}");
 
-    for format in ["table", "json", "influx", "statsd", "netdata"] {
+    for format in ["table", "json", "influx", "statsd", "netdata", "prometheus"] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let mut arguments = arguments.clone();

@@ -179,3 +179,17 @@ fn a_registry_without_the_built_in_probes_has_no_keys_for_them() {
     assert_eq!(plan.probes.len(), 1);
     assert!(!loaded.show().contains("mode"), "{}", loaded.show());
 }
+
+#[test]
+fn a_sinks_own_interval_must_go_with_the_agents_wherever_that_comes_from() {
+    let settings =
+        ["sinks.lan.type=statsd", "sinks.lan.options.address=x", "sinks.lan.interval=6s", "sinks.lan.jitter=2s"];
+    let (_, plan) = plan(&Sources::built_in().set(set(&settings))).expect("a plan");
+    let spec = plan.sinks[0].spec.clone();
+    assert_eq!((spec.interval, spec.jitter), (Some(Duration::from_secs(6)), Duration::from_secs(2)));
+    // Netdata has the last word on the agent's interval.
+    assert_eq!(plan.clone().at_interval(Duration::from_secs(3)).expect("half of it").interval, Duration::from_secs(3));
+    let error =
+        plan.at_interval(Duration::from_secs(5)).map(|plan| plan.interval).expect_err("no multiple").to_string();
+    assert!(error.contains("sinks.lan.interval") && error.contains("6s") && error.contains("5s"), "{error}");
+}

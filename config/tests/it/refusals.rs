@@ -35,6 +35,28 @@ const WRONG_FILES: &[(&str, &[&str])] = &[
     ("[sinks.lan]\ntype = \"statsd\"\nwhen_full = \"block\"", &["sinks.lan.when_full", "block", "drop-oldest"]),
     ("[sinks.lan]\ntype = \"statsd\"\nqueue = 0", &["sinks.lan.queue", "0 is not between 1 and 1024"]),
     ("[sinks.lan]\ntype = \"statsd\"\nqueue = -1", &["sinks.lan.queue", "expected usize"]),
+    (
+        "interval = \"2s\"\n[sinks.lan]\ntype = \"statsd\"\ninterval = \"5s\"\noptions.address = \"x\"",
+        &["sinks.lan.interval", "config.toml", "5s is no whole multiple", "interval of 2s"],
+    ),
+    (
+        "interval = \"2s\"\n[sinks.lan]\ntype = \"statsd\"\ninterval = \"1s\"\noptions.address = \"x\"",
+        &["sinks.lan.interval", "1s is no whole multiple", "interval of 2s"],
+    ),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\ninterval = \"2h\"\noptions.address = \"x\"",
+        &["sinks.lan.interval", "2h is no whole multiple, up to 1h"],
+    ),
+    ("[sinks.lan]\ntype = \"statsd\"\ninterval = \"0s\"\noptions.address = \"x\"", &["sinks.lan.interval", "0s is no"]),
+    ("[sinks.lan]\ntype = \"statsd\"\ninterval = 5", &["sinks.lan.interval", "expected a duration"]),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\ninterval = \"5s\"\njitter = \"6s\"\noptions.address = \"x\"",
+        &["sinks.lan.jitter", "config.toml", "6s is longer than this sink's interval of 5s"],
+    ),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\njitter = \"2s\"\noptions.address = \"x\"",
+        &["sinks.lan.jitter", "2s is longer than this sink's interval of 1s"],
+    ),
     ("[sinks.lan]\ntype = \"statsd\"\ninclude = \"*\"", &["sinks.lan.include", "expected a sequence"]),
     ("[sinks.lan]\ntype = \"statsd\"\noptions = 1", &["sinks.lan.options", "expected a map"]),
     ("[sinks.lan]\ntype = \"statsd\"", &["sinks.lan.options.address", "required"]),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ebpf_process_core::{Histogram, Kind, Metric, Sample, SeriesCache, Value, View};
+use serde::Deserialize;
 
 use crate::key::Key;
 
@@ -25,10 +26,37 @@ pub struct Encoder {
 pub struct Lines<'a> {
     /// Whole lines; each is one sample.
     pub bytes: &'a [u8],
+    /// Where each line ends.
+    pub ends: &'a [usize],
     /// How many samples they carry.
     pub samples: u64,
     /// How many samples have no line, because another series has the same key.
     pub rejected: u64,
+}
+
+impl<'a> Lines<'a> {
+    /// Line by line, each with its line break.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let Self { bytes, ends, .. } = *self;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        starts.zip(ends).map(move |(start, &end)| &bytes[start..end])
+    }
+}
+
+/// How a counter, or a histogram's number, is written. One per sink: a database never changes the
+/// type of a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Integers {
+    /// `7i`, at most 2^63-1: what every version takes.
+    #[default]
+    #[serde(rename = "i")]
+    Signed,
+    /// `7u`, up to 2^64-1: for versions 2 and 3.
+    #[serde(rename = "u")]
+    Unsigned,
+    /// `7.0`, exact up to 2^53.
+    #[serde(rename = "float")]
+    Float,
 }
 
 /// What is kept per series.
@@ -53,6 +81,13 @@ impl Encoder {
     /// An encoder for the samples of this host.
     pub fn new(host: &str) -> Self {
         Self { host: host.to_owned(), writer: Writer::default(), series: SeriesCache::default(), keys: HashSet::new() }
+    }
+
+    /// Writes integers in another way than `7i`.
+    #[must_use]
+    pub fn with_integers(mut self, integers: Integers) -> Self {
+        self.writer.integers = integers;
+        self
     }
 
     /// The lines for a view.
@@ -82,7 +117,7 @@ impl Encoder {
                 samples += 1;
             }
         }
-        Lines { bytes: &writer.bytes, samples, rejected }
+        Lines { bytes: &writer.bytes, ends: &writer.ends, samples, rejected }
     }
 }
 
@@ -110,7 +145,9 @@ impl Entry {
 /// The lines so far, and what is needed to write numbers.
 #[derive(Default)]
 struct Writer {
+    integers: Integers,
     bytes: Vec<u8>,
+    ends: Vec<usize>,
     /// The end of every line of a view: its time.
     end: Vec<u8>,
     digits: itoa::Buffer,
@@ -119,6 +156,7 @@ struct Writer {
 impl Writer {
     fn begin(&mut self, view: &View<'_>) {
         self.bytes.clear();
+        self.ends.clear();
         self.end.clear();
         // In the year 2262 nanoseconds since 1970 no longer fit the protocol's number.
         let nanoseconds = i64::try_from(view.tick().wall.as_nanos()).unwrap_or(i64::MAX);
@@ -130,7 +168,7 @@ impl Writer {
     fn counter(&mut self, head: &[u8], total: u64) {
         self.bytes.extend_from_slice(head);
         self.integer(total);
-        self.bytes.extend_from_slice(&self.end);
+        self.finish();
     }
 
     fn gauge(&mut self, head: &[u8], level: f64) {
@@ -146,7 +184,7 @@ impl Writer {
             }
             _ => self.bytes.extend_from_slice(text.as_bytes()),
         }
-        self.bytes.extend_from_slice(&self.end);
+        self.finish();
     }
 
     fn histogram(&mut self, head: &[u8], field: &[u8], histogram: Histogram<'_>) {
@@ -162,14 +200,24 @@ impl Writer {
             self.bytes.push(b'=');
             self.integer(count);
         }
-        self.bytes.extend_from_slice(&self.end);
+        self.finish();
     }
 
-    /// An integer as the server's 64 bits with a sign can hold it.
+    /// A total in the way of this sink; a signed one as far as the server's 64 bits can hold it.
     fn integer(&mut self, total: u64) {
-        let total = i64::try_from(total).unwrap_or(i64::MAX);
+        let (total, suffix) = match self.integers {
+            Integers::Signed => (total.min(i64::MAX as u64), &b"i"[..]),
+            Integers::Unsigned => (total, &b"u"[..]),
+            Integers::Float => (total, &b".0"[..]),
+        };
         self.bytes.extend_from_slice(self.digits.format(total).as_bytes());
-        self.bytes.push(b'i');
+        self.bytes.extend_from_slice(suffix);
+    }
+
+    /// The line's time and its end.
+    fn finish(&mut self) {
+        self.bytes.extend_from_slice(&self.end);
+        self.ends.push(self.bytes.len());
     }
 }
 

@@ -1,20 +1,39 @@
-//! The sink type `influx`: line protocol to a server of Influx 1.x, or to standard output.
+//! The sink type `influx`: line protocol to InfluxDB 1, 2 or 3 and to whatever speaks as they do,
+//! to a file, or to standard output.
 //!
 //! ```toml
 //! [sinks.db]
 //! type = "influx"
 //! [sinks.db.options]
-//! url = "http://127.0.0.1:8086"
-//! database = "telemetry"
+//! url = "https://db.example:8086"
+//! version = 2
+//! org = "lab"
+//! bucket = "telemetry"
+//! token = { file = "/etc/ebpf-process/token" }
+//! delivery = { spool = "/var/lib/ebpf-process/db" }
 //! ```
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `url` | `"http://127.0.0.1:8086"` | the server; a path is put before `/write`. `"stdout"` prints the lines instead, and the other keys then mean nothing |
-//! | `database` | required with a server | the database, which must exist |
-//! | `retention_policy` | the database's own | the retention policy to write to |
-//! | `username`, `password` | none | credentials, sent as Basic authentication; the password is never printed |
-//! | `timeout` | `"5s"` | how long one batch may take from connecting to the last byte of the reply |
+//! | `url` | `"http://127.0.0.1:8086"` | the server, `http://` or `https://`; a path is put before the interface's own. `"unix:///path"` is HTTP over a Unix socket, `"udp://host:port"` datagrams, `"file:///path"` the end of a file, `"stdout"` standard output; they ignore what concerns HTTP, and the last one the tables below as well |
+//! | `version` | `1` | the interface: 1 (`/write`), 2 (`/api/v2/write`) or 3 (`/api/v3/write_lp`) |
+//! | `database` | required with versions 1 and 3 | the database |
+//! | `retention_policy` | the database's own | the retention policy, with version 1 |
+//! | `org`, `bucket` | required with version 2 | the organization and its bucket |
+//! | `username`, `password` | none | credentials |
+//! | `token` | none | the other kind of credentials |
+//! | `auth` | by the above | how they are sent: `"basic"` (the default with `username`) or `"query"`; `"token"` (the default with `token`) or `"bearer"` (the default with version 3) |
+//! | `timeout` | `"5s"` | how long one request may take from connecting to the last byte of the reply |
+//! | `ca_file` | the system's | root certificates for `https://`, in PEM format |
+//! | `proxy` | none | an HTTP proxy (`"http://user:password@host:port"`), asked to CONNECT; the environment is not looked at |
+//! | `gzip` | `true` | whether a body of more than 1 KiB is compressed on its way over a network |
+//! | `integers` | `"i"` | how integers are written: `"i"` (at most 2^63-1), `"u"` or `"float"`. A database keeps the type that a field had first |
+//! | `max_lines`, `max_bytes` | `5000`, `"1MiB"` | what goes into one request; with UDP 1432 bytes |
+//! | `max_age` | `"0s"` | how long a line may wait for others |
+//! | `delivery` | see [`DeliveryOptions`](ebpf_process_delivery::DeliveryOptions) | memory, spool and retries |
+//!
+//! `password`, `token` and `proxy` are text, `{ file = "/path" }` or `{ env = "NAME" }`, and are
+//! never printed.
 //!
 //! # Lines
 //!
@@ -26,9 +45,9 @@
 //! ```
 //!
 //! Tags are the series' labels, then the selection's tags, then `host` with the host's name; of
-//! two with one key the first counts. A counter is an integer, at most 2^63-1; a gauge is a float
-//! and always has a decimal point, so that a field never changes its type; a histogram has the
-//! fields `<field>_count`, `<field>_sum` and, for each slot that was ever hit, `<field>_le_<largest
+//! two with one key the first counts. A counter is an integer; a gauge is a float and always has a
+//! decimal point, so that a field never changes its type; a histogram has the fields
+//! `<field>_count`, `<field>_sum` and, for each slot that was ever hit, `<field>_le_<largest
 //! value>` with the number of values in this slot alone. All lines of a batch carry its timestamp.
 //!
 //! A backslash, a control character or what else the protocol cannot say becomes `_`. Where that
@@ -36,34 +55,46 @@
 //!
 //! # What is counted when
 //!
-//! The server's reply decides: 204 is written; a partial write is rejected as far as the server
-//! says, and written otherwise; a refusal of the content (400, 413) is rejected; anything else is
-//! failed, a refused connection too. Nothing is sent again: totals make the next batch cover it.
+//! | reply | version 1 | version 2 | version 3 |
+//! |---|---|---|---|
+//! | 200, 204 | written | written | written |
+//! | 400 | lines it names are rejected, the rest is written; where it names none, halved | halved until the culprit is alone, which is rejected | as version 1 |
+//! | 422 | as 400 | what it says it dropped is rejected, one line at least | as 400 |
+//! | 413 | halved | halved | halved |
+//! | 401, 403, 404, 3xx, others | kept, tried rarely, an error in the log | the same | the same |
+//! | 408, 429, 5xx, none | kept, tried again, Retry-After (in seconds) respected | the same | the same |
+//!
+//! A point that is sent twice overwrites itself, so what has no answer is sent again. A datagram is
+//! written once it is sent; what is refused on this host is kept.
 
 mod encode;
+mod endpoint;
+mod file;
+mod http;
 mod key;
 mod options;
 mod reply;
-mod transport;
+mod secret;
+mod udp;
+mod unix;
 
+use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ebpf_process_core::{
     BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
 };
+use ebpf_process_delivery::{Carrier, Delivery, Packer};
 
-pub use encode::{Encoder, Lines};
-use options::Target;
-use transport::Http;
+pub use encode::{Encoder, Integers, Lines};
+use options::{Settings, Target};
 
 /// The sink type `influx`, for a registry.
 pub static PLUGIN: InfluxPlugin = InfluxPlugin;
 
-/// See [`PLUGIN`].
-///
-/// Options: `url` (`"http://127.0.0.1:8086"`, or `"stdout"`), `database` (required with a server),
-/// `retention_policy`, `username`, `password`, `timeout` (`"5s"`).
+/// See [`PLUGIN`]; its options are in the table above.
 #[derive(Clone, Copy, Debug)]
 pub struct InfluxPlugin;
 
@@ -73,53 +104,76 @@ impl SinkPlugin for InfluxPlugin {
     }
 
     fn summary(&self) -> &'static str {
-        "InfluxDB line protocol, over HTTP or on standard output"
+        "InfluxDB line protocol, over HTTP or UDP, in a file or on standard output"
     }
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
-        let target = Target::read(options)?;
-        Ok(Claims { stdout: matches!(target, Target::Stdout) })
+        let settings = Settings::read(options)?;
+        Ok(Claims { stdout: matches!(settings.target, Target::Stdout) })
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-        let encoder = Encoder::new(&context.host);
+        let Settings { target, integers, limits, delivery } = Settings::read(options)?;
+        let encoder = Encoder::new(&context.host).with_integers(integers);
         let ledger = Arc::clone(&context.ledger);
-        Ok(match Target::read(options)? {
-            Target::Stdout => Box::new(StreamSink { encoder, ledger, output: stdout() }),
-            Target::Http(endpoint) => Box::new(HttpSink { encoder, ledger, http: Http::new(endpoint, context.stop) }),
-        })
+        let carrier: Box<dyn Carrier> = match target {
+            Target::Stdout => return Ok(Box::new(StreamSink { encoder, ledger, output: stdout() })),
+            Target::File(path) => Box::new(file::File::new(path)),
+            Target::Udp(address) => Box::new(udp::Udp::new(address)),
+            Target::Server(server) => Box::new(http::Http::new(*server)?),
+        };
+        let delivery = Delivery::new(carrier, &delivery, &context)?;
+        Ok(Box::new(DeliveredSink { encoder, ledger, packer: Packer::new(limits), delivery }))
     }
 
-    fn confined(&self, _: &Options) -> bool {
-        true
+    fn confined(&self, options: &Options) -> bool {
+        Settings::read(options).is_ok_and(|settings| settings.is_confined())
     }
 
     fn stdout_options(&self) -> Option<Options> {
-        Some(Options::from_value([("url", options::STDOUT)].into_iter().collect::<std::collections::BTreeMap<_, _>>()))
+        Some(Options::from_value(BTreeMap::from([("url", options::STDOUT)])))
     }
 }
 
-/// Posts one batch per view.
-struct HttpSink {
+/// Packs lines into frames and has them delivered.
+struct DeliveredSink {
     encoder: Encoder,
     ledger: Arc<Ledger>,
-    http: Http,
+    packer: Packer,
+    delivery: Delivery<Box<dyn Carrier>>,
 }
 
-impl Sink for HttpSink {
+impl Sink for DeliveredSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let Lines { bytes, samples, rejected } = self.encoder.encode(view);
-        self.ledger.rejected(rejected, key::TWIN);
-        if samples == 0 {
-            return Ok(());
+        let lines = self.encoder.encode(view);
+        self.ledger.rejected(lines.rejected, key::TWIN);
+        let now = Instant::now();
+        for line in lines.iter() {
+            if let Some(frame) = self.packer.push(line, 1, now) {
+                self.delivery.offer(frame);
+            }
         }
-        let verdict = self.http.post(bytes, samples);
-        self.ledger.written(verdict.written);
-        self.ledger.failed(verdict.failed);
-        if let Some((samples, reason)) = verdict.rejected {
-            self.ledger.rejected(samples, reason);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if let Some(frame) = self.packer.take_due(Instant::now()) {
+            self.delivery.offer(frame);
         }
-        verdict.problem.map_or(Ok(()), |problem| Err(SinkError::failed(problem)))
+        self.delivery.work();
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.packer.due().into_iter().chain(self.delivery.due()).min()
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        if let Some(frame) = self.packer.take() {
+            self.delivery.offer(frame);
+        }
+        self.delivery.close();
+        Ok(())
     }
 
     fn settles(&self) -> Settlement {
@@ -136,7 +190,7 @@ struct StreamSink<W> {
 
 impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let Lines { bytes, samples, rejected } = self.encoder.encode(view);
+        let Lines { bytes, samples, rejected, .. } = self.encoder.encode(view);
         self.output.write_all(bytes).and_then(|()| self.output.flush()).map_err(SinkError::closed)?;
         self.ledger.written(samples);
         self.ledger.rejected(rejected, key::TWIN);

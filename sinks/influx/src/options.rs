@@ -1,30 +1,58 @@
 //! The sink's options: what may be written, and what it means.
 
-use std::fmt;
-use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::{Options, OptionsError};
-use serde::de::{Error as _, Visitor};
-use serde::{Deserialize, Deserializer};
+use ebpf_process_core::{Options, OptionsError, duration, size};
+use ebpf_process_delivery::{DeliveryOptions, Limits};
+use serde::Deserialize;
 use ureq::http::Uri;
+
+use crate::encode::Integers;
+use crate::secret::Secret;
 
 /// The `url` that means standard output.
 pub(crate) const STDOUT: &str = "stdout";
+
+/// The bytes of a frame unless the options say otherwise.
+const REQUEST: u64 = 1 << 20;
+/// The same for a datagram: what the Internet carries in one piece.
+const DATAGRAM: u64 = 1432;
+/// What UDP can carry at all.
+const LONGEST_DATAGRAM: u64 = 65_507;
+/// How long a line may wait for others.
+const LONGEST_AGE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     #[serde(default = "Raw::default_url")]
     url: String,
+    #[serde(default)]
+    version: Option<u8>,
     database: Option<String>,
     retention_policy: Option<String>,
+    org: Option<String>,
+    bucket: Option<String>,
     username: Option<String>,
     password: Option<Secret>,
-    #[serde(default = "Raw::default_timeout", deserialize_with = "ebpf_process_core::duration::deserialize")]
+    token: Option<Secret>,
+    auth: Option<Scheme>,
+    #[serde(default = "Raw::default_timeout", deserialize_with = "duration::deserialize")]
     timeout: Duration,
+    ca_file: Option<PathBuf>,
+    proxy: Option<Secret>,
+    #[serde(default = "Raw::default_gzip")]
+    gzip: bool,
+    #[serde(default)]
+    integers: Integers,
+    #[serde(default = "Raw::default_max_lines")]
+    max_lines: usize,
+    max_bytes: Option<Size>,
+    #[serde(default, deserialize_with = "duration::deserialize")]
+    max_age: Duration,
+    #[serde(default)]
+    delivery: DeliveryOptions,
 }
 
 impl Raw {
@@ -35,131 +63,263 @@ impl Raw {
     const fn default_timeout() -> Duration {
         Duration::from_secs(5)
     }
-}
 
-/// Text that is never printed, not even when it is wrong.
-struct Secret(String);
+    const fn default_gzip() -> bool {
+        true
+    }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"...\"")
+    const fn default_max_lines() -> usize {
+        5000
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
+/// A size that may be left out.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Size(#[serde(deserialize_with = "size::deserialize")] u64);
 
-        impl Visitor<'_> for Text {
-            type Value = Secret;
+/// How credentials are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scheme {
+    /// User and password in a header.
+    Basic,
+    /// User and password in the address.
+    Query,
+    /// `Authorization: Token ...`.
+    Token,
+    /// `Authorization: Bearer ...`.
+    Bearer,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text in quotes")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret(text.to_owned()))
-            }
-        }
-
-        // The usual error would quote the value.
-        deserializer.deserialize_str(Text).map_err(|_| D::Error::custom("expected text in quotes"))
-    }
+/// What a sink is to do.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    pub(crate) integers: Integers,
+    pub(crate) limits: Limits,
+    pub(crate) delivery: DeliveryOptions,
 }
 
 /// Where the lines go.
 #[derive(Debug)]
 pub(crate) enum Target {
     Stdout,
-    Http(Endpoint),
+    File(PathBuf),
+    /// Host and port.
+    Udp(String),
+    Server(Box<ServerOptions>),
 }
 
-/// A server and a database on it.
-pub(crate) struct Endpoint {
-    /// The server as it is written in the configuration, for messages.
-    pub(crate) server: String,
-    pub(crate) database: String,
-    /// Where to post.
-    pub(crate) write: String,
-    /// The value of the header, if there are credentials.
-    pub(crate) authorization: Option<String>,
+/// A server that speaks HTTP, and how to be let in.
+#[derive(Debug)]
+pub(crate) struct ServerOptions {
+    /// As it stands in the configuration, for messages.
+    pub(crate) name: String,
+    /// The start of the address to post to.
+    pub(crate) base: String,
+    /// The Unix socket to connect to, instead of the address.
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) place: Place,
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) timeout: Duration,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) proxy: Option<Secret>,
+    pub(crate) gzip: bool,
 }
 
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("write", &self.write).field("timeout", &self.timeout).finish_non_exhaustive()
+/// What to write to, in the words of each version of the interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    V1 { database: String, retention_policy: Option<String> },
+    V2 { org: String, bucket: String },
+    V3 { database: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    Basic { username: String, password: Option<Secret> },
+    Query { username: String, password: Option<Secret> },
+    Token(Secret),
+    Bearer(Secret),
+}
+
+impl Settings {
+    /// Reads the options, without looking at any file; no error contains a secret.
+    pub(crate) fn read(options: &Options) -> Result<Self, OptionsError> {
+        let raw: Raw = options.extract()?;
+        raw.delivery.check(options)?;
+        let refuse = |key: &str, problem: &str| Err(options.refuse(key, problem));
+        if raw.max_lines == 0 {
+            return refuse("max_lines", "must be at least 1");
+        }
+        if raw.max_age > LONGEST_AGE {
+            return refuse("max_age", "must not be longer than an hour");
+        }
+        if raw.timeout.is_zero() {
+            return refuse("timeout", "must be longer than nothing");
+        }
+        let target = Target::read(&raw, options)?;
+        let usual = if matches!(target, Target::Udp(_)) { DATAGRAM } else { REQUEST };
+        let bytes = raw.max_bytes.map_or(usual, |Size(bytes)| bytes);
+        if matches!(target, Target::Udp(_)) && bytes > LONGEST_DATAGRAM {
+            return refuse("max_bytes", "a datagram has at most 65507 bytes");
+        }
+        if bytes == 0 || bytes > raw.delivery.memory / 2 {
+            return refuse("max_bytes", "must be more than nothing, and at most half of delivery.memory");
+        }
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let limits = Limits { items: raw.max_lines, bytes, age: raw.max_age };
+        Ok(Self { target, integers: raw.integers, limits, delivery: raw.delivery })
+    }
+
+    /// Whether it does nothing but print and connect to network addresses.
+    pub(crate) fn is_confined(&self) -> bool {
+        let on_network = match &self.target {
+            Target::Stdout | Target::Udp(_) => true,
+            Target::File(_) => false,
+            Target::Server(server) => server.is_confined(),
+        };
+        on_network && self.delivery.spool.is_none()
     }
 }
 
 impl Target {
-    /// Reads the options; no error contains the password.
-    pub(crate) fn read(options: &Options) -> Result<Self, OptionsError> {
-        let raw: Raw = options.extract()?;
+    fn read(raw: &Raw, options: &Options) -> Result<Self, OptionsError> {
+        let absolute = |path: &str| -> Result<PathBuf, OptionsError> {
+            let problem = "expected an absolute path behind \"//\", such as \"unix:///run/influxdb.sock\"";
+            if path.len() > 1 && path.starts_with('/') { Ok(path.into()) } else { Err(options.refuse("url", problem)) }
+        };
         if raw.url == STDOUT {
-            return Ok(Self::Stdout);
+            Ok(Self::Stdout)
+        } else if let Some(path) = raw.url.strip_prefix("file://") {
+            Ok(Self::File(absolute(path)?))
+        } else if let Some(address) = raw.url.strip_prefix("udp://") {
+            let uri: Option<Uri> = address.parse().ok();
+            let complete = uri.and_then(|uri| uri.authority()?.port_u16()).is_some_and(|port| port > 0);
+            let complete = complete && !address.contains(['/', '@']);
+            complete
+                .then(|| Self::Udp(address.to_owned()))
+                .ok_or_else(|| options.refuse("url", "expected a host and a port such as \"udp://127.0.0.1:8089\""))
+        } else {
+            let (base, socket) = match raw.url.strip_prefix("unix://") {
+                Some(path) => ("http://localhost".to_owned(), Some(absolute(path)?)),
+                None => (raw.url.trim_end_matches('/').to_owned(), None),
+            };
+            check_address(&base).map_err(|problem| options.refuse("url", problem))?;
+            Ok(Self::Server(Box::new(ServerOptions {
+                name: raw.url.clone(),
+                base,
+                socket,
+                place: Place::read(raw, options)?,
+                credentials: Credentials::read(raw, options)?,
+                timeout: raw.timeout,
+                ca_file: raw.ca_file.clone(),
+                proxy: raw.proxy.clone(),
+                gzip: raw.gzip,
+            })))
         }
-        let server = raw.url.trim_end_matches('/');
-        check_url(server).map_err(|problem| options.refuse("url", problem))?;
-        let Some(database) = raw.database.filter(|database| !database.is_empty()) else {
-            return Err(options.refuse("database", "this key is required with a server: name the database to write to"));
-        };
-        let mut write = format!("{server}/write?db={}&precision=ns", percent(&database));
-        if let Some(policy) = &raw.retention_policy {
-            write.push_str("&rp=");
-            write.push_str(&percent(policy));
-        }
-        if raw.timeout.is_zero() {
-            return Err(options.refuse("timeout", "must be longer than nothing"));
-        }
-        let authorization = match (raw.username, raw.password) {
-            (None, None) => None,
-            (None, Some(_)) => return Err(options.refuse("username", "this key is required with a password")),
-            (Some(username), _) if username.contains(':') => {
-                return Err(options.refuse("username", "a user name with a colon cannot be sent"));
-            }
-            (Some(username), password) => {
-                let password = password.map_or_else(String::new, |Secret(password)| password);
-                Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
-            }
-        };
-        let server = server.to_owned();
-        Ok(Self::Http(Endpoint { server, database, write, authorization, timeout: raw.timeout }))
     }
 }
 
-fn check_url(url: &str) -> Result<(), String> {
-    let uri: Uri =
-        url.parse().map_err(|_| "expected a URL such as \"http://127.0.0.1:8086\", or \"stdout\"".to_owned())?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(
-                "this build has no TLS: write \"http://\", and put a proxy between if the way is not safe".to_owned()
-            );
+impl ServerOptions {
+    /// TLS reads the system's root certificates, or others; a secret may be in a file.
+    fn is_confined(&self) -> bool {
+        let in_sight = |secret: &Option<Secret>| secret.as_ref().is_none_or(Secret::is_text);
+        let known = match &self.credentials {
+            None => true,
+            Some(Credentials::Basic { password, .. } | Credentials::Query { password, .. }) => in_sight(password),
+            Some(Credentials::Token(token) | Credentials::Bearer(token)) => token.is_text(),
+        };
+        known && self.socket.is_none() && self.ca_file.is_none() && self.proxy.is_none() && !self.is_encrypted()
+    }
+
+    /// Whether the way to the server is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.base.starts_with("https://")
+    }
+}
+
+impl Place {
+    fn read(raw: &Raw, options: &Options) -> Result<Self, OptionsError> {
+        let version = raw.version.unwrap_or(1);
+        let keys = [
+            ("database", &raw.database, version != 2),
+            ("retention_policy", &raw.retention_policy, version == 1),
+            ("org", &raw.org, version == 2),
+            ("bucket", &raw.bucket, version == 2),
+        ];
+        if !(1..=3).contains(&version) {
+            return Err(options.refuse("version", "expected 1, 2 or 3: the version of the server's interface"));
         }
-        _ => return Err("expected a URL that begins with \"http://\", or \"stdout\"".to_owned()),
+        for (key, value, belongs) in keys {
+            if value.is_some() && !belongs {
+                let problem = format!("version {version} has no such thing; check the option version");
+                return Err(options.refuse(key, problem));
+            }
+        }
+        let required = |key: &str, value: &Option<String>, what: &str| {
+            let problem = format!("this key is required with version {version}: name the {what} to write to");
+            value.clone().filter(|value| !value.is_empty()).ok_or_else(|| options.refuse(key, problem))
+        };
+        Ok(match version {
+            2 => Self::V2 {
+                bucket: required("bucket", &raw.bucket, "bucket")?,
+                org: required("org", &raw.org, "organization")?,
+            },
+            3 => Self::V3 { database: required("database", &raw.database, "database")? },
+            _ => Self::V1 {
+                database: required("database", &raw.database, "database")?,
+                retention_policy: raw.retention_policy.clone(),
+            },
+        })
+    }
+}
+
+impl Credentials {
+    fn read(raw: &Raw, options: &Options) -> Result<Option<Self>, OptionsError> {
+        let refuse = |key: &str, problem: &str| Err(options.refuse(key, problem));
+        match (&raw.username, &raw.token) {
+            (Some(_), Some(_)) => refuse("token", "a token or a username, not both"),
+            (None, _) if raw.password.is_some() => refuse("username", "this key is required with a password"),
+            (None, None) if raw.auth.is_some() => refuse("auth", "there are no credentials to send"),
+            (None, None) => Ok(None),
+            (Some(username), None) => {
+                let (username, password) = (username.clone(), raw.password.clone());
+                match raw.auth.unwrap_or(Scheme::Basic) {
+                    Scheme::Basic if username.contains(':') => {
+                        refuse("username", "a user name with a colon cannot be sent; auth = \"query\" can")
+                    }
+                    Scheme::Basic => Ok(Some(Self::Basic { username, password })),
+                    Scheme::Query => Ok(Some(Self::Query { username, password })),
+                    Scheme::Token | Scheme::Bearer => refuse("auth", "expected \"basic\" or \"query\" with a username"),
+                }
+            }
+            (None, Some(token)) => {
+                let usual = if raw.version == Some(3) { Scheme::Bearer } else { Scheme::Token };
+                match raw.auth.unwrap_or(usual) {
+                    Scheme::Token => Ok(Some(Self::Token(token.clone()))),
+                    Scheme::Bearer => Ok(Some(Self::Bearer(token.clone()))),
+                    Scheme::Basic | Scheme::Query => refuse("auth", "expected \"token\" or \"bearer\" with a token"),
+                }
+            }
+        }
+    }
+}
+
+fn check_address(url: &str) -> Result<(), &'static str> {
+    const EXPECTED: &str = "expected an address that begins with \"http://\", \"https://\", \"unix://\", \"udp://\" or \
+                            \"file://\", or \"stdout\"";
+    let uri: Uri = url.parse().map_err(|_| EXPECTED)?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(EXPECTED);
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("credentials do not belong here: use the keys username and password".to_owned());
+        return Err("credentials do not belong here: use the keys username and password, or token");
     }
     if uri.query().is_some() || url.contains('#') {
-        return Err("a server, without \"?\" and \"#\": use the keys database and retention_policy".to_owned());
+        return Err("a server, without \"?\" and \"#\": use the keys database and retention_policy, or org and bucket");
     }
     Ok(())
-}
-
-/// Text as part of a query.
-fn percent(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -168,52 +328,92 @@ mod tests {
 
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Target, OptionsError> {
-        Target::read(&Options::from_value(pairs.iter().copied().collect::<BTreeMap<_, _>>()))
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, OptionsError> {
+        let mut table: BTreeMap<&str, &str> = pairs.iter().copied().collect();
+        if let Some(version) = table.remove("version") {
+            // The only key that is a number.
+            #[derive(serde::Serialize)]
+            struct Versioned<'a> {
+                version: u8,
+                #[serde(flatten)]
+                rest: BTreeMap<&'a str, &'a str>,
+            }
+            let version = version.parse().expect("a number");
+            return Settings::read(&Options::from_value(Versioned { version, rest: table }));
+        }
+        Settings::read(&Options::from_value(table))
+    }
+
+    fn server(pairs: &[(&str, &str)]) -> ServerOptions {
+        match read(pairs).expect("right options").target {
+            Target::Server(server) => *server,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn the_options_say_where_to_post() {
-        let cases: [(&[(&str, &str)], &str); 4] = [
-            (&[("database", "telemetry")], "http://127.0.0.1:8086/write?db=telemetry&precision=ns"),
-            (
-                &[("url", "http://[::1]:80/influx/"), ("database", "a b&c/é")],
-                "http://[::1]:80/influx/write?db=a%20b%26c%2F%C3%A9&precision=ns",
-            ),
-            (
-                &[("database", "db"), ("retention_policy", "one week")],
-                "http://127.0.0.1:8086/write?db=db&precision=ns&rp=one%20week",
-            ),
-            (&[("url", "http://db"), ("database", "db")], "http://db/write?db=db&precision=ns"),
-        ];
-        for (pairs, write) in cases {
-            let Ok(Target::Http(endpoint)) = read(pairs) else { panic!("{pairs:?}") };
-            assert_eq!(endpoint.write, write);
-            assert_eq!((endpoint.timeout, endpoint.authorization), (Duration::from_secs(5), None));
-        }
-        assert!(matches!(read(&[("url", "stdout")]), Ok(Target::Stdout)));
-        assert!(matches!(read(&[("url", "stdout"), ("database", "db")]), Ok(Target::Stdout)));
+    fn an_address_says_how_the_lines_go() {
+        let target = |url| read(&[("url", url), ("database", "db")]).expect("right options").target;
+        assert!(matches!(target("stdout"), Target::Stdout));
+        assert!(matches!(target("file:///var/lines"), Target::File(path) if path.as_os_str() == "/var/lines"));
+        assert!(matches!(target("udp://[::1]:8089"), Target::Udp(address) if address == "[::1]:8089"));
+        let unix = server(&[("url", "unix:///run/influx.sock"), ("database", "db")]);
+        assert_eq!((unix.socket, unix.base.as_str()), (Some("/run/influx.sock".into()), "http://localhost"));
+        let encrypted = server(&[("url", "https://db.example/influx/"), ("database", "db")]);
+        assert_eq!(encrypted.base, "https://db.example/influx");
+        assert!(encrypted.is_encrypted());
+    }
+
+    #[test]
+    fn each_version_has_its_own_place_and_its_own_way_in() {
+        let secret = || Secret::Text("s".to_owned());
+        let v1 = server(&[("database", "db"), ("retention_policy", "week"), ("username", "u"), ("password", "s")]);
+        assert_eq!(v1.place, Place::V1 { database: "db".into(), retention_policy: Some("week".into()) });
+        assert_eq!(v1.credentials, Some(Credentials::Basic { username: "u".into(), password: Some(secret()) }));
+        let v2 = server(&[("version", "2"), ("org", "o"), ("bucket", "b"), ("token", "s")]);
+        assert_eq!(v2.place, Place::V2 { org: "o".into(), bucket: "b".into() });
+        assert_eq!(v2.credentials, Some(Credentials::Token(secret())));
+        let v3 = server(&[("version", "3"), ("database", "db"), ("token", "s")]);
+        assert_eq!(v3.place, Place::V3 { database: "db".into() });
+        assert_eq!(v3.credentials, Some(Credentials::Bearer(secret())));
+        let asked = server(&[("database", "db"), ("username", "a:b"), ("auth", "query")]);
+        assert_eq!(asked.credentials, Some(Credentials::Query { username: "a:b".into(), password: None }));
     }
 
     #[test]
     fn a_wrong_option_names_its_key() {
-        let cases: [(&[(&str, &str)], &str); 12] = [
-            (&[], "options.database"),
-            (&[("database", "")], "options.database"),
-            (&[("database", "d"), ("url", "")], "options.url"),
-            (&[("database", "d"), ("url", "127.0.0.1:8086")], "options.url"),
-            (&[("database", "d"), ("url", "https://db:8086")], "options.url"),
-            (&[("database", "d"), ("url", "http://user:secret@db")], "options.url"),
-            (&[("database", "d"), ("url", "http://db?db=x")], "options.url"),
-            (&[("database", "d"), ("url", "http://db/#x")], "options.url"),
-            (&[("database", "d"), ("timeout", "fast")], "options.timeout"),
-            (&[("database", "d"), ("timeout", "0s")], "options.timeout"),
-            (&[("database", "d"), ("password", "secret")], "options.username"),
-            (&[("database", "d"), ("username", "a:b")], "options.username"),
+        let cases: [(&[(&str, &str)], &str); 27] = [
+            (&[], "database"),
+            (&[("database", "")], "database"),
+            (&[("database", "d"), ("url", "")], "url"),
+            (&[("database", "d"), ("url", "127.0.0.1:8086")], "url"),
+            (&[("database", "d"), ("url", "ftp://db:8086")], "url"),
+            (&[("database", "d"), ("url", "unix://sock")], "url"),
+            (&[("database", "d"), ("url", "file:///")], "url"),
+            (&[("database", "d"), ("url", "udp://db")], "url"),
+            (&[("database", "d"), ("url", "udp://db:8089/x")], "url"),
+            (&[("database", "d"), ("url", "http://user:secret@db")], "url"),
+            (&[("database", "d"), ("url", "http://db?db=x")], "url"),
+            (&[("database", "d"), ("url", "http://db/#x")], "url"),
+            (&[("database", "d"), ("timeout", "fast")], "timeout"),
+            (&[("database", "d"), ("timeout", "0s")], "timeout"),
+            (&[("database", "d"), ("max_age", "2h")], "max_age"),
+            (&[("database", "d"), ("integers", "x")], "integers"),
+            (&[("url", "udp://db:8089"), ("max_bytes", "1MiB")], "max_bytes"),
+            (&[("database", "d"), ("max_bytes", "0B")], "max_bytes"),
+            (&[("database", "d"), ("max_bytes", "8MiB")], "max_bytes"),
+            (&[("database", "d"), ("password", "secret")], "username"),
+            (&[("database", "d"), ("username", "a:b")], "username"),
+            (&[("database", "d"), ("username", "a"), ("token", "secret")], "token"),
+            (&[("database", "d"), ("username", "a"), ("auth", "bearer")], "auth"),
+            (&[("database", "d"), ("bucket", "b")], "bucket"),
+            (&[("version", "2"), ("bucket", "b")], "org"),
+            (&[("version", "3"), ("database", "d"), ("retention_policy", "p")], "retention_policy"),
+            (&[("version", "4"), ("database", "d")], "version"),
         ];
         for (pairs, key) in cases {
             let error = read(pairs).expect_err(key);
-            assert_eq!(error.key, key, "{error}");
+            assert_eq!(error.key, format!("options.{key}"), "{error}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
         let typo = read(&[("databse", "d")]).expect_err("a typo");
@@ -221,16 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_sent_and_never_shown() {
-        let pairs = [("database", "d"), ("username", "user"), ("password", "pässword")];
-        let Ok(Target::Http(endpoint)) = read(&pairs) else { panic!("right options") };
-        assert_eq!(endpoint.authorization.as_deref(), Some("Basic dXNlcjpww6Rzc3dvcmQ="));
-        assert!(!format!("{endpoint:?}").contains("dXNlcj"));
-        assert_eq!(format!("{:?}", Secret("pässword".to_owned())), "\"...\"");
-
-        let number = Options::from_value(BTreeMap::from([("password", 12345)]));
-        let error = Target::read(&number).expect_err("a number");
-        assert_eq!(error.key, "options.password");
-        assert!(!error.to_string().contains("12345"), "{error}");
+    fn only_what_touches_no_file_is_confined() {
+        let confined = |pairs: &[(&str, &str)]| read(pairs).expect("right options").is_confined();
+        assert!(confined(&[("url", "stdout")]));
+        assert!(confined(&[("url", "udp://db:8089")]));
+        assert!(confined(&[("database", "db"), ("username", "u"), ("password", "p")]));
+        assert!(!confined(&[("database", "db"), ("url", "https://db")]));
+        assert!(!confined(&[("database", "db"), ("url", "unix:///s")]));
+        assert!(!confined(&[("database", "db"), ("proxy", "http://p")]));
+        assert!(!confined(&[("url", "file:///lines")]));
     }
 }

@@ -1,65 +1,98 @@
-//! What a server's reply means for the samples that it answers.
+//! What a server's reply means for the lines that it answers: the same number means different
+//! things in different versions.
+
+use std::time::Duration;
+
+use ebpf_process_delivery::{Frame, Verdict};
+
+use crate::options::Place;
 
 /// Why samples are rejected when the server took the rest.
 const PARTIAL: &str = "partial write";
-/// Why samples are rejected when the server could not read the batch.
+/// Why samples are rejected when the server could not read the line.
 const MALFORMED: &str = "not accepted by the server";
-/// Why samples are rejected when the batch is larger than the server allows.
-const TOO_LARGE: &str = "batch too large for the server";
 
 /// How much of an error text is repeated in a message.
 const EXCERPT: usize = 300;
 
-/// What became of a batch's samples; the three numbers add up to its size.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) written: u64,
-    pub(crate) failed: u64,
-    pub(crate) rejected: Option<(u64, &'static str)>,
-    /// What went wrong, and the way out.
-    pub(crate) problem: Option<String>,
+/// A server's answer to one request.
+#[derive(Debug)]
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: &'a str,
 }
 
-impl Verdict {
-    /// No reply came: all samples failed.
-    pub(crate) fn unanswered(samples: u64, problem: String) -> Self {
-        Self { failed: samples, problem: Some(problem), ..Self::default() }
+impl Reply<'_> {
+    /// What became of the frame that was sent to this place.
+    pub(crate) fn verdict(&self, place: &Place, frame: &Frame) -> Verdict {
+        let body = self.body;
+        match self.status {
+            200..=299 => Verdict::Accepted,
+            // A cluster has the points and has not told all its members yet.
+            _ if body.contains("hinted handoff queue not empty") => Verdict::Accepted,
+            400 | 422 => match self.refused_lines(place) {
+                Some(lines) => {
+                    // One line is one sample. All of them refused is no part any more, but the
+                    // server has named them: nothing would be gained by sending them one by one.
+                    let rejected = lines.max(1);
+                    let all = rejected >= frame.len() as u64;
+                    let reason = if all { MALFORMED } else { PARTIAL };
+                    Verdict::Partly { rejected, reason, problem: self.describe("see which lines it names") }
+                }
+                None => Verdict::Rejected {
+                    reason: MALFORMED,
+                    problem: self.describe("is the option version that of the server?"),
+                },
+            },
+            413 => Verdict::TooLarge { problem: self.describe("lower the option max_bytes") },
+            401 => Verdict::Misconfigured { problem: self.describe("check username and password, or the token") },
+            403 => Verdict::Misconfigured { problem: self.describe("give these credentials the right to write") },
+            404 => Verdict::Misconfigured { problem: self.describe(&missing(place)) },
+            300..=399 => {
+                Verdict::Misconfigured { problem: self.describe("write the address it points to into the option url") }
+            }
+            408 | 429 | 500..=599 => Verdict::Retry {
+                after: self.retry_after,
+                problem: self.describe("it is busy, or see its log for what is wrong"),
+            },
+            _ => Verdict::Misconfigured { problem: self.describe("check the options url and version") },
+        }
     }
 
-    /// The server answered.
-    pub(crate) fn of(status: u16, body: &[u8], samples: u64, database: &str) -> Self {
-        let body = String::from_utf8_lossy(body);
-        let said = excerpt(&body);
-        let refused = |reason| Self { rejected: Some((samples, reason)), ..Self::default() };
-        let failed = || Self { failed: samples, ..Self::default() };
-        let (verdict, way_out) = match status {
-            200..=299 => return Self { written: samples, ..Self::default() },
-            400 if body.contains("partial write") => {
-                let lost = dropped(&body).saturating_add(unreadable(&body)).clamp(1, samples.max(1));
-                let rejected = Some((lost, PARTIAL));
-                (Self { written: samples.saturating_sub(lost), rejected, ..Self::default() }, "the rest is written")
-            }
-            400 => (refused(MALFORMED), "is this an InfluxDB with the /write interface of version 1?"),
-            413 => (refused(TOO_LARGE), "raise max-body-size in the server's [http] section"),
-            401 => (failed(), "check the options username and password"),
-            403 => (failed(), "give the user the right to write to the database"),
-            404 => {
-                let way_out = format!("create the database on the server: CREATE DATABASE \"{database}\"");
-                return Self { problem: Some(describe(status, &said, &way_out)), ..failed() };
-            }
-            300..=399 => (failed(), "write the address it points to into the option url"),
-            429 | 503 => (failed(), "the server is busy"),
-            _ => (failed(), "see the server's log"),
-        };
-        Self { problem: Some(describe(status, &said, way_out)), ..verdict }
+    /// How many lines were refused while the others were stored; `None` if nothing was stored.
+    fn refused_lines(&self, place: &Place) -> Option<u64> {
+        let body = self.body;
+        match place {
+            // Lines that cannot be read are named, the others are stored. Only a request without a
+            // good line is an error without the words.
+            Place::V1 { .. } if body.contains("partial write") => Some(dropped(body).saturating_add(unreadable(body))),
+            Place::V1 { .. } => Some(unreadable(body)).filter(|lines| *lines > 0),
+            // 400 is nothing, 422 is what the bucket cannot hold.
+            Place::V2 { .. } => (self.status == 422).then(|| dropped(body)),
+            // A list of the lines that were refused.
+            Place::V3 { .. } => Some(body.matches("\"line_number\":").count() as u64).filter(|lines| *lines > 0),
+        }
+    }
+
+    fn describe(&self, way_out: &str) -> String {
+        let (status, said) = (self.status, excerpt(self.body));
+        if said.is_empty() {
+            format!("the server answered {status}; {way_out}")
+        } else {
+            format!("the server answered {status}: {said}; {way_out}")
+        }
     }
 }
 
-fn describe(status: u16, said: &str, way_out: &str) -> String {
-    if said.is_empty() {
-        format!("the server answered {status}; {way_out}")
-    } else {
-        format!("the server answered {status}: {said}; {way_out}")
+/// What to do when the place does not exist.
+fn missing(place: &Place) -> String {
+    match place {
+        Place::V1 { database, .. } => {
+            format!("create the database on the server: CREATE DATABASE \"{database}\"; or check the option version")
+        }
+        Place::V2 { .. } => "create the bucket, or check the options org, bucket and version".to_owned(),
+        Place::V3 { .. } => "check the options database and version".to_owned(),
     }
 }
 
@@ -85,44 +118,122 @@ fn excerpt(body: &str) -> String {
 mod tests {
     use super::*;
 
+    /// A verdict in short, for a frame of ten lines.
+    #[derive(Debug, PartialEq)]
+    enum Short {
+        Accepted,
+        Partly(u64),
+        Rejected,
+        TooLarge,
+        Retry,
+        Misconfigured,
+    }
+
+    fn answer(place: &Place, status: u16, body: &str) -> Verdict {
+        let mut frame = Frame::default();
+        for _ in 0..10 {
+            frame.push(b"m f=1i 1\n", 1);
+        }
+        Reply { status, retry_after: Some(Duration::from_secs(7)), body }.verdict(place, &frame)
+    }
+
+    fn short(place: &Place, status: u16, body: &str) -> Short {
+        match answer(place, status, body) {
+            Verdict::Accepted => Short::Accepted,
+            Verdict::Partly { rejected, .. } => Short::Partly(rejected.min(10)),
+            Verdict::Rejected { .. } => Short::Rejected,
+            Verdict::TooLarge { .. } => Short::TooLarge,
+            Verdict::Retry { .. } => Short::Retry,
+            Verdict::Misconfigured { .. } => Short::Misconfigured,
+        }
+    }
+
+    fn places() -> [Place; 3] {
+        [
+            Place::V1 { database: "tele".to_owned(), retention_policy: None },
+            Place::V2 { org: "o".to_owned(), bucket: "b".to_owned() },
+            Place::V3 { database: "tele".to_owned() },
+        ]
+    }
+
     #[test]
-    fn a_reply_settles_every_sample() {
-        let partial = r#"{"error":"partial write: field type conflict: input field \"v\" on measurement \"m\" is type integer, already exists as type float dropped=3"}"#;
-        let unread = r#"{"error":"partial write: unable to parse 'bad line': invalid field format dropped=0"}"#;
-        let cases = [
-            (204, "", (10, 0, None)),
-            (200, "", (10, 0, None)),
-            (400, partial, (7, 0, Some((3, PARTIAL)))),
-            (400, unread, (9, 0, Some((1, PARTIAL)))),
-            (400, "partial write: dropped=99999999999999999999", (0, 0, Some((10, PARTIAL)))),
-            (400, "partial write", (9, 0, Some((1, PARTIAL)))),
-            (400, "partial write: dropped=11", (0, 0, Some((10, PARTIAL)))),
-            (400, r#"{"error":"unable to parse 'x'"}"#, (0, 0, Some((10, MALFORMED)))),
-            (413, "", (0, 0, Some((10, TOO_LARGE)))),
-            (301, "", (0, 10, None)),
-            (401, r#"{"error":"authorization failed"}"#, (0, 10, None)),
-            (403, "", (0, 10, None)),
-            (404, r#"{"error":"database not found"}"#, (0, 10, None)),
-            (500, "", (0, 10, None)),
-            (503, "", (0, 10, None)),
-        ];
-        for (status, body, (written, failed, rejected)) in cases {
-            let verdict = Verdict::of(status, body.as_bytes(), 10, "db");
-            assert_eq!(
-                (verdict.written, verdict.failed, verdict.rejected),
-                (written, failed, rejected),
-                "{status} {body}"
-            );
-            assert_eq!(verdict.problem.is_none(), (200..300).contains(&status), "{status}");
+    fn most_replies_mean_the_same_in_every_version() {
+        for place in places() {
+            for (status, meaning) in [
+                (200, Short::Accepted),
+                (204, Short::Accepted),
+                (301, Short::Misconfigured),
+                (401, Short::Misconfigured),
+                (403, Short::Misconfigured),
+                (404, Short::Misconfigured),
+                (405, Short::Misconfigured),
+                (408, Short::Retry),
+                (413, Short::TooLarge),
+                (429, Short::Retry),
+                (500, Short::Retry),
+                (503, Short::Retry),
+                (599, Short::Retry),
+                (999, Short::Misconfigured),
+            ] {
+                assert_eq!(short(&place, status, ""), meaning, "{status} {place:?}");
+            }
+            assert_eq!(short(&place, 500, "hinted handoff queue not empty"), Short::Accepted);
         }
     }
 
     #[test]
-    fn a_refusal_names_the_way_out() {
-        let problem = |status, body: &str| Verdict::of(status, body.as_bytes(), 1, "tele").problem.unwrap_or_default();
-        assert!(problem(401, "").contains("username and password"));
-        assert!(problem(404, "{\"error\":\"database not found\"}\n").contains("CREATE DATABASE \"tele\""));
-        assert!(!problem(500, "a\r\n\u{1b}[31mb").chars().any(char::is_control));
-        assert!(problem(500, &"x".repeat(60_000)).len() < 400);
+    fn version_1_stores_the_rest_of_a_partial_write() {
+        let [v1, ..] = places();
+        let conflict = r#"{"error":"partial write: field type conflict: input field \"v\" on measurement \"m\" is type integer, already exists as type float dropped=3"}"#;
+        let unread = r#"{"error":"partial write: unable to parse 'bad line': invalid field format dropped=0"}"#;
+        let only_bad = r#"{"error":"unable to parse 'a': missing fields\nunable to parse 'b': missing fields"}"#;
+        for (body, meaning) in [
+            (conflict, Short::Partly(3)),
+            (unread, Short::Partly(1)),
+            (only_bad, Short::Partly(2)),
+            ("partial write: dropped=99999999999999999999", Short::Partly(10)),
+            ("partial write", Short::Partly(1)),
+            (r#"{"error":"database is required"}"#, Short::Rejected),
+            ("", Short::Rejected),
+        ] {
+            assert_eq!(short(&v1, 400, body), meaning, "{body}");
+        }
+    }
+
+    #[test]
+    fn version_2_stores_nothing_at_400_and_the_rest_at_422() {
+        let [_, v2, _] = places();
+        let body = r#"{"code":"invalid","message":"partial write: unable to parse 'x': missing fields dropped=0"}"#;
+        assert_eq!(short(&v2, 400, body), Short::Rejected);
+        let body = r#"{"code":"unprocessable entity","message":"failure writing points to database: partial write: points beyond retention policy dropped=4"}"#;
+        assert_eq!(short(&v2, 422, body), Short::Partly(4));
+        assert_eq!(short(&v2, 422, ""), Short::Partly(1));
+    }
+
+    #[test]
+    fn version_3_names_the_lines_that_it_refused() {
+        let [.., v3] = places();
+        let line = r#"{"original_line":"a \"line_number\":5","line_number":2,"error_message":"no"}"#;
+        let body = format!(r#"{{"error":"partial write of line protocol occurred","data":[{line},{line}]}}"#);
+        assert_eq!(short(&v3, 400, &body), Short::Partly(2));
+        assert_eq!(short(&v3, 422, &body), Short::Partly(2));
+        // A list that breaks off still counts as far as it goes.
+        assert_eq!(short(&v3, 400, &body[..body.len() - 20]), Short::Partly(2));
+        assert_eq!(short(&v3, 400, r#"{"error":"no database"}"#), Short::Rejected);
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out_and_a_busy_server_its_wish() {
+        let [v1, v2, _] = places();
+        let problem = |place: &Place, status, body: &str| match answer(place, status, body) {
+            Verdict::Misconfigured { problem } | Verdict::Retry { problem, .. } => problem,
+            other => panic!("{other:?}"),
+        };
+        assert!(problem(&v1, 401, "").contains("username and password"));
+        assert!(problem(&v1, 404, "{\"error\":\"database not found\"}\n").contains("CREATE DATABASE \"tele\""));
+        assert!(problem(&v2, 404, "").contains("bucket"));
+        assert!(!problem(&v1, 500, "a\r\n\u{1b}[31mb").chars().any(char::is_control));
+        assert!(problem(&v1, 500, &"x".repeat(60_000)).len() < 450);
+        assert!(matches!(answer(&v1, 503, ""), Verdict::Retry { after: Some(wish), .. } if wish.as_secs() == 7));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ebpf_process_core::testkit::{Bench, no_slots};
 use ebpf_process_core::{Descriptor, Metric, Sample, Selection, Unit, Value, View};
-use ebpf_process_sink_influx::{Encoder, Lines};
+use ebpf_process_sink_influx::{Encoder, Integers, Lines};
 use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
 use proptest::prelude::*;
 
@@ -27,13 +27,14 @@ fn parsed(line: &ParsedLine<'_>, wall: i64) -> Result<Line, TestCaseError> {
 fn number(value: &FieldValue<'_>) -> String {
     match value {
         FieldValue::I64(number) => format!("{number}i"),
+        FieldValue::U64(number) => format!("{number}u"),
         FieldValue::F64(number) => format!("f{:x}", number.to_bits()),
         other => format!("unexpected {other}"),
     }
 }
 
 /// What the line of a sample should say.
-fn expected(metric: &Metric<'_>, sample: &Sample<'_>) -> Line {
+fn expected(metric: &Metric<'_>, sample: &Sample<'_>, integers: Integers) -> Line {
     let clean = |text: &str| {
         let cleaned = text.replace(|c: char| c == '\\' || c.is_control(), "_");
         if cleaned.is_empty() { "_".to_owned() } else { cleaned }
@@ -49,7 +50,12 @@ fn expected(metric: &Metric<'_>, sample: &Sample<'_>) -> Line {
     for (name, value) in sample.labels().chain(metric.tags()).chain([("host", "node")]) {
         tags.entry(key(name)).or_insert_with(|| clean(value));
     }
-    let integer = |total: u64| format!("{}i", i64::try_from(total).unwrap_or(i64::MAX));
+    #[expect(clippy::cast_precision_loss, reason = "that is what the option says")]
+    let integer = |total: u64| match integers {
+        Integers::Signed => format!("{}i", i64::try_from(total).unwrap_or(i64::MAX)),
+        Integers::Unsigned => format!("{total}u"),
+        Integers::Float => format!("f{:x}", (total as f64).to_bits()),
+    };
     let fields = match sample.value() {
         Value::Counter(total) => [(field, integer(total))].into(),
         Value::Gauge(level) => [(field, format!("f{:x}", level.to_bits()))].into(),
@@ -68,10 +74,11 @@ fn expected(metric: &Metric<'_>, sample: &Sample<'_>) -> Line {
 
 /// Compares the lines of a view with its samples, in order. Of samples under one key the first
 /// has a line.
-fn check(view: &View<'_>, lines: Lines<'_>) -> Result<(), TestCaseError> {
+fn check(view: &View<'_>, lines: Lines<'_>, integers: Integers) -> Result<(), TestCaseError> {
     let wall = i64::try_from(view.tick().wall.as_nanos()).expect("a time");
     let text = std::str::from_utf8(lines.bytes).expect("text");
     prop_assert!(text.is_empty() || text.ends_with('\n'));
+    prop_assert!(lines.iter().eq(text.split_inclusive('\n').map(str::as_bytes)));
     let mut read = Vec::new();
     for (line, text) in parse_lines(text).zip(text.lines()) {
         let line = line.map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
@@ -84,7 +91,7 @@ fn check(view: &View<'_>, lines: Lines<'_>) -> Result<(), TestCaseError> {
     let mut left = read.into_iter();
     for metric in view.metrics() {
         for sample in metric.samples() {
-            let (measurement, tags, fields) = expected(&metric, &sample);
+            let (measurement, tags, fields) = expected(&metric, &sample, integers);
             let name = fields.keys().find(|name| !name.contains("_le_") && !name.ends_with("_sum"));
             if lines.rejected == 0 || keys.insert((measurement.clone(), tags.clone(), name.cloned())) {
                 prop_assert_eq!(left.next(), Some((measurement, tags, fields)));
@@ -116,6 +123,7 @@ proptest! {
         tags in prop::collection::btree_map(text(), text(), 0..3),
         prefix in prop_oneof![2 => Just(String::new()), 1 => text()],
         views in 1..4_usize,
+        integers in prop::sample::select(vec![Integers::Signed, Integers::Unsigned, Integers::Float]),
     ) {
         let keys = ["time", "b"];
         let metrics = [
@@ -125,7 +133,7 @@ proptest! {
         ];
         let selection = Selection { tags, prefix, ..Selection::default() };
         let mut bench = Bench::new();
-        let mut encoder = Encoder::new("node");
+        let mut encoder = Encoder::new("node").with_integers(integers);
         for _ in 0..views {
             bench.tick(
                 &selection,
@@ -142,7 +150,7 @@ proptest! {
                         }
                     }
                 },
-                |view| check(view, encoder.encode(view)),
+                |view| check(view, encoder.encode(view), integers),
             )?;
         }
     }

@@ -1,20 +1,21 @@
-//! From lines to datagrams that were sent, and what became of each sample.
+//! From lines to packets that were sent, and what became of each sample.
 
 use std::cell::Cell;
 
 use ebpf_process_core::{SeriesCache, SeriesId};
 
 use crate::encode::Entry;
-use crate::packet::{Carried, Fate, Fit, Packet};
+use crate::line::Line;
+use crate::packet::{Due, Fate, Fit, Packet};
 
 /// What became of a view's samples; the numbers add up to the view's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// Sent, or with nothing to send.
     pub written: u64,
-    /// In a datagram that was lost, or in one that counts in the place of a lost one.
+    /// In a packet that was lost or cut, or in one that counts in the place of a lost one.
     pub failed: u64,
-    /// With a line that fits no datagram.
+    /// With a line that fits no packet.
     pub too_long: u64,
     /// Gauges whose name another series has.
     pub twins: u64,
@@ -29,50 +30,41 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) settled: &'a mut Settled,
 }
 
-/// A line that was taken: what became of the datagram that had to go before it, if one had to.
+/// A line that was taken: what became of the packet that had to go before it, if one had to.
 struct Taken(Option<Fate>);
 
 impl Dispatch<'_> {
-    /// A counter's total; `head` is its line up to the number.
-    pub(crate) fn counter(&mut self, id: SeriesId, head: &[u8], sent: u64, total: u64) {
+    /// A counter's total.
+    pub(crate) fn counter(&mut self, id: SeriesId, line: &Line, sent: &Cell<u64>, total: u64) {
         let Some(growth) = growth(total, sent) else {
             self.settled.written += 1;
             return;
         };
-        let line = self.packet.start_line();
-        line.extend_from_slice(head);
-        push_counter(line, growth);
-        self.end_sample(Some(Carried { id, slot: 0, total }));
+        line.push(self.packet.start_line(), b"", itoa::Buffer::new().format(growth).as_bytes());
+        self.end_sample(Some(Due { id, slot: 0, total }));
     }
 
-    /// A gauge's level as digits without a sign; `head` is its line up to the number.
-    pub(crate) fn gauge(&mut self, head: &[u8], negative: bool, digits: &[u8]) {
-        let line = self.packet.start_line();
-        line.extend_from_slice(head);
-        if negative {
-            // A number with a sign is added to the gauge, so it has to be 0 first. Both lines count
-            // as one, so that no datagram ends between them.
-            line.extend_from_slice(b"0|g\n");
-            line.extend_from_slice(head);
-            line.push(b'-');
+    /// A gauge's level as digits without a sign; `adds` says whether one with a sign is a change.
+    pub(crate) fn gauge(&mut self, line: &Line, negative: bool, digits: &[u8], adds: bool) {
+        let bytes = self.packet.start_line();
+        if negative && adds {
+            // Both lines count as one, so that no packet ends between them.
+            line.push(bytes, b"", b"0");
+            bytes.push(b'\n');
         }
-        line.extend_from_slice(digits);
-        line.extend_from_slice(b"|g");
+        line.push(bytes, if negative { b"-" } else { b"" }, digits);
         self.end_sample(None);
     }
 
-    /// A histogram's totals by slot; `head` is a line up to the slot's largest value. It is one
-    /// sample, however many lines and datagrams it takes.
-    pub(crate) fn histogram(&mut self, id: SeriesId, head: &[u8], sent: &[Cell<u64>], totals: &[u64]) {
+    /// A histogram's totals by slot. It is one sample, however many lines and packets it takes.
+    pub(crate) fn histogram(&mut self, id: SeriesId, line: &Line, sent: &[Cell<u64>], totals: &[u64]) {
         let (mut lines, mut arrived) = (0, true);
         for (slot, (&total, sent)) in totals.iter().zip(sent).enumerate() {
-            let Some(growth) = growth(total, sent.get()) else { continue };
-            let line = self.packet.start_line();
-            line.extend_from_slice(head);
-            line.extend_from_slice(itoa::Buffer::new().format(largest(slot)).as_bytes());
-            line.push(b':');
-            push_counter(line, growth);
-            let Some(Taken(before)) = self.end_line(Some(Carried { id, slot, total })) else {
+            let Some(growth) = growth(total, sent) else { continue };
+            let (mut bound, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+            let bound = bound.format(largest(slot)).as_bytes();
+            line.push_slot(self.packet.start_line(), bound, digits.format(growth).as_bytes());
+            let Some(Taken(before)) = self.end_line(Some(Due { id, slot, total })) else {
                 self.settled.too_long += 1;
                 return;
             };
@@ -96,15 +88,15 @@ impl Dispatch<'_> {
     }
 
     /// Ends the only line of a sample.
-    fn end_sample(&mut self, carried: Option<Carried>) {
-        match self.end_line(carried) {
+    fn end_sample(&mut self, due: Option<Due>) {
+        match self.end_line(due) {
             Some(_) => self.packet.samples += 1,
             None => self.settled.too_long += 1,
         }
     }
 
-    /// Ends a line: `None` when it is too long for any datagram.
-    fn end_line(&mut self, carried: Option<Carried>) -> Option<Taken> {
+    /// Ends a line: `None` when it is too long for any packet.
+    fn end_line(&mut self, due: Option<Due>) -> Option<Taken> {
         let before = match self.packet.fit() {
             Fit::Inside => None,
             Fit::Behind => {
@@ -118,19 +110,33 @@ impl Dispatch<'_> {
                 return None;
             }
         };
-        self.packet.carried.extend(carried);
+        self.packet.carry(due);
         Some(Taken(before))
     }
 
-    /// Enters what became of a datagram, and what it carried unless that is still due.
+    /// Enters what became of a packet, and what it carried unless that is still due.
     fn settle(&mut self, fate: Fate) {
         let samples = std::mem::take(&mut self.packet.samples);
-        match fate {
-            Fate::Sent => self.settled.written += samples,
-            Fate::Late | Fate::Lost => self.settled.failed += samples,
-        }
-        for Carried { id, slot, total } in self.packet.carried.drain(..) {
-            if fate != Fate::Lost
+        let left = match fate {
+            Fate::Sent => {
+                self.settled.written += samples;
+                usize::MAX
+            }
+            Fate::Late => {
+                self.settled.failed += samples;
+                usize::MAX
+            }
+            Fate::Cut(left) => {
+                self.settled.failed += samples;
+                left
+            }
+            Fate::Lost => {
+                self.settled.failed += samples;
+                0
+            }
+        };
+        for (end, Due { id, slot, total }) in self.packet.carried.drain(..) {
+            if end <= left
                 && let Some(sent) = self.series.get(id).and_then(|entry| entry.sent(slot))
             {
                 sent.set(total);
@@ -139,20 +145,14 @@ impl Dispatch<'_> {
     }
 }
 
-/// What a total has grown by since the one that was sent last. One that fell was reset, and all of
-/// it is new.
-const fn growth(total: u64, sent: u64) -> Option<u64> {
-    match total {
-        total if total == sent => None,
-        total if total > sent => Some(total - sent),
-        0 => None,
-        total => Some(total),
+/// What a total has grown by since the one that was sent last, if it has. One that fell was reset:
+/// all of it is new, and still is if it does not arrive.
+fn growth(total: u64, sent: &Cell<u64>) -> Option<u64> {
+    if total < sent.get() {
+        sent.set(0);
     }
-}
-
-fn push_counter(line: &mut Vec<u8>, growth: u64) {
-    line.extend_from_slice(itoa::Buffer::new().format(growth).as_bytes());
-    line.extend_from_slice(b"|c");
+    let growth = total - sent.get();
+    (growth > 0).then_some(growth)
 }
 
 /// The largest value that falls into a slot.

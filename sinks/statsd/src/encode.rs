@@ -1,4 +1,4 @@
-//! From a view to datagrams.
+//! From a view to packets.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -6,50 +6,53 @@ use std::sync::Arc;
 
 use ebpf_process_core::{HISTOGRAM_SLOTS, Kind, Metric, Sample, SeriesCache, Value, View};
 
+use crate::dialect::Syntax;
 use crate::dispatch::{Dispatch, Settled};
-use crate::name::{name, push_level};
+use crate::level::push_level;
+use crate::line::Line;
 use crate::packet::{Fate, Packet};
 
-/// Makes the datagrams for each view, in a buffer that it uses again.
+/// Makes the packets for each view, in a buffer that it uses again.
 ///
 /// What it sends depends on the views it has seen, on the fates it was told and on nothing else. A
 /// view in which nothing comes or goes allocates nothing.
 #[derive(Debug)]
 pub struct Encoder {
+    syntax: Syntax,
     namespace: String,
     packet: Packet,
     series: SeriesCache<Entry>,
-    /// The names of gauges in use, each by one series.
+    /// The lines of gauges in use, each by one series.
     gauges: HashSet<Arc<[u8]>>,
     /// A level's digits.
     level: Vec<u8>,
 }
 
-/// What is kept per series: its line up to the number, and the totals that have been sent.
+/// What is kept per series: its line, and the totals that have been sent.
 #[derive(Debug)]
 pub(crate) enum Entry {
     Counter {
-        head: Box<[u8]>,
+        line: Line,
         sent: Cell<u64>,
     },
     Gauge {
-        head: Arc<[u8]>,
+        line: Line,
     },
     Histogram {
-        /// The line up to the largest value of a slot.
-        head: Box<[u8]>,
+        line: Line,
         /// By slot.
         sent: Box<[Cell<u64>; HISTOGRAM_SLOTS]>,
     },
-    /// Another gauge has its name: at the receiver the last one would win.
+    /// Another gauge has its line: at the receiver the last one would win.
     Twin,
 }
 
 impl Encoder {
-    /// An encoder whose names start with `namespace` and whose datagrams have at most `max_packet`
+    /// An encoder whose names start with `namespace` and whose packets have at most `max_packet`
     /// bytes.
-    pub fn new(namespace: &str, max_packet: usize) -> Self {
+    pub fn new(syntax: Syntax, namespace: &str, max_packet: usize) -> Self {
         Self {
+            syntax,
             namespace: namespace.to_owned(),
             packet: Packet::new(max_packet),
             series: SeriesCache::default(),
@@ -58,33 +61,33 @@ impl Encoder {
         }
     }
 
-    /// Sends a view datagram by datagram: whole lines with line breaks between them. `send` says
-    /// what became of each.
+    /// Sends a view packet by packet: whole lines with line breaks between them. `send` says what
+    /// became of each.
     pub fn encode(&mut self, view: &View<'_>, send: &mut dyn FnMut(&[u8]) -> Fate) -> Settled {
-        let Self { namespace, packet, series, gauges, level: digits } = self;
+        let Self { syntax, namespace, packet, series, gauges, level: digits } = self;
         series.update(view, |entry| {
-            if let Entry::Gauge { head } = &entry {
-                gauges.remove(head);
+            if let Entry::Gauge { line } = &entry {
+                gauges.remove(line.identity());
             }
         });
         let mut settled = Settled::default();
         for metric in view.metrics() {
             for sample in metric.samples() {
                 let id = sample.id();
-                series.entry(id, || Entry::new(namespace, &metric, &sample, gauges));
+                series.entry(id, || Entry::new(*syntax, namespace, &metric, &sample, gauges));
                 let Some(entry) = series.get(id) else { continue };
                 let mut dispatch = Dispatch { packet, series, send, settled: &mut settled };
                 match (entry, sample.value()) {
-                    (Entry::Counter { head, sent }, Value::Counter(total)) => {
-                        dispatch.counter(id, head, sent.get(), total);
+                    (Entry::Counter { line, sent }, Value::Counter(total)) => {
+                        dispatch.counter(id, line, sent, total);
                     }
-                    (Entry::Gauge { head }, Value::Gauge(level)) => {
+                    (Entry::Gauge { line }, Value::Gauge(level)) => {
                         digits.clear();
                         let negative = push_level(digits, level);
-                        dispatch.gauge(head, negative, digits);
+                        dispatch.gauge(line, negative, digits, syntax.adds_signed_gauges());
                     }
-                    (Entry::Histogram { head, sent }, Value::Histogram(histogram)) => {
-                        dispatch.histogram(id, head, &**sent, histogram.slots);
+                    (Entry::Histogram { line, sent }, Value::Histogram(histogram)) => {
+                        dispatch.histogram(id, line, &**sent, histogram.slots);
                     }
                     _ => settled.twins += 1,
                 }
@@ -96,23 +99,19 @@ impl Encoder {
 }
 
 impl Entry {
-    fn new(namespace: &str, metric: &Metric<'_>, sample: &Sample<'_>, gauges: &mut HashSet<Arc<[u8]>>) -> Self {
-        let mut head = name(namespace, metric, sample);
+    fn new(
+        syntax: Syntax,
+        namespace: &str,
+        metric: &Metric<'_>,
+        sample: &Sample<'_>,
+        gauges: &mut HashSet<Arc<[u8]>>,
+    ) -> Self {
+        let line = Line::new(syntax, namespace, metric, sample);
         match metric.kind() {
-            Kind::Counter => {
-                head.push(':');
-                Self::Counter { head: head.into_bytes().into(), sent: Cell::new(0) }
-            }
-            Kind::Gauge => {
-                head.push(':');
-                let head: Arc<[u8]> = head.into_bytes().into();
-                if gauges.insert(Arc::clone(&head)) { Self::Gauge { head } } else { Self::Twin }
-            }
-            Kind::Histogram => {
-                head.push_str(".le_");
-                let sent = Box::new([const { Cell::new(0) }; HISTOGRAM_SLOTS]);
-                Self::Histogram { head: head.into_bytes().into(), sent }
-            }
+            Kind::Counter => Self::Counter { line, sent: Cell::new(0) },
+            Kind::Gauge if gauges.insert(Arc::clone(line.identity())) => Self::Gauge { line },
+            Kind::Gauge => Self::Twin,
+            Kind::Histogram => Self::Histogram { line, sent: Box::new([const { Cell::new(0) }; HISTOGRAM_SLOTS]) },
         }
     }
 

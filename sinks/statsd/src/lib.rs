@@ -1,122 +1,142 @@
-//! The sink type `statsd`: the plain protocol of etsy's daemon, over UDP or on standard output.
+//! The sink type `statsd`: four dialects of the protocol, over UDP, TCP, Unix sockets or on standard
+//! output.
 //!
 //! ```toml
 //! [sinks.lan]
 //! type = "statsd"
 //! [sinks.lan.options]
 //! address = "udp://127.0.0.1:8125"
+//! dialect = "etsy"
 //! ```
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `address` | `"udp://127.0.0.1:8125"` | the receiver, `udp://HOST:PORT`; the name is resolved once, at the start. `"stdout"` prints the lines instead |
-//! | `max_packet` | `1432` | the largest datagram in bytes, from 64 to 65507; 1432 fits an Ethernet frame, 512 the Internet, 8932 a jumbo frame |
+//! | `address` | `"udp://127.0.0.1:8125"` | the receiver: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unixgram:///PATH` (datagrams) or `unix:///PATH` (a connection). `"stdout"` prints the lines instead |
+//! | `dialect` | `"etsy"` | what the receiver speaks: `etsy`, `dogstatsd`, `telegraf` or `netdata`. Never guessed |
+//! | `graphite_tags` | `false` | with `etsy` only: labels and tags as Graphite's tags, for a Graphite from 1.1 on behind the server |
+//! | `max_packet` | `1432` over UDP, else `8192` | the largest packet in bytes, from 64 to 65507; 1432 fits an Ethernet frame, 512 the Internet, 8932 a jumbo frame. netdata takes up to 8999 over UDP, a DogStatsD server 8192 unless told otherwise |
 //! | `namespace` | `"ebpf_process"` | the first part of every name, with dots for more parts; may be empty |
+//! | `timeout` | `"2s"` | the longest wait for a connection, for a name while no address is known, and for room for the packets of one batch; each |
+//! | `resolve_every` | `"5m"` | how often a name is looked up again while all is well; after a failure that happens soon |
 //!
-//! # Names
+//! # Dialects
 //!
-//! The dialect has no tags, so everything is in the name, part by part:
+//! | dialect | a counter | labels and tags |
+//! |---|---|---|
+//! | `etsy`, `netdata` | `ebpf_process.vfs.read.calls:17\|c` | in the name |
+//! | `etsy` with `graphite_tags` | `ebpf_process.vfs.calls;operation=read:17\|c` | as tags |
+//! | `dogstatsd` | `ebpf_process.vfs.calls:17\|c\|#operation:read` | as tags |
+//! | `telegraf` | `ebpf_process.vfs.calls,operation=read:17\|c` | as tags |
 //!
-//! ```text
-//! namespace . values of the selection's tags . area . label values . what
-//! ebpf_process.vfs.read.calls:17|c
-//! ebpf_process.task.exits:3|c
-//! ```
+//! A name is `namespace.area.what`: `what` is the last part of the metric's name and `area` what
+//! stands before it. Without tags, the values of the sink's tags stand before the area and those of
+//! the labels behind it. DogStatsD and Telegraf are written by their published rules; etsy, Graphite
+//! and netdata are tested against the servers themselves. A Telegraf with `datadog_extensions` takes
+//! either. netdata shows a chart per name, for up to 200 names unless it is told otherwise.
 //!
-//! `what` is the last part of the metric's name and `area` what stands before it. A character of a
-//! part that is no letter, digit, `_` or `-` becomes `_`. Counters that get one name by that add up
-//! at the receiver, as their sum; of gauges with one name only the first is sent, the others are
-//! rejected and counted.
+//! Whatever has a meaning to the receiver becomes `_`. Parts of a name keep ASCII letters, digits, `_`
+//! and, but for DogStatsD, `-`. A tag's value keeps more: with Graphite also `.`; with DogStatsD all
+//! letters and digits and `. / : -`; with Telegraf all that is visible but for `: | , = # \`. A tag's
+//! key that the receiver takes for itself (Graphite's `name`, Telegraf's `metric_type`, our `le`) gets
+//! a `_` behind it. A DogStatsD name that would not start with a letter starts with `m`.
+//!
+//! Counters that get one name by that add up at the receiver, as their sum; of gauges with one name
+//! only the first is sent, the others are rejected and counted.
 //!
 //! # Numbers
 //!
-//! A counter is sent as what it has grown by since the last datagram that took it along, from 0 at
-//! the agent's baseline; one that has not grown is not sent. A batch that a full queue loses is
-//! covered by the next one. A gauge is sent with every batch, rounded to nine decimals; a negative
-//! one is set to 0 first, for a sign means a change in this dialect. A histogram is one counter per
-//! slot, `<name>.le_<largest value>`.
+//! A counter is sent as what it has grown by since the last packet that took it along, from 0 at the
+//! agent's baseline; one that has not grown is not sent. A batch that a full queue loses is covered by
+//! the next one. A gauge is sent with every batch, rounded to nine decimals. To DogStatsD a negative
+//! one is a level like any other; elsewhere a sign means a change, so it is set to 0 first, in the same
+//! packet.
 //!
-//! Lines are packed into datagrams and never split. A line longer than `max_packet` cannot be sent:
-//! its sample is rejected.
+//! A histogram is one counter per slot, with the largest value of the slot as the last part of the
+//! name (`.le_2047`) or as the tag `le`. Slots do not contain one another: their sum is the number of
+//! events. It is never sent as `h` or `d`: etsy's server adds such values up as if they were a counter,
+//! netdata rejects `d`, and the others want the single values to make percentiles of, which nobody has
+//! any more: the kernel counts by powers of two. Counters keep what is known, and add up across hosts.
+//!
+//! Lines are packed into packets and never split. A line longer than `max_packet` cannot be sent: its
+//! sample is rejected.
+//!
+//! # Ways
+//!
+//! A packet is a datagram, or a piece of a stream with a line break at its end. To DogStatsD over
+//! `unix://` it has its length before it instead, four bytes, the lowest first.
+//!
+//! A receiver that is not there, at the start or later, is looked for again with every batch; whom to
+//! connect to takes a pause that doubles from 100 ms to 30 s, and any part of that, so that many agents
+//! do not come at once. A name is looked up on a thread of its own, again after a failure and every
+//! `resolve_every`, and a receiver that moved is followed. Only the sink's own thread ever waits.
 //!
 //! # What is counted when
 //!
-//! UDP has no receipt. A datagram's samples are **written** when the kernel took it and knows of no
-//! refusal, and **failed** when sending it failed or when a refusal is known:
+//! A packet's samples are **written** when the kernel took it and knows of no refusal, and **failed**
+//! when sending it failed or when a refusal is known. Neither UDP nor a connection has a receipt in
+//! this protocol: what is lost behind the kernel is not known to anybody.
 //!
-//! * From a receiver on this host a refusal (nobody listens) is there as soon as the datagram is
-//!   sent. It is this datagram's: it did not arrive, so what its counters have grown by stays due,
-//!   and goes with the next batch that has the series. A receiver that starts late gets everything
-//!   since the baseline but for series that are over by then.
-//! * From another host a refusal comes later, and does not say for which datagram; so it does here
-//!   when the kernel is so busy that it postpones it. The next datagram is counted as failed in the
-//!   place of the refused one. It is not known which counters that one carried, so nothing is sent
-//!   again: no receiver ever gets an event twice.
+//! * What did not go out stays due: what its counters have grown by goes with the next batch that has
+//!   the series. A receiver that starts late gets everything since the baseline but for series that are
+//!   over by then.
+//! * Over UDP a refusal (nobody listens) from this host is there as soon as the datagram is sent. It is
+//!   this datagram's: it did not arrive and stays due. From another host a refusal comes later, and does
+//!   not say for which datagram; so it does here when the kernel is so busy that it postpones it. The
+//!   next datagram is counted as failed in the place of the refused one. It is not known which counters
+//!   that one carried, so nothing is sent again.
+//! * A connection that is lost, or has no room for `timeout`, may take half a packet with it. The packet
+//!   is failed. Its lines that are on their way are not sent again; the others stay due, and the rest of
+//!   the cut one never follows on another connection.
 //!
-//! A sample with several lines is failed if one of its datagrams is. What only the network loses
-//! is not known to anybody.
+//! No receiver ever gets an event twice. A sample with several lines is failed if one of its packets is.
 
 mod address;
+mod backoff;
+mod dialect;
 mod dispatch;
 mod encode;
-mod name;
+mod level;
+mod line;
+mod lookup;
+mod options;
 mod packet;
+mod stream;
 mod transport;
+mod udp;
+mod unixgram;
 
 use std::io::{Write, stdout};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ebpf_process_core::{
     BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
 };
-use serde::Deserialize;
 
 use address::Address;
+pub use dialect::Syntax;
 pub use dispatch::Settled;
 pub use encode::Encoder;
+use lookup::Lookup;
+use options::Settings;
 pub use packet::Fate;
-use transport::Udp;
+use stream::{Framing, Stream, Target};
+use transport::Transport;
+use udp::Udp;
+use unixgram::Unixgram;
 
 /// The sink type `statsd`, for a registry.
 pub static PLUGIN: StatsdPlugin = StatsdPlugin;
 
-/// See [`PLUGIN`].
-///
-/// Options: `address` (`"udp://127.0.0.1:8125"`, or `"stdout"`), `max_packet` (1432),
-/// `namespace` (`"ebpf_process"`).
+/// See [`PLUGIN`]; its options stand at the top of this crate.
 #[derive(Clone, Copy, Debug)]
 pub struct StatsdPlugin;
 
-/// Why a sample with a line that fits no datagram is rejected.
+/// Why a sample with a line that fits no packet is rejected.
 const TOO_LONG: &str = "too long";
 
 /// Why the second of two gauges under one name is rejected.
 const TWIN: &str = "same name as another series";
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    address: String,
-    max_packet: usize,
-    namespace: String,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { address: "udp://127.0.0.1:8125".to_owned(), max_packet: 1432, namespace: "ebpf_process".to_owned() }
-    }
-}
-
-impl Settings {
-    fn read(options: &Options) -> Result<(Self, Address), OptionsError> {
-        let settings: Self = options.extract()?;
-        let address = Address::parse(&settings.address).map_err(|problem| options.refuse("address", problem))?;
-        if !(64..=65_507).contains(&settings.max_packet) {
-            return Err(options.refuse("max_packet", "expected a number of bytes from 64 to 65507"));
-        }
-        Ok((settings, address))
-    }
-}
 
 impl SinkPlugin for StatsdPlugin {
     fn name(&self) -> &'static str {
@@ -124,26 +144,38 @@ impl SinkPlugin for StatsdPlugin {
     }
 
     fn summary(&self) -> &'static str {
-        "counters and gauges for StatsD, over UDP or on standard output"
+        "counters and gauges for StatsD, DogStatsD, Telegraf or netdata, over UDP, TCP, a Unix socket or standard output"
     }
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
-        let (_, address) = Settings::read(options)?;
-        Ok(Claims { stdout: matches!(address, Address::Stdout) })
+        let settings = Settings::read(options)?;
+        Ok(Claims { stdout: settings.address == Address::Stdout })
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-        let (settings, address) = Settings::read(options)?;
-        let encoder = Encoder::new(&settings.namespace, settings.max_packet);
+        let Settings { address, syntax, length_prefix, max_packet, namespace, timeout, resolve_every } =
+            Settings::read(options)?;
+        let encoder = Encoder::new(syntax, &namespace, max_packet);
         let ledger = context.ledger;
-        Ok(match address {
-            Address::Stdout => Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output: stdout() }),
-            Address::Udp(receiver) => Box::new(UdpSink { encoder, ledger, udp: Udp::connect(&receiver)? }),
-        })
+        let framing = if length_prefix { Framing::Length } else { Framing::Lines };
+        let now = Instant::now();
+        let lookup = |receiver: &str| Lookup::new(receiver, lookup::system(), resolve_every, now);
+        let transport: Box<dyn Transport> = match address {
+            Address::Stdout => {
+                return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output: stdout() }));
+            }
+            Address::Udp(receiver) => Box::new(Udp::new(lookup(&receiver), timeout)),
+            Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
+            Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
+            Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),
+        };
+        Ok(Box::new(SocketSink { encoder, ledger, transport }))
     }
 
-    fn confined(&self, _: &Options) -> bool {
-        true
+    fn confined(&self, options: &Options) -> bool {
+        // A path may lead to a socket that only the privileges of the agent open.
+        Settings::read(options)
+            .is_ok_and(|settings| !matches!(settings.address, Address::Unix(_) | Address::Unixgram(_)))
     }
 
     fn stdout_options(&self) -> Option<Options> {
@@ -160,24 +192,20 @@ fn settle(ledger: &Ledger, settled: Settled) {
     ledger.rejected(settled.twins, TWIN);
 }
 
-/// Sends each view as datagrams.
-struct UdpSink {
+/// Sends each view in packets.
+struct SocketSink {
     encoder: Encoder,
     ledger: Arc<Ledger>,
-    udp: Udp,
+    transport: Box<dyn Transport>,
 }
 
-impl Sink for UdpSink {
+impl Sink for SocketSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let udp = &self.udp;
-        let mut problem = None;
-        let settled = self.encoder.encode(view, &mut |datagram| {
-            let (fate, error) = udp.send(datagram);
-            problem = problem.take().or(error);
-            fate
-        });
-        settle(&self.ledger, settled);
-        problem.map_or(Ok(()), |error| Err(SinkError::failed(udp.explain(&error))))
+        let Self { encoder, ledger, transport } = self;
+        transport.begin(Instant::now());
+        let settled = encoder.encode(view, &mut |packet| transport.send(packet));
+        settle(ledger, settled);
+        transport.problem().map_or(Ok(()), |problem| Err(SinkError::failed(problem)))
     }
 
     fn settles(&self) -> Settlement {
@@ -197,8 +225,8 @@ impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let lines = &mut self.lines;
         lines.clear();
-        let settled = self.encoder.encode(view, &mut |datagram| {
-            lines.extend_from_slice(datagram);
+        let settled = self.encoder.encode(view, &mut |packet| {
+            lines.extend_from_slice(packet);
             lines.push(b'\n');
             Fate::Sent
         });
@@ -219,19 +247,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_option_names_its_key() {
-        let text = |key: &'static str, value: &str| Options::from_value(BTreeMap::from([(key, value.to_owned())]));
-        let number = |value: u64| Options::from_value(BTreeMap::from([("max_packet", value)]));
-        for (options, key) in [
-            (text("address", "tcp://h:1"), "options.address"),
-            (text("adress", "udp://h:1"), "options.adress"),
-            (number(63), "options.max_packet"),
-            (number(65_508), "options.max_packet"),
-        ] {
-            assert_eq!(PLUGIN.check(&options).expect_err(key).key, key);
-        }
+    fn only_what_writes_to_standard_output_claims_it() {
         assert!(!PLUGIN.check(&Options::none()).expect("defaults").stdout);
         let printing = PLUGIN.stdout_options().expect("a format");
         assert!(PLUGIN.check(&printing).expect("right options").stdout);
+    }
+
+    #[test]
+    fn a_path_is_not_for_an_agent_with_privileges_of_its_own() {
+        let at = |address| Options::from_value(BTreeMap::from([("address", address)]));
+        for (address, confined) in [
+            ("stdout", true),
+            ("udp://h:1", true),
+            ("tcp://h:1", true),
+            ("unix:///run/s", false),
+            ("unixgram:///run/s", false),
+        ] {
+            assert_eq!(PLUGIN.confined(&at(address)), confined, "{address}");
+        }
     }
 }

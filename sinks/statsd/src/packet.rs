@@ -1,21 +1,23 @@
-//! Lines packed into datagrams.
+//! Lines packed into packets: a datagram each, or a piece of a stream.
 
 use ebpf_process_core::SeriesId;
 
-/// What is known of a datagram after it was sent.
+/// What is known of a packet after it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is on its way, and no refusal is known.
     Sent,
     /// It is on its way, but one before it was refused: it counts as failed in that one's place.
     Late,
+    /// Only so many of its bytes are on their way. The lines within them are not sent again.
+    Cut(usize),
     /// It certainly did not arrive: what it carried is still due.
     Lost,
 }
 
-/// A counter's total that a datagram carries.
+/// A counter's total that a line takes along.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Carried {
+pub(crate) struct Due {
     pub(crate) id: SeriesId,
     /// Which slot of a histogram; 0 for a counter.
     pub(crate) slot: usize,
@@ -25,15 +27,15 @@ pub(crate) struct Carried {
 /// Where a finished line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
-    /// In the datagram.
+    /// In the packet.
     Inside,
     /// Behind it: what stands before it has to go first.
     Behind,
-    /// Nowhere: it is longer than a datagram may be.
+    /// Nowhere: it is longer than a packet may be.
     TooLong,
 }
 
-/// The datagram in the making. A line is written to its end first; then it is seen whether it
+/// The packet in the making. A line is written to its end first; then it is seen whether it
 /// fits.
 #[derive(Debug)]
 pub(crate) struct Packet {
@@ -41,13 +43,14 @@ pub(crate) struct Packet {
     /// Where the last line starts; a line break stands before it, if a line does.
     line: usize,
     limit: usize,
-    pub(crate) carried: Vec<Carried>,
+    /// What its lines take along, each with the end of its line.
+    pub(crate) carried: Vec<(usize, Due)>,
     /// Samples that end in here.
     pub(crate) samples: u64,
 }
 
 impl Packet {
-    /// An empty datagram that may have so many bytes.
+    /// An empty packet that may have so many bytes.
     pub(crate) const fn new(limit: usize) -> Self {
         Self { bytes: Vec::new(), line: 0, limit, carried: Vec::new(), samples: 0 }
     }
@@ -72,6 +75,12 @@ impl Packet {
         }
     }
 
+    /// Enters what the last line takes along.
+    pub(crate) fn carry(&mut self, due: Option<Due>) {
+        let end = self.bytes.len();
+        self.carried.extend(due.map(|due| (end, due)));
+    }
+
     /// Takes the last line back.
     pub(crate) fn drop_line(&mut self) {
         self.bytes.truncate(self.line.saturating_sub(1));
@@ -88,13 +97,13 @@ impl Packet {
         &self.bytes
     }
 
-    /// Starts the next datagram with the last line.
+    /// Starts the next packet with the last line.
     pub(crate) fn keep_line(&mut self) {
         self.bytes.drain(..self.line);
         self.line = 0;
     }
 
-    /// Starts the next datagram without a line.
+    /// Starts the next packet without a line.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.line = 0;

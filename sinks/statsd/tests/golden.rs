@@ -10,10 +10,22 @@ use std::path::Path;
 
 use ebpf_process_core::testkit::{Bench, no_slots};
 use ebpf_process_core::{Descriptor, Selection, Unit};
-use ebpf_process_sink_statsd::{Encoder, Fate, Settled};
+use ebpf_process_sink_statsd::{Encoder, Fate, Settled, Syntax};
 
 #[test]
-fn samples_become_datagrams() {
+fn samples_become_packets() {
+    for (name, syntax) in [
+        ("plain", Syntax::Plain),
+        ("graphite", Syntax::Graphite),
+        ("dogstatsd", Syntax::Dogstatsd),
+        ("telegraf", Syntax::Telegraf),
+    ] {
+        compare(name, &three_views(syntax));
+    }
+}
+
+/// Everything there is to say, in packets.
+fn three_views(syntax: Syntax) -> String {
     let mut bench = Bench::new();
     let vfs = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
     let bytes = Descriptor::counter("vfs.bytes", Unit::BYTES, "Bytes").labels(["operation"]).share();
@@ -31,7 +43,7 @@ fn samples_become_datagrams() {
     let level = bench.series(&level, &[]);
     let sda = bench.series(&latency, &["sda"]);
     let selection = Selection { tags: [("rack".to_owned(), "r 7".to_owned())].into(), ..Selection::default() };
-    let mut encoder = Encoder::new("ebpf_process", 120);
+    let mut encoder = Encoder::new(syntax, "ebpf_process", 120);
     let mut output = String::new();
     for view in 0..3_u64 {
         let record = |recorder: &mut ebpf_process_core::Recorder| {
@@ -50,14 +62,14 @@ fn samples_become_datagrams() {
         };
         let settled = bench.tick(&selection, record, |view| {
             let _ = writeln!(output, "==== view {}", view.tick().seq);
-            encoder.encode(view, &mut |datagram| {
-                let _ = writeln!(output, "---- {} bytes\n{}", datagram.len(), String::from_utf8_lossy(datagram));
+            encoder.encode(view, &mut |packet| {
+                let _ = writeln!(output, "---- {} bytes\n{}", packet.len(), String::from_utf8_lossy(packet));
                 Fate::Sent
             })
         });
         assert_eq!(settled, Settled { written: 8, ..Settled::default() });
     }
-    compare("datagrams", &output);
+    output
 }
 
 fn compare(name: &str, actual: &str) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ebpf_process_core::testkit::Bench;
 use ebpf_process_core::{Descriptor, Selection, Unit};
-use ebpf_process_sink_statsd::{Encoder, Fate};
+use ebpf_process_sink_statsd::{Encoder, Fate, Syntax};
 use statsd::Client;
 
 const OPERATIONS: [(&str, u32); 5] = [("read", 1), ("write", 1_000_000), ("delete", 42), ("open", 7), ("close", 99)];
@@ -29,7 +29,7 @@ fn ours(limit: usize) -> Vec<Vec<u8>> {
             recorder.gauge(id, value);
         }
     };
-    let mut encoder = Encoder::new("ebpf_process", limit);
+    let mut encoder = Encoder::new(Syntax::Plain, "ebpf_process", limit);
     bench.tick(&Selection::default(), record, |view| {
         encoder.encode(view, &mut |datagram| {
             datagrams.push(datagram.to_vec());

@@ -1,6 +1,6 @@
-//! netdata 1.37 (Debian's `netdata-core`) with nothing in it but one external plugin.
+//! netdata 1.37 (Debian's `netdata-core`) with nothing in it but one external plugin, or its `StatsD` server.
 
-use super::server::{Server, free_tcp_port};
+use super::server::{Server, free_tcp_port, free_udp_port, is_bound};
 use super::{ask, program};
 use crate::{Failure, Outcome};
 use serde_json::{Map, Value};
@@ -10,8 +10,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
 
-/// A running server with its plugin.
+/// A running server.
 #[derive(Debug)]
 pub struct Netdata {
     server: Server,
@@ -32,18 +33,37 @@ impl Netdata {
     /// # Errors
     /// It is not installed, or does not come up.
     pub fn start(plugin: &str, script: &str) -> Outcome<Self> {
-        let executable = program("netdata", "netdata-core")?;
         let folder = Server::folder("netdata")?;
-        prepare(folder.path(), plugin, script).map_err(Failure::at("netdata's folder"))?;
+        prepare(folder.path()).map_err(Failure::at("netdata's folder"))?;
+        let plugin = folder.path().join("plugins").join(plugin);
+        fs::write(&plugin, script).map_err(Failure::at("netdata's plugin"))?;
+        fs::set_permissions(plugin, Permissions::from_mode(0o755)).map_err(Failure::at("netdata's plugin"))?;
+        Self::start_in(folder, None)
+    }
+
+    /// Starts it with its own `StatsD` server, at the returned port of loopback by UDP and TCP.
+    ///
+    /// # Errors
+    /// As [`Netdata::start`].
+    pub fn start_statsd() -> Outcome<(Self, u16)> {
+        let folder = Server::folder("netdata")?;
+        prepare(folder.path()).map_err(Failure::at("netdata's folder"))?;
+        let port = free_udp_port()?;
+        Ok((Self::start_in(folder, Some(port))?, port))
+    }
+
+    fn start_in(folder: TempDir, statsd: Option<u16>) -> Outcome<Self> {
+        let executable = program("netdata", "netdata-core")?;
         let port = free_tcp_port()?;
         let file = folder.path().join("etc/netdata.conf");
-        fs::write(&file, configuration(&folder.path().to_string_lossy(), port)).map_err(Failure::at("netdata.conf"))?;
+        let configuration = configuration(&folder.path().to_string_lossy(), port, statsd);
+        fs::write(&file, configuration).map_err(Failure::at("netdata.conf"))?;
         let url = format!("http://127.0.0.1:{port}/api/v1");
         let mut command = Command::new(executable);
         // In the foreground; its process file must not be the system's.
         command.arg("-D").arg("-c").arg(file).arg("-P").arg(folder.path().join("pid"));
         let mut server = Server::start("netdata", folder, &mut command)?;
-        server.wait_until_ready(|| ask(ureq::get(format!("{url}/info"))).is_ok())?;
+        server.wait_until_ready(|| ask(ureq::get(format!("{url}/info"))).is_ok() && statsd.is_none_or(is_bound))?;
         Ok(Self { server, url })
     }
 
@@ -89,20 +109,21 @@ impl Netdata {
     }
 }
 
-fn prepare(folder: &Path, plugin: &str, script: &str) -> std::io::Result<()> {
+fn prepare(folder: &Path) -> std::io::Result<()> {
     for part in ["etc", "stock", "cache", "lib", "log", "plugins", "web"] {
         fs::create_dir(folder.join(part))?;
     }
-    fs::write(folder.join("etc/.opt-out-from-anonymous-statistics"), "")?;
-    let plugin = folder.join("plugins").join(plugin);
-    fs::write(&plugin, script)?;
-    fs::set_permissions(plugin, Permissions::from_mode(0o755))
+    fs::write(folder.join("etc/.opt-out-from-anonymous-statistics"), "")
 }
 
-/// Everything of its own is off: what it shows came from the plugin. The stock folder must exist, or it does not start.
-fn configuration(folder: &str, port: u16) -> String {
-    let off = ["timex", "cgroups", "tc", "idlejitter", "proc", "diskspace", "checks", "statsd", "slabinfo", "apps"];
+/// Everything of its own is off but what is wanted of it: what it shows came from us. The stock folder must exist, or
+/// it does not start.
+fn configuration(folder: &str, port: u16, statsd: Option<u16>) -> String {
+    let off = ["timex", "cgroups", "tc", "idlejitter", "proc", "diskspace", "checks", "slabinfo", "apps"];
     let off = off.map(|plugin| format!("    {plugin} = no\n")).concat();
+    let (has_statsd, statsd) = statsd.map_or(("no", String::new()), |port| {
+        ("yes", format!("[statsd]\n    enabled = yes\n    bind to = udp:127.0.0.1:{port} tcp:127.0.0.1:{port}\n"))
+    });
     format!(
         "[global]
     run as user = root
@@ -134,8 +155,9 @@ fn configuration(folder: &str, port: u16) -> String {
     bind to = 127.0.0.1:{port}
     web server threads = 1
     enable gzip compression = no
-[plugins]
-{off}    netdata monitoring = no
+{statsd}[plugins]
+{off}    statsd = {has_statsd}
+    netdata monitoring = no
     netdata monitoring extended = no
     enable running new plugins = yes
     check for new plugins every = 5

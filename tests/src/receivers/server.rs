@@ -30,10 +30,20 @@ impl Server {
 
     /// Starts it; what it says goes to the file `server.log` in its folder.
     pub(super) fn start(name: &'static str, folder: TempDir, command: &mut Command) -> Outcome<Self> {
-        let log = File::create(folder.path().join("server.log")).map_err(Failure::at(format!("a log for {name}")))?;
-        let errors = log.try_clone().map_err(Failure::at(format!("a log for {name}")))?;
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
-        Ok(Self { name, child: child.map_err(Failure::at(format!("starting {name}")))?, folder })
+        Ok(Self { name, child: spawn(name, folder.path(), command)?, folder })
+    }
+
+    /// Kills it, so that it has no time to tidy up.
+    pub(super) fn kill(&mut self) {
+        // Fails only when it has ended, which is what it is for; so below.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it once more after its end, with its folder as it left it.
+    pub(super) fn start_again(&mut self, command: &mut Command) -> Outcome<()> {
+        self.child = spawn(self.name, self.folder.path(), command)?;
+        Ok(())
     }
 
     /// Its folder.
@@ -63,21 +73,37 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // Fails only when it has ended, which is what it is for; so below.
+            // Fails only when it has ended, which is what it is for.
             let _ = kill_process(pid, Signal::TERM);
         }
         let ended = wait::until(self.name, END, || Ok(self.child.try_wait().unwrap_or_default()));
         if ended.is_err() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            self.kill();
         }
     }
 }
 
+fn spawn(name: &str, folder: &Path, command: &mut Command) -> Outcome<Child> {
+    let log = File::options().create(true).append(true).open(folder.join("server.log"));
+    let log = log.map_err(Failure::at(format!("a log for {name}")))?;
+    let errors = log.try_clone().map_err(Failure::at(format!("a log for {name}")))?;
+    let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+    child.map_err(Failure::at(format!("starting {name}")))
+}
+
 /// A TCP port of loopback that nobody has now.
-pub(super) fn free_tcp_port() -> Outcome<u16> {
+///
+/// # Errors
+/// There is none.
+pub fn free_tcp_port() -> Outcome<u16> {
     let bound = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     Ok(bound.map_err(Failure::at("a free TCP port"))?.port())
+}
+
+/// Whether somebody listens for UDP at this port of loopback: who sends before that loses it without a trace.
+pub(super) fn is_bound(port: u16) -> bool {
+    let local = format!(" 0100007F:{port:04X} ");
+    fs::read_to_string("/proc/net/udp").is_ok_and(|sockets| sockets.contains(&local))
 }
 
 /// A UDP port of loopback that nobody has now.

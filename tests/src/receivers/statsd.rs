@@ -1,6 +1,7 @@
 //! The original `StatsD` server (npm's `statsd`), whose counters a small backend writes to a file at each flush.
 
-use super::server::{Server, free_tcp_port, free_udp_port};
+use super::carbon::Carbon;
+use super::server::{Server, free_tcp_port, free_udp_port, is_bound};
 use super::{ANSWER, program};
 use crate::{Failure, Outcome};
 use std::collections::BTreeMap;
@@ -10,14 +11,22 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 const BACKEND: &str = include_str!("statsd-backend.js");
 
-/// A running server.
+/// Between two flushes of a server that we read ourselves; and of one before carbon, which keeps one value a second.
+const FLUSH: Duration = Duration::from_millis(200);
+const FLUSH_TO_CARBON: Duration = Duration::from_secs(2);
+
+/// A running server, or one that was killed.
 #[derive(Debug)]
 pub struct Statsd {
     server: Server,
-    port: u16,
+    command: Command,
+    udp: u16,
+    tcp: u16,
+    control: u16,
 }
 
 impl Statsd {
@@ -30,35 +39,87 @@ impl Statsd {
         package().map(drop)
     }
 
-    /// Starts it.
+    /// Starts it, listening by UDP, TCP and a Unix socket.
     ///
     /// # Errors
     /// It is not installed, or does not come up.
     pub fn start() -> Outcome<Self> {
+        Self::start_with(FLUSH, "")
+    }
+
+    /// Starts it so that it hands on what it adds up to carbon.
+    ///
+    /// # Errors
+    /// As [`Statsd::start`].
+    pub fn start_before(carbon: &Carbon) -> Outcome<Self> {
+        let graphite = format!(
+            "graphiteHost: '127.0.0.1', graphitePort: {}, graphite: {{ legacyNamespace: false }},",
+            carbon.port()
+        );
+        Self::start_with(FLUSH_TO_CARBON, &graphite)
+    }
+
+    fn start_with(flush: Duration, graphite: &str) -> Outcome<Self> {
         let (node, package) = (program("node", "nodejs")?, package()?);
         let folder = Server::folder("statsd")?;
-        let (port, control) = (free_udp_port()?, free_tcp_port()?);
+        let (udp, tcp, control) = (free_udp_port()?, free_tcp_port()?, free_tcp_port()?);
         let path = |name: &str| folder.path().join(name);
         fs::write(path("backend.js"), BACKEND).map_err(Failure::at("backend.js"))?;
+        let backends = if graphite.is_empty() { "" } else { ", './backends/graphite'" };
         let configuration = format!(
-            "{{ servers: [{{ server: './servers/udp', address: '127.0.0.1', port: {port} }}],\n  \
-             mgmt_address: '127.0.0.1', mgmt_port: {control}, flushInterval: 200,\n  \
-             backends: ['{}'], flushFile: '{}' }}\n",
+            "{{ servers: [{{ server: './servers/udp', address: '127.0.0.1', port: {udp} }},\n  \
+             {{ server: './servers/tcp', address: '127.0.0.1', port: {tcp} }},\n  \
+             {{ server: './servers/tcp', socket: '{}' }}],\n  \
+             mgmt_address: '127.0.0.1', mgmt_port: {control}, flushInterval: {}, {graphite}\n  \
+             backends: ['{}'{backends}], flushFile: '{}' }}\n",
+            path("socket").display(),
+            flush.as_millis(),
             path("backend.js").display(),
             path("flushes").display()
         );
         fs::write(path("config.js"), configuration).map_err(Failure::at("config.js"))?;
         let mut command = Command::new(node);
         command.arg("stats.js").arg(path("config.js")).current_dir(package);
-        let mut server = Server::start("statsd", folder, &mut command)?;
-        // A datagram sent before the socket is bound is lost without a trace.
-        server.wait_until_ready(|| is_healthy(control) && is_bound(port))?;
-        Ok(Self { server, port })
+        let server = Server::start("statsd", folder, &mut command)?;
+        let mut statsd = Self { server, command, udp, tcp, control };
+        statsd.wait_until_ready()?;
+        Ok(statsd)
     }
 
-    /// Its address, for a sink's `address`.
+    /// Kills it. What it has flushed stays counted.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again with the same addresses, after it was killed.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_again(&mut self) -> Outcome<()> {
+        // A killed server leaves its socket's path behind, and would not listen there again.
+        fs::remove_file(self.server.path().join("socket")).map_err(Failure::at("statsd's socket"))?;
+        self.server.start_again(&mut self.command)?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&mut self) -> Outcome<()> {
+        let (udp, control, socket) = (self.udp, self.control, self.server.path().join("socket"));
+        self.server.wait_until_ready(|| is_healthy(control) && is_bound(udp) && socket.exists())
+    }
+
+    /// Its address by UDP, for a sink's `address`.
     pub fn address(&self) -> String {
-        format!("udp://127.0.0.1:{}", self.port)
+        format!("udp://127.0.0.1:{}", self.udp)
+    }
+
+    /// Its address by TCP.
+    pub fn tcp(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.tcp)
+    }
+
+    /// Its Unix socket.
+    pub fn unix(&self) -> String {
+        format!("unix://{}", self.server.path().join("socket").display())
     }
 
     /// What every counter came to in all flushes until now.
@@ -105,11 +166,6 @@ fn is_healthy(port: u16) -> bool {
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..length]).contains("up"))
     };
     ask().unwrap_or(false)
-}
-
-fn is_bound(port: u16) -> bool {
-    let local = format!(" 0100007F:{port:04X} ");
-    fs::read_to_string("/proc/net/udp").is_ok_and(|sockets| sockets.contains(&local))
 }
 
 #[cfg(test)]

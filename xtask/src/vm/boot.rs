@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A boot takes three seconds, a row some ten.
-const LIMIT: Duration = Duration::from_mins(10);
+/// From one line to the next once the guest runs. A row takes some ten seconds, on an overloaded host a minute.
+const SILENCE: Duration = Duration::from_mins(10);
 /// An emulator that has not reached the init script by then never will.
 const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// Without what the emulator cannot do, which it would warn of.
@@ -129,17 +129,16 @@ fn console(child: &mut Child) -> Outcome<Receiver<String>> {
 fn read(lines: &Receiver<String>) -> Console {
     let start = Instant::now();
     let mut console = Console { lines: Vec::new(), status: None };
-    let mut limit = BOOT_LIMIT;
+    let mut up = false;
     loop {
-        match lines.recv_timeout(limit.saturating_sub(start.elapsed())) {
+        let patience = if up { SILENCE } else { BOOT_LIMIT.saturating_sub(start.elapsed()) };
+        match lines.recv_timeout(patience) {
             Ok(line) => {
                 if let Some((_, status)) = line.split_once("@@rc ") {
                     console.status = status.trim().parse().ok();
                 }
-                if line.contains("@@up ") {
-                    limit = LIMIT;
-                }
-                let dead = !console.is_up() && DEATHS.iter().any(|death| line.contains(death));
+                up |= line.contains("@@up ");
+                let dead = !up && DEATHS.iter().any(|death| line.contains(death));
                 console.lines.push(line);
                 if dead {
                     return console;
@@ -147,7 +146,9 @@ fn read(lines: &Receiver<String>) -> Console {
             }
             Err(RecvTimeoutError::Disconnected) => return console,
             Err(RecvTimeoutError::Timeout) => {
-                console.lines.push(format!("(no end after {limit:?}: switched off)"));
+                let why = if up { "no word for" } else { "not up within" };
+                let limit = if up { SILENCE } else { BOOT_LIMIT };
+                console.lines.push(format!("({why} {limit:?}: switched off)"));
                 return console;
             }
         }

@@ -1,39 +1,6 @@
-//! Names, and the numbers behind them.
+//! Levels as text.
 
 use std::io::Write as _;
-
-use ebpf_process_core::{Metric, Sample};
-
-/// Makes the name of a series: namespace, tag values, area, label values, what.
-pub(crate) fn name(namespace: &str, metric: &Metric<'_>, sample: &Sample<'_>) -> String {
-    let mut name = String::new();
-    let (area, what) = metric.name().rsplit_once('.').unwrap_or(("", metric.name()));
-    for part in namespace.split('.').filter(|part| !part.is_empty()) {
-        push_part(&mut name, part);
-    }
-    for (_, value) in metric.tags() {
-        push_part(&mut name, value);
-    }
-    for part in area.split('.').filter(|part| !part.is_empty()) {
-        push_part(&mut name, part);
-    }
-    for (_, value) in sample.labels() {
-        push_part(&mut name, value);
-    }
-    push_part(&mut name, what);
-    name
-}
-
-/// Adds a part; whatever has a meaning to a receiver or to the storage behind it becomes `_`.
-fn push_part(name: &mut String, part: &str) {
-    if !name.is_empty() {
-        name.push('.');
-    }
-    if part.is_empty() {
-        name.push('_');
-    }
-    name.extend(part.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }));
-}
 
 /// Writes a level's digits without its sign, rounded to nine decimals and never with an exponent;
 /// returns whether the sign was a minus. What rounds to nothing has none.

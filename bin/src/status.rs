@@ -1,0 +1,71 @@
+//! `status`: what a running agent has counted, and what became of it.
+
+mod report;
+mod server;
+
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ebpf_process_config::Sources;
+use ebpf_process_core::Registry;
+
+use crate::exit::{Exit, Refusal};
+use crate::{run, stdout};
+
+pub(crate) use report::{Report, Source};
+pub(crate) use server::Server;
+
+/// An agent answers at once; one that does not has other troubles.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// More than any answer: 64 sinks and all counters are a few dozen KiB.
+const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// How a status is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// For people at a terminal
+    Table,
+    /// For scripts: the agent's answer as it is
+    Json,
+}
+
+/// Asks the running agent and prints its answer.
+pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Result<Exit, Refusal> {
+    let Some(path) = run::plan(registry, sources)?.status else {
+        return Err(Refusal::Usage("status is off: status.socket names no socket".to_owned()));
+    };
+    let answer = ask(&path).map_err(|error| unanswered(&path, &error))?;
+    match format {
+        Format::Json => stdout::print(&answer),
+        Format::Table => {
+            let report: Report = serde_json::from_str(&answer).map_err(|error| {
+                Refusal::lasting(format!("{} does not answer as an agent of this version: {error}", path.display()))
+            })?;
+            stdout::print(&report.table())
+        }
+    }
+}
+
+fn ask(path: &Path) -> io::Result<String> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut answer = String::new();
+    stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
+    // Whoever may not ask is hung up on.
+    if answer.is_empty() { Err(ErrorKind::PermissionDenied.into()) } else { Ok(answer) }
+}
+
+fn unanswered(path: &Path, error: &io::Error) -> Refusal {
+    let way_out = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            "start the agent, or name the status.socket that it was started with"
+        }
+        ErrorKind::PermissionDenied => "ask as root or as the agent's user",
+        _ => "see the agent's log",
+    };
+    Refusal::lasting(format!("no agent answers at {}: {error}; {way_out}", path.display()))
+}

@@ -1,0 +1,209 @@
+//! What a status says, as an object and as a table.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebpf_process_core::{Clock, LastBatch, Tally, Value, View, Vitals, duration};
+use serde::{Deserialize, Serialize};
+
+use crate::{list, survey};
+
+/// Where a running agent's status comes from.
+pub(crate) struct Source {
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The boot time of the start.
+    pub(crate) started: Duration,
+    pub(crate) interval: Duration,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) last_batch: Arc<LastBatch>,
+    /// Sink types by the sinks' names.
+    pub(crate) types: BTreeMap<String, &'static str>,
+}
+
+/// The answer to one question. Times are in seconds; `missed` and `counted` are totals since the start.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Report {
+    version: String,
+    pid: u32,
+    uptime: f64,
+    interval: f64,
+    ticks: u64,
+    overruns: u64,
+    clock_steps: u64,
+    last_batch: Option<Batch>,
+    counters: Vec<Counter>,
+    sinks: Vec<Sink>,
+}
+
+/// The newest batch.
+#[derive(Debug, Deserialize, Serialize)]
+struct Batch {
+    number: u64,
+    timestamp: f64,
+    age: f64,
+    samples: usize,
+}
+
+/// A counter, its hook, and its events: counted and missed together are what happened.
+#[derive(Debug, Deserialize, Serialize)]
+struct Counter {
+    name: String,
+    tier: String,
+    function: String,
+    exact: String,
+    /// None for a counter that only sees failures.
+    counted: Option<u64>,
+    missed: u64,
+}
+
+/// A sink and its ledger, in samples.
+#[derive(Debug, Deserialize, Serialize)]
+struct Sink {
+    name: String,
+    r#type: String,
+    offered: u64,
+    written: u64,
+    failed: u64,
+    spooled: u64,
+    queued: u64,
+    dropped: BTreeMap<String, u64>,
+    rejected: BTreeMap<String, u64>,
+}
+
+impl Source {
+    /// The status of this moment.
+    pub(crate) fn report(&self) -> Report {
+        let now = self.clock.now();
+        let last_batch = self.last_batch.look(|view| Batch {
+            number: view.tick().seq,
+            timestamp: view.tick().wall.as_secs_f64(),
+            age: now.boottime.saturating_sub(view.tick().boottime).as_secs_f64(),
+            samples: view.len(),
+        });
+        let sinks = self.vitals.ledgers().into_iter().map(|(name, ledger)| {
+            let r#type = self.types.get(&name).copied().unwrap_or_default().to_owned();
+            Sink::new(name, r#type, ledger.tally())
+        });
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: now.boottime.saturating_sub(self.started).as_secs_f64(),
+            interval: self.interval.as_secs_f64(),
+            ticks: self.vitals.ticks(),
+            overruns: self.vitals.overruns(),
+            clock_steps: self.vitals.clock_steps(),
+            last_batch,
+            counters: self.last_batch.look(counters).unwrap_or_default(),
+            sinks: sinks.collect(),
+        }
+    }
+}
+
+impl Sink {
+    fn new(name: String, r#type: String, tally: Tally) -> Self {
+        let Tally { offered, written, failed, spooled, queued, dropped, rejected } = tally;
+        let by_reason = |reasons: Vec<(&'static str, u64)>| {
+            reasons.into_iter().map(|(reason, samples)| (reason.to_owned(), samples)).collect()
+        };
+        let (dropped, rejected) = (by_reason(dropped), by_reason(rejected));
+        Self { name, r#type, offered, written, failed, spooled, queued, dropped, rejected }
+    }
+}
+
+/// The counters that have a hook, in the order of the batch.
+fn counters(view: &View<'_>) -> Vec<Counter> {
+    // A missing label is as good as an empty one.
+    let samples = |name: &'static str| {
+        let metrics = view.metrics().filter(move |metric| metric.name() == name);
+        metrics.flat_map(|metric| metric.samples()).map(|sample| {
+            let total = if let Value::Counter(total) = sample.value() { total } else { 0 };
+            (sample.labels().collect::<BTreeMap<_, _>>(), total)
+        })
+    };
+    let feeds = survey::feeds();
+    let counters = samples("hook.info").map(|(labels, _)| {
+        let label = |key| labels.get(key).copied().unwrap_or_default().to_owned();
+        let name = label("counter");
+        let missed = samples("hook.missed").find(|(labels, _)| labels.get("counter") == Some(&&*name));
+        let totals: Vec<u64> = feeds
+            .iter()
+            .filter(|feed| feed.counter == name)
+            .filter_map(|feed| total(view, &feed.metric, feed.label))
+            .collect();
+        Counter {
+            tier: label("tier"),
+            function: label("function"),
+            exact: label("exact"),
+            counted: (!totals.is_empty()).then(|| totals.iter().sum()),
+            missed: missed.map_or(0, |(_, total)| total),
+            name,
+        }
+    });
+    counters.collect()
+}
+
+/// The value of a counter's series.
+fn total(view: &View<'_>, metric: &str, label: Option<&str>) -> Option<u64> {
+    let metric = view.metrics().find(|known| known.name() == metric)?;
+    let sample = metric.samples().find(|sample| sample.labels().map(|(_, value)| value).next() == label)?;
+    if let Value::Counter(total) = sample.value() { Some(total) } else { None }
+}
+
+impl Report {
+    /// The same for people.
+    pub(crate) fn table(&self) -> String {
+        let seconds = |seconds: f64| {
+            let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            duration::show(Duration::from_millis(u64::try_from(whole.as_millis()).unwrap_or(u64::MAX)))
+        };
+        let up = seconds(self.uptime.floor());
+        let mut text = format!(
+            "ebpf-process {}, process {}, up {up}, interval {}\n",
+            self.version,
+            self.pid,
+            seconds(self.interval)
+        );
+        // Writing to a string cannot fail.
+        let _ = match &self.last_batch {
+            Some(batch) => writeln!(
+                text,
+                "last batch: number {}, {} samples, {} ago; {} ticks, {} overruns, {} clock steps",
+                batch.number,
+                batch.samples,
+                seconds(batch.age),
+                self.ticks,
+                self.overruns,
+                self.clock_steps
+            ),
+            None => writeln!(text, "no batch yet"),
+        };
+        if !self.counters.is_empty() {
+            let mut table = list::plain(&["COUNTER", "TIER", "FUNCTION", "EXACT", "COUNTED", "MISSED"]);
+            table.add_rows(self.counters.iter().map(|counter| {
+                let counted = counter.counted.map_or_else(|| "-".to_owned(), |counted| counted.to_string());
+                let Counter { name, tier, function, exact, missed, .. } = counter;
+                [name.clone(), tier.clone(), function.clone(), exact.clone(), counted, missed.to_string()]
+            }));
+            text = format!("{text}\n{}", list::rendered(&table));
+        }
+        let header = ["SINK", "TYPE", "OFFERED", "WRITTEN", "FAILED", "DROPPED", "REJECTED", "SPOOLED", "QUEUED"];
+        let mut table = list::plain(&header);
+        table.add_rows(self.sinks.iter().map(|sink| {
+            let sum = |reasons: &BTreeMap<String, u64>| reasons.values().sum::<u64>();
+            let Sink { name, r#type, offered, written, failed, spooled, queued, dropped, rejected } = sink;
+            let numbers = [*offered, *written, *failed, sum(dropped), sum(rejected), *spooled, *queued];
+            [name.clone(), r#type.clone()].into_iter().chain(numbers.map(|number| number.to_string()))
+        }));
+        text = format!("{text}\n{}", list::rendered(&table));
+        for sink in &self.sinks {
+            for (what, reasons) in [("dropped", &sink.dropped), ("rejected", &sink.rejected)] {
+                for (reason, samples) in reasons {
+                    let _ = writeln!(text, "{}: {samples} {what}: {reason}", sink.name);
+                }
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,137 @@
+//! The socket where a running agent tells its status: connecting is the question, one JSON object the
+//! answer.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
+use tracing::debug;
+
+use crate::status::Source;
+
+/// How long a write to somebody who asked may take: an answer fits into the socket's buffer.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Until the next attempt when the system has no room for another connection.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// A thread that answers; dropping it ends the thread and removes the socket.
+pub(crate) struct Server {
+    path: PathBuf,
+    /// Which file the socket is: another agent may have replaced it.
+    identity: (u64, u64),
+    /// The directory, if it was made for the socket.
+    made: Option<PathBuf>,
+    hang_up: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Makes the socket, in the place of one that a dead agent left, and starts the thread.
+    ///
+    /// An error says in words why there is no status; the agent runs without it.
+    pub(crate) fn start(path: &Path, source: Source) -> io::Result<Self> {
+        let made = make_directory(path)?;
+        make_room(path)?;
+        let listener = UnixListener::bind(path)?;
+        let mut server = Self { path: path.to_owned(), identity: identity(path)?, made, hang_up: None, thread: None };
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        let (ended, hang_up) = io::pipe()?;
+        server.hang_up = Some(hang_up);
+        let serve = move || serve(&listener, &ended, &source);
+        server.thread = Some(thread::Builder::new().name("status".to_owned()).spawn(serve)?);
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.hang_up = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // What cannot be removed is replaced by the next agent.
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+        if let Some(directory) = &self.made {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    path.symlink_metadata().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Makes the socket's directory if it is missing, for its user alone; returns it if so.
+fn make_directory(path: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(directory) = path.parent() else { return Ok(None) };
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => Ok(Some(directory.to_owned())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the socket of an agent that is dead; refuses to take the place of anything else.
+fn make_room(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(io::Error::other("it is there and no socket")),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(stream) => {
+            let pid = socket_peercred(&stream)?.pid;
+            Err(io::Error::other(format!("the agent with process number {pid} answers there")))
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn serve(listener: &UnixListener, ended: &PipeReader, source: &Source) {
+    loop {
+        let mut fds = [PollFd::new(ended, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        match listener.accept() {
+            Ok((stream, _)) => {
+                // Who asks and goes away is nobody's loss.
+                let answered = answer(stream, source);
+                debug!(?answered, "somebody asked for the status");
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // No room for another connection: it would be the same at once, and the end wakes us.
+            Err(_) => drop(poll(&mut fds[..1], Some(&PAUSE))),
+        }
+    }
+}
+
+fn answer(mut stream: UnixStream, source: &Source) -> io::Result<()> {
+    let peer = socket_peercred(&stream)?.uid;
+    if !peer.is_root() && peer != geteuid() {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut answer = serde_json::to_vec(&source.report())?;
+    answer.push(b'\n');
+    stream.write_all(&answer)
+}

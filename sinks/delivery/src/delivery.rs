@@ -1,0 +1,330 @@
+//! Frames on their way to a receiver that may be away.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::{BuildError, Ledger, SinkContext, Stop};
+
+use crate::backoff::Backoff;
+use crate::carrier::Carrier;
+use crate::frame::Frame;
+use crate::health::Health;
+use crate::options::DeliveryOptions;
+use crate::spool::{Spool, SpoolError};
+use crate::verdict::Verdict;
+
+/// How often a frame whose content is refused may be sent in pieces. One bad item in any frame
+/// takes far fewer; a receiver that refuses everything gets no more than this.
+const PIECES: u32 = 256;
+
+/// Why samples are dropped or rejected here.
+mod reason {
+    pub(super) const MEMORY: &str = "memory full";
+    pub(super) const SPOOL: &str = "spool full";
+    pub(super) const DAMAGE: &str = "spool damaged";
+    pub(super) const STOPPED: &str = "agent stopped";
+    pub(super) const TOO_LARGE: &str = "too large for the receiver";
+}
+
+/// Brings frames to a receiver in order, keeps them while it is away, and enters in the ledger what
+/// becomes of their samples. A sink that has one settles itself
+/// ([`Settlement::BySink`](ebpf_process_core::Settlement::BySink)), and passes its calls on:
+///
+/// * in `write`, [`offer`](Self::offer): it sends nothing and does not wait;
+/// * in `flush`, [`work`](Self::work): it sends one frame, so that the sink's queue is emptied
+///   between two of them;
+/// * in `due`, [`due`](Self::due);
+/// * in `close`, [`close`](Self::close).
+///
+/// Frames wait in memory. From the first failure on they wait in the spool, if there is one, so
+/// that an outage costs little memory and a stop or a crash loses little; what is on disk is sent
+/// before what is in memory.
+pub struct Delivery<C> {
+    carrier: C,
+    ledger: Arc<Ledger>,
+    stop: Stop,
+    hand: Hand,
+    memory: VecDeque<Frame>,
+    limit: u64,
+    spool: Option<Spool>,
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    health: Health,
+    now: Box<dyn Fn() -> Instant + Send>,
+}
+
+/// The frame that is being delivered, in as many pieces as it takes.
+#[derive(Debug, Default)]
+struct Hand {
+    pieces: VecDeque<Frame>,
+    /// Whether it is in the spool until all its pieces are settled.
+    spooled: bool,
+    /// How often it has been split for its content.
+    splits: u32,
+}
+
+impl Hand {
+    fn hold(frame: Frame, spooled: bool) -> Self {
+        Self { pieces: [frame].into(), spooled, splits: 0 }
+    }
+
+    fn samples(&self) -> u64 {
+        self.pieces.iter().map(Frame::samples).sum()
+    }
+}
+
+impl<C: Carrier> Delivery<C> {
+    /// A delivery by this carrier. A spool that another process has is refused; one that cannot be
+    /// used for another reason is said in the log, and data waits in memory only.
+    pub fn new(carrier: C, options: &DeliveryOptions, context: &SinkContext) -> Result<Self, BuildError> {
+        let health = Health::new(&context.name);
+        let spool = match options.spool.as_deref().map(|directory| Spool::open(directory, options.spool_size)) {
+            None => None,
+            Some(Ok((spool, recovery))) => {
+                health.spool_opened(recovery);
+                context.ledger.recovered(recovery.samples);
+                Some(spool)
+            }
+            Some(Err(locked @ SpoolError::Locked(_))) => {
+                let way_out = "stop the other one, or give this sink a directory of its own".to_owned();
+                return Err(BuildError::Refused { problem: locked.to_string(), way_out, passing: true });
+            }
+            Some(Err(error)) => {
+                health.spool_missing(&error);
+                None
+            }
+        };
+        let mut delivery = Self {
+            carrier,
+            ledger: Arc::clone(&context.ledger),
+            stop: context.stop.clone(),
+            hand: Hand::default(),
+            memory: VecDeque::new(),
+            limit: options.memory,
+            spool,
+            backoff: Backoff::new(options.retry_min, options.retry_max),
+            not_before: None,
+            health,
+            now: Box::new(Instant::now),
+        };
+        delivery.book_losses();
+        Ok(delivery)
+    }
+
+    /// Takes the time from somewhere else, and all randomness from a seed: for tests.
+    #[must_use]
+    pub fn with_clock(mut self, now: impl Fn() -> Instant + Send + 'static, seed: u64) -> Self {
+        self.now = Box::new(now);
+        self.backoff.reseed(seed);
+        self
+    }
+
+    /// Takes a frame whose samples are queued in the ledger. Sends nothing; where there is no room
+    /// the oldest frame goes to the spool, or is dropped.
+    pub fn offer(&mut self, frame: Frame) {
+        if frame.is_empty() {
+            return;
+        }
+        self.memory.push_back(frame);
+        if self.health.is_failing() {
+            while self.spill() {}
+        }
+        while self.in_memory() > self.limit {
+            if !self.spill()
+                && let Some(samples) = self.pop_oldest()
+            {
+                self.ledger.dropped(samples, reason::MEMORY);
+            }
+        }
+    }
+
+    /// Sends the oldest frame, or a piece of it, unless it is too early.
+    pub fn work(&mut self) {
+        let now = (self.now)();
+        if self.not_before.is_none_or(|moment| moment <= now) {
+            self.attempt(self.end());
+        }
+    }
+
+    /// When [`work`](Self::work) has something to do; `None` while nothing waits.
+    pub fn due(&self) -> Option<Instant> {
+        let spooled = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
+        let waits = spooled || !self.hand.pieces.is_empty() || !self.memory.is_empty();
+        waits.then(|| self.not_before.unwrap_or_else(|| (self.now)()))
+    }
+
+    /// The end: sends what is in memory within three quarters of the grace that is left, also where
+    /// it is too early. What is left then goes to the spool, or is dropped; what is on disk stays
+    /// there.
+    pub fn close(&mut self) {
+        if self.spool.as_ref().is_none_or(Spool::is_empty) {
+            let end = self.end();
+            while self.attempt(end) {}
+        }
+        while self.spill() {}
+        while let Some(samples) = self.pop_oldest() {
+            self.ledger.dropped(samples, reason::STOPPED);
+        }
+        if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
+            self.health.spool_fails(&error);
+        }
+    }
+
+    /// When sending has to end: on a stop, so that there is time to spool what is left.
+    fn end(&self) -> Option<Instant> {
+        self.stop.remaining().map(|left| Instant::now() + left.mul_f64(0.75))
+    }
+
+    /// Sends the oldest piece. Whether there was one in time, and whether its verdict is final.
+    fn attempt(&mut self, end: Option<Instant>) -> bool {
+        let limit = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        if limit.is_zero() {
+            return false;
+        }
+        self.refill();
+        let Some(piece) = self.hand.pieces.front() else { return false };
+        let verdict = self.carrier.send(piece, limit);
+        self.not_before = None;
+        match verdict {
+            Verdict::Accepted => self.settle(Ledger::written),
+            Verdict::Partly { rejected, reason, problem } => {
+                self.rejects(rejected, &problem);
+                self.settle(|ledger, samples| {
+                    let rejected = rejected.min(samples);
+                    ledger.rejected(rejected, reason);
+                    ledger.written(samples - rejected);
+                });
+            }
+            Verdict::Rejected { reason, problem } => {
+                if self.carrier.overwrites() && self.hand.splits < PIECES && self.split() {
+                    self.hand.splits += 1;
+                } else {
+                    self.reject(reason, &problem);
+                }
+            }
+            Verdict::TooLarge { problem } => {
+                if !self.split() {
+                    self.reject(reason::TOO_LARGE, &problem);
+                }
+            }
+            Verdict::Retry { after, problem } => {
+                self.health.fails(&problem);
+                let wait = self.backoff.failed(after);
+                return self.put_off(wait);
+            }
+            Verdict::Misconfigured { problem } => {
+                self.health.is_misconfigured(&problem);
+                let wait = self.backoff.misconfigured();
+                return self.put_off(wait);
+            }
+        }
+        self.backoff.succeeded();
+        self.health.works();
+        true
+    }
+
+    /// What cannot be sent now waits, on disk if it can.
+    fn put_off(&mut self, wait: Duration) -> bool {
+        self.not_before = Some((self.now)() + wait);
+        while self.spill() {}
+        false
+    }
+
+    /// Takes the next frame in hand: what is on disk is older than what is in memory.
+    fn refill(&mut self) {
+        if !self.hand.pieces.is_empty() {
+            return;
+        }
+        if let Some(frame) = self.spool.as_mut().and_then(Spool::take) {
+            self.hand = Hand::hold(frame, true);
+        } else if let Some(frame) = self.memory.pop_front() {
+            self.hand = Hand::hold(frame, false);
+        }
+        self.book_losses();
+    }
+
+    /// The first piece is settled.
+    fn settle(&mut self, enter: impl FnOnce(&Ledger, u64)) {
+        let samples = self.hand.pieces.pop_front().map_or(0, |piece| piece.samples());
+        if self.hand.spooled {
+            self.ledger.unspool(samples);
+        }
+        enter(&self.ledger, samples);
+        if self.hand.pieces.is_empty()
+            && self.hand.spooled
+            && let Some(Err(error)) = self.spool.as_mut().map(Spool::acknowledge)
+        {
+            self.health.spool_fails(&error);
+        }
+    }
+
+    fn reject(&mut self, reason: &'static str, problem: &str) {
+        let samples = self.hand.pieces.front().map_or(0, Frame::samples);
+        self.rejects(samples, problem);
+        self.settle(|ledger, samples| ledger.rejected(samples, reason));
+    }
+
+    fn rejects(&mut self, samples: u64, problem: &str) {
+        let now = (self.now)();
+        self.health.rejects(samples, problem, now);
+    }
+
+    /// Halves the first piece. False if it is a single item.
+    fn split(&mut self) -> bool {
+        let Some(piece) = self.hand.pieces.pop_front_if(|piece| piece.len() > 1) else { return false };
+        let (first, second) = piece.split();
+        self.hand.pieces.push_front(second);
+        self.hand.pieces.push_front(first);
+        true
+    }
+
+    /// What waits in memory, in bytes; a frame in hand that is also on disk is not counted.
+    fn in_memory(&self) -> u64 {
+        let hand = self.hand.pieces.iter().filter(|_| !self.hand.spooled);
+        hand.chain(&self.memory).map(|frame| frame.size() as u64).sum()
+    }
+
+    /// Moves the oldest frame in memory to the spool. False if there is none, or it cannot be.
+    fn spill(&mut self) -> bool {
+        let Some(spool) = &mut self.spool else { return false };
+        let hand = if self.hand.spooled { None } else { self.hand.pieces.front() };
+        let Some(oldest) = hand.or(self.memory.front()) else { return false };
+        let appended = spool.append(oldest);
+        if let Err(error) = &appended {
+            self.health.spool_fails(error);
+        } else {
+            self.health.spool_works();
+            self.ledger.spool(oldest.samples());
+            self.pop_oldest();
+        }
+        self.book_losses();
+        appended.is_ok()
+    }
+
+    /// Takes the oldest frame in memory away and returns its samples.
+    fn pop_oldest(&mut self) -> Option<u64> {
+        let hand = if self.hand.spooled { None } else { self.hand.pieces.pop_front() };
+        hand.or_else(|| self.memory.pop_front()).map(|frame| frame.samples())
+    }
+
+    /// Enters what the spool gave up. It may have given up what is in hand, which is older still.
+    fn book_losses(&mut self) {
+        let Some(spool) = &mut self.spool else { return };
+        let losses = spool.take_losses();
+        self.ledger.dropped_from_spool(losses.full, reason::SPOOL);
+        self.ledger.dropped_from_spool(losses.damaged, reason::DAMAGE);
+        if self.hand.spooled && !self.hand.pieces.is_empty() && !spool.is_taken() {
+            self.ledger.dropped_from_spool(self.hand.samples(), reason::SPOOL);
+            self.hand = Hand::default();
+        }
+    }
+}
+
+impl<C> fmt::Debug for Delivery<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.hand.pieces.len() + self.memory.len();
+        f.debug_struct("Delivery").field("waiting", &waiting).field("spool", &self.spool).finish_non_exhaustive()
+    }
+}

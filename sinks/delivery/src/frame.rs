@@ -1,0 +1,158 @@
+//! What is sent at once: whole items, one after another.
+
+/// Items (lines, packets) that are sent together, with the samples that each of them carries.
+///
+/// A frame can be split between two items and never within one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+    samples: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Item {
+    /// Where it ends in the frame's bytes.
+    end: usize,
+    samples: u32,
+}
+
+/// What an item takes in a serialized frame besides its bytes: its length and its samples.
+const ITEM_HEAD: usize = 8;
+
+impl Frame {
+    /// Adds an item that carries so many samples.
+    pub fn push(&mut self, item: &[u8], samples: u32) {
+        self.bytes.extend_from_slice(item);
+        self.items.push(Item { end: self.bytes.len(), samples });
+        self.samples += u64::from(samples);
+    }
+
+    /// The items' bytes, one after another.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many items it has.
+    pub const fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has no item.
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// How many samples its items carry.
+    pub const fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// The memory that it takes, in bytes.
+    pub const fn size(&self) -> usize {
+        self.bytes.len() + self.items.len() * size_of::<Item>()
+    }
+
+    /// The first half of the items and the second, in order; a single item cannot be split and is
+    /// the second half.
+    pub fn split(mut self) -> (Self, Self) {
+        let half = self.items.len() / 2;
+        let Some(middle) = half.checked_sub(1).and_then(|last| self.items.get(last)).map(|item| item.end) else {
+            return (Self::default(), self);
+        };
+        let mut second = Self { bytes: self.bytes.split_off(middle), items: self.items.split_off(half), samples: 0 };
+        for item in &mut second.items {
+            item.end -= middle;
+            second.samples += u64::from(item.samples);
+        }
+        self.samples -= second.samples;
+        (self, second)
+    }
+
+    /// Appends the frame as bytes: the number of items, the length and the samples of each, their
+    /// bytes. False, and nothing is appended, when a length does not fit 32 bits.
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) -> bool {
+        let Ok(count) = u32::try_from(self.items.len()) else { return false };
+        if u32::try_from(self.bytes.len()).is_err() {
+            return false;
+        }
+        out.reserve(4 + self.items.len() * ITEM_HEAD + self.bytes.len());
+        out.extend_from_slice(&count.to_le_bytes());
+        let mut start = 0;
+        for item in &self.items {
+            let length = u32::try_from(item.end - start).unwrap_or(u32::MAX);
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(&item.samples.to_le_bytes());
+            start = item.end;
+        }
+        out.extend_from_slice(&self.bytes);
+        true
+    }
+
+    /// The inverse of [`write_to`](Self::write_to); `None` if these bytes are no frame.
+    pub(crate) fn read_from(input: &[u8]) -> Option<Self> {
+        let (count, rest) = input.split_first_chunk()?;
+        let heads = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(ITEM_HEAD)?;
+        let (heads, bytes) = rest.split_at_checked(heads)?;
+        let mut frame = Self { bytes: bytes.to_vec(), items: Vec::with_capacity(heads.len() / ITEM_HEAD), samples: 0 };
+        let mut end = 0_usize;
+        for head in heads.chunks_exact(ITEM_HEAD) {
+            let (length, samples) = head.split_first_chunk()?;
+            let samples = u32::from_le_bytes(samples.try_into().ok()?);
+            end = end.checked_add(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+            frame.items.push(Item { end, samples });
+            frame.samples += u64::from(samples);
+        }
+        (end == bytes.len()).then_some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(items: &[(Vec<u8>, u32)]) -> Frame {
+        let mut frame = Frame::default();
+        for (bytes, samples) in items {
+            frame.push(bytes, *samples);
+        }
+        frame
+    }
+
+    proptest! {
+        #[test]
+        fn halves_are_whole_items_and_together_the_frame(
+            items in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), any::<u32>()), 0..20),
+        ) {
+            let whole = frame(&items);
+            let (first, second) = whole.clone().split();
+            prop_assert_eq!(first.len(), items.len() / 2);
+            prop_assert_eq!(&first, &frame(&items[..first.len()]));
+            prop_assert_eq!(&second, &frame(&items[first.len()..]));
+            prop_assert_eq!(first.samples() + second.samples(), whole.samples());
+        }
+
+        #[test]
+        fn a_frame_comes_back_from_its_bytes(
+            items in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), any::<u32>()), 0..20),
+        ) {
+            let mut bytes = Vec::new();
+            prop_assert!(frame(&items).write_to(&mut bytes));
+            prop_assert_eq!(Frame::read_from(&bytes), Some(frame(&items)));
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(Frame::read_from(&bytes[..cut]), None);
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_frame_are_none(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(frame) = Frame::read_from(&bytes) {
+                let mut again = Vec::new();
+                prop_assert!(frame.write_to(&mut again));
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the log hears of a delivery: each change of its state, once.
+
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::chain;
+use tracing::{error, info, warn};
+
+use crate::spool::{Recovery, SpoolError};
+
+/// Rejections are said this often at most; the ledger counts all of them.
+const REJECTIONS: Duration = Duration::from_secs(3600);
+
+/// How a delivery fares.
+#[derive(Debug)]
+pub(crate) struct Health {
+    sink: String,
+    state: State,
+    rejection: Option<Instant>,
+    spool_fails: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fine,
+    Failing,
+    Misconfigured,
+}
+
+impl Health {
+    pub(crate) fn new(sink: &str) -> Self {
+        Self { sink: sink.to_owned(), state: State::Fine, rejection: None, spool_fails: false }
+    }
+
+    /// Whether the last attempt failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.state != State::Fine
+    }
+
+    pub(crate) fn works(&mut self) {
+        if self.is_failing() {
+            self.state = State::Fine;
+            info!(sink = %self.sink, "the receiver takes data again");
+        }
+    }
+
+    pub(crate) fn fails(&mut self, problem: &str) {
+        if self.state != State::Failing {
+            self.state = State::Failing;
+            warn!(sink = %self.sink, "{problem}; the data is kept and sent again, further failures are not logged");
+        }
+    }
+
+    pub(crate) fn is_misconfigured(&mut self, problem: &str) {
+        if self.state != State::Misconfigured {
+            self.state = State::Misconfigured;
+            error!(sink = %self.sink, "{problem}; until then the data is kept and sent again now and then");
+        }
+    }
+
+    pub(crate) fn rejects(&mut self, samples: u64, problem: &str, now: Instant) {
+        if self.rejection.is_none_or(|said| now.saturating_duration_since(said) >= REJECTIONS) {
+            self.rejection = Some(now);
+            warn!(sink = %self.sink, samples, "rejected: {problem}; further rejections are counted, logged once an hour");
+        }
+    }
+
+    pub(crate) fn spool_opened(&self, recovery: Recovery) {
+        let Recovery { samples, torn, damaged } = recovery;
+        if recovery != Recovery::default() {
+            info!(sink = %self.sink, samples, "an earlier run left data in the spool: it goes first");
+        }
+        if torn > 0 {
+            info!(sink = %self.sink, "the spool ended in the middle of a record, which was cut off");
+        }
+        if damaged > 0 {
+            warn!(sink = %self.sink, "{damaged} segments of the spool are damaged: what is whole in them is sent");
+        }
+    }
+
+    pub(crate) fn spool_missing(&self, error: &SpoolError) {
+        error!(sink = %self.sink, "{}; data waits in memory only", chain(error));
+    }
+
+    pub(crate) fn spool_works(&mut self) {
+        if std::mem::take(&mut self.spool_fails) {
+            info!(sink = %self.sink, "the spool can be written again");
+        }
+    }
+
+    pub(crate) fn spool_fails(&mut self, error: &std::io::Error) {
+        if !std::mem::replace(&mut self.spool_fails, true) {
+            error!(sink = %self.sink, "cannot write to the spool: {error}; data waits in memory meanwhile");
+        }
+    }
+}

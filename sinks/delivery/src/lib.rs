@@ -1,0 +1,67 @@
+//! Delivery to a receiver that may be away, slow, or of another opinion: what a network sink builds
+//! on.
+//!
+//! ```text
+//! Sink::write -> Packer -> Frame -> Delivery::offer -> memory -> spool
+//!                                   Delivery::work  -> Carrier::send -> Verdict -> ledger
+//! ```
+//!
+//! * A [`Frame`] is what is sent at once: whole items (lines, packets), each with its samples.
+//! * A [`Carrier`] does the I/O and says what became of a frame: a [`Verdict`].
+//! * A [`Delivery`] keeps frames until there is a final verdict, in order, in bounded memory and a
+//!   bounded [`Spool`] on disk, and enters each sample in the sink's ledger.
+//!
+//! A frame is delivered at least once. It is sent twice only where its fate is not known: the
+//! answer was lost, or the agent was killed between the answer and the note on disk.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use ebpf_process_core::testkit::context;
+//! use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Verdict};
+//!
+//! /// A receiver that is busy at first.
+//! struct Busy(u32, Vec<u8>);
+//!
+//! impl Carrier for Busy {
+//!     fn send(&mut self, frame: &Frame, _: Duration) -> Verdict {
+//!         if self.0 > 0 {
+//!             self.0 -= 1;
+//!             return Verdict::Retry { after: None, problem: "busy".to_owned() };
+//!         }
+//!         self.1.extend_from_slice(frame.bytes());
+//!         Verdict::Accepted
+//!     }
+//! }
+//!
+//! let mut delivery = Delivery::new(Busy(1, Vec::new()), &DeliveryOptions::default(), &context("mine"))?;
+//! let mut frame = Frame::default();
+//! frame.push(b"one line\n", 1);
+//! delivery.offer(frame);
+//! delivery.work();
+//! assert!(delivery.due().is_some(), "it is tried again later");
+//! # Ok::<(), ebpf_process_core::BuildError>(())
+//! ```
+
+mod backoff;
+mod carrier;
+mod cursor;
+mod delivery;
+mod frame;
+mod health;
+mod inspect;
+mod options;
+mod packer;
+mod record;
+mod segment;
+mod spool;
+mod verdict;
+
+pub use carrier::Carrier;
+pub use delivery::Delivery;
+pub use frame::Frame;
+pub use inspect::{SegmentReport, inspect, repair};
+pub use options::DeliveryOptions;
+pub use packer::{Limits, Packer};
+pub use spool::{Losses, Recovery, Spool, SpoolError};
+pub use verdict::Verdict;

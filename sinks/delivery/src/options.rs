@@ -1,0 +1,120 @@
+//! The options that every sink with a delivery has, in a table `delivery`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ebpf_process_core::{Options, OptionsError, duration, size};
+use serde::Deserialize;
+
+/// The table `delivery` of a sink's options. Fields of these names, none of them required:
+///
+/// | key | default | meaning |
+/// |---|---|---|
+/// | `memory` | `"8MiB"` | what may wait in memory; beyond it the oldest goes to the spool, or is dropped |
+/// | `spool` | none | a directory of this sink's own, by its absolute path, for what waits for an absent receiver |
+/// | `spool_size` | `"256MiB"` | what the spool may take on disk; beyond it the oldest is dropped |
+/// | `retry_min` | `"1s"` | the longest wait after a first failure; it doubles with each further one |
+/// | `retry_max` | `"60s"` | the longest wait of all |
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliveryOptions {
+    /// What may wait in memory, in bytes.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub memory: u64,
+    /// The directory on disk for what waits.
+    pub spool: Option<PathBuf>,
+    /// What the directory may take, in bytes.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub spool_size: u64,
+    /// The longest wait after a first failure.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub retry_min: Duration,
+    /// The longest wait of all.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub retry_max: Duration,
+}
+
+impl Default for DeliveryOptions {
+    fn default() -> Self {
+        Self {
+            memory: 8 << 20,
+            spool: None,
+            spool_size: 256 << 20,
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+        }
+    }
+}
+
+impl DeliveryOptions {
+    /// The least that the spool may take: 16 segments that are worth a file each.
+    const LEAST_SPOOL: u64 = 1 << 20;
+    /// The longest wait that makes sense: somebody has mended the receiver by then.
+    const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+
+    /// Whether the values make sense; `options` is the sink's own table, in which this one is
+    /// `delivery`.
+    pub fn check(&self, options: &Options) -> Result<(), OptionsError> {
+        let refuse = |key: &str, problem: &str| Err(options.refuse(&format!("delivery.{key}"), problem));
+        if self.spool.as_ref().is_some_and(|spool| !spool.is_absolute()) {
+            return refuse("spool", "expected an absolute path such as \"/var/lib/ebpf-process/db\"");
+        }
+        if self.spool_size < Self::LEAST_SPOOL {
+            return refuse("spool_size", "must be at least 1MiB");
+        }
+        if self.retry_min.is_zero() || self.retry_min > self.retry_max {
+            return refuse("retry_min", "must be longer than nothing and not longer than retry_max");
+        }
+        if self.retry_max > Self::LONGEST_RETRY {
+            return refuse("retry_max", "must not be longer than an hour");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Table {
+        #[serde(default)]
+        delivery: DeliveryOptions,
+    }
+
+    fn read(pairs: &[(&str, &str)]) -> Result<DeliveryOptions, OptionsError> {
+        let table: BTreeMap<_, _> = pairs.iter().copied().collect();
+        let options = Options::from_value(BTreeMap::from([("delivery", table)]));
+        let delivery = options.extract::<Table>()?.delivery;
+        delivery.check(&options)?;
+        Ok(delivery)
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_default() {
+        assert_eq!(read(&[]), Ok(DeliveryOptions::default()));
+        let said = read(&[("memory", "1MiB"), ("spool", "/s"), ("spool_size", "2MiB"), ("retry_max", "10s")]);
+        let said = said.expect("right options");
+        assert_eq!((said.memory, said.spool_size), (1 << 20, 2 << 20));
+        assert_eq!((said.spool, said.retry_max), (Some("/s".into()), Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_wrong_option_names_its_key() {
+        let cases = [
+            ("memory", "much"),
+            ("spool", "here"),
+            ("spool_size", "1KiB"),
+            ("retry_min", "0s"),
+            ("retry_min", "2m"),
+            ("retry_max", "2h"),
+            ("retry", "1s"),
+        ];
+        for (key, value) in cases {
+            let error = read(&[(key, value)]).expect_err(value);
+            assert_eq!(error.key, format!("options.delivery.{key}"), "{error}");
+        }
+    }
+}

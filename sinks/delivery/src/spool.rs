@@ -1,0 +1,330 @@
+//! Frames on disk, waiting for the receiver.
+//!
+//! A directory with a `lock`, a `cursor` and numbered segments. Frames are appended to the newest
+//! segment and taken from the oldest one; a segment goes when all of it is acknowledged, or when
+//! room is needed. A process that is killed at any moment leaves at most a torn record at the end
+//! of one segment, which the next one cuts off. Segments are handed to the disk when they are
+//! full; a power failure may cost the newest one.
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::{fmt, io, mem};
+
+use crate::cursor::{Cursor, Position};
+use crate::frame::Frame;
+use crate::segment::{self, Segment, Step, Tail};
+use crate::{cursor, record};
+
+/// The largest segment: what is lost at once when room is needed.
+const SEGMENT: u64 = 1 << 20;
+/// The fewest segments that a full spool has.
+const SEGMENTS: u64 = 16;
+
+const LOCK: &str = "lock";
+
+/// A bounded queue of frames in a directory that one process owns.
+#[derive(Debug)]
+pub struct Spool {
+    directory: PathBuf,
+    /// Held as long as the file is open.
+    _lock: File,
+    limit: u64,
+    cursor: Cursor,
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    /// The newest segment, while frames are appended to it.
+    writer: Option<File>,
+    /// The oldest segment, while frames are taken from it.
+    reader: Option<(u64, File)>,
+    taken: Option<Taken>,
+    losses: Losses,
+    last: u64,
+    buffer: Vec<u8>,
+}
+
+/// The record that is in the sender's hands.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    samples: u64,
+    end: u64,
+}
+
+/// Samples that a spool gave up, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// There was no room.
+    pub full: u64,
+    /// They could not be read back.
+    pub damaged: u64,
+}
+
+/// What was found in a directory when it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Samples that an earlier process left.
+    pub samples: u64,
+    /// Segments that ended in a record which was never written completely; it was cut off.
+    pub torn: u64,
+    /// Segments of which a part cannot be read.
+    pub damaged: u64,
+}
+
+/// Why a directory cannot be a spool.
+#[derive(Debug)]
+pub enum SpoolError {
+    /// Another process, or another sink, has it.
+    Locked(PathBuf),
+    /// Something in it cannot be made, read or written.
+    Unusable(PathBuf, io::Error),
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked(path) => write!(f, "the spool {} belongs to another sink or agent", path.display()),
+            Self::Unusable(path, _) => write!(f, "cannot use {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Locked(_) => None,
+            Self::Unusable(_, error) => Some(error),
+        }
+    }
+}
+
+impl SpoolError {
+    pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        |error| Self::Unusable(path, error)
+    }
+}
+
+/// Makes sure that nobody else has the directory, as long as the file is open.
+pub(crate) fn lock(directory: &Path) -> Result<File, SpoolError> {
+    let path = directory.join(LOCK);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(SpoolError::at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(SpoolError::Unusable(path, error)),
+    }
+}
+
+impl Spool {
+    /// Opens a directory, making it if need be, and takes over what an earlier process left there.
+    /// `limit` is what its segments may take, in bytes.
+    pub fn open(directory: &Path, limit: u64) -> Result<(Self, Recovery), SpoolError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(SpoolError::at(directory))?;
+        let lock = lock(directory)?;
+        let cursor = Cursor::open(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
+        let mut spool = Self {
+            directory: directory.to_owned(),
+            _lock: lock,
+            limit,
+            last: cursor.position().segment,
+            cursor,
+            segments: VecDeque::new(),
+            writer: None,
+            reader: None,
+            taken: None,
+            losses: Losses::default(),
+            buffer: Vec::new(),
+        };
+        let mut recovery = Recovery::default();
+        for number in segment::list(directory).map_err(SpoolError::at(directory))? {
+            let path = segment::path(directory, number);
+            spool.adopt(number, &path, &mut recovery).map_err(SpoolError::at(&path))?;
+        }
+        recovery.samples = spool.samples();
+        while spool.size() > limit && spool.drop_oldest() {}
+        Ok((spool, recovery))
+    }
+
+    /// Takes over a segment of an earlier process; what is acknowledged already is removed.
+    fn adopt(&mut self, number: u64, path: &Path, recovery: &mut Recovery) -> io::Result<()> {
+        self.last = self.last.max(number);
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let (segment, tail) = segment::scan(&mut file, number, self.start_of(number))?;
+        match tail {
+            Tail::Clean => {}
+            Tail::Torn => {
+                recovery.torn += 1;
+                file.set_len(segment.end)?;
+            }
+            Tail::Damaged => recovery.damaged += 1,
+        }
+        if number < self.cursor.position().segment || segment.end <= self.start_of(number) {
+            return fs::remove_file(path);
+        }
+        self.segments.push_back(segment);
+        Ok(())
+    }
+
+    /// Appends a frame. Where there is no room the oldest segments go first. An error leaves the
+    /// spool as it was, save for those.
+    pub fn append(&mut self, frame: &Frame) -> io::Result<()> {
+        if !record::write(frame, &mut self.buffer) {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the frame is too large for a record"));
+        }
+        let length = self.buffer.len() as u64;
+        if segment::START + length > self.limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the frame is larger than the spool may be"));
+        }
+        if let Some(newest) = self.segments.back()
+            && newest.end + length > SEGMENT.min(self.limit / SEGMENTS)
+        {
+            self.seal()?;
+        }
+        while self.size() + segment::START + length > self.limit && self.drop_oldest() {}
+        self.begin()?;
+        let (Some(writer), Some(newest)) = (&self.writer, self.segments.back_mut()) else { return Ok(()) };
+        // Whatever is written to a file that was removed is lost; nobody would notice.
+        let written = match writer.metadata()?.nlink() {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "the segment was removed")),
+            _ => writer.write_all_at(&self.buffer, newest.end),
+        };
+        if let Err(error) = written {
+            // Half a record in the middle would hide what follows it.
+            if error.kind() == io::ErrorKind::NotFound || writer.set_len(newest.end).is_err() {
+                self.writer = None;
+            }
+            return Err(error);
+        }
+        newest.end += length;
+        newest.samples += frame.samples();
+        Ok(())
+    }
+
+    /// The oldest frame that is not taken; `None` if there is none. It stays until it is
+    /// [acknowledged](Self::acknowledge), and one frame is taken at a time. What cannot be read is
+    /// skipped and entered in the losses.
+    pub fn take(&mut self) -> Option<Frame> {
+        loop {
+            let oldest = *self.segments.front()?;
+            let start = self.start_of(oldest.number);
+            if start >= oldest.end {
+                self.finish_oldest();
+                continue;
+            }
+            let step = match self.reader(oldest.number) {
+                Ok(reader) => segment::read(reader, start, oldest.end),
+                Err(_) => Step::Lost,
+            };
+            let segment = self.segments.front_mut()?;
+            match step {
+                Step::Record { frame, samples, end } => {
+                    segment.samples -= samples.min(segment.samples);
+                    self.taken = Some(Taken { samples, end });
+                    if frame.is_some() {
+                        return frame;
+                    }
+                    self.losses.damaged = self.losses.damaged.saturating_add(samples);
+                    // Where it cannot be stored the next process finds the same damage once more.
+                    let _ = self.acknowledge();
+                }
+                Step::Gap(next) => {
+                    // As above.
+                    let _ = self.cursor.store(Position { segment: oldest.number, offset: next });
+                }
+                Step::Lost => self.finish_oldest(),
+            }
+        }
+    }
+
+    /// The taken frame has been dealt with and is not sent again, not by a later process either. An
+    /// error means that a later process may.
+    pub fn acknowledge(&mut self) -> io::Result<()> {
+        let (Some(taken), Some(oldest)) = (self.taken.take(), self.segments.front()) else { return Ok(()) };
+        let stored = self.cursor.store(Position { segment: oldest.number, offset: taken.end });
+        if taken.end >= oldest.end {
+            self.finish_oldest();
+        }
+        stored
+    }
+
+    /// Whether a frame is taken and neither acknowledged nor given up.
+    pub const fn is_taken(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Whether there is neither a taken frame nor one to take.
+    pub fn is_empty(&self) -> bool {
+        self.segments.iter().all(|segment| self.start_of(segment.number) >= segment.end)
+    }
+
+    /// The samples in it, the taken frame's included.
+    pub fn samples(&self) -> u64 {
+        let waiting = self.segments.iter().fold(0_u64, |sum, segment| sum.saturating_add(segment.samples));
+        waiting.saturating_add(self.taken.map_or(0, |taken| taken.samples))
+    }
+
+    /// What its segments take on disk, in bytes.
+    pub fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.end).sum()
+    }
+
+    /// What was given up since the last call; the taken frame's samples are not in it.
+    pub fn take_losses(&mut self) -> Losses {
+        mem::take(&mut self.losses)
+    }
+
+    /// Hands everything to the disk; the next frame begins a new segment.
+    pub fn seal(&mut self) -> io::Result<()> {
+        self.writer.take().map_or(Ok(()), |writer| writer.sync_data())
+    }
+
+    /// Where the first record that is not acknowledged is.
+    fn start_of(&self, number: u64) -> u64 {
+        let position = self.cursor.position();
+        if position.segment == number { position.offset.max(segment::START) } else { segment::START }
+    }
+
+    /// Makes a new segment unless one is being written.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.writer.is_none() {
+            let number = self.last.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
+            self.writer = Some(segment::create(&segment::path(&self.directory, number))?);
+            self.last = number;
+            self.segments.push_back(Segment { number, end: segment::START, samples: 0 });
+        }
+        Ok(())
+    }
+
+    /// Opens the oldest segment to be read, unless it is.
+    fn reader(&mut self, number: u64) -> io::Result<&File> {
+        if self.reader.as_ref().is_none_or(|(open, _)| *open != number) {
+            self.reader = Some((number, File::open(segment::path(&self.directory, number))?));
+        }
+        self.reader.as_ref().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The oldest segment makes room. False if there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.segments.front_mut() else { return false };
+        self.losses.full = self.losses.full.saturating_add(mem::take(&mut oldest.samples));
+        self.taken = None;
+        self.finish_oldest();
+        true
+    }
+
+    /// Nothing of the oldest segment is needed any more. What nobody could read of it is lost.
+    fn finish_oldest(&mut self) {
+        self.reader = None;
+        if let Some(oldest) = self.segments.pop_front() {
+            self.losses.damaged = self.losses.damaged.saturating_add(oldest.samples);
+            if self.segments.is_empty() {
+                self.writer = None;
+            }
+            // A file that is left over is found again, acknowledged, by the next process.
+            let _ = fs::remove_file(segment::path(&self.directory, oldest.number));
+        }
+    }
+}

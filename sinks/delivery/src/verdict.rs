@@ -1,0 +1,47 @@
+//! What became of a frame.
+
+use std::time::Duration;
+
+/// What a receiver made of a frame. Reasons are few and fixed: they are columns of the ledger.
+/// Problems are for people: what went wrong and the way out, on one line, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver has all of it.
+    Accepted,
+    /// The receiver kept the rest and does not want these; which of them they are, it may not say.
+    Partly {
+        /// How many samples it refused.
+        rejected: u64,
+        /// Why.
+        reason: &'static str,
+        /// In its words.
+        problem: String,
+    },
+    /// The content is refused, and nothing of it was kept. Where
+    /// [`Carrier::overwrites`](crate::Carrier::overwrites), the frame is halved until the item that
+    /// is to blame stands alone, and that one is rejected; elsewhere the frame is.
+    Rejected {
+        /// Why.
+        reason: &'static str,
+        /// In its words.
+        problem: String,
+    },
+    /// The frame is too large, and nothing of it was kept. It is halved; a single item is rejected.
+    TooLarge {
+        /// In its words.
+        problem: String,
+    },
+    /// Not now: the receiver is away or busy. The frame is kept and sent again, later each time.
+    Retry {
+        /// How long the receiver wants to be left alone, at least.
+        after: Option<Duration>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Not before a person does something: wrong credentials, no such database. The frame is kept
+    /// and sent again, rarely.
+    Misconfigured {
+        /// What is wrong.
+        problem: String,
+    },
+}

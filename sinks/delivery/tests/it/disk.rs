@@ -1,0 +1,209 @@
+//! A disk that is somebody else's, full, read-only or gone.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ebpf_process_core::BuildError;
+use ebpf_process_core::testkit::context;
+use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Spool, SpoolError, Verdict};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+use crate::rig::{Rig, frame, numbers, retry};
+
+fn on(spool: &Path) -> DeliveryOptions {
+    DeliveryOptions { spool: Some(spool.to_owned()), ..DeliveryOptions::default() }
+}
+
+/// A delivery whose receiver is away until the test says so.
+fn away(options: &DeliveryOptions) -> (Rig, std::sync::Arc<parking_lot::Mutex<Option<Vec<u64>>>>) {
+    let taken = std::sync::Arc::new(parking_lot::Mutex::new(None::<Vec<u64>>));
+    let sink = std::sync::Arc::clone(&taken);
+    let rig = Rig::new(options, move |frame| match &mut *sink.lock() {
+        None => retry(),
+        Some(taken) => {
+            taken.extend(numbers(frame));
+            Verdict::Accepted
+        }
+    });
+    (rig, taken)
+}
+
+#[test]
+fn two_never_share_a_directory() {
+    struct Nobody;
+    impl Carrier for Nobody {
+        fn send(&mut self, _: &Frame, _: std::time::Duration) -> Verdict {
+            retry()
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, _) = Spool::open(folder.path(), 1 << 20).expect("a spool");
+    assert!(matches!(Spool::open(folder.path(), 1 << 20), Err(SpoolError::Locked(_))));
+    let Err(BuildError::Refused { problem, way_out, passing }) =
+        Delivery::new(Nobody, &on(folder.path()), &context("second"))
+    else {
+        panic!("the first one has it");
+    };
+    assert!(problem.contains("belongs to another") && way_out.contains("directory") && passing);
+    drop(first);
+    Spool::open(folder.path(), 1 << 20).expect("the first one is gone");
+}
+
+#[test]
+fn nobody_else_can_read_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("a/b");
+    let (mut spool, _) = Spool::open(&directory, 1 << 20).expect("a spool");
+    spool.append(&frame(0..3)).expect("room");
+    let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    for entry in fs::read_dir(&directory).expect("a folder") {
+        assert_eq!(mode(&entry.expect("an entry").path()), 0o600);
+    }
+}
+
+#[test]
+fn a_path_that_is_no_directory_leaves_the_memory() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let (mut rig, taken) = away(&on(file.path()));
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    assert_eq!(rig.tally().queued, 10);
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    assert_eq!(rig.tally().written, 10);
+}
+
+#[test]
+fn a_directory_that_vanishes_costs_what_was_in_it_and_the_rest_goes_on_in_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    let (mut rig, taken) = away(&on(&directory));
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    assert_eq!(rig.tally().spooled, 10);
+    fs::remove_dir_all(&directory).expect("a directory");
+    rig.offer(frame(10..20));
+    assert_eq!((rig.tally().spooled, rig.tally().queued), (10, 10));
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    let tally = rig.tally();
+    assert_eq!((tally.written + tally.dropped_total(), tally.queued), (20, 0));
+    assert!(taken.lock().as_ref().is_some_and(|taken| taken.ends_with(&(10..20).collect::<Vec<_>>())));
+}
+
+/// A file system of its own, for the life of a test.
+struct Mount<'a>(&'a Path);
+
+impl<'a> Mount<'a> {
+    /// None, said loudly, where mounting is not allowed.
+    fn tiny(path: &'a Path, name: &str) -> Option<Self> {
+        match mount("tmpfs", path, "tmpfs", MountFlags::NODEV, c"size=64k") {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                eprintln!("SKIPPED live test {name}: cannot mount a file system of 64 KiB: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = unmount(self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_memory_and_nothing_torn_on_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(_mount) = Mount::tiny(folder.path(), "delivery-disk-full") else { return };
+    let memory = 8 * frame(0..100).size() as u64;
+    let (mut rig, taken) = away(&DeliveryOptions { memory, ..on(folder.path()) });
+    for n in 0..100 {
+        rig.offer(frame(n * 100..n * 100 + 100));
+        rig.delivery.work();
+        rig.tally();
+    }
+    let tally = rig.tally();
+    assert!(tally.spooled > 1000 && tally.queued > 500, "{tally:?}");
+    assert_eq!(tally.dropped, [("memory full", 10_000 - tally.spooled - tally.queued)]);
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    let tally = rig.tally();
+    assert_eq!(tally.written + tally.dropped_total(), 10_000);
+    let taken = taken.lock();
+    let taken = taken.as_ref().expect("a receiver");
+    assert_eq!(taken.len() as u64, tally.written);
+    assert!(taken.is_sorted() && taken.ends_with(&[9_999]));
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_leaves_the_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(_mount) = Mount::tiny(folder.path(), "delivery-read-only") else { return };
+    let (mut rig, taken) = away(&on(folder.path()));
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    rig.delivery.close();
+    drop(rig);
+    mount_remount(folder.path(), MountFlags::RDONLY, c"").expect("a remount");
+    // What is there cannot be marked as sent, so it is not read either.
+    let (mut rig, _) = away(&on(folder.path()));
+    rig.offer(frame(10..20));
+    rig.delivery.work();
+    assert_eq!((rig.tally().queued, rig.tally().spooled), (10, 0));
+    drop(rig);
+    mount_remount(folder.path(), MountFlags::NODEV, c"").expect("a remount");
+    *taken.lock() = Some(Vec::new());
+    let (mut rig, taken) = away(&on(folder.path()));
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    assert_eq!(rig.tally().written, 10);
+}
+
+const CHILD: &str = "DELIVERY_TEST_SPOOL";
+
+/// Not a promise of its own: the process that the next test kills.
+#[test]
+fn child_that_spools_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(CHILD) else { return };
+    let (mut spool, _) = Spool::open(Path::new(&directory), 64 << 20).expect("a spool");
+    for n in 0.. {
+        spool.append(&frame(n * 100..n * 100 + 100)).expect("room");
+        eprintln!("{n}");
+    }
+}
+
+#[test]
+fn an_agent_killed_while_it_spools_has_what_it_has_spooled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..5 {
+        let directory = folder.path().join(round.to_string());
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "disk::child_that_spools_until_it_is_killed", "--nocapture"]);
+        let mut child = command.env(CHILD, &directory).stderr(Stdio::piped()).spawn().expect("a child");
+        let mut lines = BufReader::new(child.stderr.take().expect("its errors")).lines();
+        let mut spooled = None;
+        for line in lines.by_ref().take(200 * (round + 1)) {
+            spooled = line.expect("text").parse::<u64>().ok();
+        }
+        child.kill().expect("a child");
+        child.wait().expect("a child");
+        spooled = lines.map_while(Result::ok).filter_map(|line| line.parse().ok()).last().or(spooled);
+        let spooled = spooled.expect("a number");
+
+        let (mut spool, recovery) = Spool::open(&directory, 64 << 20).expect("a spool");
+        assert_eq!(recovery.damaged, 0);
+        let mut given = Vec::new();
+        while let Some(frame) = spool.take() {
+            given.extend(numbers(&frame));
+            spool.acknowledge().expect("a write");
+        }
+        assert!(given.len() as u64 >= (spooled + 1) * 100);
+        assert_eq!(given, (0..given.len() as u64).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,195 @@
+//! What each verdict does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ebpf_process_delivery::{DeliveryOptions, Frame, Verdict};
+use parking_lot::Mutex;
+
+use crate::rig::{Rig, SECOND, frame, numbers, retry};
+
+fn rejected() -> Verdict {
+    Verdict::Rejected { reason: "malformed", problem: "unable to parse".to_owned() }
+}
+
+/// A receiver that refuses a frame with these numbers in it, and what it took and how often it was
+/// asked.
+fn poisoned(poison: &'static [u64], overwrites: bool) -> (Rig, Arc<Mutex<Vec<u64>>>, Arc<AtomicU32>) {
+    let (taken, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU32::new(0)));
+    let (sink, asks) = (Arc::clone(&taken), Arc::clone(&asked));
+    let rig = Rig::of(&DeliveryOptions::default(), overwrites, move |frame| {
+        asks.fetch_add(1, Ordering::Relaxed);
+        let numbers = numbers(frame);
+        if numbers.iter().any(|number| poison.contains(number)) {
+            return rejected();
+        }
+        sink.lock().extend(numbers);
+        Verdict::Accepted
+    });
+    (rig, taken, asked)
+}
+
+#[test]
+fn a_poisoned_line_is_isolated_and_rejected_alone() {
+    let (mut rig, taken, asked) = poisoned(&[0, 700, 701, 4999], true);
+    rig.offer(frame(0..5000));
+    rig.finish();
+    let tally = rig.tally();
+    assert_eq!((tally.written, &tally.rejected[..]), (4996, &[("malformed", 4)][..]));
+    assert!(taken.lock().is_sorted());
+    assert!(asked.load(Ordering::Relaxed) <= 4 * 2 * 13, "{asked:?}");
+}
+
+#[test]
+fn a_frame_that_would_count_twice_is_rejected_as_a_whole() {
+    let (mut rig, taken, asked) = poisoned(&[3], false);
+    rig.offer(frame(0..10));
+    rig.offer(frame(10..20));
+    rig.finish();
+    assert_eq!(rig.tally().rejected, [("malformed", 10)]);
+    assert_eq!((taken.lock().len(), asked.load(Ordering::Relaxed)), (10, 2));
+}
+
+#[test]
+fn a_receiver_that_refuses_everything_is_asked_a_bounded_number_of_times() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let asks = Arc::clone(&asked);
+    let mut rig = Rig::new(&DeliveryOptions::default(), move |_| {
+        asks.fetch_add(1, Ordering::Relaxed);
+        rejected()
+    });
+    rig.offer(frame(0..100_000));
+    rig.finish();
+    assert_eq!(rig.tally().rejected, [("malformed", 100_000)]);
+    assert!(asked.load(Ordering::Relaxed) <= 600, "{asked:?}");
+}
+
+#[test]
+fn what_is_too_large_is_halved_and_a_single_item_is_rejected() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&taken);
+    // Also where nothing overwrites itself: too large means that nothing was kept.
+    let mut rig = Rig::of(&DeliveryOptions::default(), false, move |frame| {
+        if frame.bytes().len() > 100 {
+            return Verdict::TooLarge { problem: "too large".to_owned() };
+        }
+        sink.lock().extend(numbers(frame));
+        Verdict::Accepted
+    });
+    let mut large = frame(0..200);
+    large.push(format!("{:0200}\n", 200).as_bytes(), 1);
+    rig.offer(large);
+    rig.finish();
+    assert_eq!(*taken.lock(), (0..200).collect::<Vec<_>>());
+    assert_eq!(rig.tally().rejected, [("too large for the receiver", 1)]);
+}
+
+#[test]
+fn a_partial_write_is_rejected_as_far_as_the_receiver_says() {
+    for (rejected, written) in [(3, 7), (10, 0), (u64::MAX, 0)] {
+        let mut rig = Rig::new(&DeliveryOptions::default(), move |_| Verdict::Partly {
+            rejected,
+            reason: "partial write",
+            problem: "type conflict".to_owned(),
+        });
+        rig.offer(frame(0..10));
+        rig.finish();
+        let tally = rig.tally();
+        assert_eq!((tally.written, &tally.rejected[..]), (written, &[("partial write", 10 - written)][..]));
+    }
+}
+
+/// A delivery whose receiver gives these verdicts and then takes everything.
+fn scripted(verdicts: Vec<Verdict>) -> Rig {
+    let mut verdicts = verdicts.into_iter();
+    Rig::new(&DeliveryOptions::default(), move |_: &Frame| verdicts.next().unwrap_or(Verdict::Accepted))
+}
+
+#[test]
+fn a_retry_waits_and_the_frame_is_kept() {
+    let mut rig = scripted(vec![retry(), retry()]);
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    let due = rig.delivery.due().expect("another attempt");
+    assert!(due > rig.now() && due <= rig.now() + SECOND);
+    rig.delivery.work();
+    assert_eq!(rig.delivery.due(), Some(due), "an attempt too early");
+    rig.finish();
+    let tally = rig.tally();
+    assert_eq!((tally.written, tally.queued), (10, 0));
+    assert_eq!(rig.delivery.due(), None);
+}
+
+#[test]
+fn a_receiver_is_left_alone_as_long_as_it_asks_for() {
+    let mut rig = scripted(vec![Verdict::Retry { after: Some(30 * SECOND), problem: "busy".to_owned() }]);
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    assert!(rig.delivery.due() >= Some(rig.now() + 30 * SECOND));
+    rig.wait(29 * SECOND);
+    rig.delivery.work();
+    assert_eq!(rig.tally().written, 0);
+    rig.wait(3 * SECOND);
+    rig.delivery.work();
+    assert_eq!(rig.tally().written, 10);
+}
+
+#[test]
+fn wrong_credentials_keep_the_data_and_are_tried_rarely() {
+    let mut rig = scripted(vec![Verdict::Misconfigured { problem: "unauthorized".to_owned() }; 10]);
+    rig.offer(frame(0..10));
+    let started = rig.now();
+    rig.finish();
+    assert!(rig.now() - started >= 10 * 30 * SECOND);
+    assert_eq!(rig.tally().written, 10);
+}
+
+#[test]
+fn a_full_memory_drops_the_oldest() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let (sink, away) = (Arc::clone(&taken), Arc::new(Mutex::new(true)));
+    let gone = Arc::clone(&away);
+    let size = frame(0..10).size() as u64;
+    let mut rig = Rig::new(&DeliveryOptions { memory: 5 * size, ..DeliveryOptions::default() }, move |frame| {
+        if *gone.lock() {
+            return retry();
+        }
+        sink.lock().extend(numbers(frame));
+        Verdict::Accepted
+    });
+    for n in 0..20 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+        rig.delivery.work();
+        rig.tally();
+    }
+    *away.lock() = false;
+    rig.finish();
+    assert_eq!(*taken.lock(), (150..200).collect::<Vec<_>>());
+    assert_eq!(rig.tally().dropped, [("memory full", 150)]);
+}
+
+#[test]
+fn a_frame_larger_than_the_memory_is_dropped_and_an_empty_one_is_nothing() {
+    let mut rig = Rig::new(&DeliveryOptions { memory: 10, ..DeliveryOptions::default() }, |_| Verdict::Accepted);
+    rig.offer(frame(0..10));
+    rig.offer(Frame::default());
+    assert_eq!(rig.delivery.due(), None);
+    assert_eq!(rig.tally().dropped, [("memory full", 10)]);
+}
+
+#[test]
+fn a_stop_sends_what_is_there_and_counts_what_is_left() {
+    let mut rig = scripted(Vec::new());
+    for n in 0..10 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+    }
+    rig.delivery.close();
+    assert_eq!(rig.tally().written, 100);
+
+    let mut rig = Rig::new(&DeliveryOptions::default(), |_| retry());
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    rig.offer(frame(10..20));
+    rig.delivery.close();
+    assert_eq!(rig.tally().dropped, [("agent stopped", 20)]);
+}

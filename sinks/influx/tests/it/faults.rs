@@ -1,0 +1,129 @@
+//! Servers that are not there, die, dawdle or babble: nothing is lost, and every line arrives.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::server::{Act, LIMIT, Request, Server, TAKEN};
+use crate::sink::{Running, run};
+
+fn options(url: &str) -> String {
+    format!("url = \"{url}\"\ndatabase = \"db\"\ntimeout = \"500ms\"")
+}
+
+/// The lines of all requests, each once.
+fn lines(requests: &[Request]) -> BTreeSet<&str> {
+    requests.iter().flat_map(|request| request.lines.iter().map(String::as_str)).collect()
+}
+
+#[test]
+fn a_server_that_is_absent_at_the_start_gets_everything_later() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let mut running = Running::start(&options(&format!("http://{address}"))).expect("a sink");
+    running.tick(20);
+    running.until("everything waiting", |tally| tally.queued == 200);
+    let server = Server::on(TcpListener::bind(address).expect("the same port"), Vec::new());
+    assert_eq!(running.settle().written, 200);
+    assert_eq!(lines(&server.requests()).len(), 200);
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_gets_everything_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // Its last connection is reset, and nobody listens any more.
+    let (first, mortal) = (listener.try_clone().expect("a listener"), listener);
+    let server = Server::on(first, vec![Act::Reply(TAKEN.to_owned()), Act::Reset(String::new())]);
+    let mut running = Running::start(&options(&server.url)).expect("a sink");
+    running.tick(1);
+    running.until("the first batch written", |tally| tally.written == 10);
+    rustix::net::shutdown(&mortal, rustix::net::Shutdown::Both).expect("a listener");
+    drop(mortal);
+    running.tick(5);
+    server.request();
+    server.request();
+    running.until("an outage", |tally| tally.queued == 50);
+    let again = Server::on(TcpListener::bind(address).expect("the same port"), Vec::new());
+    assert_eq!(running.settle().written, 60);
+    let requests = again.requests();
+    let sent: usize = requests.iter().map(|request| request.lines.len()).sum();
+    assert_eq!((lines(&requests).len(), sent), (50, 50));
+}
+
+#[test]
+fn a_server_that_misbehaves_gets_the_frame_again() {
+    let slow = Act::Drip(TAKEN.to_owned(), Duration::from_millis(100));
+    for act in [
+        slow,
+        Act::Hang,
+        Act::HalfClose(String::new()),
+        Act::HalfClose("HTTP/1.1 20".to_owned()),
+        Act::Reset(String::new()),
+        Act::Reset("HTTP/1.1 204 No".to_owned()),
+        Act::Reset("\0\u{1}garbage\r\n\r\n".to_owned()),
+        Act::Reply("HTTP/9.9 xyz\r\n\r\n".to_owned()),
+        Act::Reply(format!("HTTP/1.1 204 No Content\r\nX: {}\r\n\r\n", "y".repeat(1 << 20))),
+    ] {
+        let server = Server::start(vec![act.clone(), act.clone()]);
+        assert_eq!(run(&options(&server.url), 2).written, 20, "{act:?}");
+        let requests = server.requests();
+        // On a machine that stands still a time limit may be over once more.
+        assert!(requests.len() >= 4 && lines(&requests).len() == 20, "{act:?}: {requests:?}");
+    }
+}
+
+#[test]
+fn a_reply_that_breaks_off_behind_its_number_counts() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+    for act in [
+        Act::Reset(format!("{head}abc")),
+        Act::HalfClose(format!("{head}abc")),
+        Act::Drip(format!("{head}{}", "x".repeat(1000)), Duration::from_millis(1)),
+    ] {
+        let server = Server::start(vec![act.clone()]);
+        assert_eq!(run(&options(&server.url), 2).written, 20, "{act:?}");
+        assert_eq!(lines(&server.requests()).len(), 20);
+    }
+}
+
+#[test]
+fn a_stop_during_an_outage_takes_no_longer_than_the_grace_and_counts_what_is_left() {
+    let server = Server::start(vec![Act::Hang; 100]);
+    let options = format!("url = \"{}\"\ndatabase = \"db\"\ntimeout = \"1h\"", server.url);
+    let mut running = Running::start(&options).expect("a sink");
+    running.tick(3);
+    server.request();
+    let started = Instant::now();
+    let tally = running.stop(Duration::from_millis(200));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(tally.dropped, [("agent stopped", 30)]);
+}
+
+#[test]
+fn what_an_outage_leaves_in_the_spool_arrives_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let spool = folder.path().display();
+    let options = format!(
+        "url = \"http://{address}\"\ndatabase = \"db\"\n\
+         delivery = {{ spool = \"{spool}\", retry_min = \"1ms\", retry_max = \"5ms\" }}"
+    );
+    let mut running = Running::start(&options).expect("a sink");
+    running.tick(20);
+    running.until("everything on disk", |tally| tally.spooled == 200);
+    let tally = running.stop(LIMIT);
+    assert_eq!((tally.spooled, tally.dropped_total()), (200, 0));
+
+    let server = Server::on(TcpListener::bind(address).expect("the same port"), Vec::new());
+    let running = Running::start(&options).expect("a sink");
+    assert_eq!(running.settle().written, 200);
+    let requests = server.requests();
+    let sent: Vec<_> = requests.iter().flat_map(|request| request.lines.clone()).collect();
+    assert_eq!((lines(&requests).len(), sent.len()), (200, 200));
+    let times: Vec<_> = sent.iter().map(|line| line.rsplit(' ').next().map(str::to_owned)).collect();
+    assert!(times.is_sorted(), "with their own timestamps, in order");
+}

@@ -1,0 +1,80 @@
+//! Lines at the end of a file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+use crate::server::LIMIT;
+use crate::sink::Running;
+
+fn options(path: &Path) -> String {
+    format!("url = \"file://{}\"", path.display())
+}
+
+#[test]
+fn lines_are_appended_to_a_file_that_may_be_rotated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lines");
+    fs::write(&path, "before\n").expect("a write");
+    let mut running = Running::start(&options(&path)).expect("a sink");
+    running.tick(1);
+    running.until("the first batch", |tally| tally.written == 10);
+    fs::rename(&path, folder.path().join("old")).expect("a rename");
+    running.tick(2);
+    assert_eq!(running.settle().written, 30);
+    let count = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file").lines().count();
+    assert_eq!((count("old"), count("lines")), (11, 20));
+}
+
+#[test]
+fn a_folder_that_is_missing_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("later/lines");
+    let mut running = Running::start(&options(&path)).expect("a sink");
+    running.tick(1);
+    running.until("the batch in hand", |tally| tally.queued == 10);
+    fs::create_dir(folder.path().join("later")).expect("a folder");
+    assert_eq!(running.settle().written, 10);
+    assert_eq!(fs::read_to_string(path).expect("a file").lines().count(), 10);
+}
+
+#[test]
+fn what_is_no_file_is_not_written_to() {
+    let mut running = Running::start(&options(Path::new("/dev/null"))).expect("a sink");
+    running.tick(1);
+    running.until("the batch in hand", |tally| tally.queued == 10);
+    assert_eq!(running.stop(LIMIT).dropped, [("agent stopped", 10)]);
+}
+
+/// A file system that is gone when the test is over.
+struct Mount<'a>(&'a Path);
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = unmount(self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_takes_whole_batches_and_the_rest_when_there_is_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    if let Err(error) = mount("tmpfs", folder.path(), "tmpfs", MountFlags::NODEV, c"size=8k") {
+        eprintln!("SKIPPED live test influx-disk-full: cannot mount a file system of 8 KiB: {error}");
+        return;
+    }
+    let _mount = Mount(folder.path());
+    let path = folder.path().join("lines");
+    let mut running = Running::start(&format!("{}\nmax_lines = 10", options(&path))).expect("a sink");
+    running.tick(50);
+    let full = running.until("a full disk", |tally| tally.offered == 500 && tally.written > 0);
+    mount_remount(folder.path(), MountFlags::NODEV, c"size=1m").expect("a remount");
+    let tally = running.settle();
+    let text = fs::read_to_string(&path).expect("a file");
+    assert!(full.written < 500);
+    assert_eq!(tally.written, 500);
+    let lines: BTreeSet<_> = text.lines().collect();
+    assert_eq!((lines.len(), text.lines().count()), (500, 500));
+    assert!(lines.iter().all(|line| line.starts_with("vfs,host=host,n=")));
+}

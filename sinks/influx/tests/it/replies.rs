@@ -1,0 +1,100 @@
+//! What each reply does to the book, end to end.
+
+use crate::server::{Act, Server, reply, reply_with};
+use crate::sink::{Running, run};
+
+fn options(server: &Server) -> String {
+    format!("url = \"{}\"\ndatabase = \"db\"", server.url)
+}
+
+#[test]
+fn a_partial_write_is_rejected_as_far_as_the_server_says() {
+    let body = r#"{"error":"partial write: field type conflict dropped=3"}"#;
+    let server = Server::start(vec![reply("400 Bad Request", body)]);
+    let tally = run(&options(&server), 2);
+    assert_eq!((tally.written, &tally.rejected[..]), (17, &[("partial write", 3)][..]));
+    assert_eq!(server.requests().len(), 2, "what the server has is not sent again");
+
+    let server = Server::start(vec![reply("422 Unprocessable Entity", "dropped=4")]);
+    let v2 = format!("url = \"{}\"\nversion = 2\norg = \"o\"\nbucket = \"b\"", server.url);
+    assert_eq!(run(&v2, 1).rejected, [("partial write", 4)]);
+
+    let line = r#"{"original_line":"x","line_number":1,"error_message":"no"}"#;
+    let body = format!(r#"{{"error":"partial write of line protocol occurred","data":[{line}]}}"#);
+    let server = Server::start(vec![reply("400 Bad Request", &body)]);
+    let v3 = format!("url = \"{}\"\nversion = 3\ndatabase = \"db\"", server.url);
+    assert_eq!(run(&v3, 1).rejected, [("partial write", 1)]);
+}
+
+#[test]
+fn a_request_refused_as_a_whole_is_halved_until_the_culprit_is_alone() {
+    // Ten lines, then five, two (one and one: the culprit and its neighbour), three, five.
+    let refused = || reply("400 Bad Request", r#"{"code":"invalid","message":"unable to parse 'x'"}"#);
+    let server = Server::start(vec![refused(), refused(), refused(), refused()]);
+    let v2 = format!("url = \"{}\"\nversion = 2\norg = \"o\"\nbucket = \"b\"", server.url);
+    let tally = run(&v2, 1);
+    assert_eq!((tally.written, &tally.rejected[..]), (9, &[("not accepted by the server", 1)][..]));
+    let lines: Vec<_> = server.requests().iter().map(|request| request.lines.len()).collect();
+    assert_eq!(lines, [10, 5, 2, 1, 1, 3, 5]);
+}
+
+#[test]
+fn what_is_too_large_is_halved() {
+    let server =
+        Server::start(vec![reply("413 Request Entity Too Large", ""), reply("413 Request Entity Too Large", "")]);
+    assert_eq!(run(&options(&server), 1).written, 10);
+    let lines: Vec<_> = server.requests().iter().map(|request| request.lines.len()).collect();
+    assert_eq!(lines, [10, 5, 2, 3, 5]);
+}
+
+#[test]
+fn what_waiting_or_a_person_mends_is_sent_again() {
+    for status in [
+        "401 Unauthorized",
+        "403 Forbidden",
+        "404 Not Found",
+        "429 Too Many Requests",
+        "500 Internal Server Error",
+        "503 Service Unavailable",
+        "301 Moved Permanently",
+        "307 Temporary Redirect",
+    ] {
+        let refused = reply_with(status, "Location: http://127.0.0.1:9/\r\n", r#"{"error":"not now"}"#);
+        let server = Server::start(vec![refused; 3]);
+        assert_eq!(run(&options(&server), 2).written, 20, "{status}");
+        let requests = server.requests();
+        assert_eq!(requests.len(), 5, "{status}");
+        assert!(requests[..3].iter().all(|request| request.lines == requests[3].lines), "{status}: the same again");
+    }
+}
+
+#[test]
+fn a_busy_server_is_left_alone_as_long_as_it_says() {
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let server = Server::start(vec![reply_with(status, "Retry-After: 3600\r\n", "busy")]);
+        let mut running = Running::start(&options(&server)).expect("a sink");
+        running.tick(1);
+        server.request();
+        running.tick(1);
+        running.until("both batches taken", |tally| tally.queued == 20);
+        // A stop does not wait for an hour: it tries once more.
+        assert_eq!(running.stop(crate::server::LIMIT).written, 20);
+    }
+}
+
+#[test]
+fn a_reply_without_end_is_cut_and_means_what_its_number_says() {
+    let body = "x".repeat(10 << 20);
+    let server = Server::start(vec![reply("500 Internal Server Error", &body), reply("200 OK", &body)]);
+    assert_eq!(run(&options(&server), 2).written, 20);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_connection_that_the_server_closed_is_opened_again() {
+    let closing = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned();
+    let server = Server::start(vec![Act::Reply(closing)]);
+    assert_eq!(run(&options(&server), 2).written, 20);
+    let connections: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 1]);
+}

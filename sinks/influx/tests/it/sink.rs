@@ -1,0 +1,105 @@
+//! The sink under test in an agent of its own: ten counters that grow by one per tick.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::testkit::{ManualClock, context};
+use ebpf_process_core::{
+    Agent, BuildError, Clock, Descriptor, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, SinkContext, Tally,
+    Unit,
+};
+use ebpf_process_sink_influx::PLUGIN;
+use figment::Figment;
+use figment::providers::{Format as _, Toml};
+
+use crate::server::LIMIT;
+
+/// The samples of one tick.
+pub(crate) const TEN: u64 = 10;
+
+struct Ten(Arc<Descriptor>, u64);
+
+impl Probe for Ten {
+    fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+        self.1 += 1;
+        for n in 0..TEN {
+            let id = recorder.series(&self.0, &[&n.to_string()]).map_err(ProbeError::new)?;
+            recorder.counter(id, self.1);
+        }
+        Ok(())
+    }
+}
+
+/// A running agent.
+pub(crate) struct Running {
+    agent: Agent,
+    clock: Arc<ManualClock>,
+    ledger: Arc<Ledger>,
+}
+
+/// Options in TOML, with waits that suit a test unless they say otherwise.
+pub(crate) fn options(text: &str) -> Options {
+    let delivery =
+        if text.contains("delivery") { "" } else { "delivery = { retry_min = \"1ms\", retry_max = \"5ms\" }\n" };
+    Options::new(Figment::from(Toml::string(&format!("{delivery}{text}"))), "options")
+}
+
+impl Running {
+    pub(crate) fn start(text: &str) -> Result<Self, BuildError> {
+        let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
+        let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::from_secs(1));
+        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]).share();
+        agent.push_probe("ten", Box::new(Ten(calls, 0)));
+        let ledger = Arc::new(Ledger::default());
+        let context = SinkContext { ledger: Arc::clone(&ledger), stop: agent.stop_signal(), ..context("db") };
+        agent.add_sink(&PLUGIN, &options(text), OutletSpec { queue: 64, ..OutletSpec::new("db") }, context)?;
+        Ok(Self { agent, clock, ledger })
+    }
+
+    /// Collects so many batches.
+    pub(crate) fn tick(&mut self, batches: u64) {
+        for _ in 0..batches {
+            let moment = self.clock.advance(Duration::from_secs(1));
+            self.agent.tick(moment);
+        }
+    }
+
+    /// Waits until the book says so, and returns it.
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&Tally) -> bool) -> Tally {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let tally = self.ledger.tally();
+            assert!(tally.balances(), "{tally:?}");
+            if condition(&tally) {
+                return tally;
+            }
+            assert!(Instant::now() < deadline, "{what}: {tally:?}");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until everything is settled, stops, and returns the book.
+    pub(crate) fn settle(self) -> Tally {
+        self.until("everything settled", |tally| tally.queued == 0 && tally.spooled == 0);
+        self.stop(Duration::from_secs(5))
+    }
+
+    /// Stops and returns the book.
+    pub(crate) fn stop(self, grace: Duration) -> Tally {
+        let mut closed = self.agent.close(grace);
+        let tally = closed.pop().expect("one sink").tally;
+        assert!(tally.balances() && tally.queued == 0, "{tally:?}");
+        tally
+    }
+}
+
+/// Runs so many batches through the sink and waits until they are settled.
+pub(crate) fn run(text: &str, batches: u64) -> Tally {
+    let mut running = Running::start(text).expect("a sink");
+    for batch in 1..=batches {
+        running.tick(1);
+        // One batch, one request.
+        running.until("a batch settled", |tally| tally.offered == batch * TEN && tally.queued == 0);
+    }
+    running.settle()
+}

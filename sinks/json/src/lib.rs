@@ -1,0 +1,150 @@
+//! The sink type `json`: one JSON object per batch, a line each, to a file or standard output.
+//!
+//! ```toml
+//! [sinks.lines]
+//! type = "json"
+//! [sinks.lines.options]
+//! path = "/var/log/ebpf-process/batches.json"
+//! ```
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `path` | `"stdout"` | the file that lines are appended to, made if there is none; `"stdout"` prints them |
+//!
+//! # Lines
+//!
+//! ```json
+//! {"timestamp": 1600000001.0, "elapsed": 1.0, "samples": [{"name": "vfs.calls", "labels": {"operation": "read"},
+//!  "kind": "counter", "unit": "calls", "value": 1234, "delta": 34, "rate": 34.0}]}
+//! ```
+//!
+//! without blanks. `timestamp` is seconds since the Unix epoch, `elapsed` the seconds since the line
+//! before, 0 in the first. A counter's `value` is its total since the start, `delta` what was added
+//! since the line before, `rate` that per second, null in the first line. So all deltas add up to the
+//! total. Other kinds have neither: there `delta` and `rate` are null, and a histogram's `value` is
+//! `{"count", "sum", "slots"}`, slot *k* holding the values from 2^*k* to 2^(*k*+1)-1.
+//!
+//! # The file
+//!
+//! Before each line the sink looks whether the path still leads to its file: one that was moved away
+//! or deleted is left, and a new one begun. Nobody has to signal the agent. Truncating works, too.
+//!
+//! A line that could not be written as a whole, on a full disk for example, is taken back, so that
+//! each line is an object; its samples are counted as failed, and the next totals cover them. Where
+//! it cannot be taken back, or an agent was killed in the middle, the next line begins after a line
+//! end.
+
+mod encode;
+mod file;
+
+use std::io::{ErrorKind, Write, stdout};
+use std::path::PathBuf;
+
+use ebpf_process_core::{BuildError, Claims, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View};
+use serde::Deserialize;
+
+pub use encode::Encoder;
+use file::LineFile;
+
+/// The sink type `json`, for a registry.
+pub static PLUGIN: JsonPlugin = JsonPlugin;
+
+/// See [`PLUGIN`].
+///
+/// Options: `path` (`"stdout"`).
+#[derive(Clone, Copy, Debug)]
+pub struct JsonPlugin;
+
+/// The `path` that means standard output.
+const STDOUT: &str = "stdout";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    path: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { path: STDOUT.to_owned() }
+    }
+}
+
+impl Settings {
+    /// The file, if it is one.
+    fn read(options: &Options) -> Result<Option<PathBuf>, OptionsError> {
+        let Self { path } = options.extract()?;
+        match path.as_str() {
+            STDOUT => Ok(None),
+            // What it is relative to depends on who starts the agent.
+            text if !text.starts_with('/') => {
+                Err(options.refuse("path", "expected a path that begins with \"/\", or \"stdout\""))
+            }
+            _ => Ok(Some(path.into())),
+        }
+    }
+}
+
+impl SinkPlugin for JsonPlugin {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn summary(&self) -> &'static str {
+        "one JSON object per batch, to a file or on standard output"
+    }
+
+    fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
+        Ok(Claims { stdout: Settings::read(options)?.is_none() })
+    }
+
+    fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+        let encoder = Encoder::default();
+        let Some(path) = Settings::read(options)? else {
+            return Ok(Box::new(StreamSink { encoder, output: stdout(), silent: false }));
+        };
+        let file = LineFile::open(&path).map_err(|error| BuildError::Refused {
+            problem: format!("cannot append to {}: {error}", path.display()),
+            way_out: format!("make its directory writable for this user, or change {}.path", options.path()),
+            passing: error.kind() == ErrorKind::NotFound,
+        })?;
+        Ok(Box::new(FileSink { encoder, file }))
+    }
+}
+
+/// The sink of `once --format json`: prints a line for each view but the first, which is only what
+/// differences start from.
+pub fn differences(output: impl Write + Send + 'static) -> Box<dyn Sink> {
+    Box::new(StreamSink { encoder: Encoder::default(), output, silent: true })
+}
+
+/// Appends one line per view.
+struct FileSink {
+    encoder: Encoder,
+    file: LineFile,
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        let line = self.encoder.encode(view).map_err(SinkError::failed)?;
+        self.file.append(line).map_err(SinkError::failed)
+    }
+}
+
+/// Prints one line per view. A failed write is the end: what follows half a line is no line.
+struct StreamSink<W> {
+    encoder: Encoder,
+    output: W,
+    /// The next view is encoded and not printed.
+    silent: bool,
+}
+
+impl<W: Write + Send> Sink for StreamSink<W> {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        let line = self.encoder.encode(view).map_err(SinkError::failed)?;
+        if std::mem::take(&mut self.silent) {
+            return Ok(());
+        }
+        self.output.write_all(line).and_then(|()| self.output.flush()).map_err(SinkError::closed)
+    }
+}

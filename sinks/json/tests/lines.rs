@@ -1,0 +1,132 @@
+//! What the sink writes: byte for byte, for any names, and so that nothing is lost between two lines.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use ebpf_process_core::testkit::{Bench, context, no_slots};
+use ebpf_process_core::{Descriptor, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit};
+use ebpf_process_sink_json::{Encoder, PLUGIN, differences};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// An output that the test can look into.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Two ticks of every kind of metric, as a sink sees them.
+#[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+fn two_ticks(sink: &mut dyn Sink) {
+    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
+    let level = Descriptor::gauge("demo.level", Unit::SECONDS, "A level").share();
+    let time = Descriptor::histogram("demo.time", Unit::SECONDS, "Times").share();
+    let mut bench = Bench::new();
+    let (read, new) = (bench.series(&calls, &["read"]), bench.series(&calls, &["a\"b\u{202e}"]));
+    let (level, time) = (bench.series(&level, &[]), bench.series(&time, &[]));
+    let selection = Selection { tags: BTreeMap::from([("site".into(), "lab".into())]), ..Selection::default() };
+    bench.tick(&selection, |recorder| recorder.counter(read, 40), |view| sink.write(view)).expect("a write");
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(read, 100);
+        recorder.counter(new, 7);
+        recorder.gauge(level, 0.5);
+        let mut slots = no_slots();
+        slots[3] = 2;
+        recorder.histogram(time, &slots, 20);
+    };
+    bench.tick(&selection, record, |view| sink.write(view)).expect("a write");
+}
+
+#[test]
+fn the_second_batch_is_one_object_with_differences() {
+    let output = Shared::default();
+    two_ticks(&mut *differences(output.clone()));
+    let text = String::from_utf8(output.0.lock().clone()).expect("text");
+    assert_eq!(text, include_str!("golden/differences.json"));
+}
+
+#[test]
+fn a_file_has_a_line_per_batch_and_the_deltas_add_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lines.json");
+    let options = Options::from_value(BTreeMap::from([("path", path.display().to_string())]));
+    assert!(!PLUGIN.check(&options).expect("right options").stdout);
+    let mut sink = PLUGIN.build(&options, context("lines")).expect("a sink");
+    two_ticks(&mut *sink);
+    let text = std::fs::read_to_string(path).expect("a file");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        lines[0],
+        json!({"timestamp": 1_600_000_000.0, "elapsed": 0.0, "samples": [{
+            "name": "demo.calls", "labels": {"operation": "read", "site": "lab"}, "kind": "counter", "unit": "calls",
+            "value": 40, "delta": 40, "rate": null,
+        }]})
+    );
+    assert_eq!(lines[1]["samples"][0]["delta"], 60);
+    assert!(text.ends_with(include_str!("golden/differences.json")), "the same object as once prints");
+}
+
+#[test]
+fn a_wrong_option_names_its_key() {
+    for (key, value) in [("path", "relative.json"), ("path", ""), ("file", "/x")] {
+        let error = PLUGIN.check(&Options::from_value(BTreeMap::from([(key, value)]))).expect_err(key);
+        assert_eq!(error.key, format!("options.{key}"), "{error}");
+    }
+    assert!(PLUGIN.check(&Options::none()).expect("the default").stdout);
+    assert!(!PLUGIN.confined(&Options::none()), "it may open files");
+    let missing = Options::from_value(BTreeMap::from([("path", "/nonexistent/lines.json")]));
+    let error = PLUGIN.build(&missing, context("lines")).err().expect("no directory").to_string();
+    assert!(error.contains("/nonexistent/lines.json") && error.contains("options.path"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_names_and_values_are_read_back(
+        name in any::<String>(),
+        unit in any::<String>(),
+        labels in prop::collection::vec(any::<String>(), 0..3),
+        tags in prop::collection::btree_map(any::<String>(), any::<String>(), 0..3),
+        prefix in any::<String>(),
+        total in any::<u64>(),
+        // Of few digits: the reader in use here rounds others.
+        level in any::<i32>().prop_map(|level| f64::from(level) / 8.0),
+    ) {
+        let keys: Vec<String> = (0..labels.len()).map(|n| format!("key{n}")).collect();
+        let counter = Descriptor::counter(name.clone(), Unit::new(unit), "A counter").labels(keys).share();
+        let gauge = Descriptor::gauge(format!("{name}.level"), Unit::ONE, "A gauge").share();
+        let mut bench = Bench::new();
+        let values: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let (counter, gauge) = (bench.series(&counter, &values), bench.series(&gauge, &[]));
+        let selection = Selection { tags, prefix, ..Selection::default() };
+        let mut encoder = Encoder::default();
+        let record = |recorder: &mut Recorder| {
+            recorder.counter(counter, total);
+            recorder.gauge(gauge, level);
+        };
+        bench.tick(&selection, record, |view| {
+            let line = encoder.encode(view).expect("a line").to_vec();
+            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1), "one line");
+            let object: Value = serde_json::from_slice(&line).expect("JSON");
+            for (metric, sample) in view.metrics().zip(object["samples"].as_array().expect("samples")) {
+                prop_assert_eq!(&sample["name"], metric.name());
+                let labels: BTreeMap<&str, &str> =
+                    metric.samples().flat_map(|sample| sample.labels()).chain(metric.tags()).collect();
+                prop_assert_eq!(&sample["labels"], &json!(labels));
+            }
+            prop_assert_eq!(&object["samples"][0]["value"], total);
+            prop_assert_eq!(object["samples"][1]["value"].as_f64(), Some(level));
+            Ok(())
+        })?;
+    }
+}

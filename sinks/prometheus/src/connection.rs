@@ -1,0 +1,85 @@
+//! One client: its request is read and answered as fast as it goes, without ever waiting for it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+
+use crate::request::{HEAD_LIMIT, Reply};
+
+/// A connection on its way from the request to the end.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    /// When it is closed, however far it is.
+    pub(crate) deadline: Instant,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// So much of the request has come.
+    Request(Vec<u8>),
+    /// So many bytes of the reply are sent.
+    Reply(Reply, usize),
+    /// What still comes is read and thrown away: closing before would destroy the reply on its way.
+    Farewell,
+}
+
+impl Connection {
+    /// A new client; its socket must not block.
+    pub(crate) const fn new(stream: TcpStream, deadline: Instant) -> Self {
+        Self { stream, deadline, stage: Stage::Request(Vec::new()) }
+    }
+
+    /// What to wait for.
+    pub(crate) const fn interest(&self) -> PollFlags {
+        match self.stage {
+            Stage::Request(_) | Stage::Farewell => PollFlags::IN,
+            Stage::Reply(..) => PollFlags::OUT,
+        }
+    }
+
+    /// Goes on without waiting; `false` when the connection is over. `answer` makes a reply to what
+    /// has come so far, if that is enough.
+    pub(crate) fn advance(&mut self, answer: impl Fn(&[u8]) -> Option<Reply>) -> bool {
+        let progress = match &mut self.stage {
+            Stage::Request(received) => {
+                let mut chunk = [0; HEAD_LIMIT];
+                match self.stream.read(&mut chunk) {
+                    Ok(0) => return false,
+                    Ok(length) => {
+                        received.extend_from_slice(&chunk[..length]);
+                        if let Some(reply) = answer(received) {
+                            self.stage = Stage::Reply(reply, 0);
+                        }
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Stage::Reply(reply, sent) => match self.stream.write(reply.rest(*sent)) {
+                Ok(length) => {
+                    *sent += length;
+                    if reply.rest(*sent).is_empty() {
+                        self.stage = Stage::Farewell;
+                        self.stream.shutdown(Shutdown::Write)
+                    } else {
+                        Ok(())
+                    }
+                }
+                Err(error) => Err(error),
+            },
+            Stage::Farewell => match self.stream.read(&mut [0; HEAD_LIMIT]) {
+                Ok(0) => return false,
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            },
+        };
+        match progress {
+            Ok(()) => true,
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+    }
+}

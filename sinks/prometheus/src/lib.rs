@@ -1,0 +1,226 @@
+//! The sink type `prometheus`: a page that a Prometheus server, or anything else that reads its
+//! formats, comes and gets.
+//!
+//! ```toml
+//! [sinks.scrape]
+//! type = "prometheus"
+//! [sinks.scrape.options]
+//! listen = "127.0.0.1:19435"
+//! ```
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `listen` | `"127.0.0.1:19435"` | the address and port where scrapes are answered. `"stdout"` prints each page instead |
+//! | `path` | `"/metrics"` | where the page is |
+//! | `namespace` | `"ebpf_process"` | the first part of every name; may be empty |
+//!
+//! The ports from 9100 to 9999 are all allocated among Prometheus's exporters (9435 to another one
+//! that uses eBPF): the default is none of them. Whoever can reach the address can read the page:
+//! there is no TLS and no password here. To listen elsewhere than on loopback is a decision.
+//!
+//! # Names
+//!
+//! ```text
+//! # HELP ebpf_process_vfs_bytes_total Bytes of successful calls
+//! # TYPE ebpf_process_vfs_bytes_total counter
+//! ebpf_process_vfs_bytes_total{operation="read"} 51200
+//! ```
+//!
+//! A metric's name is the namespace and the metric's name, `_` for each dot, then the base unit where
+//! there is one (`bytes`, `seconds`: a time in `ns`, `us` or `ms` is converted, without losing a
+//! digit), then `_total` for a counter. Labels are the series' labels, then the selection's tags; of
+//! two with one key the first counts. A label that would mean something to the receiver (`le`, or
+//! what begins with `__`) gets `exported_` in front. There is no label for the host: Prometheus adds
+//! `instance` itself.
+//!
+//! Where cleaning makes two metrics or two series equal, the second is rejected and counted: a page
+//! with both would be wrong as a whole.
+//!
+//! # Histograms
+//!
+//! Slot *k* holds the integers from 2^*k* to 2^(*k*+1)-1, so the bucket's bound is honest:
+//! `le="1.0"`, `"3.0"`, `"7.0"`, ... A histogram has all its buckets from the first scrape on, with
+//! those that are still empty, for a bucket that appears later would lose what it had then: 66 series
+//! each. `exclude` is for those who do not want them.
+//!
+//! # The page
+//!
+//! It is written once per batch in both formats, the Prometheus text format 0.0.4 and `OpenMetrics`
+//! 1.0.0, and a scrape gets the one that its `Accept` header prefers. Samples have no timestamps:
+//! with timestamps Prometheus could not tell that a series has ended. A series that ended is on the
+//! page as long as it is in the batches, and gone after that. Totals are written to the unit;
+//! Prometheus itself keeps 53 bits of them. There is no `_created`: all totals start with the agent.
+//!
+//! Before the first batch a scrape gets 503, so that `up` is 0 until there is something to see.
+//!
+//! # The server
+//!
+//! One thread answers `GET` and `HEAD`, each over a connection of its own, to 32 clients at once; one
+//! more takes the place of the oldest. A client has 30 seconds and 8 KiB for its request. Memory
+//! is bounded: a page for each of the 32, and one that is written.
+//!
+//! # What is counted when
+//!
+//! A sample is written when the page with it is published. Whether anybody comes for it is not the
+//! sink's to know: the next page covers it.
+
+mod connection;
+mod encode;
+mod family;
+mod format;
+mod name;
+mod number;
+mod request;
+mod server;
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write, stdout};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ebpf_process_core::{
+    BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
+};
+use serde::Deserialize;
+
+pub use encode::{Counts, Encoder, Page};
+pub use format::Format;
+use server::Server;
+
+/// The sink type `prometheus`, for a registry.
+pub static PLUGIN: PrometheusPlugin = PrometheusPlugin;
+
+/// See [`PLUGIN`].
+///
+/// Options: `listen` (`"127.0.0.1:19435"`, or `"stdout"`), `path` (`"/metrics"`), `namespace`
+/// (`"ebpf_process"`).
+#[derive(Clone, Copy, Debug)]
+pub struct PrometheusPlugin;
+
+/// Why the second of two series or metrics with one name is rejected.
+const TWIN: &str = "same name as another series";
+
+/// The `listen` that means standard output.
+const STDOUT: &str = "stdout";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    listen: String,
+    path: String,
+    namespace: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:19435".to_owned(), path: "/metrics".to_owned(), namespace: "ebpf_process".to_owned() }
+    }
+}
+
+impl Settings {
+    /// The options, and the address if there is one to listen at.
+    fn read(options: &Options) -> Result<(Self, Option<SocketAddr>), OptionsError> {
+        let settings: Self = options.extract()?;
+        let problem = "expected an IP address and a port such as \"127.0.0.1:19435\" or \"[::]:19435\", or \"stdout\"";
+        let address = match settings.listen.as_str() {
+            STDOUT => None,
+            text => Some(text.parse().map_err(|_| options.refuse("listen", problem))?),
+        };
+        let visible = settings.path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
+        if !settings.path.starts_with('/') || !visible {
+            return Err(options.refuse("path", "expected a path such as \"/metrics\""));
+        }
+        if !settings.namespace.is_empty() && !name::is_name(&settings.namespace) {
+            let problem = "expected letters, digits and underscores, no digit at the start, or nothing";
+            return Err(options.refuse("namespace", problem));
+        }
+        Ok((settings, address))
+    }
+}
+
+impl SinkPlugin for PrometheusPlugin {
+    fn name(&self) -> &'static str {
+        "prometheus"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a page for Prometheus to scrape, as text or OpenMetrics, or on standard output"
+    }
+
+    fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
+        let (_, address) = Settings::read(options)?;
+        Ok(Claims { stdout: address.is_none() })
+    }
+
+    fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+        let (settings, address) = Settings::read(options)?;
+        let encoder = Encoder::new(&settings.namespace);
+        let ledger = context.ledger;
+        let Some(address) = address else {
+            return Ok(Box::new(StreamSink { encoder, ledger, page: Page::default(), output: stdout() }));
+        };
+        let server = Server::start(address, &settings.path, server::PATIENCE).map_err(|error| BuildError::Refused {
+            problem: format!("cannot listen at {address}: {error}"),
+            way_out: format!("set {}.listen to an address of this host and a port that is free", options.path()),
+            passing: matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable),
+        })?;
+        Ok(Box::new(ScrapeSink { encoder, ledger, page: Page::default(), server }))
+    }
+
+    fn stdout_options(&self) -> Option<Options> {
+        Some(Options::from_value(BTreeMap::from([("listen", STDOUT)])))
+    }
+}
+
+/// Publishes one page per view.
+struct ScrapeSink {
+    encoder: Encoder,
+    ledger: Arc<Ledger>,
+    /// Written next; what it was before is recycled.
+    page: Page,
+    server: Server,
+}
+
+impl Sink for ScrapeSink {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        if self.server.is_over() {
+            return Err(SinkError::closed(format!("nobody listens at {} any more", self.server.address())));
+        }
+        let counts = self.encoder.encode(view, &mut self.page);
+        let page = std::mem::take(&mut self.page);
+        self.page = self.server.publish(page).unwrap_or_default();
+        settle(&self.ledger, counts);
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        Settlement::BySink
+    }
+}
+
+/// Prints one page per view. A failed write is the end: what follows half a page is no page.
+struct StreamSink<W> {
+    encoder: Encoder,
+    ledger: Arc<Ledger>,
+    page: Page,
+    output: W,
+}
+
+impl<W: Write + Send> Sink for StreamSink<W> {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        let counts = self.encoder.encode(view, &mut self.page);
+        let written = self.output.write_all(self.page.bytes(Format::Text)).and_then(|()| self.output.flush());
+        written.map_err(SinkError::closed)?;
+        settle(&self.ledger, counts);
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        Settlement::BySink
+    }
+}
+
+fn settle(ledger: &Ledger, counts: Counts) {
+    ledger.written(counts.written);
+    ledger.rejected(counts.rejected, TWIN);
+}

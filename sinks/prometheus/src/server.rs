@@ -1,0 +1,280 @@
+//! The HTTP server: one thread, no client can stop it, and what it takes is bounded.
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::connection::Connection;
+use crate::encode::Page;
+use crate::request::Reply;
+
+/// Clients at once. A further one takes the place of the one that has been there for longest, so that
+/// nobody who only holds connections keeps a scrape out.
+const MOST_CONNECTIONS: usize = 32;
+
+/// How long a client may take, from connecting to the end of the reply.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Until the next attempt when the system has no room for another connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers scrapes with the page that was published last. Dropping it ends the thread and all
+/// connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    published: Arc<Mutex<Option<Arc<Page>>>>,
+    address: SocketAddr,
+    /// Dropped first: the thread hears of it.
+    hang_up: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens, and starts the thread.
+    pub(crate) fn start(listen: SocketAddr, path: &str, patience: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let (ended, hang_up) = io::pipe()?;
+        let published = Arc::default();
+        let worker = Worker {
+            listener,
+            ended,
+            path: path.to_owned(),
+            patience,
+            published: Arc::clone(&published),
+            connections: Vec::new(),
+        };
+        let thread = thread::Builder::new().name("prometheus".to_owned()).spawn(move || worker.run())?;
+        Ok(Self { published, address, hang_up: Some(hang_up), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves this page from now on; returns the one before, if no client holds it any more.
+    pub(crate) fn publish(&self, page: Page) -> Option<Page> {
+        let before = self.published.lock().replace(Arc::new(page));
+        before.and_then(Arc::into_inner)
+    }
+
+    /// Whether the thread has ended by itself, which it never should.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.hang_up = None;
+        if let Some(thread) = self.thread.take() {
+            // It waits for nothing but us; if it has panicked there is nothing to be done about it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread.
+struct Worker {
+    listener: TcpListener,
+    ended: PipeReader,
+    path: String,
+    patience: Duration,
+    published: Arc<Mutex<Option<Arc<Page>>>>,
+    /// In the order in which they came.
+    connections: Vec<Connection>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut has_room = true;
+        loop {
+            let Ok(ready) = self.wait(has_room) else { return };
+            let [ended, listener, connections @ ..] = &*ready else { return };
+            if !ended.is_empty() {
+                return;
+            }
+            let now = Instant::now();
+            let Self { connections: clients, published, path, .. } = &mut self;
+            let mut events = connections.iter();
+            clients.retain_mut(|client| {
+                let ready = events.next().is_some_and(|events| !events.is_empty());
+                let answer = |request: &[u8]| Reply::to(request, path, published.lock().as_ref());
+                now < client.deadline && (!ready || client.advance(answer))
+            });
+            // After a pause there is a new attempt, whether or not something else woke us.
+            has_room = !has_room || listener.is_empty() || self.accept(now);
+        }
+    }
+
+    /// Waits until something happens or the next client has run out of time; says what happened to
+    /// the end, the listener and each client.
+    fn wait(&self, has_room: bool) -> Result<Vec<PollFlags>, Errno> {
+        let mut fds = Vec::with_capacity(2 + self.connections.len());
+        fds.push(PollFd::new(&self.ended, PollFlags::IN));
+        fds.push(PollFd::new(&self.listener, if has_room { PollFlags::IN } else { PollFlags::empty() }));
+        fds.extend(self.connections.iter().map(|client| PollFd::new(&client.stream, client.interest())));
+        let now = Instant::now();
+        let deadlines = self.connections.iter().map(|client| client.deadline.saturating_duration_since(now));
+        let timeout = deadlines.chain((!has_room).then_some(PAUSE)).min().map(timespec);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes up one client; `false` if the system has no room.
+    fn accept(&mut self, now: Instant) -> bool {
+        let accepted = self.listener.accept().and_then(|(stream, _)| {
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        });
+        match accepted {
+            Ok(stream) => {
+                if self.connections.len() >= MOST_CONNECTIONS {
+                    self.connections.remove(0);
+                }
+                self.connections.push(Connection::new(stream, now + self.patience));
+                true
+            }
+            // A client that went away before we looked is no lack of room.
+            Err(error) => matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+            ),
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use ebpf_process_core::testkit::Bench;
+    use ebpf_process_core::{Descriptor, Selection, Unit};
+
+    use super::*;
+    use crate::Encoder;
+
+    /// Far more than anything here takes.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn server(patience: Duration) -> Server {
+        Server::start("127.0.0.1:0".parse().expect("an address"), "/metrics", patience).expect("a server")
+    }
+
+    fn page(series: usize) -> Page {
+        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]).series_limit(series).share();
+        let mut bench = Bench::new();
+        let ids: Vec<_> = (0..series).map(|n| bench.series(&calls, &[&n.to_string()])).collect();
+        let mut page = Page::default();
+        let record = |recorder: &mut ebpf_process_core::Recorder| ids.iter().for_each(|id| recorder.counter(*id, 7));
+        bench.tick(&Selection::default(), record, |view| Encoder::new("x").encode(view, &mut page));
+        page
+    }
+
+    fn connect(server: &Server) -> TcpStream {
+        let stream = TcpStream::connect(server.address()).expect("a connection");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream
+    }
+
+    /// What comes until the server closes.
+    fn rest(mut stream: TcpStream) -> String {
+        let mut bytes = Vec::new();
+        // A connection that was given up may end in a reset.
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8(bytes).expect("text")
+    }
+
+    fn get(server: &Server, accept: &str) -> String {
+        let mut stream = connect(server);
+        // In two pieces, as a network may deliver it.
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHo").expect("a request");
+        stream.write_all(format!("st: x\r\nAccept: {accept}\r\n\r\n").as_bytes()).expect("a request");
+        rest(stream)
+    }
+
+    #[test]
+    fn a_scrape_gets_the_page_that_was_published_last() {
+        let server = server(LIMIT);
+        assert!(get(&server, "*/*").starts_with("HTTP/1.1 503 "), "nothing is there yet");
+        assert!(server.publish(page(3)).is_none());
+        assert_eq!(server.publish(page(1)).map(|page| page.bytes(crate::Format::Text).len() > 100), Some(true));
+        let text = get(&server, "*/*");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(body.ends_with("\nx_vfs_calls_total{n=\"0\"} 7\n"), "{body}");
+        let text = get(&server, "application/openmetrics-text; version=1.0.0");
+        assert!(text.contains("Content-Type: application/openmetrics-text; version=1.0.0"), "{text}");
+        assert!(text.ends_with("{n=\"0\"} 7\n# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn who_holds_all_connections_keeps_no_scrape_out() {
+        let server = server(LIMIT);
+        server.publish(page(1));
+        let mut idle: Vec<TcpStream> = (0..3 * MOST_CONNECTIONS).map(|_| connect(&server)).collect();
+        for stream in &mut idle {
+            // The oldest are gone already.
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ");
+        }
+        assert!(get(&server, "*/*").starts_with("HTTP/1.1 200 OK"));
+        assert_eq!(rest(idle.remove(0)), "", "the oldest had to go");
+    }
+
+    #[test]
+    fn who_does_not_read_a_long_page_delays_nobody() {
+        let server = server(LIMIT);
+        server.publish(page(100_000));
+        let mut lazy: Vec<TcpStream> = (0..8).map(|_| connect(&server)).collect();
+        for stream in &mut lazy {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("a request");
+        }
+        for _ in 0..4 {
+            server.publish(page(1));
+            assert!(get(&server, "*/*").ends_with(" 7\n"));
+        }
+        // Each still gets the page it asked for, whole; which one depends on when it was answered.
+        for stream in lazy {
+            assert!(rest(stream).ends_with(" 7\n"));
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_too_long_is_hung_up_on() {
+        let server = server(Duration::from_millis(20));
+        let mut stream = connect(&server);
+        stream.write_all(b"GET /metrics").expect("half a request");
+        assert_eq!(rest(stream), "");
+        assert!(!server.is_over());
+    }
+
+    #[test]
+    fn a_dropped_server_leaves_the_port_to_the_next() {
+        let first = server(LIMIT);
+        let address = first.address();
+        let client = connect(&first);
+        assert!(Server::start(address, "/", LIMIT).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
+        drop(first);
+        assert_eq!(rest(client), "");
+        assert_eq!(Server::start(address, "/", LIMIT).expect("the port is free").address(), address);
+    }
+}

@@ -1,0 +1,77 @@
+//! The workload's numbers as Prometheus stores them, and the page as strict readers take it.
+
+use ebpf_process_tests::agent::{self, Agent};
+use ebpf_process_tests::expect::{self, Layer};
+use ebpf_process_tests::receivers::prometheus::{Prometheus, lint, parse_openmetrics};
+use ebpf_process_tests::receivers::{fetch, free_tcp_port};
+use ebpf_process_tests::workload::{Place, int80_works};
+use ebpf_process_tests::{Failure, Outcome, live, wait};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Prometheus looks for its targets every five seconds, and then scrapes each second.
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn prometheus_stores_the_workload_to_the_unit() {
+    let needs = agent::can_run().and_then(|()| Prometheus::is_installed());
+    live::test("prometheus", needs, prometheus);
+}
+
+fn prometheus() -> Outcome<()> {
+    let place = Place::new()?;
+    let mut target = place.all(int80_works(&place)?)?;
+    let address = format!("127.0.0.1:{}", free_tcp_port()?);
+    let mut agent = Agent::start(&[
+        "probes.mode=return".to_owned(),
+        format!("probes.only={{pid={}}}", target.pid()),
+        "sinks.scrape.type=prometheus".to_owned(),
+        format!("sinks.scrape.options.listen={address}"),
+    ])?;
+    agent.wait_for_first_batch()?;
+    let prometheus = Prometheus::start(&address)?;
+    target.run_to_next_stop()?;
+    target.run_to_end()?;
+
+    let mut differences = String::new();
+    let equal = wait::until("equal totals in Prometheus", LIMIT, || {
+        let stored = prometheus.totals()?;
+        differences.clear();
+        for expected in expect::whole_workload() {
+            let metric = expected.metric;
+            #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
+            let wanted = expected.at(stored.layer(&metric).unwrap_or(Layer::Syscall)) as f64;
+            let got = stored.get(metric.name, metric.label);
+            if got != Some(wanted) {
+                writeln!(differences, "{metric} is {got:?}, not {wanted}").map_err(Failure::at("the differences"))?;
+            }
+        }
+        Ok(differences.is_empty().then_some(()))
+    });
+    equal.map_err(|failure| prometheus.explain(&Failure::new(format!("{failure}\n{differences}"))))?;
+    strict_readers_take_the_page(&format!("http://{address}/metrics"))?;
+    let (status, _) = agent.stop()?;
+    if status.success() { Ok(()) } else { Err(Failure::new(format!("the agent ends with {status}"))) }
+}
+
+fn strict_readers_take_the_page(url: &str) -> Outcome<()> {
+    let text = fetch(url, "text/plain;version=0.0.4")?;
+    lint(&text)?;
+    let openmetrics = fetch(url, "application/openmetrics-text;version=1.0.0")?;
+    let families = parse_openmetrics(&openmetrics)?;
+    if !families.lines().any(|family| family == "ebpf_process_vfs_bytes counter 2") {
+        return Err(Failure::new(format!("no family of the bytes of two operations in:\n{families}")));
+    }
+    // Neither reader minds a series that is there twice.
+    for page in [text, openmetrics] {
+        let mut seen = BTreeSet::new();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            if !seen.insert(series) {
+                return Err(Failure::new(format!("{series} is there twice")));
+            }
+        }
+    }
+    Ok(())
+}
