@@ -36,7 +36,7 @@ impl Encoder {
         }
     }
 
-    /// The lines for a view: whole blocks, each ended; an empty line where there is nothing to say.
+    /// The lines for a view: whole blocks, each ended; none where it has no values.
     pub fn encode(&mut self, view: &View<'_>) -> &[u8] {
         let Self { bytes, series, board, status, .. } = self;
         self.view += 1;
@@ -63,11 +63,6 @@ impl Encoder {
         }
         status.update(board, now);
         board.write(bytes, now, view.tick().boottime);
-        if bytes.is_empty() {
-            // Newer versions give up on a plugin after two silent minutes. An empty line counts as a word there and as
-            // nothing before; PLUGIN_KEEPALIVE is unknown to 1.37, which ends a plugin for it.
-            bytes.push(b'\n');
-        }
         bytes
     }
 

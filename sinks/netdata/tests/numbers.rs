@@ -216,7 +216,7 @@ fn the_chart_of_tasks_goes_and_comes_with_its_terms() {
         assert_eq!([(); 2].map(|()| lines(false, false).contains("BEGIN ebpf.process_status")), [true; 2]);
         let last = lines(false, false);
         assert_eq!(last.matches(" 'obsolete' ").count(), 2, "{last}");
-        assert_eq!(lines(false, false), "\n");
+        assert_eq!(lines(false, false), "");
     }
 }
 

@@ -244,11 +244,3 @@ fn each_name_has_one_dimension_of_its_own() {
     assert_eq!((dimensions("demo_calls"), dimensions("demo_level")), (vec![names.len()], vec![names.len()]));
     assert_eq!(dimensions("demo_time").len(), names.len(), "a chart for each histogram");
 }
-
-#[test]
-fn a_view_without_values_is_an_empty_line_and_nothing_else() {
-    let mut encoder = Encoder::new(Duration::from_secs(1), Scope::Host);
-    let line = Bench::new().tick(&Selection::default(), |_| (), |view| encoder.encode(view).to_vec());
-    assert_eq!(line, b"\n", "PLUGIN_KEEPALIVE would end the plugin under 1.37");
-    assert!(encoder.retire_all().is_empty());
-}
