@@ -70,7 +70,7 @@ impl Wish {
                     None => Self { verbosity, form, way: Way::Stderr },
                 }
             }
-            // A plugin's stderr is where syslog's lines come from as well.
+            // Also for syslog: netdata takes care of what its plugins write to stderr.
             _ => Self { verbosity, form, way: Way::Stderr },
         }
     }
@@ -119,33 +119,49 @@ struct Fields<'a> {
 impl Form {
     /// The event without its last line end.
     pub(super) fn line(&self, entry: &Entry<'_>) -> String {
-        let Entry { level, time, thread, text } = *entry;
-        if *self == Self::Classic {
-            let seconds = time.get(..19).unwrap_or(time).replace('T', " ");
-            let word = word(level).to_ascii_uppercase();
-            return format!("{seconds}: {NAME} {word} : {thread} : {text}");
-        }
-        let milliseconds = time.get(..23).map_or_else(|| time.to_owned(), |time| format!("{time}Z"));
-        let tid = rustix::thread::gettid().as_raw_nonzero().get();
-        let fields =
-            Fields { time: milliseconds, comm: NAME, source: "collector", level: word(level), tid, thread, msg: text };
         match self {
-            Self::Journal(run) => {
-                let run = run.as_ref().map_or_else(String::new, |run| format!("\nINVOCATION_ID={run}"));
-                format!(
-                    "PRIORITY={}\nSYSLOG_IDENTIFIER={NAME}\nND_LOG_SOURCE=collector\nTID={tid}\nTHREAD_TAG={thread}{run}\
-                     \nMESSAGE={text}",
-                    priority(level)
-                )
-            }
-            Self::Json => serde_json::to_string(&fields).unwrap_or_default(),
-            Self::Logfmt | Self::Classic => format!(
-                "time={} comm={NAME} source=collector level={} tid={tid} thread={} msg={}",
-                fields.time,
-                fields.level,
-                quoted(thread),
-                quoted(text)
-            ),
+            Self::Classic => entry.classic(),
+            Self::Logfmt => entry.logfmt(),
+            Self::Json => serde_json::to_string(&entry.fields()).unwrap_or_default(),
+            Self::Journal(run) => entry.journal(run.as_deref()),
+        }
+    }
+}
+
+impl Entry<'_> {
+    fn classic(&self) -> String {
+        let Self { level, time, thread, text } = *self;
+        let seconds = time.get(..19).unwrap_or(time).replace('T', " ");
+        let word = word(level).to_ascii_uppercase();
+        format!("{seconds}: {NAME} {word} : {thread} : {text}")
+    }
+
+    fn logfmt(&self) -> String {
+        let Fields { time, comm, source, level, tid, thread, msg } = self.fields();
+        let (thread, msg) = (quoted(thread), quoted(msg));
+        format!("time={time} comm={comm} source={source} level={level} tid={tid} thread={thread} msg={msg}")
+    }
+
+    fn journal(&self, run: Option<&str>) -> String {
+        let Fields { comm, source, tid, thread, msg, .. } = self.fields();
+        let run = run.map_or_else(String::new, |run| format!("INVOCATION_ID={run}\n"));
+        format!(
+            "PRIORITY={}\nSYSLOG_IDENTIFIER={comm}\nND_LOG_SOURCE={source}\nTID={tid}\nTHREAD_TAG={thread}\n\
+             {run}MESSAGE={msg}",
+            priority(self.level)
+        )
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        let Self { level, time, thread, text } = *self;
+        Fields {
+            time: time.get(..23).map_or_else(|| time.to_owned(), |time| format!("{time}Z")),
+            comm: NAME,
+            source: "collector",
+            level: word(level),
+            tid: rustix::thread::gettid().as_raw_nonzero().get(),
+            thread,
+            msg: text,
         }
     }
 }
