@@ -44,6 +44,9 @@ impl Engine {
     /// Attaches the probes of a plan. One that cannot be is left out with a warning; none at all is
     /// a refusal.
     pub(crate) fn attach(plan: &Plan, interval: Duration, elevated: bool) -> Result<Self, Refusal> {
+        if elevated {
+            privileges::take_up();
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut agent = Agent::new(Arc::clone(&clock), interval);
         let mut failures = Vec::new();
@@ -162,7 +165,7 @@ impl Engine {
     /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.
     /// Returns whether everything was written that could be.
     pub(crate) fn stop(self, grace: Duration) -> bool {
-        privileges::prepare_to_detach();
+        privileges::take_up();
         let mut complete = true;
         for closed in self.agent.close(grace) {
             let tally = &closed.tally;

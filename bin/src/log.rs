@@ -1,7 +1,10 @@
-//! The log: one line per event, on stderr only.
+//! The log: one event per line, on stderr; only netdata may ask for another way.
+
+mod netdata;
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use tracing::field::{Field, Visit};
@@ -11,6 +14,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+pub(crate) use netdata::Wish;
+use netdata::{Entry, Form, Way};
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,14 +46,14 @@ impl Verbosity {
 }
 
 /// Who reads the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Reader {
     /// A person, or a service manager's journal: it knows the time.
     Present,
     /// A file: each line says when.
     File,
-    /// netdata's log, in netdata's classic form.
-    Netdata,
+    /// netdata, as it wishes.
+    Netdata(Wish),
 }
 
 impl Reader {
@@ -60,20 +66,29 @@ impl Reader {
 
 /// Starts the log; a panic becomes one line of it. Only the first call has an effect.
 pub(crate) fn start(verbosity: Verbosity, reader: Reader) {
+    let (style, way) = match reader {
+        Reader::Present => (Style::Present, Way::Stderr),
+        Reader::File => (Style::File, Way::Stderr),
+        Reader::Netdata(wish) => (Style::Netdata(wish.form), wish.way),
+    };
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(verbosity.filter())
-        .with_writer(io::stderr)
-        .event_format(Line(reader))
+        .with_writer(Arc::new(way))
+        .event_format(style)
         .finish();
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         std::panic::set_hook(Box::new(|panic| tracing::error!("this is a mistake in the program: {panic}")));
     }
 }
 
-/// One event as one line.
-struct Line(Reader);
+/// What one event looks like.
+enum Style {
+    Present,
+    File,
+    Netdata(Form),
+}
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for Style
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -83,24 +98,24 @@ where
         event.record(&mut text);
         let level = *event.metadata().level();
         let mut time = String::new();
-        if self.0 != Reader::Present {
+        if !matches!(self, Self::Present) {
             SystemTime.format_time(&mut Writer::new(&mut time))?;
         }
-        writeln!(writer, "{}", line(self.0, level, &time, &text.finish()))
+        writeln!(writer, "{}", self.line(level, &time, &text.finish()))
     }
 }
 
-/// `time` is RFC 3339 with fractions of a second; seconds are enough.
-fn line(reader: Reader, level: Level, time: &str, text: &str) -> String {
-    let seconds = time.get(..19).unwrap_or(time);
-    match reader {
-        Reader::Present => format!("{}: {text}", word(level)),
-        Reader::File => format!("{seconds}Z {}: {text}", word(level)),
-        Reader::Netdata => {
-            let thread = std::thread::current();
-            let thread = thread.name().unwrap_or("unnamed").to_ascii_uppercase();
-            let word = word(level).to_ascii_uppercase();
-            format!("{}: ebpf_process.plugin {word} : {thread} : {text}", seconds.replace('T', " "))
+impl Style {
+    /// `time` is RFC 3339 with fractions of a second.
+    fn line(&self, level: Level, time: &str, text: &str) -> String {
+        match self {
+            Self::Present => format!("{}: {text}", word(level)),
+            Self::File => format!("{}Z {}: {text}", time.get(..19).unwrap_or(time), word(level)),
+            Self::Netdata(form) => {
+                let thread = std::thread::current();
+                let thread = thread.name().unwrap_or("unnamed").to_ascii_uppercase();
+                form.line(&Entry { level, time, thread: &thread, text })
+            }
         }
     }
 }
@@ -153,9 +168,9 @@ mod tests {
     #[test]
     fn each_reader_gets_its_form() {
         let time = "2026-08-30T12:34:56.123456Z";
-        assert_eq!(line(Reader::Present, Level::WARN, "", "a"), "warning: a");
-        assert_eq!(line(Reader::File, Level::INFO, time, "a"), "2026-08-30T12:34:56Z info: a");
-        let netdata = line(Reader::Netdata, Level::ERROR, time, "a");
+        assert_eq!(Style::Present.line(Level::WARN, "", "a"), "warning: a");
+        assert_eq!(Style::File.line(Level::INFO, time, "a"), "2026-08-30T12:34:56Z info: a");
+        let netdata = Style::Netdata(Form::Classic).line(Level::ERROR, time, "a");
         assert!(netdata.starts_with("2026-08-30 12:34:56: ebpf_process.plugin ERROR : "), "{netdata}");
         assert!(netdata.ends_with(" : a"), "{netdata}");
     }

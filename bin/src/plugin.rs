@@ -18,12 +18,15 @@ use tracing::{error, info, warn};
 use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
 use crate::lock::{self, Lock};
-use crate::log::{self, Reader, Verbosity};
+use crate::log::{self, Reader, Verbosity, Wish};
 use crate::signals::Caught;
 use crate::{cli, privileges, run, stdout};
 
 /// The sink type that speaks netdata's protocol.
 const NETDATA: &str = "netdata";
+
+/// Where an administrator adds to netdata's unit.
+const DROP_IN: &str = "/etc/systemd/system/netdata.service.d/ebpf-process.conf";
 
 /// The longest interval that netdata asks for.
 const LONGEST: u64 = 3600;
@@ -54,7 +57,9 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
     let caught = Caught::new();
     let elevated = privileges::elevated();
     let asked = if elevated { Ok(None) } else { cli::verbosity_of_environment() };
-    log::start(asked.as_ref().ok().copied().flatten().unwrap_or(Verbosity::Info), Reader::Netdata);
+    let wish = Wish::new(|name| variable(name, elevated));
+    let verbosity = asked.as_ref().ok().copied().flatten().or(wish.verbosity);
+    log::start(verbosity.unwrap_or(Verbosity::Info), Reader::Netdata(wish));
     let cli = match PluginCli::command().try_get_matches_from(arguments).and_then(|m| PluginCli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(answer) if answer.exit_code() == 0 => {
@@ -84,6 +89,12 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// A variable of the environment. Whoever starts a program with more rights than its own chooses its environment: then
+/// there is none.
+fn variable(name: &str, elevated: bool) -> Option<OsString> {
+    if elevated { None } else { std::env::var_os(name) }
 }
 
 /// Ends without data, in a way that netdata understands.
@@ -120,8 +131,7 @@ impl Prepared {
                     .to_owned(),
             ));
         }
-        // Whoever starts a program with more rights than its own chooses its environment.
-        let variable = |name: &str| if elevated { None } else { std::env::var_os(name) };
+        let variable = |name| variable(name, elevated);
         let directories = Directories::new(
             variable("NETDATA_USER_CONFIG_DIR").map(PathBuf::from),
             variable("NETDATA_STOCK_CONFIG_DIR").map(PathBuf::from),
@@ -143,9 +153,25 @@ impl Prepared {
     }
 
     fn attach(&self, elevated: bool) -> Result<Engine, Refusal> {
-        let mut engine = Engine::attach(&self.plan, self.plan.interval, elevated)?;
+        let attached = Engine::attach(&self.plan, self.plan.interval, elevated);
+        let mut engine = attached.map_err(|refusal| advise(refusal, privileges::withheld()))?;
         engine.connect(&self.plan)?;
         Ok(engine)
+    }
+}
+
+/// Adds what to do when netdata's unit is the reason: no rights of the file help against that.
+fn advise(refusal: Refusal, withheld: bool) -> Refusal {
+    match refusal {
+        Refusal::Unable { reason, passing } if withheld => Refusal::Unable {
+            reason: format!(
+                "{reason}; netdata's unit withholds CAP_BPF and CAP_PERFMON from its plugins, even from root's: copy \
+                 packaging/netdata.service.d/ebpf-process.conf to {DROP_IN}, then: systemctl daemon-reload && systemctl \
+                 restart netdata"
+            ),
+            passing,
+        },
+        other => other,
     }
 }
 
@@ -234,6 +260,15 @@ mod tests {
         assert_eq!(answer(&passing), ("", Exit::Fine));
         assert_eq!(answer(&Refusal::lasting("no BPF")), ("DISABLE\n", Exit::Failed));
         assert_eq!(answer(&Refusal::Usage("a typo".to_owned())), ("DISABLE\n", Exit::Usage));
+    }
+
+    #[test]
+    fn only_what_the_machine_refuses_is_put_down_to_netdatas_unit() {
+        let reason = |refusal: Refusal| refusal.to_string();
+        let named = reason(advise(Refusal::lasting("no rights"), true));
+        assert!(named.starts_with("no rights; netdata's unit withholds") && named.contains(DROP_IN), "{named}");
+        assert_eq!(reason(advise(Refusal::lasting("no BPF"), false)), "no BPF");
+        assert_eq!(reason(advise(Refusal::Usage("a typo".to_owned()), true)), "a typo");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use rustix::process::{getegid, geteuid, getgid, getuid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::exit::Refusal;
@@ -30,6 +30,15 @@ fn at_secure(vector: &[u8]) -> bool {
     let words: Vec<usize> = words.collect();
     let mut pairs = words.as_chunks::<2>().0.iter().take_while(|[key, _]| *key != AT_NULL);
     pairs.any(|[key, value]| *key == AT_SECURE && *value != 0)
+}
+
+/// Whether no program that this process's unit or container starts can load BPF programs, whatever its file grants: they
+/// are cut from the bounding set.
+pub(crate) fn withheld() -> bool {
+    // A kernel that does not know a capability says that asking is wrong.
+    let within = |capability| capability_is_in_bounding_set(capability).unwrap_or(false);
+    let enough = within(CapabilitySet::BPF) && within(CapabilitySet::PERFMON);
+    !enough && !within(CapabilitySet::SYS_ADMIN)
 }
 
 /// Goes back to the caller's user and group and keeps no right but those that reading and
@@ -75,12 +84,13 @@ fn keep_what_reading_takes() -> rustix::io::Result<()> {
     set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
 }
 
-/// Takes up, for the calling thread, what detaching needs: removing a kprobe event opens a file of
-/// root's. Without it the next start would have to sweep.
-pub(crate) fn prepare_to_detach() {
+/// Makes every right that the calling thread may have effective. A file may grant rights without that, so that the program
+/// starts even where some are withheld; and removing a kprobe event opens a file of root's, without which the next start
+/// would have to sweep.
+pub(crate) fn take_up() {
     if let Ok(sets) = capabilities(None) {
         let effective = sets.permitted;
-        // Where it fails, the event's own removal says so.
+        // Where it fails, what needs the rights says so.
         let _ = set_capabilities(None, CapabilitySets { effective, ..sets });
     }
 }

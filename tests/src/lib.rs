@@ -7,11 +7,13 @@
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
+//! * [`elevated`] starts it with more rights than its caller has.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hygiene`] looks at what stays behind.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB` and Prometheus servers on loopback and reads back what
 //!   they received.
+//! * [`hostile`] is what a sink must not be confused by.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!
@@ -23,9 +25,11 @@ pub mod answer;
 pub mod beside;
 pub mod cgroup;
 pub mod crowd;
+pub mod elevated;
 pub mod exact;
 pub mod expect;
 pub mod failure;
+pub mod hostile;
 pub mod hygiene;
 pub mod kernel_threads;
 pub mod lifetime;

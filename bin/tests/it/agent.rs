@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -104,6 +104,22 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("a signal");
+    }
+
+    /// Waits until none of these signals would be the end by itself.
+    pub(crate) fn wait_until_caught(&self, signals: &[Signal]) {
+        let status = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let wanted = signals.iter().fold(0_u64, |mask, signal| mask | 1 << (signal.as_raw() - 1));
+        let start = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(&status).expect("the process runs");
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a set of signals");
+            if u64::from_str_radix(caught.trim(), 16).expect("a number") & wanted == wanted {
+                return;
+            }
+            assert!(start.elapsed() < LIMIT, "it never catches {signals:?}");
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {

@@ -82,25 +82,9 @@ fn a_signal_ends_the_interval_of_once_early_and_prints() {
     let mut once = command(&["--log", "debug", "once", "--interval", "1h", "--format", "json", "--config", &path]);
     let agent = Running::start(&mut once);
     // Signals that come before the listener starts are kept for it.
-    agent_is_up(&agent);
+    agent.wait_until_caught(&[Signal::INT]);
     agent.signal(Signal::INT);
     let finished = agent.finish();
     assert_eq!(finished.code(), 0, "{finished:?}");
     assert!(finished.stdout.starts_with("{\"timestamp\""), "{finished:?}");
-}
-
-/// Waits until the process catches SIGINT.
-fn agent_is_up(agent: &Running) {
-    let status = format!("/proc/{}/status", agent.pid().as_raw_nonzero());
-    let interrupt = 1_u64 << (Signal::INT.as_raw() - 1);
-    let start = std::time::Instant::now();
-    loop {
-        let text = std::fs::read_to_string(&status).expect("the process runs");
-        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a set of signals");
-        if u64::from_str_radix(caught.trim(), 16).expect("a number") & interrupt != 0 {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "it never catches SIGINT");
-        std::thread::yield_now();
-    }
 }

@@ -1,10 +1,24 @@
 //! Life as netdata's plugin.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::agent::{Running, VITALS_ONLY, file, plugin};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+
+use crate::agent::{Finished, Running, VITALS_ONLY, file, finish, plugin};
+
+/// A plugin that runs anywhere, in a folder of its own.
+fn vitals_only() -> (tempfile::TempDir, Command) {
+    let (folder, path) = file(VITALS_ONLY);
+    let mut command = plugin(&["1", "--config", &path.display().to_string()]);
+    command.env("NETDATA_LOCK_DIR", folder.path());
+    (folder, command)
+}
 
 #[test]
 fn it_speaks_the_protocol_and_ends_in_order() {
@@ -67,4 +81,103 @@ fn the_old_configuration_file_warns_and_never_stops_the_plugin() {
     agent.line();
     agent.signal(Signal::TERM);
     assert_eq!(agent.finish().code(), 0);
+}
+
+#[test]
+fn no_signal_kills_it() {
+    let (_folder, mut command) = vitals_only();
+    let mut agent = Running::start(&mut command);
+    agent.wait_until_caught(&[Signal::HUP, Signal::PIPE, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TERM]);
+    for harmless in [Signal::HUP, Signal::PIPE, Signal::USR1, Signal::USR2] {
+        agent.signal(harmless);
+    }
+    agent.wait_for_log("SIGHUP does nothing");
+    assert!(agent.line().starts_with("CHART "), "it goes on");
+    agent.signal(Signal::QUIT);
+    let finished = agent.finish();
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    assert!(finished.stdout.contains("obsolete"), "SIGQUIT is a clean end: {finished:?}");
+}
+
+#[test]
+fn each_signal_is_caught_before_anything_is_done() {
+    for signal in [Signal::HUP, Signal::PIPE, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::INT, Signal::TERM] {
+        let (_folder, mut command) = vitals_only();
+        let agent = Running::start(&mut command);
+        agent.wait_until_caught(&[signal]);
+        agent.signal(signal);
+        // Whoever asks for the end gets it, also this early.
+        agent.signal(Signal::TERM);
+        let finished = agent.finish();
+        assert_eq!(finished.code(), 0, "{signal:?}: {finished:?}");
+        assert!(!finished.stdout.contains("DISABLE"), "{signal:?}: {finished:?}");
+    }
+}
+
+#[test]
+fn an_output_that_fails_is_an_error_and_no_goodbye() {
+    let (_folder, mut command) = vitals_only();
+    command.stdout(File::options().write(true).open("/dev/full").expect("/dev/full"));
+    let finished = finish(&mut command);
+    assert_eq!(finished.code(), 1, "{finished:?}");
+    assert!(finished.stderr.contains("No space left"), "{finished:?}");
+}
+
+#[test]
+fn the_log_has_the_form_and_the_level_that_netdata_asks_for() {
+    let log = |variables: &[(&str, &str)]| {
+        let (_folder, mut command) = vitals_only();
+        let mut agent = Running::start(command.envs(variables.iter().copied()));
+        agent.line();
+        agent.signal(Signal::TERM);
+        let finished = agent.finish();
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        finished.stderr
+    };
+    let classic = log(&[]);
+    assert!(classic.lines().all(|line| line.contains(": ebpf_process.plugin INFO : ")), "{classic}");
+    let logfmt = log(&[("NETDATA_LOG_METHOD", "stderr"), ("NETDATA_LOG_FORMAT", "logfmt")]);
+    assert!(!logfmt.is_empty());
+    for line in logfmt.lines() {
+        assert!(line.starts_with("time=2") && line.contains(" comm=ebpf_process.plugin source=collector "), "{line}");
+        assert!(line.contains(" level=info ") && line.contains(" msg="), "{line}");
+    }
+    let json = log(&[("NETDATA_LOG_METHOD", "stderr"), ("NETDATA_LOG_FORMAT", "json")]);
+    for line in json.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        assert_eq!((&entry["source"], &entry["level"]), (&"collector".into(), &"info".into()), "{line}");
+        assert!(entry["msg"].is_string() && entry["time"].is_string(), "{line}");
+    }
+    assert_eq!(log(&[("NETDATA_LOG_LEVEL", "warning")]), "");
+    assert_eq!(log(&[("NETDATA_LOG_METHOD", "none")]), "");
+    let own = log(&[("NETDATA_LOG_LEVEL", "error"), ("EBPF_PROCESS_LOG", "debug")]);
+    assert!(own.contains("INFO"), "the agent's own variable has the last word: {own}");
+}
+
+#[test]
+fn a_unit_that_withholds_the_rights_is_named_with_the_remedy() {
+    if !rustix::process::geteuid().is_root() {
+        // Not eprintln: the test harness would keep it to itself as long as the test passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED withheld rights: cutting the bounding set needs root");
+        return;
+    }
+    // The set is a thread's, and a process gets it from the thread that starts it.
+    let cut = || -> Finished {
+        for capability in [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::SYS_ADMIN] {
+            remove_capability_from_bounding_set(capability).expect("a capability less");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        finish(plugin(&["1"]).env("NETDATA_LOCK_DIR", folder.path()))
+    };
+    let finished = std::thread::scope(|scope| scope.spawn(cut).join()).expect("a thread");
+    assert_eq!((finished.code(), finished.stdout.as_str()), (1, "DISABLE\n"), "{finished:?}");
+    let shipped = "packaging/netdata.service.d/ebpf-process.conf";
+    for words in ["CAP_BPF", shipped, "/etc/systemd/system/netdata.service.d/ebpf-process.conf", "daemon-reload"] {
+        assert!(finished.stderr.contains(words), "no {words:?} in {finished:?}");
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped);
+    let drop_in = std::fs::read_to_string(file).expect("the file that is named is shipped");
+    for line in ["CapabilityBoundingSet=CAP_BPF CAP_PERFMON", "CapabilityBoundingSet=CAP_DAC_OVERRIDE"] {
+        assert!(drop_in.lines().any(|active| active == line), "no {line} in {drop_in}");
+    }
 }

@@ -183,7 +183,10 @@ impl Board {
         let taken = |id: &str| self.charts.iter().flatten().any(|(_, chart)| chart.id() == id);
         let spec = rule::spec(metric, sample, priority, taken);
         let algorithm = rule::algorithm(metric.kind());
-        self.put(key, Chart::new(&spec, algorithm, self.update_every, labels(metric.tags())))
+        // A chart of one series can say what the series' own labels are.
+        let own = if key == Key::Series { Some(sample.labels()) } else { None };
+        let labels = labels(own.into_iter().flatten().chain(metric.tags()));
+        self.put(key, Chart::new(&spec, algorithm, self.update_every, labels))
     }
 
     fn put(&mut self, key: Key, chart: Chart) -> usize {

@@ -1,5 +1,6 @@
 //! One chart as netdata knows it, and the lines that say so.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub(crate) struct Chart {
     labels: String,
     algorithm: Algorithm,
     dimensions: Vec<Option<Dimension>>,
+    /// The place of each dimension: names from outside may be made to clash, and each is looked up.
+    places: HashMap<String, usize>,
     /// Whether netdata knows of the chart.
     declared: bool,
     /// Whether netdata knows other dimensions than these.
@@ -117,6 +120,7 @@ impl Chart {
             labels,
             algorithm,
             dimensions: Vec::new(),
+            places: HashMap::new(),
             declared: false,
             changed: false,
             began: None,
@@ -139,26 +143,28 @@ impl Chart {
         if self.dimensions.len() <= index {
             self.dimensions.resize_with(index + 1, || None);
         }
-        self.dimensions[index] = Some(Dimension::new(id.to_owned(), id, self.algorithm));
-        self.changed = true;
+        self.put(index, id.to_owned(), id);
     }
 
     /// Adds a dimension of this name under an id that no other has; returns its place.
     pub(crate) fn add(&mut self, name: &str) -> usize {
-        let alive = || self.dimensions.iter().flatten().filter(|dimension| dimension.is_alive());
-        let id = words::unique(words::id(name), |id| alive().any(|dimension| dimension.id == id));
+        let place = |id: &str| self.places.get(id).copied();
+        let id = words::unique(words::id(name), |id| place(id).is_some_and(|index| self.is_taken(index)));
         // A dimension that comes back takes its old place, or it would be declared and retired at once.
-        let same = |place: &Option<Dimension>| place.as_ref().is_some_and(|dimension| dimension.id == id);
-        let old = self.dimensions.iter().position(same);
-        let index = old.or_else(|| self.dimensions.iter().position(Option::is_none)).unwrap_or(self.dimensions.len());
-        let dimension = Some(Dimension::new(id, name, self.algorithm));
-        self.changed = true;
+        let full = self.places.len() == self.dimensions.len();
+        let vacant = || if full { None } else { self.dimensions.iter().position(Option::is_none) };
+        let index = place(&id).or_else(vacant).unwrap_or(self.dimensions.len());
         if index == self.dimensions.len() {
-            self.dimensions.push(dimension);
-        } else {
-            self.dimensions[index] = dimension;
+            self.dimensions.push(None);
         }
+        self.put(index, id, name);
         index
+    }
+
+    fn put(&mut self, index: usize, id: String, name: &str) {
+        self.dimensions[index] = Some(Dimension::new(&id, name, self.algorithm));
+        self.places.insert(id, index);
+        self.changed = true;
     }
 
     /// How many dimensions it has, those included whose series are gone.
@@ -171,7 +177,11 @@ impl Chart {
         let Some(place) = self.dimensions.get_mut(index) else { return };
         match place {
             Some(dimension) if dimension.state != State::New => dimension.state = State::Gone,
-            _ => *place = None,
+            _ => {
+                if let Some(dimension) = place.take() {
+                    self.places.remove(&dimension.id);
+                }
+            }
         }
         self.changed = true;
     }
@@ -233,6 +243,7 @@ impl Chart {
             bytes.extend_from_slice(dimension.definition.as_bytes());
             if dimension.state == State::Gone {
                 bytes.extend_from_slice(b" obsolete\n");
+                self.places.remove(&dimension.id);
                 *place = None;
             } else {
                 bytes.push(b'\n');
@@ -248,11 +259,11 @@ impl Chart {
 }
 
 impl Dimension {
-    fn new(id: String, name: &str, algorithm: Algorithm) -> Self {
+    fn new(id: &str, name: &str, algorithm: Algorithm) -> Self {
         Self {
             definition: format!("DIMENSION {id} {} {}", words::quoted(name), algorithm.words()),
             set: format!("SET {id} = "),
-            id,
+            id: id.to_owned(),
             value: 0,
             view: 0,
             state: State::New,

@@ -36,7 +36,7 @@ impl Encoder {
         }
     }
 
-    /// The lines for a view: whole blocks, each ended.
+    /// The lines for a view: whole blocks, each ended; none where it has no values.
     pub fn encode(&mut self, view: &View<'_>) -> &[u8] {
         let Self { bytes, series, board, status, .. } = self;
         self.view += 1;

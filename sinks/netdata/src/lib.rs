@@ -23,7 +23,10 @@
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!
 //! A series that ends takes its dimension along, the last one its chart; a clean stop retires all
-//! charts. Tags of the selection become chart labels.
+//! charts. Tags of the selection become chart labels, for a histogram its own labels as well.
+//!
+//! A view without values is an empty line, and so is a minute without a view: newer versions take a plugin for dead that
+//! is silent for two.
 
 mod board;
 mod chart;
@@ -35,6 +38,7 @@ mod transport;
 mod words;
 
 use std::io::{Stdout, Write, stdout};
+use std::time::{Duration, Instant};
 
 use ebpf_process_core::{BuildError, Claims, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View};
 use serde::Deserialize;
@@ -87,17 +91,41 @@ impl SinkPlugin for NetdataPlugin {
 struct NetdataSink<W> {
     encoder: Encoder,
     pipe: Pipe<W>,
+    /// When it last wrote anything.
+    spoken: Instant,
 }
+
+/// What says that the plugin lives and nothing else. Every version takes an empty line; `PLUGIN_KEEPALIVE` is unknown to
+/// 1.37, which ends a plugin for it.
+const ALIVE: &[u8] = b"\n";
+
+/// The longest time without a word.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl<W: Write> NetdataSink<W> {
     fn new(context: &SinkContext, output: W) -> Self {
-        Self { encoder: Encoder::new(context.interval, context.scope), pipe: Pipe::new(output) }
+        let encoder = Encoder::new(context.interval, context.scope);
+        Self { encoder, pipe: Pipe::new(output), spoken: Instant::now() }
     }
 }
 
 impl<W: Write + Send> Sink for NetdataSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        self.pipe.send(self.encoder.encode(view))
+        let lines = self.encoder.encode(view);
+        self.spoken = Instant::now();
+        self.pipe.send(if lines.is_empty() { ALIVE } else { lines })
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if self.spoken.elapsed() < SILENCE {
+            return Ok(());
+        }
+        self.spoken = Instant::now();
+        self.pipe.send(ALIVE)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        Some(self.spoken + SILENCE)
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
@@ -140,6 +168,18 @@ mod tests {
         assert_eq!(error.key, "options.path");
         let options = PLUGIN.stdout_options().expect("a format");
         assert!(PLUGIN.build(&options, context("netdata")).is_ok());
+    }
+
+    #[test]
+    fn it_is_never_silent_for_long() {
+        let mut sink = NetdataSink::new(&context("netdata"), Vec::new());
+        let view = Bench::new().tick(&Selection::default(), |_| (), |view| sink.write(view));
+        assert!(view.is_ok() && sink.pipe.output == ALIVE, "a view without values");
+        assert!(sink.flush().is_ok() && sink.pipe.output == ALIVE, "it has just spoken");
+        assert_eq!(sink.due(), Some(sink.spoken + SILENCE));
+        sink.spoken = Instant::now().checked_sub(SILENCE).expect("a machine that runs for longer");
+        assert!(sink.flush().is_ok() && sink.pipe.output == [ALIVE, ALIVE].concat(), "a minute without a view");
+        assert!(sink.due() > Some(Instant::now()), "and then not at once again");
     }
 
     #[test]

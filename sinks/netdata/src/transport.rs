@@ -6,7 +6,7 @@ use ebpf_process_core::SinkError;
 
 /// Standard output, or what stands for it in a test.
 pub(crate) struct Pipe<W> {
-    output: W,
+    pub(crate) output: W,
 }
 
 impl<W: Write> Pipe<W> {

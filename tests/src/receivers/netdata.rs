@@ -3,6 +3,7 @@
 use super::server::{Server, free_tcp_port, free_udp_port, is_bound};
 use super::{ask, program};
 use crate::{Failure, Outcome};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -75,13 +76,33 @@ impl Netdata {
         static ASKED: AtomicU32 = AtomicU32::new(0);
         let name = format!("test-{}", ASKED.fetch_add(1, Ordering::Relaxed));
         let request = ureq::get(format!("{}/allmetrics", self.url)).query("server", name);
-        let text = ask(request.query("format", "prometheus").query("source", "raw"))?;
+        let request = request.query("format", "prometheus").query("source", "raw");
+        // Ids, which are unique, in place of names, which netdata changes.
+        let text = ask(request.query("names", "no"))?;
         Ok(text.lines().filter_map(dimension).collect())
+    }
+
+    /// What it knows about each chart that is not obsolete, by the chart's id.
+    ///
+    /// # Errors
+    /// It does not answer, or not with charts.
+    pub fn charts(&self) -> Outcome<Map<String, Value>> {
+        let text = ask(ureq::get(format!("{}/charts", self.url)))?;
+        let mut answer: Value = serde_json::from_str(&text).map_err(Failure::at("netdata's charts"))?;
+        match answer["charts"].take() {
+            Value::Object(charts) => Ok(charts),
+            other => Err(Failure::new(format!("netdata's charts are {other}"))),
+        }
+    }
+
+    /// The error log, in which its plugins write as well.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.server.path().join("log/error.log")).unwrap_or_default()
     }
 
     /// A failure with what netdata and its plugin wrote to the error log.
     pub fn explain(&self, failure: &Failure) -> Failure {
-        let log = fs::read_to_string(self.server.path().join("log/error.log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(40)..].join("\n");
         Failure::new(format!("{failure}; netdata's error log ends with:\n{last}"))
@@ -120,6 +141,7 @@ fn configuration(folder: &str, port: u16, statsd: Option<u16>) -> String {
     mode = ram
     retention = 600
     update every = 1
+    cleanup obsolete charts after secs = 5
 [logs]
     debug = none
     access = none
