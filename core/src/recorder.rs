@@ -220,7 +220,7 @@ impl Recorder {
         let mut index = 0;
         while index < self.lingering.len() {
             let Lingering { id, since, ticks, .. } = self.lingering[index];
-            let over = ticks == 0 && since < delivered.max(1);
+            let over = ticks == 0 && since < delivered;
             if !over && given_up == 0 {
                 index += 1;
                 continue;
@@ -321,5 +321,32 @@ impl Recorder {
             column.slots.push(id.slot);
             column.bits.push(bits);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Unit;
+
+    const TICK: Tick = Tick { seq: 0, wall: Duration::ZERO, boottime: Duration::ZERO };
+
+    #[test]
+    fn a_series_that_ends_in_the_first_batch_stays_until_that_batch_was_taken() {
+        let mut recorder = Recorder::default();
+        let descriptor = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["name"]).share();
+        let series = recorder.series(&descriptor, &["ends"]).expect("a series");
+        let mut batch = Batch::empty();
+        recorder.begin(0);
+        recorder.counter(series, 7);
+        recorder.end(series);
+        recorder.seal(TICK, Duration::ZERO, &mut batch);
+        for _ in 0..3 {
+            recorder.begin(0);
+            assert_eq!(recorder.live_series(), 1, "no sink has taken a batch yet");
+            recorder.seal(TICK, Duration::ZERO, &mut batch);
+        }
+        recorder.begin(1);
+        assert_eq!(recorder.live_series(), 0);
     }
 }
