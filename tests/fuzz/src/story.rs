@@ -111,8 +111,7 @@ impl Story<'_> {
         let descriptors: Vec<_> = self.metrics.iter().take(MOST).map(Metric::descriptor).collect();
         let mut bench = Bench::new();
         for events in self.ticks.iter().take(MOST) {
-            let record =
-                |recorder: &mut Recorder| events.iter().for_each(|event| event.record(recorder, &descriptors));
+            let record = |recorder: &mut Recorder| events.iter().for_each(|event| event.record(recorder, &descriptors));
             bench.tick(&selection, record, &mut look);
         }
         for _ in 0..4 {

@@ -16,13 +16,10 @@ const LIMIT: u64 = 1 << 20;
 // A cursor's bytes, then those of segments, each of which begins with the name of the format.
 fuzz_target!(|bytes: &[u8]| {
     let (cursor, rest) = bytes.split_at(bytes.len().min(CURSOR));
-    let mut starts: Vec<usize> = rest.windows(MAGIC.len()).enumerate().filter(|(_, w)| *w == MAGIC).map(|(at, _)| at).collect();
-    starts.retain(|start| *start > 0);
-    let ends: Vec<usize> = starts.iter().copied().chain([rest.len()]).collect();
-    let segments = [0].into_iter().chain(starts).zip(ends).map(|(start, end)| &rest[start..end]);
+    let segments = segments(rest);
     let fill = |directory: &Path| {
         scratch::file(directory, "cursor", cursor);
-        for (number, segment) in (1..).zip(segments.clone()) {
+        for (number, segment) in (1..).zip(&segments) {
             scratch::file(directory, &format!("{number:020}.segment"), segment);
         }
     };
@@ -43,6 +40,18 @@ fuzz_target!(|bytes: &[u8]| {
     });
 });
 
+/// Cuts before each name of the format.
+fn segments(mut rest: &[u8]) -> Vec<&[u8]> {
+    let mut segments = Vec::new();
+    while let Some(cut) = (1..rest.len()).find(|at| rest[*at..].starts_with(MAGIC)) {
+        let (segment, behind) = rest.split_at(cut);
+        segments.push(segment);
+        rest = behind;
+    }
+    segments.push(rest);
+    segments
+}
+
 /// Everything that a spool gives back; what it found is what it gives and loses.
 fn drain(directory: &Path) -> Vec<Frame> {
     let (mut spool, recovery) = Spool::open(directory, LIMIT).expect("a spool");
@@ -53,7 +62,9 @@ fn drain(directory: &Path) -> Vec<Frame> {
     }
     let losses = spool.take_losses();
     let sum = given.iter().fold(losses.damaged, |sum, frame| sum.saturating_add(frame.samples()));
-    assert_eq!((sum, losses.full), (recovery.samples, 0), "every sample is given or lost");
+    // Forged records may have more samples than can be counted.
+    assert!(recovery.samples == u64::MAX || sum == recovery.samples, "every sample is given or lost");
+    assert_eq!(losses.full, 0, "there was room");
     assert!(spool.is_empty() && spool.samples() == 0 && spool.size() == 0);
     let mut frame = Frame::default();
     frame.push(b"one line\n", 1);
