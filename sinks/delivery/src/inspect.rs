@@ -77,12 +77,15 @@ fn look(file: &File, number: u64, position: Position) -> io::Result<(SegmentRepo
         report.damaged = size;
     }
     while offset < size {
-        if let Found::Head { head, end } = Head::find(file, offset, size)?
-            && head.read_frame(file, offset)?.is_some()
-        {
-            report.records += 1;
-            report.samples = report.samples.saturating_add(head.samples);
-            whole.push(offset..end);
+        if let Found::Head { head, end } = Head::find(file, offset, size)? {
+            // A good head says where the next record is, whatever the damaged frame looks like.
+            if head.read_frame(file, offset)?.is_some() {
+                report.records += 1;
+                report.samples = report.samples.saturating_add(head.samples);
+                whole.push(offset..end);
+            } else {
+                report.damaged += end - offset;
+            }
             offset = end;
         } else {
             let next = record::search(file, offset + 1, size)?.unwrap_or(size);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebpf_process_delivery::{Recovery, Spool, SpoolError, inspect, repair};
+use ebpf_process_delivery::{Frame, Recovery, Spool, SpoolError, inspect, repair};
 use proptest::prelude::*;
 
 use crate::rig::{frame, numbers};
@@ -185,6 +185,28 @@ fn a_repair_saves_every_record_that_is_whole() {
             });
         }
     }
+}
+
+#[test]
+fn a_record_inside_a_damaged_one_is_not_found_by_anybody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("00000000000000000001.segment");
+    let segment = |frame: &Frame| {
+        let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+        spool.append(frame).expect("room");
+        fs::read(&file).expect("a segment")
+    };
+    let inner = segment(&frame(0..3));
+    fs::remove_file(&file).expect("a segment");
+    let mut outer = Frame::default();
+    outer.push(&[&inner[8..], b"x"].concat(), 1);
+    let mut damaged = segment(&outer);
+    *damaged.last_mut().expect("a byte") = b'y';
+    fs::write(&file, damaged).expect("a write");
+
+    assert_eq!(inspect(folder.path()).expect("a spool")[0].records, 0);
+    repair(folder.path()).expect("a spool");
+    assert_eq!(drain(folder.path()).1, []);
 }
 
 #[test]
