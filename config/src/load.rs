@@ -183,8 +183,7 @@ fn built_in(registry: &Registry) -> Result<Dict, ConfigError> {
 }
 
 fn environment_layer(name: &OsString, value: &OsString) -> Result<Layer, ConfigError> {
-    let shown = name.to_string_lossy();
-    let origin = format!("environment variable {shown}");
+    let origin = format!("environment variable {}", name.to_string_lossy().escape_debug());
     let refused = |problem: &str| ConfigError::Source { origin: origin.clone(), problem: problem.to_owned() };
     let Some(value) = value.to_str() else { return Err(refused("the value is not UTF-8 text")) };
     let key = name.to_str().and_then(|name| name.strip_prefix(ENVIRONMENT_PREFIX));
@@ -207,7 +206,7 @@ fn set_layer(setting: &str) -> Result<Layer, ConfigError> {
     let Some(segments) = parse_key(key.trim()) else {
         return Err(refused(key, "this is no key; levels are separated by dots, as in sinks.lan.type"));
     };
-    Ok(Layer::named(format!("--set {}", key.trim()), nested(&segments, parse_value(value.trim()))))
+    Ok(Layer::named(format!("--set {}", key.trim().escape_debug()), nested(&segments, parse_value(value.trim()))))
 }
 
 /// All layers in one table, where each value still knows its origin.

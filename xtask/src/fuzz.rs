@@ -61,7 +61,8 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
             let log = String::from_utf8_lossy(&ended.stderr);
             say(target.summary(&log, seconds));
             if !ended.status.success() {
-                say(log);
+                // What it learned before is of no interest.
+                log.lines().filter(|line| !line.starts_with(['#', '\t'])).for_each(say);
                 failed.push(target.name.as_str());
             }
         }
