@@ -121,6 +121,15 @@ impl Agent {
         Ok(&self.totals)
     }
 
+    /// What it has logged until now.
+    ///
+    /// # Errors
+    /// As [`Agent::totals`].
+    pub fn log(&mut self) -> Outcome<&str> {
+        self.totals()?;
+        Ok(&self.log)
+    }
+
     /// Returns when the first batch is out: from then on it counts.
     ///
     /// # Errors

@@ -11,8 +11,8 @@
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hygiene`] looks at what stays behind.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
-//! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB` and Prometheus servers on loopback and reads back what
-//!   they received.
+//! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB`, `VictoriaMetrics` and Prometheus servers on loopback and
+//!   reads back what they received.
 //! * [`hostile`] is what a sink must not be confused by.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.

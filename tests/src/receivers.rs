@@ -11,6 +11,7 @@ pub mod netdata;
 pub mod prometheus;
 mod server;
 pub mod statsd;
+pub mod victoria;
 
 pub use server::free_tcp_port;
 

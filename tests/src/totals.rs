@@ -70,6 +70,11 @@ impl Totals {
         self.timestamps.len()
     }
 
+    /// When the batches were taken, the oldest first.
+    pub fn times(&self) -> impl Iterator<Item = i64> {
+        self.timestamps.iter().copied()
+    }
+
     /// The latest value of a metric; labels that the metric does not name (a host) are not looked at.
     pub fn get(&self, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
         self.get_with(name, label.as_slice())

@@ -13,6 +13,8 @@ use ebpf_process_core::{
     SinkError, SystemClock, Unit, View,
 };
 use ebpf_process_probes::{FILE, PROCESS};
+use ebpf_process_sinks::prometheus::{Format, Page};
+use ebpf_process_sinks::statsd::{Fate, Syntax};
 use ebpf_process_tests::{Failure, Outcome, agent, live};
 
 /// Counts every allocation of every thread.
@@ -112,9 +114,32 @@ fn two_hundred_ticks() -> Outcome<()> {
     agent.push_probe("synthetic", Box::new(Synthetic(Vec::new(), 0)));
     let mut netdata = ebpf_process_sinks::netdata::Encoder::new(Duration::from_secs(1), Scope::Host);
     let mut influx = ebpf_process_sinks::influx::Encoder::new("host");
-    let sinks: [(&str, Box<dyn Sink>); 2] = [
+    let mut statsd = ebpf_process_sinks::statsd::Encoder::new(Syntax::Plain, "ebpf_process", 1432);
+    let mut json = ebpf_process_sinks::json::Encoder::default();
+    let mut prometheus = ebpf_process_sinks::prometheus::Encoder::new("ebpf_process");
+    let mut page = Page::default();
+    let sinks: [(&str, Box<dyn Sink>); 5] = [
         ("netdata", Box::new(Nowhere(move |view: &View<'_>| netdata.encode(view).len()))),
         ("influx", Box::new(Nowhere(move |view: &View<'_>| influx.encode(view).bytes.len()))),
+        ("json", Box::new(Nowhere(move |view: &View<'_>| json.encode(view).map_or(0, <[u8]>::len)))),
+        (
+            "statsd",
+            Box::new(Nowhere(move |view: &View<'_>| {
+                let mut bytes = 0;
+                statsd.encode(view, &mut |packet| {
+                    bytes += packet.len();
+                    Fate::Sent
+                });
+                bytes
+            })),
+        ),
+        (
+            "prometheus",
+            Box::new(Nowhere(move |view: &View<'_>| {
+                prometheus.encode(view, &mut page);
+                page.bytes(Format::Text).len()
+            })),
+        ),
     ];
     let mut books = Vec::new();
     for (name, sink) in sinks {

@@ -1,6 +1,6 @@
-//! `InfluxDB` 1.x (Debian's `influxdb`) with a database of its own.
+//! `InfluxDB` 1.x (Debian's `influxdb`) with a database of its own, listening by HTTP, UDP and a Unix socket.
 
-use super::server::{Server, free_tcp_port};
+use super::server::{Server, free_tcp_port, free_udp_port, is_bound};
 use super::{ask, program};
 use crate::totals::Totals;
 use crate::{Failure, Outcome};
@@ -10,12 +10,17 @@ use std::fs;
 use std::process::Command;
 
 const DATABASE: &str = "telemetry";
+/// Who may write, where not everybody may.
+const USER: &str = "writer";
+const PASSWORD: &str = "open sesame";
 
-/// A running server.
+/// A running server, or one that was killed.
 #[derive(Debug)]
 pub struct Influx {
-    _server: Server,
+    server: Server,
+    command: Command,
     url: String,
+    udp: u16,
 }
 
 impl Influx {
@@ -32,20 +37,78 @@ impl Influx {
     /// # Errors
     /// It is not installed, or does not come up.
     pub fn start() -> Outcome<Self> {
+        Self::start_with(false)
+    }
+
+    /// Starts it so that it asks for [`Influx::user`] and [`Influx::password`].
+    ///
+    /// # Errors
+    /// As [`Influx::start`].
+    pub fn start_with_auth() -> Outcome<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(auth: bool) -> Outcome<Self> {
         let executable = program("influxd", "influxdb")?;
         let folder = Server::folder("influx")?;
-        let (http, rpc) = (free_tcp_port()?, free_tcp_port()?);
+        let (http, rpc, udp) = (free_tcp_port()?, free_tcp_port()?, free_udp_port()?);
         let file = folder.path().join("influxdb.conf");
-        fs::write(&file, configuration(&folder.path().to_string_lossy(), http, rpc))
+        fs::write(&file, configuration(&folder.path().to_string_lossy(), http, rpc, udp, auth))
             .map_err(Failure::at("influxdb.conf"))?;
-        let url = format!("http://127.0.0.1:{http}");
-        let mut server =
-            Server::start("influxd", folder, Command::new(executable).arg("run").arg("-config").arg(file))?;
-        server.wait_until_ready(|| ask(ureq::get(format!("{url}/ping"))).is_ok())?;
-        let influx = Self { _server: server, url };
-        let created = ureq::post(format!("{}/query", influx.url)).query("q", format!("CREATE DATABASE {DATABASE}"));
-        created.send_empty().map_err(Failure::at("making a database"))?;
+        let mut command = Command::new(executable);
+        command.arg("run").arg("-config").arg(file);
+        let server = Server::start("influxd", folder, &mut command)?;
+        let mut influx = Self { server, command, url: format!("http://127.0.0.1:{http}"), udp };
+        influx.wait_until_ready()?;
+        if auth {
+            influx.command(&format!("CREATE USER {USER} WITH PASSWORD '{PASSWORD}' WITH ALL PRIVILEGES"))?;
+        }
+        influx.command(&format!("CREATE DATABASE {DATABASE}"))?;
         Ok(influx)
+    }
+
+    /// Kills it. What it has acknowledged is on disk.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again with the same addresses, after it was killed.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_again(&mut self) -> Outcome<()> {
+        self.server.start_again(&mut self.command)?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&mut self) -> Outcome<()> {
+        let (ping, udp) = (format!("{}/ping", self.url), self.udp);
+        self.server.wait_until_ready(|| ask(ureq::get(&ping)).is_ok() && is_bound(udp))
+    }
+
+    fn command(&self, command: &str) -> Outcome<()> {
+        let request = ureq::post(format!("{}/query", self.url)).query("q", command);
+        request.query("u", USER).query("p", PASSWORD).send_empty().map(drop).map_err(Failure::at("preparing influxd"))
+    }
+
+    /// Its address by UDP.
+    pub fn udp(&self) -> String {
+        format!("udp://127.0.0.1:{}", self.udp)
+    }
+
+    /// Its Unix socket.
+    pub fn unix(&self) -> String {
+        format!("unix://{}", self.server.path().join("socket").display())
+    }
+
+    /// Who may write, for a sink's `username`.
+    pub fn user(&self) -> &'static str {
+        USER
+    }
+
+    /// For a sink's `password`.
+    pub fn password(&self) -> &'static str {
+        PASSWORD
     }
 
     /// Its address, for a sink's `url`.
@@ -63,14 +126,54 @@ impl Influx {
     /// # Errors
     /// It does not answer, or not as version 1 does.
     pub fn totals(&self) -> Outcome<Totals> {
-        let query = "SELECT * FROM /.*/ GROUP BY * ORDER BY time DESC LIMIT 1";
-        let request = ureq::get(format!("{}/query", self.url)).query("db", DATABASE).query("epoch", "ns");
-        let answer = ask(request.query("q", query))?;
+        let answer = self.query("SELECT * FROM /.*/ GROUP BY * ORDER BY time DESC LIMIT 1")?;
         read(&answer).ok_or_else(|| Failure::new(format!("not an answer of influxd: {answer}")))
+    }
+
+    /// The time and the value of every point of a field that no tag tells apart, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Influx::totals`].
+    pub fn points(&self, measurement: &str, field: &str) -> Outcome<Vec<(i64, f64)>> {
+        let answer = self.query(&format!("SELECT \"{field}\" FROM \"{measurement}\""))?;
+        let points = rows(&answer).and_then(|rows| {
+            rows.iter().map(|row| Some((row.first()?.as_i64()?, row.get(1)?.as_f64()?))).collect::<Option<_>>()
+        });
+        points.ok_or_else(|| Failure::new(format!("not an answer of influxd: {answer}")))
+    }
+
+    /// How many series it holds.
+    ///
+    /// # Errors
+    /// As [`Influx::totals`].
+    pub fn series(&self) -> Outcome<usize> {
+        let answer = self.query("SHOW SERIES")?;
+        let rows = rows(&answer).ok_or_else(|| Failure::new(format!("not an answer of influxd: {answer}")))?;
+        Ok(rows.len())
+    }
+
+    /// Writes these lines as they are.
+    ///
+    /// # Errors
+    /// It refuses one of them.
+    pub fn write(&self, lines: &[u8]) -> Outcome<()> {
+        let request = ureq::post(format!("{}/write", self.url)).query("db", DATABASE);
+        let answer = request.config().http_status_as_error(false).build().send(lines);
+        let mut answer = answer.map_err(Failure::at("writing to influxd"))?;
+        if answer.status() == 204 {
+            return Ok(());
+        }
+        let words = answer.body_mut().read_to_string().unwrap_or_default();
+        Err(Failure::new(format!("influxd answers {}: {words}", answer.status())))
+    }
+
+    fn query(&self, query: &str) -> Outcome<String> {
+        let request = ureq::get(format!("{}/query", self.url)).query("db", DATABASE).query("epoch", "ns");
+        ask(request.query("u", USER).query("p", PASSWORD).query("q", query))
     }
 }
 
-fn configuration(folder: &str, http: u16, rpc: u16) -> String {
+fn configuration(folder: &str, http: u16, rpc: u16, udp: u16, auth: bool) -> String {
     format!(
         r#"reporting-disabled = true
 bind-address = "127.0.0.1:{rpc}"
@@ -83,8 +186,29 @@ wal-dir = "{folder}/wal"
 store-enabled = false
 [http]
 bind-address = "127.0.0.1:{http}"
+auth-enabled = {auth}
+unix-socket-enabled = true
+bind-socket = "{folder}/socket"
+[[udp]]
+enabled = true
+bind-address = "127.0.0.1:{udp}"
+database = "{DATABASE}"
+precision = "ns"
+batch-timeout = "200ms"
 "#
     )
+}
+
+/// The rows of all series of an answer.
+fn rows(answer: &str) -> Option<Vec<Vec<Value>>> {
+    let answer: Value = serde_json::from_str(answer).ok()?;
+    let results = answer["results"].as_array()?;
+    if results.iter().any(|result| result.get("error").is_some()) {
+        return None;
+    }
+    let series = results.iter().filter_map(|result| result["series"].as_array()).flatten();
+    let rows = series.filter_map(|series| series["values"].as_array()).flatten();
+    rows.map(|row| row.as_array().cloned()).collect()
 }
 
 /// `results[].series[]` with name, tags, columns and rows of values, the first column being the time.
@@ -126,6 +250,13 @@ mod tests {
         let totals = read(answer).unwrap();
         assert_eq!(totals.get("file.calls", Some(("operation", "open"))), Some(12.0));
         assert_eq!(totals.get("file.errors", Some(("operation", "open"))), None);
+    }
+
+    #[test]
+    fn the_rows_of_all_series_are_rows_of_an_answer() {
+        let answer = r#"{"results":[{"series":[{"values":[[1,2.0]]},{"values":[[3,4]]}]},{"statement_id":1}]}"#;
+        assert_eq!(rows(answer).unwrap().len(), 2);
+        assert_eq!(rows(r#"{"results":[{"error":"database not found"}]}"#), None);
     }
 
     #[test]

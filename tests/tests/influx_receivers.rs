@@ -1,0 +1,214 @@
+//! The influx sink end to end: the release agent sends the workload's known numbers to real `InfluxDB` 1 and
+//! `VictoriaMetrics`, in each way they have, and they hold the same totals, to the unit.
+
+use ebpf_process_tests::agent::{self, Agent};
+use ebpf_process_tests::expect::{self, Layer};
+use ebpf_process_tests::receivers::influx::Influx;
+use ebpf_process_tests::receivers::victoria::Victoria;
+use ebpf_process_tests::totals::Totals;
+use ebpf_process_tests::workload::{Place, Workload, int80_works};
+use ebpf_process_tests::{Failure, Outcome, live, wait};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Longer than any retry waits here, and than any receiver keeps a number to itself.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// An agent with a sink `db`, beside a process of known numbers that stands still.
+struct Scene {
+    agent: Agent,
+    target: Workload,
+    _place: Place,
+}
+
+impl Scene {
+    fn new(url: &str, options: &[String]) -> Outcome<Self> {
+        let place = Place::new()?;
+        let target = place.all(int80_works(&place)?)?;
+        let mut settings = vec![
+            "probes.mode=return".to_owned(),
+            format!("probes.only={{pid={}}}", target.pid()),
+            "sinks.db.type=influx".to_owned(),
+            format!("sinks.db.options.url=\"{url}\""),
+            "sinks.db.options.delivery.retry_max=\"1s\"".to_owned(),
+        ];
+        settings.extend(options.iter().map(|option| format!("sinks.db.options.{option}")));
+        let mut agent = Agent::start(&settings)?;
+        agent.wait_for_first_batch()?;
+        Ok(Self { agent, target, _place: place })
+    }
+
+    /// The whole workload, start to end.
+    fn run(mut self, stored: impl FnMut() -> Outcome<Totals>) -> Outcome<()> {
+        self.target.run_to_next_stop()?;
+        self.target.run_to_end()?;
+        wait_for_all(stored)?;
+        self.end().map(drop)
+    }
+
+    /// Ends the agent, and checks that its ledger adds up; returns what it wrote on its stdout.
+    fn end(self) -> Outcome<Totals> {
+        let (status, totals) = self.agent.stop()?;
+        let samples = totals.samples("db");
+        let of = |state| samples.get(state).copied().unwrap_or_default();
+        let waiting = waiting(&totals);
+        let accounted = of("written") + of("failed") + of("dropped") + of("rejected") + waiting;
+        if status.success() && of("offered").to_bits() == accounted.to_bits() {
+            return Ok(totals);
+        }
+        Err(Failure::new(format!("{status}; the ledger is {samples:?} and {waiting} waiting")))
+    }
+}
+
+fn waiting(totals: &Totals) -> f64 {
+    totals.get("agent.samples_waiting", Some(("sink", "db"))).unwrap_or_default()
+}
+
+/// Returns when the receiver holds the whole workload.
+fn wait_for_all(mut stored: impl FnMut() -> Outcome<Totals>) -> Outcome<()> {
+    let mut differences = String::new();
+    let equal = wait::until("equal totals", SETTLE, || {
+        differences = compare(&stored()?)?;
+        Ok(differences.is_empty().then_some(()))
+    });
+    equal.map_err(|failure| Failure::new(format!("{failure}\n{differences}")))
+}
+
+/// All that is not as it should be, a line each.
+fn compare(stored: &Totals) -> Outcome<String> {
+    let mut differences = String::new();
+    for expected in expect::whole_workload() {
+        let metric = expected.metric;
+        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
+        let wanted = expected.at(stored.layer(&metric).unwrap_or(Layer::Syscall)) as f64;
+        let got = stored.get(metric.name, metric.label);
+        if got != Some(wanted) {
+            writeln!(differences, "{metric} is {got:?}, not {wanted}").map_err(Failure::at("the differences"))?;
+        }
+    }
+    Ok(differences)
+}
+
+fn database(influx: &Influx) -> String {
+    format!("database={}", influx.database())
+}
+
+fn with_influx(name: &str, body: impl FnOnce(Influx) -> Outcome<()>) {
+    let needs = agent::can_run().and_then(|()| Influx::is_installed());
+    live::test(name, needs, || body(Influx::start()?));
+}
+
+#[test]
+fn influx_by_http_compressed_or_not_holds_the_workload_to_the_unit() {
+    with_influx("influx-http", |influx| {
+        for gzip in [true, false] {
+            let influx = if gzip { &influx } else { &Influx::start()? };
+            let options = [database(influx), format!("gzip={gzip}")];
+            Scene::new(influx.url(), &options)?.run(|| influx.totals())?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn influx_by_udp_holds_the_workload_to_the_unit() {
+    with_influx("influx-udp", |influx| Scene::new(&influx.udp(), &[])?.run(|| influx.totals()));
+}
+
+#[test]
+fn influx_by_a_unix_socket_holds_the_workload_to_the_unit() {
+    with_influx("influx-unix", |influx| Scene::new(&influx.unix(), &[database(&influx)])?.run(|| influx.totals()));
+}
+
+#[test]
+fn influx_with_auth_lets_in_who_has_the_password_and_keeps_out_who_has_not() {
+    let needs = agent::can_run().and_then(|()| Influx::is_installed());
+    live::test("influx-auth", needs, || {
+        let influx = Influx::start_with_auth()?;
+        let credentials = |password: &str| {
+            [database(&influx), format!("username={}", influx.user()), format!("password=\"{password}\"")]
+        };
+        let mut refused = Scene::new(influx.url(), &credentials("wrong"))?;
+        wait::until("a word about the password", SETTLE, || {
+            Ok((refused.agent.log()?.contains("401") && waiting(refused.agent.totals()?) > 0.0).then_some(()))
+        })?;
+        if refused.agent.log()?.contains("wrong") {
+            return Err(Failure::new("the log tells the password"));
+        }
+        let totals = refused.end()?;
+        if totals.samples("db").get("written").copied().unwrap_or_default() > 0.0 || influx.series()? > 0 {
+            return Err(Failure::new("something was written with the wrong password"));
+        }
+        Scene::new(influx.url(), &credentials(influx.password()))?.run(|| influx.totals())
+    });
+}
+
+/// Killed while events go on, and restarted.
+#[test]
+fn influx_killed_and_restarted_holds_every_batch_once_with_its_own_time() {
+    with_influx("influx-restarted", |mut influx| {
+        let spool = tempfile::tempdir().map_err(Failure::at("a folder for the spool"))?;
+        let spool_option = format!("delivery.spool=\"{}\"", spool.path().join("db").display());
+        let mut scene = Scene::new(influx.url(), &[database(&influx), spool_option])?;
+        wait::until("a point before the outage", SETTLE, || {
+            Ok((!influx.points("task", "exits")?.is_empty()).then_some(()))
+        })?;
+        influx.kill();
+        let before = scene.agent.totals()?.batches();
+        scene.target.run_to_next_stop()?;
+        wait::until("ten batches that nobody took", SETTLE, || {
+            let totals = scene.agent.totals()?;
+            Ok((totals.batches() >= before + 10 && waiting(totals) > 0.0).then_some(()))
+        })?;
+        scene.target.run_to_end()?;
+        influx.start_again()?;
+        wait_for_all(|| influx.totals())?;
+        wait::until("an empty spool", SETTLE, || Ok((waiting(scene.agent.totals()?) == 0.0).then_some(())))?;
+        let totals = scene.end()?;
+        let times: Vec<i64> = influx.points("task", "exits")?.into_iter().map(|(time, _)| time).collect();
+        let wanted: Vec<i64> = totals.times().collect();
+        if times == wanted {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "{} batches were taken, {} are stored: {wanted:?}, {times:?}",
+            wanted.len(),
+            times.len()
+        )))
+    });
+}
+
+fn with_victoria(name: &str, body: impl FnOnce(&Victoria) -> Outcome<()>) {
+    let needs = agent::can_run().and_then(|()| Victoria::is_installed());
+    live::test(name, needs, || {
+        let victoria = Victoria::start()?;
+        body(&victoria).map_err(|failure| victoria.explain(&failure))?;
+        // It takes what it cannot read, too.
+        match victoria.invalid_rows()? {
+            0 => Ok(()),
+            rows => Err(Failure::new(format!("{rows} lines were not understood"))),
+        }
+    });
+}
+
+#[test]
+fn victoria_metrics_by_version_2_holds_the_workload_to_the_unit() {
+    with_victoria("victoria", |victoria| {
+        let options = ["version=2", "org=lab", "bucket=telemetry"].map(str::to_owned);
+        Scene::new(victoria.url(), &options)?.run(|| victoria.totals())
+    });
+}
+
+#[test]
+fn victoria_metrics_behind_vmauth_lets_in_who_shows_the_token() {
+    with_victoria("victoria-token", |victoria| {
+        let options = ["version=2".into(), "org=lab".into(), "bucket=telemetry".into()];
+        let with = |token: &str| [options.as_slice(), &[format!("token=\"{token}\"")]].concat();
+        let mut refused = Scene::new(victoria.door(), &with("wrong"))?;
+        wait::until("a word about the token", SETTLE, || {
+            Ok((refused.agent.log()?.contains("answers") || refused.agent.log()?.contains("40")).then_some(()))
+        })?;
+        refused.end()?;
+        Scene::new(victoria.door(), &with(victoria.token()))?.run(|| victoria.totals())
+    });
+}
