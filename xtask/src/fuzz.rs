@@ -83,7 +83,7 @@ struct Target {
 fn build(folder: &Path) -> Outcome<Vec<Target>> {
     say("building the targets");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--locked", "--bins", "--target", "host-tuple"]);
+    cargo.args(["build", "--release", "--bins", "--target", "host-tuple"]);
     cargo.args(["--message-format", "json-render-diagnostics", "--manifest-path"]).arg(folder.join("Cargo.toml"));
     let messages = output(cargo.env("RUSTFLAGS", INSTRUMENTED))?;
     let target = |line: &str| {

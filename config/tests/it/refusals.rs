@@ -119,19 +119,21 @@ fn a_file_that_cannot_be_read_is_refused_by_name() {
 
 #[test]
 fn a_wrong_environment_variable_is_named() {
-    let cases: [(&str, &str, &[&str]); 6] = [
+    let cases: [(&str, &str, &[&str]); 7] = [
         ("EBPF_PROCESS_INTERVALL", "1s", &["EBPF_PROCESS_INTERVALL", "did you mean \"interval\""]),
         ("EBPF_PROCESS_INTERVAL", "1", &["interval", "EBPF_PROCESS_INTERVAL", "expected a duration"]),
         ("EBPF_PROCESS_PROBES__MODE", "both", &["probes.mode", "EBPF_PROCESS_PROBES__MODE", "both"]),
         ("EBPF_PROCESS_PROBES____MODE", "entry", &["EBPF_PROCESS_PROBES____MODE", "no level may be empty"]),
         ("EBPF_PROCESS_", "entry", &["EBPF_PROCESS_", "no level may be empty"]),
         ("EBPF_PROCESS_SINKS__LAN__QUEUE", "4", &["sinks.lan.type", "EBPF_PROCESS_SINKS__LAN__QUEUE", "required"]),
+        ("EBPF_PROCESS_A\u{1b}[2J", "1", &["EBPF_PROCESS_A\\u{1b}[2J", "unknown key"]),
     ];
     for (name, value, words) in cases {
         let error = refusal(&Sources::built_in().environment(env(&[(name, value)]))).to_string();
         for word in words {
             assert!(error.contains(word), "{name}={value}\n  gives: {error}\n  without: {word}");
         }
+        assert!(!error.contains(char::is_control), "{name}={value}\n  gives: {error:?}");
     }
 }
 
