@@ -14,6 +14,8 @@ use crate::secret::Secret;
 pub(crate) struct Endpoint {
     pub(crate) address: String,
     pub(crate) authorization: Option<String>,
+    /// In every form in which they are sent: a server may repeat what it does not like.
+    pub(crate) secrets: Vec<String>,
 }
 
 impl Endpoint {
@@ -39,24 +41,37 @@ impl Endpoint {
             Some(password) => password.reveal("password"),
             None => Ok(String::new()),
         };
+        let mut secrets = Vec::new();
         let authorization = match &server.credentials {
             None => None,
             Some(Credentials::Basic { username, password }) => {
-                Some(format!("Basic {}", STANDARD.encode(format!("{username}:{}", reveal(password)?))))
+                let password = reveal(password)?;
+                let encoded = STANDARD.encode(format!("{username}:{password}"));
+                let header = format!("Basic {encoded}");
+                secrets.extend([encoded, password]);
+                Some(header)
             }
             Some(Credentials::Query { username, password }) => {
-                query.extend([("u", username.clone()), ("p", reveal(password)?)]);
+                let password = reveal(password)?;
+                secrets.extend([percent(&password), password.clone()]);
+                query.extend([("u", username.clone()), ("p", password)]);
                 None
             }
-            Some(Credentials::Token(token)) => Some(format!("Token {}", token.reveal("token")?)),
-            Some(Credentials::Bearer(token)) => Some(format!("Bearer {}", token.reveal("token")?)),
+            Some(credentials @ (Credentials::Token(token) | Credentials::Bearer(token))) => {
+                let scheme = if matches!(credentials, Credentials::Token(_)) { "Token" } else { "Bearer" };
+                let token = token.reveal("token")?;
+                let header = format!("{scheme} {token}");
+                secrets.push(token);
+                Some(header)
+            }
         };
         let mut address = format!("{}{path}", server.base);
         for (index, (key, value)) in query.iter().enumerate() {
             let separator = if index == 0 { '?' } else { '&' };
             let _ = write!(address, "{separator}{key}={}", percent(value));
         }
-        Ok(Self { address, authorization })
+        secrets.retain(|secret| !secret.is_empty());
+        Ok(Self { address, authorization, secrets })
     }
 }
 
@@ -133,6 +148,7 @@ mod tests {
             let shown = format!("{credentials:?}");
             let endpoint = endpoint(v1("db"), Some(credentials));
             assert_eq!(endpoint.authorization.as_deref(), authorization);
+            assert!(endpoint.secrets.contains(&"pässword".to_owned()));
             assert_eq!(endpoint.address.ends_with("&u=user&p=p%C3%A4ssword"), authorization.is_none());
             for shown in [shown, format!("{endpoint:?}")] {
                 assert!(!shown.contains("pässword") && !shown.contains("dXNlcj"), "{shown}");

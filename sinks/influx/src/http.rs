@@ -82,7 +82,8 @@ impl Http {
         let _ = io::Read::read_to_end(&mut io::Read::take(response.body_mut().as_reader(), REPLY_LIMIT), &mut body);
         let body = String::from_utf8_lossy(&body);
         let retry_after = retry_after.map(Duration::from_secs);
-        Ok(Reply { status, retry_after, body: &body }.verdict(&self.server.place, frame))
+        let reply = Reply { status, retry_after, body: &body, secrets: &self.endpoint.secrets };
+        Ok(reply.verdict(&self.server.place, frame))
     }
 
     /// What a request without a reply means.

@@ -21,6 +21,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: &'a str,
+    /// What is not repeated, should the server do it.
+    pub(crate) secrets: &'a [String],
 }
 
 impl Reply<'_> {
@@ -76,7 +78,7 @@ impl Reply<'_> {
     }
 
     fn describe(&self, way_out: &str) -> String {
-        let (status, said) = (self.status, excerpt(self.body));
+        let (status, said) = (self.status, excerpt(self.body, self.secrets));
         if said.is_empty() {
             format!("the server answered {status}; {way_out}")
         } else {
@@ -108,9 +110,10 @@ fn unreadable(body: &str) -> u64 {
     body.matches("unable to parse").count() as u64
 }
 
-/// The start of an error text, on one line.
-fn excerpt(body: &str) -> String {
-    let cleaned = body.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+/// The start of an error text, on one line and without our secrets.
+fn excerpt(body: &str, secrets: &[String]) -> String {
+    let hidden = secrets.iter().fold(body.trim().to_owned(), |body, secret| body.replace(secret, "***"));
+    let cleaned = hidden.chars().map(|c| if c.is_control() { ' ' } else { c });
     cleaned.take(EXCERPT).collect()
 }
 
@@ -134,7 +137,19 @@ mod tests {
         for _ in 0..10 {
             frame.push(b"m f=1i 1\n", 1);
         }
-        Reply { status, retry_after: Some(Duration::from_secs(7)), body }.verdict(place, &frame)
+        let retry_after = Some(Duration::from_secs(7));
+        Reply { status, retry_after, body, secrets: &[] }.verdict(place, &frame)
+    }
+
+    #[test]
+    fn a_secret_that_the_server_repeats_is_not_repeated() {
+        let (body, secrets) = ("no such token \"Bearer s3cr3t\"", ["s3cr3t".to_owned()]);
+        let place = Place::V3 { database: "db".to_owned() };
+        for status in [400, 401, 403, 404, 413, 422, 302, 429, 503, 418] {
+            let reply = Reply { status, retry_after: None, body, secrets: &secrets };
+            let verdict = format!("{:?}", reply.verdict(&place, &Frame::default()));
+            assert!(verdict.contains("***") && !verdict.contains("s3cr3t"), "{verdict}");
+        }
     }
 
     fn short(place: &Place, status: u16, body: &str) -> Short {
