@@ -81,7 +81,21 @@ impl Expected {
             Layer::Kernel => self.kernel,
         }
     }
+
+    /// What a receiver must hold of an agent that says `totals` itself. Of releases it is what that agent counted: the
+    /// kernel may hide some from it ([`crate::hidden`]).
+    pub fn received(&self, totals: &crate::totals::Totals) -> f64 {
+        if self.metric.name == RELEASES {
+            return totals.get(self.metric.name, self.metric.label).unwrap_or_default();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
+        let value = self.at(totals.layer(&self.metric).unwrap_or(Layer::Syscall)) as f64;
+        value
+    }
 }
+
+/// The metric of released tasks.
+pub const RELEASES: &str = "task.releases";
 
 /// What a process does, in the words of the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -220,7 +234,7 @@ fn expected(syscall: &Totals, kernel: &Totals) -> Vec<Expected> {
         ("task.start_errors", PROCESS, START_ERRORS, true, |t| t.process_errors),
         ("task.start_errors", THREAD, START_ERRORS, true, |t| t.thread_errors),
         ("task.exits", None, &["task.exit"], false, |t| t.exits),
-        ("task.releases", None, &["task.release"], false, |t| t.releases),
+        (RELEASES, None, &["task.release"], false, |t| t.releases),
     ];
     rows.into_iter()
         .map(|(name, label, counters, return_only, field)| Expected {
@@ -243,7 +257,7 @@ mod tests {
             for e in whole_workload() {
                 let value = e.at(layer);
                 // Every task that exits is released, and every missing file that is not opened fails.
-                let twins = e.metric.name == "task.releases" || value == 0;
+                let twins = e.metric.name == RELEASES || value == 0;
                 if let Some(other) = seen.insert(value, e.metric)
                     && !twins
                 {

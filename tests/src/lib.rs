@@ -9,6 +9,7 @@
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
 //! * [`elevated`] starts it with more rights than its caller has.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
+//! * [`hidden`] is what a kernel may show to no program at all.
 //! * [`hygiene`] looks at what stays behind.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB`, `VictoriaMetrics` and Prometheus servers on loopback and
@@ -29,6 +30,7 @@ pub mod elevated;
 pub mod exact;
 pub mod expect;
 pub mod failure;
+pub mod hidden;
 pub mod hostile;
 pub mod hygiene;
 pub mod kernel_threads;

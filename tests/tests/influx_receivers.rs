@@ -2,7 +2,7 @@
 //! `VictoriaMetrics`, in each way they have, and they hold the same totals, to the unit.
 
 use ebpf_process_tests::agent::{self, Agent};
-use ebpf_process_tests::expect::{self, Layer};
+use ebpf_process_tests::expect;
 use ebpf_process_tests::receivers::influx::Influx;
 use ebpf_process_tests::receivers::victoria::Victoria;
 use ebpf_process_tests::totals::Totals;
@@ -42,8 +42,18 @@ impl Scene {
     fn run(mut self, stored: impl FnMut() -> Outcome<Totals>) -> Outcome<()> {
         self.target.run_to_next_stop()?;
         self.target.run_to_end()?;
-        wait_for_all(stored)?;
+        self.wait_for_all(stored)?;
         self.end().map(drop)
+    }
+
+    /// Returns when the receiver holds the whole workload.
+    fn wait_for_all(&mut self, mut stored: impl FnMut() -> Outcome<Totals>) -> Outcome<()> {
+        let mut differences = String::new();
+        let equal = wait::until("equal totals", SETTLE, || {
+            differences = compare(self.agent.totals()?, &stored()?)?;
+            Ok(differences.is_empty().then_some(()))
+        });
+        equal.map_err(|failure| Failure::new(format!("{failure}\n{differences}")))
     }
 
     /// Ends the agent, and checks that its ledger adds up; returns what it wrote on its stdout.
@@ -64,23 +74,12 @@ fn waiting(totals: &Totals) -> f64 {
     totals.get("agent.samples_waiting", Some(("sink", "db"))).unwrap_or_default()
 }
 
-/// Returns when the receiver holds the whole workload.
-fn wait_for_all(mut stored: impl FnMut() -> Outcome<Totals>) -> Outcome<()> {
-    let mut differences = String::new();
-    let equal = wait::until("equal totals", SETTLE, || {
-        differences = compare(&stored()?)?;
-        Ok(differences.is_empty().then_some(()))
-    });
-    equal.map_err(|failure| Failure::new(format!("{failure}\n{differences}")))
-}
-
 /// All that is not as it should be, a line each.
-fn compare(stored: &Totals) -> Outcome<String> {
+fn compare(counted: &Totals, stored: &Totals) -> Outcome<String> {
     let mut differences = String::new();
     for expected in expect::whole_workload() {
         let metric = expected.metric;
-        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
-        let wanted = expected.at(stored.layer(&metric).unwrap_or(Layer::Syscall)) as f64;
+        let wanted = expected.received(counted);
         let got = stored.get(metric.name, metric.label);
         if got != Some(wanted) {
             writeln!(differences, "{metric} is {got:?}, not {wanted}").map_err(Failure::at("the differences"))?;
@@ -162,7 +161,7 @@ fn influx_killed_and_restarted_holds_every_batch_once_with_its_own_time() {
         })?;
         scene.target.run_to_end()?;
         influx.start_again()?;
-        wait_for_all(|| influx.totals())?;
+        scene.wait_for_all(|| influx.totals())?;
         wait::until("an empty spool", SETTLE, || Ok((waiting(scene.agent.totals()?) == 0.0).then_some(())))?;
         let totals = scene.end()?;
         let times: Vec<i64> = influx.points("task", "exits")?.into_iter().map(|(time, _)| time).collect();

@@ -1,7 +1,7 @@
 //! The workload's numbers as Prometheus stores them, and the page as strict readers take it.
 
 use ebpf_process_tests::agent::{self, Agent};
-use ebpf_process_tests::expect::{self, Layer};
+use ebpf_process_tests::expect;
 use ebpf_process_tests::receivers::prometheus::{Prometheus, lint, parse_openmetrics};
 use ebpf_process_tests::receivers::{fetch, free_tcp_port};
 use ebpf_process_tests::workload::{Place, int80_works};
@@ -36,12 +36,11 @@ fn prometheus() -> Outcome<()> {
 
     let mut differences = String::new();
     let equal = wait::until("equal totals in Prometheus", LIMIT, || {
-        let stored = prometheus.totals()?;
+        let (stored, counted) = (prometheus.totals()?, agent.totals()?);
         differences.clear();
         for expected in expect::whole_workload() {
             let metric = expected.metric;
-            #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
-            let wanted = expected.at(stored.layer(&metric).unwrap_or(Layer::Syscall)) as f64;
+            let wanted = expected.received(counted);
             let got = stored.get(metric.name, metric.label);
             if got != Some(wanted) {
                 writeln!(differences, "{metric} is {got:?}, not {wanted}").map_err(Failure::at("the differences"))?;

@@ -2,7 +2,7 @@
 //! dialect and each way it has, and the receiver holds the same totals, to the unit.
 
 use ebpf_process_tests::agent::{self, Agent};
-use ebpf_process_tests::expect::{self, Expected, Layer, Metric};
+use ebpf_process_tests::expect::{self, Expected, Metric};
 use ebpf_process_tests::receivers::by_rules::{ByRules, Rules, Way};
 use ebpf_process_tests::receivers::carbon::Carbon;
 use ebpf_process_tests::receivers::collectd::Collectd;
@@ -86,8 +86,7 @@ fn compare(
 ) -> Outcome<String> {
     let mut differences = String::new();
     for e in expected {
-        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
-        let wanted = e.at(totals.layer(&e.metric).unwrap_or(Layer::Syscall)) as f64;
+        let wanted = e.received(totals);
         let name = name(&e.metric);
         let got = received.get(&name).copied().unwrap_or_default();
         if got.to_bits() != wanted.to_bits() {

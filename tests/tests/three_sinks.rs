@@ -1,6 +1,6 @@
 //! One run of the agent under netdata, with a `StatsD` and an `InfluxDB` sink beside: all three receive the same totals.
 
-use ebpf_process_tests::expect::{self, Expected, Layer, Metric};
+use ebpf_process_tests::expect::{self, Expected, Metric};
 use ebpf_process_tests::receivers::influx::Influx;
 use ebpf_process_tests::receivers::netdata::Netdata;
 use ebpf_process_tests::receivers::statsd::Statsd;
@@ -85,8 +85,7 @@ fn compare(expected: &[Expected], influx: &Influx, statsd: &Statsd, netdata: &Ne
     let (database, counters, charts) = (influx.totals()?, statsd.counters()?, netdata.totals()?);
     let mut differences = String::new();
     for e in expected {
-        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
-        let wanted = e.at(database.layer(&e.metric).unwrap_or(Layer::Syscall)) as f64;
+        let wanted = e.received(&database);
         let got = [
             ("influx", database.get(e.metric.name, e.metric.label)),
             ("statsd", counters.get(&statsd_name(&e.metric)).copied()),

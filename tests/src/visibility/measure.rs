@@ -3,7 +3,8 @@
 use super::{GROUPS, Group, Need, Operation};
 use crate::agent::Agent;
 use crate::exact::explained;
-use crate::expect::{self, Layer, Metric};
+use crate::expect::{self, Layer, Metric, RELEASES};
+use crate::hidden::Hidden;
 use crate::totals::Totals;
 use crate::workload::{Place, Workload};
 use crate::{Failure, Outcome};
@@ -103,12 +104,15 @@ fn run(
     let metrics: Vec<Metric> = expect::nothing().into_iter().map(|e| e.metric).collect();
     let mut before = agent.totals()?.clone();
     for row in rows {
+        let hidden = Hidden::start();
         finish(&mut process, row).map_err(Failure::at(row.name))?;
         let enough = agent.totals()?.batches() + BATCHES_AFTER;
-        agent.watch(SETTLE, |now| now.batches() >= enough && differences(row, &metrics, &before, now).is_empty())?;
+        let differences =
+            |now: &Totals| differences(row, &metrics, [&before, now], hidden.releases().unwrap_or_default());
+        agent.watch(SETTLE, |now| now.batches() >= enough && differences(now).is_empty())?;
         let now = agent.totals()?.clone();
         report.tried += 1;
-        let wrong = differences(row, &metrics, &before, &now);
+        let wrong = differences(&now);
         report.wrong.extend(wrong.iter().map(|difference| format!("{}: {difference}", row.name)));
         before = now;
     }
@@ -124,7 +128,8 @@ fn finish(process: &mut Workload, row: &Operation) -> Outcome<()> {
     if row.once { process.run_to_end() } else { process.run_to_next_stop() }
 }
 
-fn differences(row: &Operation, metrics: &[Metric], before: &Totals, now: &Totals) -> Vec<String> {
+/// What is wrong, where so many releases may have been hidden in between.
+fn differences(row: &Operation, metrics: &[Metric], [before, now]: [&Totals; 2], hidden: u32) -> Vec<String> {
     let times = if row.once { 1 } else { TIMES };
     let difference = |metric: &Metric| {
         let label = metric.label.map_or("", |(_, value)| value);
@@ -133,7 +138,8 @@ fn differences(row: &Operation, metrics: &[Metric], before: &Totals, now: &Total
         let wanted = effect.map_or(0, |effect| effect.at(hook.layer) * times);
         let value = |totals: &Totals| totals.get(metric.name, metric.label);
         let (Some(old), Some(new)) = (value(before), value(now)) else { return Some(format!("{metric} is absent")) };
-        let lacking = hook.lacking - before.hook(metric).map_or(0.0, |hook| hook.lacking);
+        let missed = hook.lacking - before.hook(metric).map_or(0.0, |hook| hook.lacking);
+        let lacking = if metric.name == RELEASES { missed + f64::from(hidden) } else { missed };
         let right = explained(metric, wanted, new - old, lacking);
         let place = if hook.layer == Layer::Syscall { "at the system call" } else { "in the kernel" };
         (!right).then(|| format!("{metric} grew by {}, not {wanted} ({place})", new - old))
@@ -197,7 +203,7 @@ mod tests {
     fn a_counter_that_the_row_does_not_name_must_stand_still() {
         let read = GROUPS.iter().flat_map(|group| group.operations).find(|row| row.name == "read").unwrap();
         let metrics: Vec<Metric> = expect::nothing().into_iter().map(|e| e.metric).collect();
-        let wrong = |now: &Totals| differences(read, &metrics, &totals(0, 0), now);
+        let wrong = |now: &Totals| differences(read, &metrics, [&totals(0, 0), now], 0);
         assert_eq!(wrong(&totals(10, 0)), [""; 0]);
         assert_eq!(wrong(&totals(10, 1)), ["file.calls{operation=open} grew by 1, not 0 (at the system call)"]);
         assert_eq!(wrong(&totals(9, 0)).len(), 2);

@@ -1,10 +1,8 @@
 //! A disk that is somebody else's, full, read-only or gone.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use ebpf_process_core::BuildError;
 use ebpf_process_core::testkit::context;
@@ -163,47 +161,4 @@ fn a_disk_that_becomes_read_only_leaves_the_memory() {
     *taken.lock() = Some(Vec::new());
     rig.finish();
     assert_eq!(rig.tally().written, 10);
-}
-
-const CHILD: &str = "DELIVERY_TEST_SPOOL";
-
-/// Not a promise of its own: the process that the next test kills.
-#[test]
-fn child_that_spools_until_it_is_killed() {
-    let Some(directory) = std::env::var_os(CHILD) else { return };
-    let (mut spool, _) = Spool::open(Path::new(&directory), 64 << 20).expect("a spool");
-    for n in 0.. {
-        spool.append(&frame(n * 100..n * 100 + 100)).expect("room");
-        eprintln!("{n}");
-    }
-}
-
-#[test]
-fn an_agent_killed_while_it_spools_has_what_it_has_spooled() {
-    let folder = tempfile::tempdir().expect("a folder");
-    for round in 0..5 {
-        let directory = folder.path().join(round.to_string());
-        let mut command = Command::new(std::env::current_exe().expect("this test"));
-        command.args(["--exact", "disk::child_that_spools_until_it_is_killed", "--nocapture"]);
-        let mut child = command.env(CHILD, &directory).stderr(Stdio::piped()).spawn().expect("a child");
-        let mut lines = BufReader::new(child.stderr.take().expect("its errors")).lines();
-        let mut spooled = None;
-        for line in lines.by_ref().take(200 * (round + 1)) {
-            spooled = line.expect("text").parse::<u64>().ok();
-        }
-        child.kill().expect("a child");
-        child.wait().expect("a child");
-        spooled = lines.map_while(Result::ok).filter_map(|line| line.parse().ok()).last().or(spooled);
-        let spooled = spooled.expect("a number");
-
-        let (mut spool, recovery) = Spool::open(&directory, 64 << 20).expect("a spool");
-        assert_eq!(recovery.damaged, 0);
-        let mut given = Vec::new();
-        while let Some(frame) = spool.take() {
-            given.extend(numbers(&frame));
-            spool.acknowledge().expect("a write");
-        }
-        assert!(given.len() as u64 >= (spooled + 1) * 100);
-        assert_eq!(given, (0..given.len() as u64).collect::<Vec<_>>());
-    }
 }
