@@ -11,8 +11,8 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const INSTANCES: &str = "/sys/kernel/tracing/instances";
-/// How the kernel calls the tasks of every workload.
-const TASKS: &str = "sched_process_free: comm=workload ";
+/// How the kernel calls the tasks of every workload: by its file, and by the link that it executes itself by.
+const TASKS: [&str; 2] = ["sched_process_free: comm=workload ", "sched_process_free: comm=exe "];
 
 /// Records releases from its start on, in an instance of the tracer that is gone after a drop.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl Hidden {
         let Some(instance) = &self.instance else { return Ok(0) };
         let trace = fs::read_to_string(instance.join("trace")).map_err(Failure::at(instance.display()))?;
         let of_first = |task: &str| Path::new("/proc/1/task").join(task).exists();
-        let hidden =
-            trace.lines().filter(|line| line.contains(TASKS)).filter(|line| interrupted(line).is_some_and(of_first));
+        let released = trace.lines().filter(|line| TASKS.iter().any(|task| line.contains(task)));
+        let hidden = released.filter(|line| interrupted(line).is_some_and(of_first));
         u32::try_from(hidden.count()).map_err(Failure::at("the hidden releases"))
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     fn the_interrupted_task_is_before_the_processor() {
         let line = " tokio-rt-worker-75      [000] .Ns1. 24316.519: sched_process_free: comm=workload pid=9 prio=120";
         assert_eq!(interrupted(line), Some("75"));
-        assert!(line.contains(TASKS));
+        assert!(line.contains(TASKS[0]));
         assert_eq!(interrupted("# tracer: nop"), None);
     }
 }
