@@ -1,12 +1,12 @@
 //! From a view to line protocol.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use ebpf_process_core::{Histogram, Kind, Metric, Sample, SeriesCache, Value, View};
-use serde::Deserialize;
+use ebpf_process_core::{Kind, SeriesCache, Value, View};
 
 use crate::key::Key;
+use crate::writer::{Fields, Integers, Writer};
 
 /// Makes the lines for each view, in a buffer that it uses again.
 ///
@@ -19,6 +19,8 @@ pub struct Encoder {
     series: SeriesCache<Entry>,
     /// The keys in use, each by one series.
     keys: HashSet<Arc<[u8]>>,
+    /// By the name of the field, which all series of a metric share.
+    fields: HashMap<Box<[u8]>, Arc<Fields>>,
 }
 
 /// The lines for one view.
@@ -43,22 +45,6 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// How a counter, or a histogram's number, is written. One per sink: a database never changes the
-/// type of a field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum Integers {
-    /// `7i`, at most 2^63-1: what every version takes.
-    #[default]
-    #[serde(rename = "i")]
-    Signed,
-    /// `7u`, up to 2^64-1: for versions 2 and 3.
-    #[serde(rename = "u")]
-    Unsigned,
-    /// `7.0`, exact up to 2^53.
-    #[serde(rename = "float")]
-    Float,
-}
-
 /// What is kept per series.
 #[derive(Debug)]
 enum Entry {
@@ -72,42 +58,55 @@ enum Entry {
     Histogram {
         /// The line up to the value of its first field, the count.
         head: Arc<[u8]>,
-        /// The start of each further field: `,<field>_`.
-        field: Box<[u8]>,
+        /// What stands between the values of its fields.
+        fields: Arc<Fields>,
     },
 }
 
 impl Encoder {
     /// An encoder for the samples of this host.
     pub fn new(host: &str) -> Self {
-        Self { host: host.to_owned(), writer: Writer::default(), series: SeriesCache::default(), keys: HashSet::new() }
+        Self {
+            host: host.to_owned(),
+            writer: Writer::default(),
+            series: SeriesCache::default(),
+            keys: HashSet::new(),
+            fields: HashMap::new(),
+        }
     }
 
     /// Writes integers in another way than `7i`.
     #[must_use]
     pub fn with_integers(mut self, integers: Integers) -> Self {
-        self.writer.integers = integers;
+        self.writer = Writer::new(integers);
         self
     }
 
     /// The lines for a view.
     pub fn encode(&mut self, view: &View<'_>) -> Lines<'_> {
-        let Self { host, writer, series, keys } = self;
+        let Self { host, writer, series, keys, fields } = self;
         series.update(view, |entry| {
             if let Some(head) = entry.head() {
                 keys.remove(head);
             }
         });
-        writer.begin(view);
+        writer.begin(view.tick().wall);
         let (mut samples, mut rejected) = (0, 0);
         for metric in view.metrics() {
             for sample in metric.samples() {
-                let entry = series.entry(sample.id(), || Entry::new(&metric, &sample, host, keys));
+                let entry = series.entry(sample.id(), || {
+                    let key = Key::render(&metric, &sample, host);
+                    Entry::new(key, metric.kind(), keys, |field| {
+                        let shared =
+                            fields.entry(field.into()).or_insert_with(|| Fields::new(field, writer.integers()).into());
+                        Arc::clone(shared)
+                    })
+                });
                 match (&*entry, sample.value()) {
                     (Entry::Plain { head }, Value::Counter(total)) => writer.counter(head, total),
                     (Entry::Plain { head }, Value::Gauge(level)) => writer.gauge(head, level),
-                    (Entry::Histogram { head, field }, Value::Histogram(histogram)) => {
-                        writer.histogram(head, field, histogram);
+                    (Entry::Histogram { head, fields }, Value::Histogram(histogram)) => {
+                        writer.histogram(head, fields, histogram);
                     }
                     _ => {
                         rejected += 1;
@@ -122,11 +121,10 @@ impl Encoder {
 }
 
 impl Entry {
-    fn new(metric: &Metric<'_>, sample: &Sample<'_>, host: &str, keys: &mut HashSet<Arc<[u8]>>) -> Self {
-        let Key { text, field } = Key::render(metric, sample, host);
-        let entry = if metric.kind() == Kind::Histogram {
-            let field = [b",", &text[field..], b"_"].concat().into();
-            Self::Histogram { head: [&*text, b"_count="].concat().into(), field }
+    fn new(key: Key, kind: Kind, keys: &mut HashSet<Arc<[u8]>>, fields: impl FnOnce(&[u8]) -> Arc<Fields>) -> Self {
+        let Key { text, field } = key;
+        let entry = if kind == Kind::Histogram {
+            Self::Histogram { head: [&*text, b"_count="].concat().into(), fields: fields(&text[field..]) }
         } else {
             Self::Plain { head: [&*text, b"="].concat().into() }
         };
@@ -140,94 +138,4 @@ impl Entry {
             Self::Plain { head } | Self::Histogram { head, .. } => Some(head),
         }
     }
-}
-
-/// The lines so far, and what is needed to write numbers.
-#[derive(Default)]
-struct Writer {
-    integers: Integers,
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    /// The end of every line of a view: its time.
-    end: Vec<u8>,
-    digits: itoa::Buffer,
-}
-
-impl Writer {
-    fn begin(&mut self, view: &View<'_>) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.end.clear();
-        // In the year 2262 nanoseconds since 1970 no longer fit the protocol's number.
-        let nanoseconds = i64::try_from(view.tick().wall.as_nanos()).unwrap_or(i64::MAX);
-        self.end.push(b' ');
-        self.end.extend_from_slice(self.digits.format(nanoseconds).as_bytes());
-        self.end.push(b'\n');
-    }
-
-    fn counter(&mut self, head: &[u8], total: u64) {
-        self.bytes.extend_from_slice(head);
-        self.integer(total);
-        self.finish();
-    }
-
-    fn gauge(&mut self, head: &[u8], level: f64) {
-        self.bytes.extend_from_slice(head);
-        let mut decimals = ryu::Buffer::new();
-        let text = decimals.format(level);
-        match text.split_once('e') {
-            // "1e16" becomes "1.0e16": a number without a point may pass for an integer.
-            Some((digits, exponent)) if !digits.contains('.') => {
-                for part in [digits, ".0e", exponent] {
-                    self.bytes.extend_from_slice(part.as_bytes());
-                }
-            }
-            _ => self.bytes.extend_from_slice(text.as_bytes()),
-        }
-        self.finish();
-    }
-
-    fn histogram(&mut self, head: &[u8], field: &[u8], histogram: Histogram<'_>) {
-        self.bytes.extend_from_slice(head);
-        self.integer(histogram.count());
-        self.bytes.extend_from_slice(field);
-        self.bytes.extend_from_slice(b"sum=");
-        self.integer(histogram.sum);
-        for (slot, &count) in histogram.slots.iter().enumerate().filter(|(_, count)| **count > 0) {
-            self.bytes.extend_from_slice(field);
-            self.bytes.extend_from_slice(b"le_");
-            self.bytes.extend_from_slice(self.digits.format(largest(slot)).as_bytes());
-            self.bytes.push(b'=');
-            self.integer(count);
-        }
-        self.finish();
-    }
-
-    /// A total in the way of this sink; a signed one as far as the server's 64 bits can hold it.
-    fn integer(&mut self, total: u64) {
-        let (total, suffix) = match self.integers {
-            Integers::Signed => (total.min(i64::MAX as u64), &b"i"[..]),
-            Integers::Unsigned => (total, &b"u"[..]),
-            Integers::Float => (total, &b".0"[..]),
-        };
-        self.bytes.extend_from_slice(self.digits.format(total).as_bytes());
-        self.bytes.extend_from_slice(suffix);
-    }
-
-    /// The line's time and its end.
-    fn finish(&mut self) {
-        self.bytes.extend_from_slice(&self.end);
-        self.ends.push(self.bytes.len());
-    }
-}
-
-impl std::fmt::Debug for Writer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("bytes", &self.bytes.len()).finish_non_exhaustive()
-    }
-}
-
-/// The largest value that falls into a slot.
-const fn largest(slot: usize) -> u64 {
-    if slot >= 63 { u64::MAX } else { (1 << (slot + 1)) - 1 }
 }

@@ -77,6 +77,7 @@ mod reply;
 mod secret;
 mod udp;
 mod unix;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -88,8 +89,9 @@ use ebpf_process_core::{
 };
 use ebpf_process_delivery::{Carrier, Delivery, Packer};
 
-pub use encode::{Encoder, Integers, Lines};
+pub use encode::{Encoder, Lines};
 use options::{Settings, Target};
+pub use writer::Integers;
 
 /// The sink type `influx`, for a registry.
 pub static PLUGIN: InfluxPlugin = InfluxPlugin;

@@ -8,8 +8,8 @@ use ebpf_process_delivery::{DeliveryOptions, Limits};
 use serde::Deserialize;
 use ureq::http::Uri;
 
-use crate::encode::Integers;
 use crate::secret::Secret;
+use crate::writer::Integers;
 
 /// The `url` that means standard output.
 pub(crate) const STDOUT: &str = "stdout";
