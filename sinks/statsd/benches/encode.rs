@@ -21,6 +21,8 @@ use ebpf_process_sink_statsd::{Encoder, Fate, PLUGIN, Syntax};
 
 const SAMPLES: u64 = 10_000;
 const PACKET: usize = 1432;
+/// More than a processor's caches hold: between two ticks a second apart others use them.
+const CACHE: usize = 64 << 20;
 
 /// A source of batches, each counter larger by `step` in each.
 struct Source {
@@ -39,8 +41,8 @@ impl Source {
         Self { bench, ids, total: 0 }
     }
 
-    /// The time that `take` takes for the next batch.
-    fn time(&mut self, take: impl FnOnce(&View<'_>)) -> Duration {
+    /// The time that `take` takes for the next batch, after `before` is done.
+    fn time(&mut self, before: impl FnOnce(), take: impl FnOnce(&View<'_>)) -> Duration {
         let Self { bench, ids, total } = self;
         *total += 12_345;
         let record = |recorder: &mut ebpf_process_core::Recorder| {
@@ -49,6 +51,7 @@ impl Source {
             }
         };
         bench.tick(&Selection::default(), record, |view| {
+            before();
             let start = Instant::now();
             take(view);
             start.elapsed()
@@ -85,40 +88,43 @@ impl Best {
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(SAMPLES));
+    let send = &mut |packet: &[u8]| {
+        black_box(packet);
+        Fate::Sent
+    };
+    let mut others = vec![0_u8; CACHE];
     for syntax in [Syntax::Plain, Syntax::Graphite, Syntax::Dogstatsd, Syntax::Telegraf] {
-        let mut source = Source::new();
-        let mut encoder = Encoder::new(syntax, "ebpf_process", PACKET);
-        let best = Best::new();
-        let mut warm = || {
-            source.time(|view| {
-                black_box(encoder.encode(view, &mut |packet| {
-                    black_box(packet);
-                    Fate::Sent
-                }));
+        let new = || Encoder::new(syntax, "ebpf_process", PACKET);
+        let (mut source, mut encoder) = (Source::new(), new());
+        let [warm, cold, first] = [const { Best::new() }; 3];
+        let mut again = |before: &mut dyn FnMut()| {
+            source.time(before, |view| {
+                black_box(encoder.encode(view, send));
             })
         };
-        warm();
+        again(&mut || ());
         group.bench_function(format!("{syntax:?} warm"), |bencher| {
-            bencher.iter_custom(|times| best.run(times, &mut warm));
+            bencher.iter_custom(|times| warm.run(times, || again(&mut || ())));
         });
-        println!("{syntax:?}: {:.1} ns per sample at best", best.per_sample());
+        let mut displace = || others.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        group.bench_function(format!("{syntax:?} cold"), |bencher| {
+            bencher.iter_custom(|times| cold.run(times, || again(&mut displace)));
+        });
+        let mut anew = || {
+            let mut encoder = new();
+            source.time(
+                || (),
+                |view| {
+                    black_box(encoder.encode(view, send));
+                },
+            )
+        };
+        group.bench_function(format!("{syntax:?} first view"), |bencher| {
+            bencher.iter_custom(|times| first.run(times, &mut anew));
+        });
+        let [warm, cold, first] = [&warm, &cold, &first].map(Best::per_sample);
+        println!("{syntax:?}: {warm:.1} ns per sample warm, {cold:.1} cold, {first:.1} in the first view, at best");
     }
-    let mut source = Source::new();
-    let cold = Best::new();
-    group.bench_function("Plain cold", |bencher| {
-        bencher.iter_custom(|times| {
-            cold.run(times, || {
-                let mut encoder = Encoder::new(Syntax::Plain, "ebpf_process", PACKET);
-                source.time(|view| {
-                    black_box(encoder.encode(view, &mut |packet| {
-                        black_box(packet);
-                        Fate::Sent
-                    }));
-                })
-            })
-        });
-    });
-    println!("Plain, first view: {:.1} ns per sample at best", cold.per_sample());
     group.finish();
 }
 
@@ -138,7 +144,7 @@ fn send(criterion: &mut Criterion) {
         let table = BTreeMap::from([("address", format!("udp://{address}").into()), ("max_packet", our_size.into())]);
         let options: BTreeMap<_, serde_json::Value> = table;
         let mut sink = PLUGIN.build(&Options::from_value(options), context("lan")).expect("a sink");
-        let mut batch = || source.time(|view| sink.write(view).expect("a batch"));
+        let mut batch = || source.time(|| (), |view| sink.write(view).expect("a batch"));
         batch();
         let name = format!("this sink, {our_size} bytes beside {their_size}");
         group.bench_function(name, |bencher| bencher.iter_custom(|times| ours.run(times, &mut batch)));
