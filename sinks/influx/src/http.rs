@@ -16,7 +16,7 @@ use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
 use crate::endpoint::Endpoint;
 use crate::options::ServerOptions;
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 use crate::unix::{NoResolver, UnixConnector};
 
 /// How much of a reply is read: room for a list of refused lines.
@@ -75,14 +75,14 @@ impl Http {
             request.send(frame.bytes())?
         };
         let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get("retry-after").and_then(|wish| wish.to_str().ok()?.trim().parse().ok());
+        let header = |name| response.headers().get(name)?.to_str().ok();
+        let retry_after = header("retry-after").and_then(|wish| reply::retry_after(wish, header("date")));
         // The status decides; a body that breaks off or is too long is only a lost text.
         let mut body = Vec::new();
         let _ = io::Read::read_to_end(&mut io::Read::take(response.body_mut().as_reader(), REPLY_LIMIT), &mut body);
         let body = String::from_utf8_lossy(&body);
-        let retry_after = retry_after.map(Duration::from_secs);
-        let reply = Reply { status, retry_after, body: &body, secrets: &self.endpoint.secrets };
+        let Endpoint { authorization, secrets, .. } = &self.endpoint;
+        let reply = Reply { status, retry_after, body: &body, authorization: authorization.as_deref(), secrets };
         Ok(reply.verdict(&self.server.place, frame))
     }
 

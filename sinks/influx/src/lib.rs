@@ -61,8 +61,8 @@
 //! | 400 | lines it names are rejected, the rest is written; where it names none, halved | halved until the culprit is alone, which is rejected | as version 1 |
 //! | 422 | as 400 | what it says it dropped is rejected, one line at least | as 400 |
 //! | 413 | halved | halved | halved |
-//! | 401, 403, 404, 3xx, others | kept, tried rarely, an error in the log | the same | the same |
-//! | 408, 429, 5xx, none | kept, tried again, Retry-After (in seconds) respected | the same | the same |
+//! | 401, 403, 404, 3xx, others; 400 that repeats our `Authorization` | kept, tried rarely, an error in the log | the same | the same |
+//! | 408, 429, 5xx, none | kept, tried again, Retry-After respected | the same | the same |
 //!
 //! A point that is sent twice overwrites itself, so what has no answer is sent again. A datagram is
 //! written once it is sent; what is refused on this host is kept.

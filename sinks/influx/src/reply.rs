@@ -12,6 +12,9 @@ const PARTIAL: &str = "partial write";
 /// Why samples are rejected when the server could not read the line.
 const MALFORMED: &str = "not accepted by the server";
 
+/// What to do when the server does not know us.
+const WHO: &str = "check username and password, or the token";
+
 /// How much of an error text is repeated in a message.
 const EXCERPT: usize = 300;
 
@@ -21,6 +24,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: &'a str,
+    /// The header by which we said who we are.
+    pub(crate) authorization: Option<&'a str>,
     /// What is not repeated, should the server do it.
     pub(crate) secrets: &'a [String],
 }
@@ -33,6 +38,8 @@ impl Reply<'_> {
             200..=299 => Verdict::Accepted,
             // A cluster has the points and has not told all its members yet.
             _ if body.contains("hinted handoff queue not empty") => Verdict::Accepted,
+            // A doorkeeper (vmauth) that does not know us says so with our own words. No line has them.
+            400 if self.repeats_who_we_are() => Verdict::Misconfigured { problem: self.describe(WHO) },
             400 | 422 => match self.refused_lines(place) {
                 Some(lines) => {
                     // One line is one sample. All of them refused is no part any more, but the
@@ -48,7 +55,7 @@ impl Reply<'_> {
                 },
             },
             413 => Verdict::TooLarge { problem: self.describe("lower the option max_bytes") },
-            401 => Verdict::Misconfigured { problem: self.describe("check username and password, or the token") },
+            401 => Verdict::Misconfigured { problem: self.describe(WHO) },
             403 => Verdict::Misconfigured { problem: self.describe("give these credentials the right to write") },
             404 => Verdict::Misconfigured { problem: self.describe(&missing(place)) },
             300..=399 => {
@@ -77,6 +84,14 @@ impl Reply<'_> {
         }
     }
 
+    /// Whether the text is about our credentials, by whatever scheme the server calls them.
+    fn repeats_who_we_are(&self) -> bool {
+        let credentials =
+            self.authorization.and_then(|header| header.split_once(' ')).map(|(_, credentials)| credentials);
+        let schemes = ["Basic", "Bearer", "Token"];
+        credentials.is_some_and(|words| schemes.iter().any(|scheme| self.body.contains(&format!("{scheme} {words}"))))
+    }
+
     fn describe(&self, way_out: &str) -> String {
         let (status, said) = (self.status, excerpt(self.body, self.secrets));
         if said.is_empty() {
@@ -85,6 +100,14 @@ impl Reply<'_> {
             format!("the server answered {status}: {said}; {way_out}")
         }
     }
+}
+
+/// How long a server wants to be left alone: `Retry-After` is a number of seconds or a moment (RFC 9110, 10.2.3), by
+/// the clock of the server, which the reply's `Date` tells. A moment that has passed is now.
+pub(crate) fn retry_after(wish: &str, date: Option<&str>) -> Option<Duration> {
+    let moment = |text| httpdate::parse_http_date(text).ok();
+    let until = || Some(moment(wish)?.duration_since(moment(date?)?).unwrap_or_default());
+    wish.trim().parse().ok().map(Duration::from_secs).or_else(until)
 }
 
 /// What to do when the place does not exist.
@@ -138,7 +161,24 @@ mod tests {
             frame.push(b"m f=1i 1\n", 1);
         }
         let retry_after = Some(Duration::from_secs(7));
-        Reply { status, retry_after, body, secrets: &[] }.verdict(place, &frame)
+        Reply { status, retry_after, body, authorization: None, secrets: &[] }.verdict(place, &frame)
+    }
+
+    #[test]
+    fn the_time_to_wait_is_a_number_or_a_moment() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        for (wish, seconds) in [
+            (" 120 ", Some(120)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(retry_after(wish, date), seconds.map(Duration::from_secs), "{wish}");
+        }
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:07 GMT", None), None);
     }
 
     #[test]
@@ -146,10 +186,23 @@ mod tests {
         let (body, secrets) = ("no such token \"Bearer s3cr3t\"", ["s3cr3t".to_owned()]);
         let place = Place::V3 { database: "db".to_owned() };
         for status in [400, 401, 403, 404, 413, 422, 302, 429, 503, 418] {
-            let reply = Reply { status, retry_after: None, body, secrets: &secrets };
+            let reply = Reply { status, retry_after: None, body, authorization: None, secrets: &secrets };
             let verdict = format!("{:?}", reply.verdict(&place, &Frame::default()));
             assert!(verdict.contains("***") && !verdict.contains("s3cr3t"), "{verdict}");
         }
+    }
+
+    #[test]
+    fn a_bad_request_that_repeats_who_we_are_is_about_that_and_not_about_the_lines() {
+        let verdict = |body| {
+            let authorization = Some("Token s3cr3t");
+            let reply = Reply { status: 400, retry_after: None, body, authorization, secrets: &["s3cr3t".to_owned()] };
+            reply.verdict(&Place::V2 { org: "o".to_owned(), bucket: "b".to_owned() }, &Frame::default())
+        };
+        let refused = verdict("cannot find the provided auth token \"Bearer s3cr3t\" in config");
+        assert!(matches!(&refused, Verdict::Misconfigured { problem } if problem.contains("token")), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("s3cr3t"), "{refused:?}");
+        assert!(matches!(verdict("unable to parse 's3cr3t'"), Verdict::Rejected { .. }));
     }
 
     fn short(place: &Place, status: u16, body: &str) -> Short {
