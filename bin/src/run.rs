@@ -68,3 +68,16 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Re
         End::NoTicks => Err(Refusal::lasting("the clock's thread has ended")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_more_rights_than_its_caller_it_tells_no_status_though_one_is_configured() {
+        let registry = crate::registry();
+        let sources = Sources::built_in().set(["status.socket=/run/status.sock".to_owned()]);
+        let status = |elevated| careful_plan(&registry, &sources, elevated).expect("a plan").status;
+        assert!(status(false).is_some() && status(true).is_none());
+    }
+}
