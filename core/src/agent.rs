@@ -35,6 +35,8 @@ pub struct Agent {
     vitals: Arc<Vitals>,
     stop: Stop,
     last: Option<Tick>,
+    /// What the wall clock said at the last tick; after it was set back, the batch's own time is ahead of that.
+    wall: Duration,
     last_batch: Arc<LastBatch>,
     ends: (Sender<String>, Receiver<String>),
 }
@@ -81,6 +83,7 @@ impl Agent {
             vitals: Arc::default(),
             stop: Stop::default(),
             last: None,
+            wall: Duration::ZERO,
             last_batch: Arc::default(),
             ends: bounded(SINK_LIMIT),
         }
@@ -221,6 +224,7 @@ impl Agent {
         }
         self.last_batch.set(&self.pool[index]);
         self.last = Some(tick);
+        self.wall = moment.wall;
     }
 
     /// Hangs up on all sinks and waits for them until the grace period is over, then drops the
@@ -246,12 +250,11 @@ impl Agent {
         let Some(last) = self.last else {
             return (Tick { seq: 0, wall: moment.wall, boottime: moment.boottime }, Duration::ZERO);
         };
-        let mut wall = moment.wall;
-        if wall <= last.wall {
-            // A nanosecond keeps timestamps distinct: equal ones overwrite each other in a database.
-            wall = last.wall + Duration::from_nanos(1);
+        if moment.wall < self.wall {
             self.vitals.count_clock_step();
         }
+        // A nanosecond keeps timestamps distinct: equal ones overwrite each other in a database.
+        let wall = moment.wall.max(last.wall + Duration::from_nanos(1));
         let tick = Tick { seq: last.seq + 1, wall, boottime: moment.boottime };
         (tick, moment.boottime.saturating_sub(last.boottime))
     }

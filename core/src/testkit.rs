@@ -71,6 +71,11 @@ impl Bench {
         Self { recorder, tick, batch: Batch::empty() }
     }
 
+    /// Sets the wall clock of the next tick, which an agent would keep from going back.
+    pub const fn set_wall(&mut self, wall: Duration) {
+        self.tick.wall = wall;
+    }
+
     /// Makes or finds a series.
     ///
     /// # Panics

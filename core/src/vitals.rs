@@ -42,7 +42,7 @@ impl Vitals {
         self.overruns.load(Ordering::Relaxed)
     }
 
-    /// Times the wall clock was found set back; the batch's timestamp was kept from going back.
+    /// Times the wall clock was found set back. Timestamps are kept from going back until it has caught up.
     pub fn clock_steps(&self) -> u64 {
         self.clock_steps.load(Ordering::Relaxed)
     }

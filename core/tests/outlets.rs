@@ -182,15 +182,17 @@ fn a_wall_clock_set_back_does_not_move_a_timestamp_back() {
     agent.tick(first);
     clock.set_wall(Duration::from_secs(1_500_000_000));
     agent.tick(clock.advance(SECOND));
+    agent.tick(clock.advance(SECOND));
     clock.set_wall(Duration::from_secs(1_700_000_000));
     agent.tick(clock.advance(Duration::from_hours(1)));
     let vitals = Arc::clone(agent.vitals());
     agent.close(SECOND);
     let walls: Vec<Duration> = ticks.iter().map(|tick| tick.wall).collect();
     assert_eq!(walls[1], first.wall + Duration::from_nanos(1));
-    assert_eq!(walls[2], Duration::from_secs(1_700_000_000) + Duration::from_hours(1));
-    assert_eq!(vitals.clock_steps(), 1);
-    assert_eq!(vitals.ticks(), 3);
+    assert_eq!(walls[2], first.wall + Duration::from_nanos(2));
+    assert_eq!(walls[3], Duration::from_secs(1_700_000_000) + Duration::from_hours(1));
+    assert_eq!(vitals.clock_steps(), 1, "set back once, and behind for two ticks");
+    assert_eq!(vitals.ticks(), 4);
 }
 
 #[test]

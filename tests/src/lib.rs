@@ -7,6 +7,7 @@
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
+//! * [`clock`] sets the machine's clock forward and back while the agent counts.
 //! * [`elevated`] starts it with more rights than its caller has.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hidden`] is what a kernel may show to no program at all.
@@ -25,6 +26,7 @@ pub mod agent;
 pub mod answer;
 pub mod beside;
 pub mod cgroup;
+pub mod clock;
 pub mod crowd;
 pub mod elevated;
 pub mod exact;

@@ -7,6 +7,7 @@ pub mod by_rules;
 pub mod carbon;
 pub mod collectd;
 pub mod influx;
+pub mod lines;
 pub mod netdata;
 pub mod prometheus;
 mod server;

@@ -30,12 +30,16 @@ impl Totals {
     /// Takes in one line: its values replace those of the same series.
     ///
     /// # Errors
-    /// The line is not line protocol, has no timestamp, or carries a text where a number belongs.
+    /// The line is not line protocol, has no timestamp, is older than one before it, or carries a text where a number
+    /// belongs.
     pub fn read(&mut self, line: &str) -> Outcome<()> {
         for parsed in parse_lines(line) {
             let parsed = parsed.map_err(Failure::at(format!("not line protocol: {line:?}")))?;
             let timestamp = parsed.timestamp;
             let timestamp = timestamp.ok_or_else(|| Failure::new(format!("no timestamp: {line:?}")))?;
+            if self.timestamps.last().is_some_and(|last| timestamp < *last) {
+                return Err(Failure::new(format!("older than the line before it: {line:?}")));
+            }
             self.timestamps.insert(timestamp);
             self.take(&parsed)?;
         }
@@ -152,6 +156,12 @@ mod tests {
         assert_eq!(totals.get("file.calls", Some(("operation", "open"))), Some(13.0));
         assert_eq!(totals.get("file.calls", Some(("operation", "close"))), None);
         assert_eq!(totals.batches(), 2);
+    }
+
+    #[test]
+    fn a_timestamp_that_goes_back_is_refused() {
+        let mut totals = totals(&["file,operation=open calls=12i 200", "file,operation=close calls=12i 200"]);
+        assert!(totals.read("file,operation=open calls=13i 199").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use ebpf_process_tests::agent::{self, Agent};
 use ebpf_process_tests::expect::{self, Expected, Metric};
-use ebpf_process_tests::receivers::by_rules::{ByRules, Rules, Way};
+use ebpf_process_tests::receivers::by_rules::{self, ByRules, Rules, Way};
 use ebpf_process_tests::receivers::carbon::Carbon;
 use ebpf_process_tests::receivers::collectd::Collectd;
 use ebpf_process_tests::receivers::netdata::Netdata;
@@ -122,12 +122,6 @@ fn netdata(metric: &Metric) -> String {
     format!("statsd_{}_counter", plain(metric).replacen('_', ".", 1))
 }
 
-/// As our server made by rules writes them.
-fn by_rules(metric: &Metric) -> String {
-    let tags = metric.label.map(|(key, value)| format!("{{{key}={value}}}")).unwrap_or_default();
-    format!("ebpf_process.{}{tags}", metric.name)
-}
-
 fn with_statsd(name: &str, body: impl FnOnce(Statsd) -> Outcome<()>) {
     let needs = agent::can_run().and_then(|()| Statsd::is_installed());
     live::test(name, needs, || body(Statsd::start()?));
@@ -233,7 +227,7 @@ fn a_dogstatsd_server_by_specification_holds_the_workload_to_the_unit() {
     live::test("statsd-dogstatsd-by-rules", agent::can_run(), || {
         for way in [Way::Udp, Way::Unixgram, Way::Unix] {
             let server = ByRules::start(Rules::Dogstatsd, way)?;
-            Scene::new(server.address(), &["dialect=dogstatsd"], by_rules)?.run(|| server.counters())?;
+            Scene::new(server.address(), &["dialect=dogstatsd"], by_rules::name)?.run(|| server.counters())?;
         }
         Ok(())
     });
@@ -244,7 +238,7 @@ fn a_telegraf_by_specification_holds_the_workload_to_the_unit() {
     live::test("statsd-telegraf-by-rules", agent::can_run(), || {
         for way in [Way::Udp, Way::Tcp] {
             let server = ByRules::start(Rules::Telegraf, way)?;
-            Scene::new(server.address(), &["dialect=telegraf"], by_rules)?.run(|| server.counters())?;
+            Scene::new(server.address(), &["dialect=telegraf"], by_rules::name)?.run(|| server.counters())?;
         }
         Ok(())
     });

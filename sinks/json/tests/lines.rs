@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, context, no_slots};
 use ebpf_process_core::{Descriptor, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit};
@@ -75,6 +76,28 @@ fn a_file_has_a_line_per_batch_and_the_deltas_add_up() {
     );
     assert_eq!(lines[1]["samples"][0]["delta"], 60);
     assert!(text.ends_with(include_str!("golden/differences.json")), "the same object as once prints");
+}
+
+#[test]
+fn a_clock_that_is_set_changes_the_timestamp_and_no_rate() {
+    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
+    let mut bench = Bench::new();
+    let id = bench.series(&calls, &[]);
+    let mut encoder = Encoder::default();
+    let mut line = |wall: u32, total| -> Value {
+        bench.set_wall(Duration::from_secs(wall.into()));
+        bench.tick(
+            &Selection::default(),
+            |recorder| recorder.counter(id, total),
+            |view| serde_json::from_slice(encoder.encode(view).expect("a line")).expect("JSON"),
+        )
+    };
+    line(1_600_000_000, 0);
+    for (wall, total) in [(1_600_003_600, 5), (1_599_996_400, 10), (1_600_007_200, 15)] {
+        let line = line(wall, total);
+        assert_eq!((line["timestamp"].as_f64(), line["elapsed"].as_f64()), (Some(wall.into()), Some(1.0)));
+        assert_eq!((line["samples"][0]["delta"].as_u64(), line["samples"][0]["rate"].as_f64()), (Some(5), Some(5.0)));
+    }
 }
 
 #[test]

@@ -112,6 +112,16 @@ fn a_lost_view_makes_the_time_since_the_last_one_longer() {
 }
 
 #[test]
+fn a_clock_that_is_set_changes_no_time_between_two_views() {
+    let mut scene = Scene::host(&[("vfs.calls", "read")]);
+    scene.lines(&[1]);
+    for wall in [1_600_003_600, 1_599_996_400, 0, u64::MAX / 2] {
+        scene.bench.set_wall(Duration::from_secs(wall));
+        assert!(scene.lines(&[2]).contains("BEGIN ebpf.io 1000000\n"), "{wall}");
+    }
+}
+
+#[test]
 fn the_chart_of_tasks_needs_all_its_terms_and_the_whole_host() {
     let all = [("task.started", "process"), ("task.started", "thread"), ("task.exits", ""), ("task.releases", "")];
     let totals = [3, 1, 9, 4];

@@ -11,7 +11,8 @@ use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{
-    Failure, Outcome, beside, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, trace, visibility,
+    Failure, Outcome, beside, clock, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, trace,
+    visibility,
 };
 use std::env;
 use std::io::{self, Write as _};
@@ -36,6 +37,7 @@ fn one(argument: &str) -> bool {
         ("lifetime", "start") => lifetime::emulated(),
         ("beside", "second-instance") => second_instance(),
         ("beside", "perf") => beside::perf(),
+        ("clock", "steps") => clock::steps(),
         ("hygiene", "stop") => hygiene::after_a_stop(),
         ("hygiene", "kill") => hygiene::after_a_kill(),
         ("kernel-threads", "start") => kernel_threads::count(),

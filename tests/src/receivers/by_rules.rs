@@ -1,6 +1,7 @@
 //! A server made by hand from the published rules of `DogStatsD` and of Telegraf, neither of which is in a registry. It
 //! refuses what the rules do not have, and adds up counters.
 
+use crate::expect::Metric;
 use crate::{Failure, Outcome};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -135,6 +136,12 @@ impl Drop for ByRules {
             let _ = thread.join();
         }
     }
+}
+
+/// What it calls a metric of an agent.
+pub fn name(metric: &Metric) -> String {
+    let tags = metric.label.map(|(key, value)| format!("{{{key}={value}}}")).unwrap_or_default();
+    format!("ebpf_process.{}{tags}", metric.name)
 }
 
 struct Intake {

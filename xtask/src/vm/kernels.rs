@@ -51,6 +51,9 @@ const LIFETIME: &[Row] = &[("lifetime", "start")];
 /// Somebody else on the same hooks at the same time.
 const BESIDE: &[Row] = &[("beside", "second-instance"), ("beside", "perf")];
 
+/// The machine's clock set forward and back while it counts.
+const CLOCK: &[Row] = &[("clock", "steps")];
+
 /// What the kernel does by itself, and what stays behind.
 const HYGIENE: &[Row] = &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill")];
 
@@ -77,8 +80,8 @@ const KERNELS: &[Kernel] = &[
         "",
         &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
     ),
-    Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE]),
-    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, BESIDE]),
+    Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
+    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, BESIDE, CLOCK]),
     Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),

@@ -127,3 +127,43 @@ fn what_an_outage_leaves_in_the_spool_arrives_after_a_restart() {
     let times: Vec<_> = sent.iter().map(|line| line.rsplit(' ').next().map(str::to_owned)).collect();
     assert!(times.is_sorted(), "with their own timestamps, in order");
 }
+
+#[test]
+fn what_waits_while_the_clock_is_set_keeps_its_order_and_its_timestamps() {
+    const HOUR: u64 = 3600;
+    const START: u64 = 1_600_000_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (socket, spool) = (folder.path().join("socket"), folder.path().join("spool"));
+    let options = format!(
+        "url = \"unix://{}\"\ndatabase = \"db\"\n\
+         delivery = {{ spool = \"{}\", retry_min = \"1ms\", retry_max = \"5ms\" }}",
+        socket.display(),
+        spool.display()
+    );
+    let mut running = Running::start(&options).expect("a sink");
+    for wall in [START, START + HOUR, START - HOUR, START + 2 * HOUR] {
+        running.set_wall(Duration::from_secs(wall));
+        running.tick(2);
+    }
+    running.until("everything on disk", |tally| tally.spooled == 80);
+    let server = Server::on_socket(&socket, Vec::new());
+    assert_eq!(running.settle().written, 80);
+    let requests = server.requests();
+    let sent = requests.iter().flat_map(|request| &request.lines);
+    let mut times: Vec<u64> =
+        sent.map(|line| line.rsplit(' ').next().and_then(|time| time.parse().ok()).expect("a time")).collect();
+    assert_eq!(times.len(), 80);
+    times.dedup();
+    // The clock was behind for two batches: theirs are just after the one before.
+    let expected: [(u64, u64); 8] = [
+        (START + 1, 0),
+        (START + 2, 0),
+        (START + HOUR + 1, 0),
+        (START + HOUR + 2, 0),
+        (START + HOUR + 2, 1),
+        (START + HOUR + 2, 2),
+        (START + 2 * HOUR + 1, 0),
+        (START + 2 * HOUR + 2, 0),
+    ];
+    assert_eq!(times, expected.map(|(seconds, nanoseconds)| seconds * 1_000_000_000 + nanoseconds));
+}

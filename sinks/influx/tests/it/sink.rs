@@ -64,6 +64,11 @@ impl Running {
         }
     }
 
+    /// Sets the wall clock.
+    pub(crate) fn set_wall(&self, wall: Duration) {
+        self.clock.set_wall(wall);
+    }
+
     /// Waits until the book says so, and returns it.
     pub(crate) fn until(&self, what: &str, condition: impl Fn(&Tally) -> bool) -> Tally {
         let deadline = Instant::now() + LIMIT;
