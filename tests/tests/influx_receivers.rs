@@ -163,6 +163,7 @@ fn influx_killed_and_restarted_holds_every_batch_once_with_its_own_time() {
         influx.start_again()?;
         scene.wait_for_all(|| influx.totals())?;
         wait::until("an empty spool", SETTLE, || Ok((waiting(scene.agent.totals()?) == 0.0).then_some(())))?;
+        let log = scene.agent.log()?.to_owned();
         let totals = scene.end()?;
         let times: Vec<i64> = influx.points("task", "exits")?.into_iter().map(|(time, _)| time).collect();
         let wanted: Vec<i64> = totals.times().collect();
@@ -170,9 +171,10 @@ fn influx_killed_and_restarted_holds_every_batch_once_with_its_own_time() {
             return Ok(());
         }
         Err(Failure::new(format!(
-            "{} batches were taken, {} are stored: {wanted:?}, {times:?}",
+            "{} batches were taken, {} are stored: {wanted:?}, {times:?}; the ledger is {:?}; the log:\n{log}",
             wanted.len(),
-            times.len()
+            times.len(),
+            totals.samples("db")
         )))
     });
 }

@@ -5,7 +5,7 @@
 //! sanitizer, whose runtime part comes with a nightly one; the targets have no unsafe code of ours.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -56,11 +56,12 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
     for some in chosen.chunks(thread::available_parallelism()?.get()) {
         let running = some.iter().map(|target| target.start(&folder, scratch.path(), &findings, seconds));
         let running = running.collect::<Outcome<Vec<_>>>()?;
-        for (target, child) in some.iter().zip(running) {
-            let ended = child.wait_with_output()?;
-            let log = String::from_utf8_lossy(&ended.stderr);
+        for (target, mut child) in some.iter().zip(running) {
+            let ended = child.wait()?;
+            let log = fs::read(target.log(scratch.path()))?;
+            let log = String::from_utf8_lossy(&log);
             say(target.summary(&log, seconds));
-            if !ended.status.success() {
+            if !ended.success() {
                 // What it learned before is of no interest.
                 log.lines().filter(|line| !line.starts_with(['#', '\t'])).for_each(say);
                 failed.push(target.name.as_str());
@@ -113,8 +114,15 @@ impl Target {
         ] {
             command.arg(format!("-{flag}={value}"));
         }
-        let command = command.env("TMPDIR", scratch).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A pipe that nobody reads yet would fill up, and the target would wait instead of trying inputs.
+        let log = File::create(self.log(scratch))?;
+        let command = command.env("TMPDIR", scratch).stdout(Stdio::null()).stderr(log);
         command.spawn().map_err(|error| format!("{}: {error}", self.program.display()).into())
+    }
+
+    /// Where it writes what it does.
+    fn log(&self, scratch: &Path) -> PathBuf {
+        scratch.join(&self.name).with_extension("log")
     }
 
     fn summary(&self, log: &str, seconds: u32) -> String {
