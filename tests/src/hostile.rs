@@ -1,10 +1,12 @@
 //! Names that somebody would give a process, a control group or a tag to see what happens.
 
+use std::collections::HashSet;
+
 /// Every byte there is, alone and between two letters, and what some protocol gives a meaning; as the text that a probe
 /// makes of it. No two are equal.
 pub fn names() -> Vec<String> {
     let bytes = (0..=u8::MAX).flat_map(|byte| [vec![byte], vec![b'a', byte, b'z']]);
-    let nasty: [&[u8]; 41] = [
+    let nasty: &[&[u8]] = &[
         b"",
         b"it's",
         b"\"quoted\"",
@@ -50,25 +52,16 @@ pub fn names() -> Vec<String> {
     ];
     let long = [b"'\"= ".repeat(1024), b"4 KiB, ".repeat(586)];
     let all = bytes.chain(nasty.iter().map(|name| name.to_vec())).chain(long);
-    let mut names: Vec<String> = Vec::new();
-    for name in all.map(|name| String::from_utf8_lossy(&name).into_owned()) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
+    let mut known = HashSet::new();
+    let names = all.map(|name| String::from_utf8_lossy(&name).into_owned());
+    names.filter(|name| known.insert(name.clone())).collect()
 }
 
 /// Those of [`names`] that are still different once the agent has cleaned them, which makes every control character the
 /// same: for a series that has nothing else to be told by.
 pub fn distinct_names() -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in self::names() {
-        if names.iter().all(|known| cleaned(known) != cleaned(&name)) {
-            names.push(name);
-        }
-    }
-    names
+    let mut known = HashSet::new();
+    names().into_iter().filter(|name| known.insert(cleaned(name))).collect()
 }
 
 fn cleaned(name: &str) -> String {
@@ -89,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distinct_ones_are_no_two_one_series() {
+    fn no_two_of_the_distinct_ones_are_one_series() {
         let names = distinct_names();
         assert!((200..super::names().len()).contains(&names.len()), "{}", names.len());
     }

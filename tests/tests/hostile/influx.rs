@@ -1,6 +1,6 @@
 //! Line protocol, to real `InfluxDB` 1 and `VictoriaMetrics`.
 
-use crate::point;
+use crate::point::{Point, of_totals};
 use crate::source::{as_label_values, as_tag_names};
 use ebpf_process_sinks::influx::PLUGIN;
 use ebpf_process_tests::receivers::influx::Influx;
@@ -9,9 +9,9 @@ use ebpf_process_tests::totals::Totals;
 use ebpf_process_tests::{Failure, Outcome, live};
 use serde_json::{Value, json};
 
-/// One point each of the field that a metric of one name has.
-fn points(totals: &Totals) -> Outcome<Vec<point::Point>> {
-    point::of_totals(totals, "calls.value", &["host"])
+/// What is stored; a name of one part is a measurement with the field `value`.
+fn points(totals: &Totals) -> Outcome<Vec<Point>> {
+    of_totals(totals, "calls.value", &["host"])
 }
 
 fn influx(name: &str, claim: impl FnOnce(&Influx, &Value) -> Outcome<()>) {

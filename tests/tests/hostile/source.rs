@@ -93,7 +93,9 @@ impl Source {
         }
         offer(ledger, totals.len() as u64);
         let record = |recorder: &mut Recorder| {
-            totals.iter().for_each(|(id, total)| recorder.counter(*id, *total));
+            for (id, total) in &totals {
+                recorder.counter(*id, *total);
+            }
         };
         bench.tick(selection, record, |view| sink.write(view)).map_err(Failure::at("writing"))?;
         sink.flush().map_err(Failure::at("flushing"))?;

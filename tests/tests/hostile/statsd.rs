@@ -10,7 +10,6 @@ use ebpf_process_tests::receivers::netdata::Netdata;
 use ebpf_process_tests::receivers::statsd::Statsd;
 use ebpf_process_tests::{Failure, Outcome, live};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// What the sink calls the counter where labels are tags.
 const NAME: &str = "ebpf_process.calls";
@@ -85,7 +84,7 @@ fn in_carbon(carbon: &Carbon) -> Outcome<Vec<Point>> {
     let ours = |text: &str| {
         let name = text.split(';').next().unwrap_or_default();
         let own = ["stats.counters.statsd.", "stats.gauges.statsd.", "stats.statsd."];
-        !own.iter().any(|own| name.starts_with(own)) && !name.ends_with(".rate")
+        !own.iter().any(|own| name.starts_with(own)) && name.rsplit('.').next() != Some("rate")
     };
     let sums = carbon.sums()?;
     let sums = sums.iter().filter(|(text, _)| ours(text));
@@ -148,7 +147,7 @@ fn statsd_of_netdata_holds_one_chart_for_each_label_value() {
 
 /// What a server by rules holds, `NAME{key=value,...}`; it has no counter at all after a line against the rules.
 fn in_server(server: &ByRules) -> Outcome<Vec<Point>> {
-    let counters: BTreeMap<String, f64> = server.counters()?;
+    let counters = server.counters()?;
     let point = |text: &str, value| {
         let (name, tags) = text.strip_suffix('}').and_then(|text| text.split_once('{')).unwrap_or((text, ""));
         tagged(NAME, ',', &format!("{name},{tags}"), value)
