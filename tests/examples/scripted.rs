@@ -51,9 +51,13 @@ impl ProbePlugin for Scripted {
     fn build(&self, options: &Options, _: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
         let script: Script = options.extract()?;
         match script.refuse {
-            None => {
-                Ok(Box::new(Player { script, metrics: Metrics::new(), names: hostile::names(), tick: 0, brief: None }))
-            }
+            None => Ok(Box::new(Player {
+                script,
+                metrics: Metrics::new(),
+                names: hostile::distinct_names(),
+                tick: 0,
+                brief: None,
+            })),
             Some(how) => Err(BuildError::Refused {
                 problem: "the script says so".to_owned(),
                 way_out: "change it".to_owned(),

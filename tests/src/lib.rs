@@ -15,7 +15,7 @@
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB`, `VictoriaMetrics` and Prometheus servers on loopback and
 //!   reads back what they received.
-//! * [`hostile`] is what a sink must not be confused by.
+//! * [`hostile`] is what a sink must not be confused by: `tests/hostile/` sends it through each into its receivers.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!

@@ -39,10 +39,7 @@ pub fn program(name: &str, package: &str) -> Outcome<PathBuf> {
 }
 
 /// Gets a page over HTTP, in the format that `accept` names.
-///
-/// # Errors
-/// Nobody answers, or not with the page.
-pub fn fetch(url: &str, accept: &str) -> Outcome<String> {
+fn fetch(url: &str, accept: &str) -> Outcome<String> {
     ask(ureq::get(url).header("Accept", accept))
 }
 

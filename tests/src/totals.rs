@@ -132,8 +132,13 @@ impl Totals {
         labels.get(wanted).map(String::as_str)
     }
 
+    /// Every series: its metric, its labels, its latest value.
+    pub fn series(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
+        self.values.iter().map(|((name, labels), value)| (name.as_str(), labels, *value))
+    }
+
     fn of(&self, name: &str) -> impl Iterator<Item = (&Labels, f64)> {
-        self.values.iter().filter(move |((n, _), _)| n == name).map(|((_, labels), value)| (labels, *value))
+        self.series().filter(move |(n, ..)| *n == name).map(|(_, labels, value)| (labels, value))
     }
 }
 

@@ -97,7 +97,7 @@ fn hostile_names_forge_nothing_and_netdata_takes_the_next_batch() {
 }
 
 fn hostile_names() -> Outcome<()> {
-    let names = hostile::names();
+    let names = hostile::distinct_names();
     let tags = names.iter().map(|name| format!("{} = {}", toml(name), toml(name))).collect::<Vec<_>>().join(", ");
     let sink = format!("[sinks.netdata]\ntype = \"netdata\"\ntags = {{ {tags} }}\n");
     let agent = Scripted::start(&format!("silent = {SILENT}\n{sink}"))?;

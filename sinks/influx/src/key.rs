@@ -65,9 +65,14 @@ fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Neither a tag nor a field may be called `time`: the server drops the point, or the field.
+/// Neither a tag nor a field may be called `time`: the server drops the point, or the field. `VictoriaMetrics` puts the
+/// metric's name in the place of a tag `__name__`.
 fn not_reserved(key: Cow<'_, str>) -> Cow<'_, str> {
-    if key == "time" { Cow::Borrowed("time_") } else { key }
+    match &*key {
+        "time" => Cow::Borrowed("time_"),
+        "__name__" => Cow::Borrowed("__name___"),
+        _ => key,
+    }
 }
 
 /// How long a cleaned field name is once it is escaped.
@@ -118,6 +123,7 @@ mod tests {
             (key("a.b", &[("host", "mine")], &plain), "a,host=mine ", "b"),
             (key("a.b", &[("c", "x, y=z\\")], &plain), "a,c=x\\,\\ y\\=z_,host=h ", "b"),
             (key("a.b", &[], &tagged("k=1", "\\x\"")), "a,host=h,k\\=1=_x\" ", "b"),
+            (key("a.b", &[], &tagged("__name__", "x")), "a,__name___=x,host=h ", "b"),
             (key("a.b", &[], &prefixed("# x,")), "_\\ x\\,a,host=h ", "b"),
             (key("a.b", &[], &prefixed(".y z,=")), "_,host=h ", "y\\ z\\,\\=a_b"),
         ];

@@ -50,8 +50,9 @@
 //! `<field>_count`, `<field>_sum` and, for each slot that was ever hit, `<field>_le_<largest
 //! value>` with the number of values in this slot alone. All lines of a batch carry its timestamp.
 //!
-//! A backslash, a control character or what else the protocol cannot say becomes `_`. Where that
-//! makes two series equal, the second is rejected and counted: it would overwrite the first.
+//! A backslash, a control character or what else the protocol cannot say becomes `_`; `time` and
+//! `__name__`, which a server keeps for itself, get a `_` behind them. Where that makes two series
+//! equal, the second is rejected and counted: it would overwrite the first.
 //!
 //! # What is counted when
 //!

@@ -152,21 +152,6 @@ impl Influx {
         Ok(rows.len())
     }
 
-    /// Writes these lines as they are.
-    ///
-    /// # Errors
-    /// It refuses one of them.
-    pub fn write(&self, lines: &[u8]) -> Outcome<()> {
-        let request = ureq::post(format!("{}/write", self.url)).query("db", DATABASE);
-        let answer = request.config().http_status_as_error(false).build().send(lines);
-        let mut answer = answer.map_err(Failure::at("writing to influxd"))?;
-        if answer.status() == 204 {
-            return Ok(());
-        }
-        let words = answer.body_mut().read_to_string().unwrap_or_default();
-        Err(Failure::new(format!("influxd answers {}: {words}", answer.status())))
-    }
-
     fn query(&self, query: &str) -> Outcome<String> {
         let request = ureq::get(format!("{}/query", self.url)).query("db", DATABASE).query("epoch", "ns");
         ask(request.query("u", USER).query("p", PASSWORD).query("q", query))
@@ -221,8 +206,10 @@ fn read(answer: &str) -> Option<Totals> {
         }
         for series in result["series"].as_array().into_iter().flatten() {
             let tags = series["tags"].as_object().into_iter().flatten();
-            let labels: BTreeMap<String, String> =
+            let mut labels: BTreeMap<String, String> =
                 tags.map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect::<Option<_>>()?;
+            // A tag that only other series have is there, and empty.
+            labels.retain(|_, value| !value.is_empty());
             let columns = series["columns"].as_array()?;
             for row in series["values"].as_array()? {
                 let row = row.as_array()?;
@@ -245,11 +232,12 @@ mod tests {
 
     #[test]
     fn an_answer_becomes_totals() {
-        let answer = r#"{"results":[{"statement_id":0,"series":[{"name":"file","tags":{"operation":"open"},
+        let answer = r#"{"results":[{"statement_id":0,"series":[{"name":"file","tags":{"operation":"open","kind":""},
             "columns":["time","calls","errors"],"values":[[1700000000000000000,12,null]]}]}]}"#;
         let totals = read(answer).unwrap();
         assert_eq!(totals.get("file.calls", Some(("operation", "open"))), Some(12.0));
         assert_eq!(totals.get("file.errors", Some(("operation", "open"))), None);
+        assert_eq!(totals.get("file.calls", Some(("kind", ""))), None);
     }
 
     #[test]

@@ -122,7 +122,10 @@ fn configuration(folder: &str, port: u16, statsd: Option<u16>) -> String {
     let off = ["timex", "cgroups", "tc", "idlejitter", "proc", "diskspace", "checks", "slabinfo", "apps"];
     let off = off.map(|plugin| format!("    {plugin} = no\n")).concat();
     let (has_statsd, statsd) = statsd.map_or(("no", String::new()), |port| {
-        ("yes", format!("[statsd]\n    enabled = yes\n    bind to = udp:127.0.0.1:{port} tcp:127.0.0.1:{port}\n"))
+        let addresses = format!("udp:127.0.0.1:{port} tcp:127.0.0.1:{port}");
+        // It draws 200 names unless it is told otherwise.
+        let charts = "max private charts hard limit = 1000";
+        ("yes", format!("[statsd]\n    enabled = yes\n    {charts}\n    bind to = {addresses}\n"))
     });
     format!(
         "[global]

@@ -2,11 +2,11 @@
 //! is: `promtool`, and the `OpenMetrics` parser of Prometheus's Python client.
 
 use super::server::{Server, free_tcp_port};
-use super::{ask, program};
+use super::{ask, fetch, program};
 use crate::totals::Totals;
 use crate::{Failure, Outcome};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -100,20 +100,36 @@ fn read(answer: &str) -> Option<Totals> {
     Some(totals)
 }
 
-/// What `promtool` has to say about a page in Prometheus's text format.
+/// The page at `url` in both formats as strict readers take it: the families, a line each, as the `OpenMetrics` parser
+/// reads them (name, type, number of samples).
 ///
 /// # Errors
-/// It finds something wrong, or even something unusual.
-pub fn lint(page: &str) -> Outcome<()> {
+/// A reader finds something wrong, or even something unusual; or a series is there twice, which neither of them minds.
+pub fn read_strictly(url: &str) -> Outcome<String> {
+    let text = fetch(url, "text/plain;version=0.0.4")?;
+    lint(&text)?;
+    let openmetrics = fetch(url, "application/openmetrics-text;version=1.0.0")?;
+    let families = parse_openmetrics(&openmetrics)?;
+    for page in [text, openmetrics] {
+        let mut seen = BTreeSet::new();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            if !seen.insert(series) {
+                return Err(Failure::new(format!("{series} is there twice")));
+            }
+        }
+    }
+    Ok(families)
+}
+
+/// What `promtool` has to say about a page in Prometheus's text format.
+fn lint(page: &str) -> Outcome<()> {
     let promtool = program("promtool", "prometheus")?;
     feed(Command::new(promtool).args(["check", "metrics"]), page).map(drop)
 }
 
-/// The families of a page in `OpenMetrics`, as the Python client's parser reads them: name, type, number of samples.
-///
-/// # Errors
-/// It finds something wrong.
-pub fn parse_openmetrics(page: &str) -> Outcome<String> {
+/// The families of a page in `OpenMetrics`, as the Python client's parser reads them.
+fn parse_openmetrics(page: &str) -> Outcome<String> {
     feed(Command::new(Path::new(PYTHON)).args(["-c", PARSE]), page)
 }
 

@@ -42,7 +42,8 @@ impl Victoria {
         let mut command = Command::new(program("victoria-metrics", PACKAGE)?);
         command.arg(format!("-storageDataPath={}", folder.path().join("data").display()));
         command.arg(format!("-httpListenAddr=127.0.0.1:{port}")).arg("-memory.allowedBytes=256MB");
-        command.args(["-search.latencyOffset=0s", "-search.disableCache"]);
+        // A test's batches may be years old.
+        command.args(["-search.latencyOffset=0s", "-search.disableCache", "-retentionPeriod=100y"]);
         let url = format!("http://127.0.0.1:{port}");
         let mut server = Server::start("victoria-metrics", folder, &mut command)?;
         server.wait_until_ready(|| ask(ureq::get(format!("{url}/health"))).is_ok())?;
