@@ -165,17 +165,17 @@ fn influx_killed_and_restarted_holds_every_batch_once_with_its_own_time() {
         wait::until("an empty spool", SETTLE, || Ok((waiting(scene.agent.totals()?) == 0.0).then_some(())))?;
         let log = scene.agent.log()?.to_owned();
         let totals = scene.end()?;
-        let times: Vec<i64> = influx.points("task", "exits")?.into_iter().map(|(time, _)| time).collect();
         let wanted: Vec<i64> = totals.times().collect();
-        if times == wanted {
-            return Ok(());
-        }
-        Err(Failure::new(format!(
-            "{} batches were taken, {} are stored: {wanted:?}, {times:?}; the ledger is {:?}; the log:\n{log}",
-            wanted.len(),
-            times.len(),
-            totals.samples("db")
-        )))
+        let mut times = Vec::new();
+        // The server may still be busy with what it found on its disk.
+        let equal = wait::until("every batch", SETTLE, || {
+            times = influx.points("task", "exits")?.into_iter().map(|(time, _)| time).collect();
+            Ok((times == wanted).then_some(()))
+        });
+        let ledger = totals.samples("db");
+        equal.map_err(|failure| {
+            Failure::new(format!("{failure}: {times:?}, not {wanted:?}; the ledger is {ledger:?}; the log:\n{log}"))
+        })
     });
 }
 
