@@ -23,7 +23,7 @@
 //! | `username`, `password` | none | credentials |
 //! | `token` | none | the other kind of credentials |
 //! | `auth` | by the above | how they are sent: `"basic"` (the default with `username`) or `"query"`; `"token"` (the default with `token`) or `"bearer"` (the default with version 3) |
-//! | `timeout` | `"5s"` | how long one request may take from connecting to the last byte of the reply |
+//! | `timeout` | `"5s"` | how long one request may take from connecting to the last byte of the reply; where it is longer than the sink's `queue` lasts (8 batches), batches are dropped and counted while a server hangs |
 //! | `ca_file` | the system's | root certificates for `https://`, in PEM format |
 //! | `proxy` | none | an HTTP proxy (`"http://user:password@host:port"`), asked to CONNECT; the environment is not looked at |
 //! | `gzip` | `true` | whether a body of more than 1 KiB is compressed on its way over a network |
