@@ -114,6 +114,7 @@ impl Engine {
         SinkContext {
             name: spec.name.clone(),
             host: self.host.clone(),
+            instance: None,
             interval: spec.interval.unwrap_or(self.interval),
             scope: self.scope,
             stop: self.agent.stop_signal(),

@@ -75,6 +75,7 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
     let context = SinkContext {
         name: name.to_owned(),
         host: engine::host(),
+        instance: None,
         interval: plan.interval,
         scope: plan.scope,
         stop: Stop::default(),

@@ -75,6 +75,7 @@ mod sink;
 pub mod size;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod trial;
 mod view;
 mod vitals;
 mod vitals_probe;
@@ -94,6 +95,7 @@ pub use registry::Registry;
 pub use selection::Selection;
 pub use series::{LABEL_VALUE_LIMIT, SeriesId, SeriesRefused, clean_label};
 pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
+pub use trial::{Finding, Severity, TrialContext};
 pub use view::{Metric, Sample, SeriesCache, View};
 pub use vitals::{ProbeVitals, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};

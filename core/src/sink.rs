@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use crate::error::{BuildError, SinkError};
 use crate::ledger::Ledger;
 use crate::options::{Options, OptionsError};
+use crate::trial::{Finding, TrialContext};
 use crate::view::View;
 
 /// Takes views of batches and writes them somewhere.
@@ -67,6 +68,9 @@ pub struct SinkContext {
     pub name: String,
     /// This host's name.
     pub host: String,
+    /// The agent's name among several on this host, if it has one. What a sink keeps on this host for itself
+    /// (a spool, a lock) has this in its path; the tag `instance` is added by the agent.
+    pub instance: Option<String>,
     /// The time between two batches for this sink.
     pub interval: Duration,
     /// What the numbers describe.
@@ -127,6 +131,23 @@ pub trait SinkPlugin: Sync {
 
     /// Makes a sink. Called on the main thread, before the sink's own thread exists.
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError>;
+
+    /// What would tell `check` that the sink works: is the path writable, is the port free, does the receiver
+    /// answer. Nothing is left behind, and what is there stays as it is: no file, no lock, no database, no
+    /// connection, and no number at the receiver. Called on a thread of its own, beside the trials of other
+    /// sinks, by any user and also while an agent runs; a panic is a finding. The options have passed
+    /// [`check`](Self::check). The default has nothing to say.
+    fn try_out(&self, _options: &Options, _context: &TrialContext) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// Where, with these options, the numbers go: in words that are equal for equal places and on one line, such
+    /// as `udp://127.0.0.1:8125`, without any secret. Of two agents with one destination the second leaves the
+    /// sink out, since its numbers would be added to the first one's or overwrite them. `None`, the default, is
+    /// a destination that agents may share, or that keeps a second one out by itself.
+    fn destination(&self, _options: &Options) -> Option<String> {
+        None
+    }
 
     /// Whether, with these options, the sink does nothing but write to standard output and connect
     /// to network addresses: it opens no file or spool, runs no program and does not listen. An

@@ -117,6 +117,7 @@ pub fn context(name: &str) -> SinkContext {
     SinkContext {
         name: name.to_owned(),
         host: "host".to_owned(),
+        instance: None,
         interval: Duration::from_secs(1),
         scope: Scope::Host,
         stop: Stop::default(),

@@ -115,6 +115,15 @@ impl SinkPlugin for InfluxPlugin {
         Ok(Claims { stdout: matches!(settings.target, Target::Stdout) })
     }
 
+    fn destination(&self, options: &Options) -> Option<String> {
+        match Settings::read(options).ok()?.target {
+            Target::Stdout => None,
+            Target::File(path) => Some(path.display().to_string()),
+            Target::Udp(address) => Some(format!("udp://{address}")),
+            Target::Server(server) => Some(format!("{} {}", server.name, server.place)),
+        }
+    }
+
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let Settings { target, integers, limits, delivery } = Settings::read(options)?;
         let encoder = Encoder::new(&context.host).with_integers(integers);

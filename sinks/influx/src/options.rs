@@ -1,5 +1,6 @@
 //! The sink's options: what may be written, and what it means.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -133,6 +134,16 @@ pub(crate) enum Place {
     V1 { database: String, retention_policy: Option<String> },
     V2 { org: String, bucket: String },
     V3 { database: String },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V1 { database, retention_policy: None } | Self::V3 { database } => write!(f, "database {database}"),
+            Self::V1 { database, retention_policy: Some(policy) } => write!(f, "database {database}.{policy}"),
+            Self::V2 { org, bucket } => write!(f, "bucket {org}/{bucket}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -98,6 +98,10 @@ impl SinkPlugin for JsonPlugin {
         Ok(Claims { stdout: Settings::read(options)?.is_none() })
     }
 
+    fn destination(&self, options: &Options) -> Option<String> {
+        Settings::read(options).ok()?.map(|path| path.display().to_string())
+    }
+
     fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let encoder = Encoder::default();
         let Some(path) = Settings::read(options)? else {

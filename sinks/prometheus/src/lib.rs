@@ -152,6 +152,10 @@ impl SinkPlugin for PrometheusPlugin {
         Ok(Claims { stdout: address.is_none() })
     }
 
+    fn destination(&self, options: &Options) -> Option<String> {
+        Settings::read(options).ok()?.1.map(|address| format!("port {address}"))
+    }
+
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let (settings, address) = Settings::read(options)?;
         let encoder = Encoder::new(&settings.namespace);

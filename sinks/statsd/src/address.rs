@@ -23,6 +23,17 @@ pub(crate) enum Address {
 }
 
 impl Address {
+    /// The same in words, unless it is standard output.
+    pub(crate) fn destination(&self) -> Option<String> {
+        match self {
+            Self::Stdout => None,
+            Self::Udp(receiver) => Some(format!("udp://{receiver}")),
+            Self::Tcp(receiver) => Some(format!("tcp://{receiver}")),
+            Self::Unixgram(path) => Some(format!("unixgram://{}", path.display())),
+            Self::Unix(path) => Some(format!("unix://{}", path.display())),
+        }
+    }
+
     /// Reads an address without asking anybody; the error says what was expected.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text.split_once("://") {

@@ -157,6 +157,10 @@ impl SinkPlugin for StatsdPlugin {
         Ok(Claims { stdout: settings.address == Address::Stdout })
     }
 
+    fn destination(&self, options: &Options) -> Option<String> {
+        Settings::read(options).ok()?.address.destination()
+    }
+
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let Settings { address, syntax, length_prefix, max_packet, namespace, timeout, resolve_every } =
             Settings::read(options)?;
@@ -269,6 +273,8 @@ mod tests {
             ("unixgram:///run/s", false),
         ] {
             assert_eq!(PLUGIN.confined(&at(address)), confined, "{address}");
+            let shared = (address != "stdout").then(|| address.to_owned());
+            assert_eq!(PLUGIN.destination(&at(address)), shared, "what two agents may not both feed");
         }
     }
 }
