@@ -111,8 +111,8 @@ enum Command {
     },
     /// What a running agent has counted and missed, and what became of each sink's samples
     #[command(long_about = "Asks the running agent over its Unix socket (status.socket), as root or as its user.\n\n\
-        Prints per counter what it counted and missed, and per sink its ledger in samples: offered = written + failed \
-        + dropped + rejected + spooled + queued. Exit code 1 when no agent answers.")]
+        Prints per counter what it counted and missed, and per sink its ledger in samples: offered = written \
+        + unconfirmed + superseded + failed + dropped + rejected + spooled + queued. Exit code 1 when no agent answers.")]
     Status {
         /// How to print
         #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]

@@ -10,7 +10,7 @@ use ebpf_process_core::{
     Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext, SystemClock, Ticker,
     VITALS, duration,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::exit::Refusal;
 use crate::signals::Caught;
@@ -171,12 +171,16 @@ impl Engine {
         for closed in self.agent.close(grace) {
             let tally = &closed.tally;
             // What a protocol cannot say is rejected: that is known, and no failure.
-            complete &= tally.written + tally.rejected_total() == tally.offered;
+            complete &= tally.written + tally.superseded + tally.rejected_total() == tally.offered;
             info!(
                 sink = %closed.name,
-                "{} samples: {} written, {} failed, {} dropped, {} rejected, {} spooled",
-                tally.offered, tally.written, tally.failed, tally.dropped_total(), tally.rejected_total(), tally.spooled,
+                "{} samples: {} written, {} unconfirmed, {} superseded, {} failed, {} dropped, {} rejected, {} spooled",
+                tally.offered, tally.written, tally.unconfirmed, tally.superseded, tally.failed, tally.dropped_total(),
+                tally.rejected_total(), tally.spooled,
             );
+            if tally.mis_settled > 0 {
+                error!(sink = %closed.name, "{} samples too many are in these numbers: a fault in this sink", tally.mis_settled);
+            }
         }
         complete
     }

@@ -243,7 +243,7 @@ impl Closing {
         if timed_out {
             warn!(sink = %self.name, "the sink did not finish in the grace period; what it still held is dropped");
         }
-        self.ledger.drop_queued(reason);
+        self.ledger.close(reason);
         !timed_out
     }
 }

@@ -129,9 +129,11 @@ struct SinkSeries {
 /// A column of the ledger as a label value.
 type State = (&'static str, fn(&Tally) -> u64);
 
-const STATES: [State; 5] = [
+const STATES: [State; 7] = [
     ("offered", |tally| tally.offered),
     ("written", |tally| tally.written),
+    ("unconfirmed", |tally| tally.unconfirmed),
+    ("superseded", |tally| tally.superseded),
     ("failed", |tally| tally.failed),
     ("dropped", Tally::dropped_total),
     ("rejected", Tally::rejected_total),

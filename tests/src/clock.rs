@@ -149,7 +149,7 @@ fn wrong_totals(totals: &Totals, statsd: &ByRules) -> Outcome<Vec<String>> {
 fn unbalanced(totals: &Totals, sink: &str) -> Option<String> {
     let samples = totals.samples(sink);
     let of = |state| samples.get(state).copied().unwrap_or_default();
-    let accounted = of("written") + of("failed") + waiting(totals, sink);
+    let accounted = of("written") + of("superseded") + of("failed") + waiting(totals, sink);
     let right = of("written") > 0.0 && Some(accounted) == samples.get("offered").copied();
     (!right).then(|| format!("the ledger of {sink} is {samples:?} and {} waiting", waiting(totals, sink)))
 }

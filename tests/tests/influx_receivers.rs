@@ -64,7 +64,8 @@ impl Scene {
         let samples = totals.samples("db");
         let of = |state| samples.get(state).copied().unwrap_or_default();
         let waiting = waiting(&totals);
-        let accounted = of("written") + of("failed") + of("dropped") + of("rejected") + waiting;
+        let settled = of("written") + of("unconfirmed") + of("superseded");
+        let accounted = settled + of("failed") + of("dropped") + of("rejected") + waiting;
         if status.success() && of("offered").to_bits() == accounted.to_bits() {
             return Ok(totals);
         }

@@ -69,7 +69,8 @@ impl Scene {
         let samples = totals.samples("lan");
         let of = |state| samples.get(state).copied().unwrap_or_default();
         let waiting = totals.get("agent.samples_waiting", Some(("sink", "lan"))).unwrap_or_default();
-        let accounted = of("written") + of("failed") + of("dropped") + of("rejected") + waiting;
+        let settled = of("written") + of("unconfirmed") + of("superseded");
+        let accounted = settled + of("failed") + of("dropped") + of("rejected") + waiting;
         if !status.success() || of("written") == 0.0 || of("offered").to_bits() != accounted.to_bits() {
             return Err(Failure::new(format!("{status}; the ledger is {samples:?} and {waiting} waiting")));
         }

@@ -66,7 +66,7 @@ fn a_stuck_pipe() -> Outcome<()> {
         let Some(book) = log.iter().find_map(|line| Book::read(line, sink)) else {
             return fail(format!("no account of sink {sink}"));
         };
-        if book.offered != book.written + book.failed + book.dropped + book.rejected {
+        if book.offered != book.settled + book.failed + book.dropped + book.rejected {
             return fail(format!("the ledger of {sink} does not add up: {book:?}"));
         }
     }
@@ -77,14 +77,15 @@ fn a_stuck_pipe() -> Outcome<()> {
 #[derive(Debug)]
 struct Book {
     offered: u64,
-    written: u64,
+    /// Written, unconfirmed or superseded.
+    settled: u64,
     failed: u64,
     dropped: u64,
     rejected: u64,
 }
 
 impl Book {
-    /// Reads `... 50 samples: 40 written, 0 failed, 10 dropped, 0 rejected (sink NAME)`.
+    /// Reads `... 50 samples: 40 written, 0 unconfirmed, 0 superseded, 0 failed, 10 dropped, 0 rejected, 0 spooled (sink NAME)`.
     fn read(line: &str, sink: &str) -> Option<Self> {
         if !line.ends_with(&format!("(sink {sink})")) {
             return None;
@@ -93,7 +94,7 @@ impl Book {
         let before = |what: &str| words[words.iter().position(|word| *word == what)?.checked_sub(1)?].parse().ok();
         Some(Self {
             offered: before("samples:")?,
-            written: before("written")?,
+            settled: before("written")? + before("unconfirmed")? + before("superseded")?,
             failed: before("failed")?,
             dropped: before("dropped")?,
             rejected: before("rejected")?,

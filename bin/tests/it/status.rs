@@ -51,13 +51,24 @@ fn it_says_what_became_of_every_sample() {
     let reasons = |key: &str| -> u64 {
         sinks[0][key].as_object().expect("reasons").values().map(|samples| samples.as_u64().expect("a number")).sum()
     };
-    let accounted = ["written", "failed", "spooled", "queued"].map(number).iter().sum::<u64>();
+    let accounted =
+        ["written", "unconfirmed", "superseded", "failed", "spooled", "queued"].map(number).iter().sum::<u64>();
     assert_eq!(number("offered"), accounted + reasons("dropped") + reasons("rejected"), "{report}");
     assert!(number("written") > 0 && sinks[1]["offered"] == 0, "{report}");
 
     let finished = status(&socket, "table");
     assert_eq!((finished.code(), finished.stderr.as_str()), (0, ""), "{finished:?}");
-    for words in ["ebpf-process ", "up ", "last batch: number ", "SINK", "OFFERED", "REJECTED", "out ", "prometheus"] {
+    for words in [
+        "ebpf-process ",
+        "up ",
+        "last batch: number ",
+        "SINK",
+        "OFFERED",
+        "UNCONFIRMED",
+        "SUPERSEDED",
+        "out ",
+        "prometheus",
+    ] {
         assert!(finished.stdout.contains(words), "no {words:?} in {}", finished.stdout);
     }
     agent.signal(Signal::TERM);
