@@ -11,6 +11,10 @@
 //! * A [`Delivery`] keeps frames until there is a final verdict, in order, in bounded memory and a
 //!   bounded [`Spool`] on disk, and enters each sample in the sink's ledger.
 //!
+//! What is the same for every carrier over a network is here as well: a [`Lookup`] asks for a name's
+//! addresses on a thread of its own, since asking may take longer than any deadline, and
+//! [`Datagrams`] are UDP that follows its receiver.
+//!
 //! A frame is delivered at least once. It is sent twice only where its fate is not known: the
 //! answer was lost, or the agent was killed between the answer and the note on disk.
 //!
@@ -46,10 +50,12 @@
 mod backoff;
 mod carrier;
 mod cursor;
+mod datagrams;
 mod delivery;
 mod frame;
 mod health;
 mod inspect;
+mod lookup;
 mod options;
 mod packer;
 mod record;
@@ -59,9 +65,11 @@ mod verdict;
 
 pub use backoff::Backoff;
 pub use carrier::Carrier;
+pub use datagrams::{Datagrams, Passage};
 pub use delivery::Delivery;
 pub use frame::Frame;
 pub use inspect::{SegmentReport, inspect, repair};
+pub use lookup::{Lookup, Resolve};
 pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
 pub use spool::{Losses, Recovery, Spool, SpoolError};

@@ -96,7 +96,6 @@ mod dispatch;
 mod encode;
 mod level;
 mod line;
-mod lookup;
 mod options;
 mod packet;
 mod stream;
@@ -111,13 +110,12 @@ use std::time::{Duration, Instant};
 use ebpf_process_core::{
     BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
 };
-use ebpf_process_delivery::Backoff;
+use ebpf_process_delivery::{Backoff, Datagrams, Lookup};
 
 use address::Address;
 pub use dialect::Syntax;
 pub use dispatch::Settled;
 pub use encode::Encoder;
-use lookup::Lookup;
 use options::Settings;
 pub use packet::Fate;
 use stream::{Framing, Stream, Target};
@@ -132,7 +130,7 @@ pub static PLUGIN: StatsdPlugin = StatsdPlugin;
 #[derive(Clone, Copy, Debug)]
 pub struct StatsdPlugin;
 
-/// The pauses between attempts to connect or to learn a name's address.
+/// The pauses between attempts to connect.
 fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(100), Duration::from_secs(30))
 }
@@ -168,12 +166,12 @@ impl SinkPlugin for StatsdPlugin {
         let ledger = context.ledger;
         let framing = if length_prefix { Framing::Length } else { Framing::Lines };
         let now = Instant::now();
-        let lookup = |receiver: &str| Lookup::new(receiver, lookup::system(), resolve_every, now);
+        let lookup = |receiver: &str| Lookup::new(receiver, "address", Lookup::system(), resolve_every, now);
         let transport: Box<dyn Transport> = match address {
             Address::Stdout => {
                 return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output: stdout() }));
             }
-            Address::Udp(receiver) => Box::new(Udp::new(lookup(&receiver), timeout)),
+            Address::Udp(receiver) => Box::new(Udp::new(Datagrams::new(lookup(&receiver)), timeout)),
             Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
             Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
             Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),

@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ebpf_process_delivery::Backoff;
+use ebpf_process_delivery::{Backoff, Lookup};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::lookup::Lookup;
 use crate::packet::Fate;
 use crate::transport::{self, Transport};
 
@@ -267,7 +266,7 @@ mod tests {
         let resolve = Arc::new(move |_: &str| Ok(vec![([127, 0, 0, 1], answer.load(Ordering::SeqCst)).into()]));
         let mut now = Instant::now();
         let limit = Duration::from_secs(30);
-        let lookup = Lookup::new("statsd.example:8125", resolve, EVERY, now);
+        let lookup = Lookup::new("statsd.example:8125", "address", resolve, EVERY, now);
         let mut stream = Stream::new(Target::Tcp(lookup), Framing::Lines, limit, now);
         stream.begin(now);
         assert_eq!(stream.send(b"a:1|c"), Fate::Sent);

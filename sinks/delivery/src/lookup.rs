@@ -1,5 +1,6 @@
 //! The addresses behind a name, asked for beside the sink's thread.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -7,22 +8,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ebpf_process_delivery::Backoff;
+use crate::backoff::Backoff;
+
+/// A name that gave no answer, or whose addresses do not serve, is asked for again after a pause that
+/// doubles from this...
+const SOON: Duration = Duration::from_millis(100);
+/// ...to this.
+const RARELY: Duration = Duration::from_secs(30);
 
 /// Finds the addresses of `HOST:PORT`; may take as long as it likes.
-pub(crate) type Resolve = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
-
-/// What the system knows of names.
-pub(crate) fn system() -> Resolve {
-    Arc::new(|receiver| Ok(receiver.to_socket_addrs()?.collect()))
-}
+pub type Resolve = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// A receiver's name, and what is known of its addresses.
 ///
 /// The name server is asked by a thread of its own, of which there is one at most: whoever is slow
 /// to answer delays no packet while an older answer is known.
-pub(crate) struct Lookup {
+pub struct Lookup {
     receiver: String,
+    /// The key of the option that names the receiver.
+    option: &'static str,
     resolve: Resolve,
     /// The time between two questions while all is well.
     every: Duration,
@@ -38,30 +42,61 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// Knows nothing yet, unless `receiver` is an address already.
-    pub(crate) fn new(receiver: &str, resolve: Resolve, every: Duration, now: Instant) -> Self {
+    /// Knows nothing yet, unless `receiver` (`HOST:PORT`) is an address already. `option` is the key
+    /// that it was given under; while all is well it is asked for again after `every`.
+    pub fn new(receiver: &str, option: &'static str, resolve: Resolve, every: Duration, now: Instant) -> Self {
         let address = receiver.parse().ok();
         Self {
             receiver: receiver.to_owned(),
+            option,
             resolve,
             every,
             addresses: address.into_iter().collect(),
             answer: None,
             due: address.is_none().then_some(now),
             doubted: false,
-            backoff: crate::backoff(),
+            backoff: Backoff::new(SOON, RARELY),
             problem: String::new(),
         }
     }
 
+    /// What the system knows of names, and of the zones of IPv6 addresses (`[fe80::1%eth0]:8125`).
+    pub fn system() -> Resolve {
+        Arc::new(|receiver| {
+            let Some((host, port)) =
+                receiver.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+            else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT"));
+            };
+            // The system knows no brackets.
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let found: (&str, u16) = (host, port);
+            match (found.to_socket_addrs(), host.split_once('%')) {
+                (Ok(addresses), _) => Ok(addresses.collect()),
+                (Err(_), Some((_, zone))) => Err(io::Error::other(format!("this host has no interface {zone}"))),
+                (Err(error), None) => Err(error),
+            }
+        })
+    }
+
     /// The name, as it was given.
-    pub(crate) fn receiver(&self) -> &str {
+    pub fn receiver(&self) -> &str {
         &self.receiver
+    }
+
+    /// The key of the option that names the receiver.
+    pub(crate) const fn option(&self) -> &'static str {
+        self.option
+    }
+
+    /// What was found last, without asking.
+    pub(crate) fn known(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The addresses, never none. Asks again when that is due and waits for an answer no longer than
     /// `patience`; without one the last answer stays good. The error is for a person.
-    pub(crate) fn addresses(&mut self, now: Instant, patience: Duration) -> Result<&[SocketAddr], String> {
+    pub fn addresses(&mut self, now: Instant, patience: Duration) -> Result<&[SocketAddr], String> {
         if self.answer.is_none() && self.due.is_some_and(|due| due <= now) {
             match self.ask() {
                 Ok(answer) => self.answer = Some(answer),
@@ -84,7 +119,7 @@ impl Lookup {
     }
 
     /// The addresses do not serve: asks again soon, and less and less soon as long as that goes on.
-    pub(crate) fn doubt(&mut self, now: Instant) {
+    pub fn doubt(&mut self, now: Instant) {
         if let Some(due) = &mut self.due
             && !self.doubted
         {
@@ -94,7 +129,7 @@ impl Lookup {
     }
 
     /// The addresses serve.
-    pub(crate) const fn trust(&mut self) {
+    pub const fn trust(&mut self) {
         self.backoff.succeeded();
     }
 
@@ -105,7 +140,7 @@ impl Lookup {
             // Nobody waits any more: the sink has ended.
             let _ = sender.send(resolve(&receiver));
         };
-        thread::Builder::new().name("statsd resolver".to_owned()).spawn(ask)?;
+        thread::Builder::new().name("resolver".to_owned()).spawn(ask)?;
         Ok(answer)
     }
 
@@ -123,10 +158,18 @@ impl Lookup {
 
     fn explain(&mut self, problem: &str) {
         self.problem = format!(
-            "cannot resolve the StatsD receiver {}: {problem}; check the option address and the name server, \
-             or write the IP address itself",
-            self.receiver
+            "cannot resolve {}: {problem}; check the option {} and the name server, or write the IP address itself",
+            self.receiver, self.option
         );
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup")
+            .field("receiver", &self.receiver)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,7 +192,8 @@ mod tests {
         let port = Arc::new(AtomicU16::new(1));
         let moves = Arc::clone(&port);
         let now = Instant::now();
-        let mut lookup = Lookup::new("h:1", Arc::new(move |_| Ok(vec![at(moves.load(Ordering::SeqCst))])), EVERY, now);
+        let mut lookup =
+            Lookup::new("h:1", "address", Arc::new(move |_| Ok(vec![at(moves.load(Ordering::SeqCst))])), EVERY, now);
         assert_eq!(lookup.addresses(now, LONG), Ok(&[at(1)][..]));
         port.store(2, Ordering::SeqCst);
         assert_eq!(lookup.addresses(now + EVERY / 2, LONG), Ok(&[at(1)][..]));
@@ -173,7 +217,7 @@ mod tests {
             Ok(vec![at(1)])
         });
         let now = Instant::now();
-        let mut lookup = Lookup::new("h:1", resolve, EVERY, now);
+        let mut lookup = Lookup::new("h:1", "address", resolve, EVERY, now);
         assert_eq!(lookup.addresses(now, LONG), Ok(&[at(1)][..]));
         for minute in 5..60 {
             let later = now + Duration::from_mins(minute);
@@ -188,17 +232,26 @@ mod tests {
     fn a_name_that_does_not_resolve_says_so_with_a_way_out() {
         for resolve in [Arc::new(|_: &str| Err(io::ErrorKind::NotFound.into())) as Resolve, Arc::new(|_| Ok(vec![]))] {
             let now = Instant::now();
-            let mut lookup = Lookup::new("no-such-host:1", resolve, EVERY, now);
+            let mut lookup = Lookup::new("no-such-host:1", "address", resolve, EVERY, now);
             let problem = lookup.addresses(now, LONG).expect_err("no address");
             assert!(problem.contains("no-such-host:1") && problem.contains("address"), "{problem}");
         }
     }
 
     #[test]
+    fn an_ipv6_zone_may_be_a_name() {
+        let resolve = Lookup::system();
+        let found = resolve("[fe80::1%lo]:8125").expect("every host has this interface");
+        assert_eq!(found, ["[fe80::1%1]:8125".parse().expect("an address")]);
+        let error = resolve("[fe80::1%no-such0]:8125").expect_err("no such interface");
+        assert!(error.to_string().contains("no interface no-such0"), "{error}");
+    }
+
+    #[test]
     fn an_address_is_never_asked_for() {
         let resolve: Resolve = Arc::new(|_| panic!("an address was asked for"));
         let now = Instant::now();
-        let mut lookup = Lookup::new("[::1]:8125", resolve, Duration::ZERO, now);
+        let mut lookup = Lookup::new("[::1]:8125", "address", resolve, Duration::ZERO, now);
         lookup.doubt(now);
         let address = "[::1]:8125".parse().expect("an address");
         assert_eq!(lookup.addresses(now + LONG, LONG), Ok(&[address][..]));
