@@ -31,7 +31,8 @@ environment; --set. `ebpf-process config default` prints all keys and what they 
 
 Exit codes: 0 fine; 1 it cannot run here, or a fatal error; 2 the command line or the configuration is wrong.
 
-Logs go to stderr. SIGTERM, SIGINT and SIGQUIT end it in order: a last batch, and a bounded time for the sinks.
+Logs go to stderr. SIGTERM, SIGINT and SIGQUIT end it in order: a last batch, and a bounded time for the sinks; so \
+does SIGHUP where there is a controlling terminal, unless `nohup` started it.
 
 Started by netdata under the name ebpf_process.plugin it takes SECONDS and --config FILE, and reads \
 ebpf_process.conf and ebpf-process.toml in netdata's configuration directories as well.

@@ -54,7 +54,7 @@ pub(crate) fn is_name(argument: Option<&OsString>) -> bool {
 /// Runs until netdata ends it.
 pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
     // Before anything else: from here on no signal is the end by itself.
-    let caught = Caught::new();
+    let caught = Caught::under_netdata();
     let elevated = privileges::elevated();
     let asked = if elevated { Ok(None) } else { cli::verbosity_of_environment() };
     let wish = Wish::new(|name| variable(name, elevated));

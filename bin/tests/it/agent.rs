@@ -16,6 +16,22 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A configuration with which an agent runs anywhere.
 pub(crate) const VITALS_ONLY: &str = "[probes.process]\nenabled = false\n[probes.file]\nenabled = false\n";
 
+/// Signals that end nothing.
+pub(crate) const HARMLESS: [Signal; 12] = [
+    Signal::HUP,
+    Signal::PIPE,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::STKFLT,
+    Signal::POWER,
+    Signal::XCPU,
+    Signal::XFSZ,
+];
+
 /// The binary, with an environment that says nothing to it.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-process"));
@@ -27,6 +43,27 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// The same in a session of its own, without a controlling terminal: whoever runs the tests may have one.
+pub(crate) fn without_terminal(arguments: &[&str]) -> Command {
+    in_session(&[], arguments)
+}
+
+/// The same in a session of its own, whose controlling terminal is its standard input; started by these programs in turn.
+pub(crate) fn with_terminal(through: &[&str], arguments: &[&str]) -> Command {
+    in_session(&[&["--ctty"], through].concat(), arguments)
+}
+
+fn in_session(options: &[&str], arguments: &[&str]) -> Command {
+    let agent = command(arguments);
+    let mut session = Command::new("setsid");
+    session.args(options).arg(agent.get_program()).args(agent.get_args());
+    session.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (key, _) in agent.get_envs() {
+        session.env_remove(key);
+    }
+    session
 }
 
 /// The same under netdata's name, without netdata's directories.

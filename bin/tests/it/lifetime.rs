@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::agent::{Running, VITALS_ONLY, command, file};
+use crate::agent::{HARMLESS, Running, VITALS_ONLY, command, file, without_terminal};
 
 const LINES_ON_STDOUT: &str = "interval = \"100ms\"\n[sinks.out]\ntype = \"influx\"\noptions.url = \"stdout\"\n";
 
@@ -18,9 +18,9 @@ fn config(text: &str) -> (tempfile::TempDir, String) {
 fn it_ends_in_order_when_asked_and_only_then() {
     let (_folder, path) = config(LINES_ON_STDOUT);
     for end in [Signal::TERM, Signal::INT, Signal::QUIT] {
-        let mut agent = Running::start(&mut command(&["run", "--config", &path]));
+        let mut agent = Running::start(&mut without_terminal(&["run", "--config", &path]));
         assert!(agent.line().starts_with("agent,"), "the first batch");
-        for harmless in [Signal::HUP, Signal::PIPE, Signal::USR1, Signal::USR2] {
+        for harmless in HARMLESS {
             agent.signal(harmless);
         }
         agent.wait_for_log("SIGHUP does nothing");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::agent::{Running, VITALS_ONLY, command, file};
+use crate::agent::{Running, VITALS_ONLY, command, file, with_terminal};
 
 /// Both ends of a terminal of 80 columns and 24 rows.
 fn terminal() -> (File, File) {
@@ -58,4 +58,30 @@ fn closing_the_terminal_is_a_quiet_end() {
     drop(screen);
     let finished = agent.finish();
     assert_eq!((finished.code(), finished.stderr.as_str()), (0, ""), "{finished:?}");
+}
+
+#[test]
+fn an_agent_that_writes_elsewhere_ends_with_its_terminal_unless_it_was_told_to_stay() {
+    let (folder, path) = file("");
+    let lines = folder.path().join("lines.json");
+    let sink = "interval = \"100ms\"\n[sinks.out]\ntype = \"json\"\n";
+    std::fs::write(&path, format!("{sink}options.path = \"{}\"\n{VITALS_ONLY}", lines.display())).expect("a file");
+    let path = path.display().to_string();
+    let start = |stays: bool| {
+        let (screen, slave) = terminal();
+        let through: &[&str] = if stays { &["nohup"] } else { &[] };
+        let mut command = with_terminal(through, &["run", "--config", &path]);
+        let mut agent = Running::start(command.stdin(Stdio::from(slave)));
+        agent.wait_for_log("counting");
+        drop(screen);
+        agent
+    };
+    let finished = start(false).finish();
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    assert!(finished.stderr.contains("(sink out)"), "an end in order: {finished:?}");
+
+    let mut agent = start(true);
+    agent.wait_for_log("SIGHUP does nothing");
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
 }
