@@ -15,20 +15,20 @@ on_call(write, FILE_WRITE)
 on_call(writev, FILE_WRITEV)
 on_call(unlink, FILE_UNLINK)
 
-on_kreturn(open, FILE_OPEN, int_error, no_bytes)
-on_kreturn(close, FILE_CLOSE, int_error, no_bytes)
-on_kreturn(close_file, FILE_CLOSE, null_error, no_bytes)
-on_kreturn(read, FILE_READ, long_error, positive)
-on_kreturn(readv, FILE_READV, long_error, positive)
-on_kreturn(write, FILE_WRITE, long_error, positive)
-on_kreturn(writev, FILE_WRITEV, long_error, positive)
-on_kreturn(unlink, FILE_UNLINK, int_error, no_bytes)
+on_kreturn(open, FILE_OPEN, int_result, no_bytes)
+on_kreturn(close, FILE_CLOSE, int_result, no_bytes)
+on_kreturn(close_file, FILE_CLOSE, pointer_result, no_bytes)
+on_kreturn(read, FILE_READ, long_result, positive)
+on_kreturn(readv, FILE_READV, long_result, positive)
+on_kreturn(write, FILE_WRITE, long_result, positive)
+on_kreturn(writev, FILE_WRITEV, long_result, positive)
+on_kreturn(unlink, FILE_UNLINK, int_result, no_bytes)
 
-on_syscall_exit(open, FILE_SYS_OPEN, long_error, no_bytes)
-on_syscall_exit(close, FILE_SYS_CLOSE, long_error, no_bytes)
-on_syscall_exit(read, FILE_SYS_READ, long_error, positive)
-on_syscall_exit(write, FILE_SYS_WRITE, long_error, positive)
-on_syscall_exit(unlink, FILE_SYS_UNLINK, long_error, no_bytes)
+on_syscall_exit(open, FILE_SYS_OPEN, no_bytes)
+on_syscall_exit(close, FILE_SYS_CLOSE, no_bytes)
+on_syscall_exit(read, FILE_SYS_READ, positive)
+on_syscall_exit(write, FILE_SYS_WRITE, positive)
+on_syscall_exit(unlink, FILE_SYS_UNLINK, no_bytes)
 
 /* The flags of the unlinkat calls under way, by task: one that removes a directory deletes no file. */
 calls_under_way(unlinkats);
@@ -50,7 +50,7 @@ SEC("tracepoint") int unlinkat_exit__event(struct syscall_exit *ctx)
 	if (!flags)
 		return 0;
 	if (!(*flags & AT_REMOVEDIR))
-		add(FILE_SYS_UNLINK, long_error(result), 0);
+		add(FILE_SYS_UNLINK, long_result(result), 0);
 	bpf_map_delete_elem(&unlinkats, &task);
 	return 0;
 }

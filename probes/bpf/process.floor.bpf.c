@@ -32,7 +32,7 @@ inlined void fork_ends(s64 result, u32 process, u32 thread, int starts)
 		return;
 	is_thread = (*kept & CLONE_THREAD) != 0;
 	bpf_map_delete_elem(&forks, &task);
-	add(is_thread ? thread : process, is_error(result), 0);
+	add(is_thread ? thread : process, result, 0);
 	if (starts && result > 0)
 		add(is_thread ? PROCESS_STARTED_THREAD : PROCESS_STARTED, 0, 0);
 }
@@ -99,7 +99,7 @@ SEC("tracepoint") int fork_exit__event(struct syscall_exit *ctx)
 	s64 result = ctx->result;
 
 	if (result != 0 && passes())
-		add(PROCESS_SYS_FORK, is_error(result), 0);
+		add(PROCESS_SYS_FORK, result, 0);
 	return 0;
 }
 

@@ -6,10 +6,11 @@
 pub(crate) struct Record {
     pub(crate) calls: u64,
     pub(crate) errors: u64,
+    pub(crate) interrupted: u64,
     pub(crate) bytes: u64,
 }
 
-const _: () = assert!(size_of::<Record>() == 24 && align_of::<Record>() == 8);
+const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);
 
 impl Record {
     /// The sum of two records; totals wrap as the kernel's do.
@@ -17,6 +18,7 @@ impl Record {
         Self {
             calls: self.calls.wrapping_add(other.calls),
             errors: self.errors.wrapping_add(other.errors),
+            interrupted: self.interrupted.wrapping_add(other.interrupted),
             bytes: self.bytes.wrapping_add(other.bytes),
         }
     }
@@ -26,6 +28,7 @@ impl Record {
         Self {
             calls: self.calls.wrapping_sub(base.calls),
             errors: self.errors.wrapping_sub(base.errors),
+            interrupted: self.interrupted.wrapping_sub(base.interrupted),
             bytes: self.bytes.wrapping_sub(base.bytes),
         }
     }

@@ -9,11 +9,14 @@ use ebpf_process_core::{Descriptor, Unit};
 pub(crate) enum Metric {
     FileCalls,
     FileErrors,
+    FileInterrupted,
     VfsCalls,
     VfsErrors,
+    VfsInterrupted,
     VfsBytes,
     TaskStarted,
     TaskStartErrors,
+    TaskStartInterrupted,
     TaskExits,
     TaskReleases,
 }
@@ -28,9 +31,17 @@ impl Metric {
             Self::FileErrors => {
                 counter("file.errors", Unit::CALLS, "Opens and closes that failed").labels(["operation"])
             }
+            Self::FileInterrupted => {
+                counter("file.interrupted", Unit::CALLS, "Opens and closes that a signal interrupted")
+                    .labels(["operation"])
+            }
             Self::VfsCalls => counter("vfs.calls", Unit::CALLS, "Reads, writes and deletions").labels(["operation"]),
             Self::VfsErrors => {
                 counter("vfs.errors", Unit::CALLS, "Reads, writes and deletions that failed").labels(["operation"])
+            }
+            Self::VfsInterrupted => {
+                counter("vfs.interrupted", Unit::CALLS, "Reads, writes and deletions that a signal interrupted")
+                    .labels(["operation"])
             }
             Self::VfsBytes => {
                 counter("vfs.bytes", Unit::BYTES, "Bytes that successful reads and writes moved").labels(["operation"])
@@ -40,6 +51,12 @@ impl Metric {
                 counter("task.start_errors", Unit::CALLS, "Processes and threads that could not be started")
                     .labels(["kind"])
             }
+            Self::TaskStartInterrupted => counter(
+                "task.start_interrupted",
+                Unit::CALLS,
+                "Starts of processes and threads that a signal interrupted",
+            )
+            .labels(["kind"]),
             Self::TaskExits => counter("task.exits", Unit::TASKS, "Tasks that began to exit"),
             Self::TaskReleases => counter("task.releases", Unit::TASKS, "Tasks whose last trace was released"),
         }

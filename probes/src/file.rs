@@ -84,7 +84,7 @@ const OPEN: Counter = Counter {
         syscall(OPENS, &[&[slot::SYS_OPEN]]),
     ],
     exercise: |_| File::open("/dev/null").map(drop),
-    outputs: &calls_and_errors(Metric::FileCalls, Metric::FileErrors, "open"),
+    outputs: &file_outputs("open"),
 };
 
 const CLOSE: Counter = Counter {
@@ -116,7 +116,7 @@ const CLOSE: Counter = Counter {
         syscall(CLOSES, &[&[slot::SYS_CLOSE]]),
     ],
     exercise: |_| File::open("/dev/null").map(drop),
-    outputs: &calls_and_errors(Metric::FileCalls, Metric::FileErrors, "close"),
+    outputs: &file_outputs("close"),
 };
 
 const READ: Counter = Counter {
@@ -164,7 +164,7 @@ const READ: Counter = Counter {
         syscall(READ_CALLS, &[&[slot::SYS_READ]]),
     ],
     exercise: |_| read_once(),
-    outputs: &calls_errors_and_bytes("read"),
+    outputs: &transfer_outputs("read"),
 };
 
 const WRITE: Counter = Counter {
@@ -212,7 +212,7 @@ const WRITE: Counter = Counter {
         syscall(WRITE_CALLS, &[&[slot::SYS_WRITE]]),
     ],
     exercise: |_| write_once(),
-    outputs: &calls_errors_and_bytes("write"),
+    outputs: &transfer_outputs("write"),
 };
 
 const DELETE: Counter = Counter {
@@ -233,7 +233,7 @@ const DELETE: Counter = Counter {
         syscall(UNLINKS, &[&[slot::SYS_UNLINK]]),
     ],
     exercise: |_| unlink_once(),
-    outputs: &calls_and_errors(Metric::VfsCalls, Metric::VfsErrors, "delete"),
+    outputs: &vfs_outputs("delete"),
 };
 
 /// By trace events, on the floor.
@@ -313,16 +313,25 @@ const fn output(metric: Metric, label: &'static str, field: Field, return_only: 
     Output { metric, label: Some(label), field, part: 0, return_only }
 }
 
-const fn calls_and_errors(calls: Metric, errors: Metric, operation: &'static str) -> [Output; 2] {
-    [output(calls, operation, Field::Calls, false), output(errors, operation, Field::Errors, true)]
+const fn file_outputs(operation: &'static str) -> [Output; 3] {
+    [
+        output(Metric::FileCalls, operation, Field::Calls, false),
+        output(Metric::FileErrors, operation, Field::Errors, true),
+        output(Metric::FileInterrupted, operation, Field::Interrupted, true),
+    ]
 }
 
-const fn calls_errors_and_bytes(operation: &'static str) -> [Output; 3] {
+const fn vfs_outputs(operation: &'static str) -> [Output; 3] {
     [
         output(Metric::VfsCalls, operation, Field::Calls, false),
         output(Metric::VfsErrors, operation, Field::Errors, true),
-        output(Metric::VfsBytes, operation, Field::Bytes, true),
+        output(Metric::VfsInterrupted, operation, Field::Interrupted, true),
     ]
+}
+
+const fn transfer_outputs(operation: &'static str) -> [Output; 4] {
+    let [calls, errors, interrupted] = vfs_outputs(operation);
+    [calls, errors, interrupted, output(Metric::VfsBytes, operation, Field::Bytes, true)]
 }
 
 fn read_once() -> io::Result<()> {

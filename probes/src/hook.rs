@@ -170,6 +170,7 @@ pub(crate) struct Output {
 pub(crate) enum Field {
     Calls,
     Errors,
+    Interrupted,
     Bytes,
 }
 
@@ -178,6 +179,7 @@ impl Field {
         match self {
             Self::Calls => record.calls,
             Self::Errors => record.errors,
+            Self::Interrupted => record.interrupted,
             Self::Bytes => record.bytes,
         }
     }

@@ -130,6 +130,8 @@ const FORK: Counter = Counter {
     outputs: &[
         output(Metric::TaskStartErrors, Some("process"), Field::Errors, 0),
         output(Metric::TaskStartErrors, Some("thread"), Field::Errors, 1),
+        output(Metric::TaskStartInterrupted, Some("process"), Field::Interrupted, 0),
+        output(Metric::TaskStartInterrupted, Some("thread"), Field::Interrupted, 1),
     ],
 };
 

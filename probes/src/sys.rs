@@ -21,7 +21,7 @@ pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, slot: Slot, per_cpu: &mut [Rec
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd().cast_unsigned();
     attr.__bindgen_anon_2.key = (&raw const slot) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = per_cpu.as_mut_ptr() as u64;
-    // SAFETY: the kernel reads a u32 key and writes one record (24 bytes, a multiple of 8) per
+    // SAFETY: the kernel reads a u32 key and writes one record (32 bytes, a multiple of 8) per
     // possible processor; the caller gives that many, and both outlive the call.
     unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
 }

@@ -69,7 +69,7 @@ impl Breakpoints {
         let first = slot as usize * (size_of::<Record>() / size_of::<u64>());
         self.mapping.words().chunks_exact(self.words_per_cpu).map(move |cpu| {
             let word = |index: usize| cpu.get(first + index).map_or(0, |word: &AtomicU64| word.load(Ordering::Relaxed));
-            Record { calls: word(0), errors: word(1), bytes: word(2) }
+            Record { calls: word(0), errors: word(1), interrupted: word(2), bytes: word(3) }
         })
     }
 }

@@ -7,7 +7,8 @@
 //! each of its counters looks at.
 //!
 //! Semantics: a fork counts for the parent's thread group, an exit for the exiting task's, a release for the released
-//! task's; children are other groups. A read that a signal restarts is two calls and no error.
+//! task's; children are other groups. A read that a signal interrupts is an
+//! interrupted call and no error; where the kernel restarts it, another call follows.
 
 use crate::workload::counts as n;
 use std::fmt;
@@ -106,6 +107,7 @@ struct Totals {
     close_errors: u64,
     read: u64,
     read_errors: u64,
+    read_interrupted: u64,
     read_bytes: u64,
     write: u64,
     write_errors: u64,
@@ -168,7 +170,8 @@ fn workload_totals(layer: Layer) -> Totals {
         + n::PREADVS
         + n::PREADV2S
         + n::INT80_READS
-        + 2 * n::RESTARTED_READS;
+        + 2 * n::RESTARTED_READS
+        + n::INTERRUPTED_READS;
     let read_errors = n::DIRECTORY_READS + syscall(n::BAD_READS);
     let read_bytes = n::READS * n::READ_SIZE
         + n::SHORT_READS * n::SHORT_SIZE
@@ -187,6 +190,7 @@ fn workload_totals(layer: Layer) -> Totals {
         close_errors: n::BAD_CLOSES,
         read: read + read_errors,
         read_errors,
+        read_interrupted: n::RESTARTED_READS + n::INTERRUPTED_READS,
         read_bytes,
         write: written + n::FULL_WRITES,
         write_errors: n::FULL_WRITES,
@@ -216,23 +220,30 @@ fn expected(syscall: &Totals, kernel: &Totals) -> Vec<Expected> {
     type Field = fn(&Totals) -> u64;
     type Label = Option<(&'static str, &'static str)>;
     type Row = (&'static str, Label, &'static [&'static str], bool, Field);
-    let rows: [Row; 18] = [
+    let rows: [Row; 25] = [
         ("file.calls", OPEN, &["file.open"], false, |t| t.open),
         ("file.calls", CLOSE, &["file.close"], false, |t| t.close),
         ("file.errors", OPEN, &["file.open"], true, |t| t.open_errors),
         ("file.errors", CLOSE, &["file.close"], true, |t| t.close_errors),
+        ("file.interrupted", OPEN, &["file.open"], true, |_| 0),
+        ("file.interrupted", CLOSE, &["file.close"], true, |_| 0),
         ("vfs.calls", READ, &["vfs.read"], false, |t| t.read),
         ("vfs.calls", WRITE, &["vfs.write"], false, |t| t.write),
         ("vfs.calls", DELETE, &["vfs.delete"], false, |t| t.delete),
         ("vfs.errors", READ, &["vfs.read"], true, |t| t.read_errors),
         ("vfs.errors", WRITE, &["vfs.write"], true, |t| t.write_errors),
         ("vfs.errors", DELETE, &["vfs.delete"], true, |t| t.delete_errors),
+        ("vfs.interrupted", READ, &["vfs.read"], true, |t| t.read_interrupted),
+        ("vfs.interrupted", WRITE, &["vfs.write"], true, |_| 0),
+        ("vfs.interrupted", DELETE, &["vfs.delete"], true, |_| 0),
         ("vfs.bytes", READ, &["vfs.read"], true, |t| t.read_bytes),
         ("vfs.bytes", WRITE, &["vfs.write"], true, |t| t.write_bytes),
         ("task.started", PROCESS, STARTS, false, |t| t.processes),
         ("task.started", THREAD, STARTS, false, |t| t.threads),
         ("task.start_errors", PROCESS, START_ERRORS, true, |t| t.process_errors),
         ("task.start_errors", THREAD, START_ERRORS, true, |t| t.thread_errors),
+        ("task.start_interrupted", PROCESS, START_ERRORS, true, |_| 0),
+        ("task.start_interrupted", THREAD, START_ERRORS, true, |_| 0),
         ("task.exits", None, &["task.exit"], false, |t| t.exits),
         (RELEASES, None, &["task.release"], false, |t| t.releases),
     ];

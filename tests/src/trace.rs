@@ -39,13 +39,14 @@ const FUNCTIONS: &[Function] = &[
     function("kernel_clone", "s32", "task", "start"),
 ];
 
-/// Results by which the kernel starts a call again: no error.
-const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+/// Results that say that a signal interrupted the call: no error.
+const INTERRUPTED: [i64; 5] = [-4, -512, -513, -514, -516];
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Seen {
     calls: u64,
     errors: u64,
+    interrupted: u64,
     bytes: u64,
 }
 
@@ -78,12 +79,14 @@ fn differences(trace: &str) -> Vec<String> {
         let seen = seen(trace, area, label);
         compare(format!("{area} {label} calls"), seen.calls, sum(&format!("{area}.calls"), Some(label)));
         compare(format!("{area} {label} errors"), seen.errors, sum(&format!("{area}.errors"), Some(label)));
+        let interrupted = sum(&format!("{area}.interrupted"), Some(label));
+        compare(format!("{area} {label} interrupted"), seen.interrupted, interrupted);
         if label == "read" || label == "write" {
             compare(format!("{area} {label} bytes"), seen.bytes, sum("vfs.bytes", Some(label)));
         }
     }
     let forks = seen(trace, "task", "start");
-    compare("forks".into(), forks.calls - forks.errors, sum("task.started", None));
+    compare("forks".into(), forks.calls - forks.errors - forks.interrupted, sum("task.started", None));
     compare("failed forks".into(), forks.errors, sum("task.start_errors", None));
     wrong
 }
@@ -98,7 +101,9 @@ fn seen(trace: &str, area: &str, label: &str) -> Seen {
             seen.calls += 1;
             // A pointer says by zero that there is no such file.
             let Ok(result) = result.trim().parse::<i64>() else { continue };
-            if (function.returns == "u64" && result == 0) || (result < 0 && !RESTARTS.contains(&result)) {
+            if INTERRUPTED.contains(&result) {
+                seen.interrupted += 1;
+            } else if result < 0 || (function.returns == "u64" && result == 0) {
                 seen.errors += 1;
             }
             seen.bytes += u64::try_from(result).unwrap_or(0);
@@ -168,10 +173,10 @@ mod tests {
             w-7 [000] ..... 1.0: vfs_read: (ksys_read+0x5 <- vfs_read) ret=109\n\
             w-7 [000] ..... 1.0: vfs_readv: (do_readv+0x5 <- vfs_readv) ret=42\n\
             w-7 [001] ..... 1.0: vfs_read: (ksys_read+0x5 <- vfs_read) ret=-512\n\
-            w-7 [001] ..... 1.0: vfs_read: (ksys_read+0x5 <- vfs_read) ret=-21\n\
+            w-7 [001] ..... 1.0: vfs_read: (ksys_read+0x5 <- vfs_read) ret=-515\n\
             w-7 [001] ..... 1.0: file_close_fd: (x <- file_close_fd) ret=0\n\
             w-7 [001] ..... 1.0: file_close_fd: (x <- file_close_fd) ret=18446612682070000000\n";
-        assert_eq!(seen(trace, "vfs", "read"), Seen { calls: 4, errors: 1, bytes: 151 });
+        assert_eq!(seen(trace, "vfs", "read"), Seen { calls: 4, errors: 1, interrupted: 1, bytes: 151 });
         assert_eq!(seen(trace, "vfs", "write"), Seen::default());
         let closes = seen(trace, "file", "close");
         assert_eq!((closes.calls, closes.errors), (2, 1));

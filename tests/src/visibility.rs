@@ -61,6 +61,8 @@ pub enum Need {
     Uring,
     /// Asynchronous I/O (`io_submit`).
     Aio,
+    /// A process that may trace its parent.
+    Ptrace,
     /// A stacked file system (overlayfs).
     Stacked,
 }
@@ -114,6 +116,14 @@ const fn vfs_error(label: &'static str, syscall: u64, kernel: u64) -> Effect {
     effect("vfs.errors", label, syscall, kernel)
 }
 
+const fn file_interrupted(label: &'static str) -> Effect {
+    effect("file.interrupted", label, 1, 1)
+}
+
+const fn vfs_interrupted(label: &'static str) -> Effect {
+    effect("vfs.interrupted", label, 1, 1)
+}
+
 const fn vfs_bytes(label: &'static str, bytes: u64) -> Effect {
     effect("vfs.bytes", label, bytes, bytes)
 }
@@ -135,6 +145,11 @@ const OPEN_AND_CLOSE: &[Operation] = &[
     row("creat", "`creat`", OPENED),
     row("open-missing", "`openat` of a missing name", &[file("open", 1, 1), file_error("open", 1, 1)]),
     row("openat2-refused", "`openat2` with arguments it refuses", &[file("open", 1, 0), file_error("open", 1, 0)]),
+    row(
+        "open-interrupted",
+        "`openat` of a FIFO that a signal interrupts: `EINTR`, no error",
+        &[file("open", 1, 1), file_interrupted("open")],
+    ),
     with(Need::Int80, row("open-int80", "`open` by `int 0x80`", OPENED)),
     with(Need::Uring, row("open-uring", "openat by io_uring", OPEN_UNSEEN)),
     row("memfd", "`memfd_create`", OPEN_UNSEEN),
@@ -171,7 +186,12 @@ const READ_AND_WRITE: &[Operation] = &[
     row(
         "read-restarted",
         "`read` that a signal interrupts and the kernel restarts: no error",
-        &[vfs("read", 2, 2), vfs_bytes("read", 1)],
+        &[vfs("read", 2, 2), vfs_interrupted("read"), vfs_bytes("read", 1)],
+    ),
+    row(
+        "read-interrupted",
+        "`read` that a signal interrupts for good: `EINTR`, no error",
+        &[vfs("read", 1, 1), vfs_interrupted("read")],
     ),
     with(Need::Aio, row("read-aio", "read by `io_submit`", READ_UNSEEN)),
     with(Need::Uring, row("read-uring", "read by io_uring", READ_UNSEEN)),
@@ -185,6 +205,11 @@ const READ_AND_WRITE: &[Operation] = &[
     row("write-full", "`write` to a full device", WRITE_FAILED),
     row("write-readable", "`write` to a descriptor opened for reading", WRITE_FAILED),
     row("write-bad", "`write` to a bad descriptor", &[vfs("write", 1, 0), vfs_error("write", 1, 0)]),
+    row(
+        "write-interrupted",
+        "`write` to a full pipe that a signal interrupts for good: `EINTR`, no error",
+        &[vfs("write", 1, 1), vfs_interrupted("write")],
+    ),
     with(Need::Aio, row("write-aio", "write by `io_submit`", WRITE_UNSEEN)),
     with(Need::Uring, row("write-uring", "write by io_uring", WRITE_UNSEEN)),
     row("send", "`send` on a socket", WRITE_UNSEEN),
@@ -222,6 +247,14 @@ const TASKS: &[Operation] = &[
     row("vfork", "`vfork`", PROCESS),
     row("clone3", "`clone3` of a process", PROCESS),
     with(Need::Int80, row("fork-int80", "`fork` by `int 0x80`", PROCESS)),
+    with(
+        Need::Ptrace,
+        row(
+            "fork-interrupted",
+            "`fork` that a signal interrupts and the kernel restarts: no error",
+            &[task("task.started", "process", 1), task("task.start_interrupted", "process", 1)],
+        ),
+    ),
     row("thread", "`clone` of a thread that ends", THREAD_CAME_AND_WENT),
     row("clone-bad", "`clone` of a process that fails", PROCESS_FAILED),
     with(Need::Int80, row("clone-bad-int80", "the same by `int 0x80`", PROCESS_FAILED)),
@@ -287,7 +320,16 @@ fn cell(operation: &Operation, effect: &Effect, layer: Layer) -> String {
         2 => "twice".to_owned(),
         more => format!("{more} times"),
     };
-    if failed { format!("{seen}, as an error") } else { seen }
+    let interrupted = operation
+        .effects
+        .iter()
+        .any(|detail| what(detail) == Some("interrupted") && belongs(detail, effect) && detail.at(layer) > 0);
+    match (failed, interrupted) {
+        (true, _) => format!("{seen}, as an error"),
+        (_, true) if effect.at(layer) > 1 => format!("{seen}, once as interrupted"),
+        (_, true) => format!("{seen}, as interrupted"),
+        _ => seen,
+    }
 }
 
 #[cfg(test)]
@@ -324,6 +366,7 @@ mod tests {
         for line in [
             "| `unlink` on overlayfs: once per layer | `vfs.calls` delete | seen | twice |",
             "| `read` of a bad descriptor | `vfs.calls` read | seen, as an error | not seen |",
+            "| `read` that a signal interrupts and the kernel restarts: no error | `vfs.calls` read | twice, once as interrupted |",
             "| `sendfile` | `vfs.calls` write | not seen | not seen |",
         ] {
             assert!(table.contains(line), "{table}");

@@ -48,7 +48,8 @@
 #define PREADV_FIRST 33 /* bytes of the first part of each preadv(2) */
 #define PREADV_SECOND 27 /* bytes of the second part of each preadv(2) */
 #define PREADV2S 8 /* preadv2(2) of two parts, the sizes of preadv(2) */
-#define RESTARTED_READS 3 /* read(2) of one byte that a signal interrupts once: two calls each, no error */
+#define RESTARTED_READS 3 /* read(2) of one byte that a signal interrupts once and the kernel restarts: two calls each */
+#define INTERRUPTED_READS 5 /* read(2) that a signal interrupts for good: EINTR */
 
 /* Deleting. */
 #define UNLINKS 19 /* unlink(2) of a file */
@@ -68,7 +69,7 @@
 #define VFORKS 14 /* vfork(2) */
 #define CLONE3_FORKS 5 /* clone3(2) of a process */
 #define EXECS 15 /* clone(2) of a process that executes the workload again */
-#define SIGNALLERS 1 /* clone(2) of the process that interrupts the restarted reads */
+#define SIGNALLERS 2 /* clone(2) of the processes that interrupt reads */
 #define THREADS 34 /* clone(2) of a thread */
 #define BAD_PROCESS_CLONES 26 /* clone(2) of a process with flags that contradict: EINVAL */
 #define BAD_THREAD_CLONES 22 /* clone(2) of a thread with flags that contradict: EINVAL */

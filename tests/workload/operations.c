@@ -77,6 +77,8 @@ static void do_open_uring(void)
 {
 	EACH expect_fd("io_uring openat", uring_call(URING_OPENAT, AT_FDCWD, "data", 0, 0, O_RDONLY));
 }
+static void prepare_open_interrupted(void) { prepare_interruptions(OPEN_INTERRUPTED, times); }
+static void do_open_interrupted(void) { do_interruptions(OPEN_INTERRUPTED, times); }
 static void do_memfd(void) { EACH expect_fd("memfd_create", call(SYS_memfd_create, "m", 0, 0)); }
 static void do_pipe(void) { EACH expect("pipe", call(SYS_pipe, opened[3], 0, 0), 0); }
 static void do_socket(void) { EACH expect_fd("socket", call(SYS_socket, AF_UNIX, SOCK_STREAM, 0)); }
@@ -121,8 +123,10 @@ static void do_pread_negative(void)
 {
 	EACH expect("pread64", call6(SYS_pread64, (word)data, (word)buffer, BYTES, (word)-1, 0, 0), -EINVAL);
 }
-static void prepare_restarted(void) { prepare_restarts(times); }
-static void do_restarted(void) { read_restarted(times); }
+static void prepare_restarted(void) { prepare_interruptions(READ_RESTARTED, times); }
+static void do_restarted(void) { do_interruptions(READ_RESTARTED, times); }
+static void prepare_interrupted(void) { prepare_interruptions(READ_INTERRUPTED, times); }
+static void do_interrupted(void) { do_interruptions(READ_INTERRUPTED, times); }
 static void do_recv(void)
 {
 	EACH expect("recv", call6(SYS_recvfrom, (word)pair[1], (word)buffer, BYTES, 0, 0, 0), BYTES);
@@ -148,6 +152,8 @@ static void do_write_int80(void)
 static void do_write_full(void) { EACH expect("write", call(SYS_write, full, buffer, BYTES), -ENOSPC); }
 static void do_write_bad(void) { EACH expect("write", call(SYS_write, UNUSED_DESCRIPTOR, buffer, BYTES), -EBADF); }
 static void do_write_readable(void) { EACH expect("write", call(SYS_write, zero, buffer, BYTES), -EBADF); }
+static void prepare_write_interrupted(void) { prepare_interruptions(WRITE_INTERRUPTED, times); }
+static void do_write_interrupted(void) { do_interruptions(WRITE_INTERRUPTED, times); }
 static void do_send(void) { EACH expect("send", call6(SYS_sendto, (word)pair[1], (word)buffer, BYTES, 0, 0, 0), BYTES); }
 
 /* Moving bytes past read and write. */
@@ -298,6 +304,8 @@ static void do_clone3(void)
 	EACH end_child("clone3", call(SYS_clone3, &arguments, sizeof arguments, 0));
 }
 static void do_fork_int80(void) { EACH end_child("int80 fork", call_int80(I386_fork, 0, 0, 0)); }
+static void prepare_fork_interrupted(void) { prepare_interruptions(FORK_INTERRUPTED, times); }
+static void do_fork_interrupted(void) { do_interruptions(FORK_INTERRUPTED, times); }
 static void do_thread(void) { EACH run_thread(); }
 static void do_clone_bad(void) { EACH expect("clone", call(SYS_clone, CLONE_SIGHAND | SIGCHLD, 0, 0), -EINVAL); }
 static void do_clone_bad_int80(void)
@@ -391,6 +399,7 @@ static const struct operation {
 	{ "open-missing", 0, do_open_missing },
 	{ "open-int80", 0, do_open_int80 },
 	{ "open-uring", prepare_uring, do_open_uring },
+	{ "open-interrupted", prepare_open_interrupted, do_open_interrupted },
 	{ "memfd", 0, do_memfd },
 	{ "pipe", 0, do_pipe },
 	{ "socket", 0, do_socket },
@@ -412,6 +421,7 @@ static const struct operation {
 	{ "read-bad", 0, do_read_bad },
 	{ "pread-negative", 0, do_pread_negative },
 	{ "read-restarted", prepare_restarted, do_restarted },
+	{ "read-interrupted", prepare_interrupted, do_interrupted },
 	{ "read-aio", prepare_aio, do_read_aio },
 	{ "read-uring", prepare_uring, do_read_uring },
 	{ "recv", prepare_recv, do_recv },
@@ -424,6 +434,7 @@ static const struct operation {
 	{ "write-full", 0, do_write_full },
 	{ "write-bad", 0, do_write_bad },
 	{ "write-readable", 0, do_write_readable },
+	{ "write-interrupted", prepare_write_interrupted, do_write_interrupted },
 	{ "write-aio", prepare_aio, do_write_aio },
 	{ "write-uring", prepare_uring, do_write_uring },
 	{ "send", 0, do_send },
@@ -446,6 +457,7 @@ static const struct operation {
 	{ "vfork", 0, do_vfork },
 	{ "clone3", 0, do_clone3 },
 	{ "fork-int80", 0, do_fork_int80 },
+	{ "fork-interrupted", prepare_fork_interrupted, do_fork_interrupted },
 	{ "thread", 0, do_thread },
 	{ "clone-bad", 0, do_clone_bad },
 	{ "clone-bad-int80", 0, do_clone_bad_int80 },

@@ -105,11 +105,12 @@ static inline void run_thread(void)
 	}
 }
 
-/* Reads that a signal interrupts once each (restart.c): their pipe and the child that sends the signals, the reads, and
- * the pipe's end. `reads` is the same in all. */
-void prepare_restarts(word reads);
-void read_restarted(word reads);
-void close_restarts(void);
+/* Calls that a signal interrupts once each (interrupt.c): what they need and the child that sends the signals, the calls
+ * themselves, and the end of the pipe that is read. `calls` is the same in both. */
+enum { READ_RESTARTED, READ_INTERRUPTED, WRITE_INTERRUPTED, OPEN_INTERRUPTED, FORK_INTERRUPTED, INTERRUPTIONS };
+void prepare_interruptions(int kind, word calls);
+void do_interruptions(int kind, word calls);
+void close_interrupted_pipe(void);
 
 /* The mode `operations` (operations.c), and how it goes on in the image that it executes. */
 void run_operations(char **arguments);

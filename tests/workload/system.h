@@ -12,22 +12,28 @@ enum {
 	SYS_pread64 = 17, SYS_pwrite64 = 18, SYS_readv = 19, SYS_writev = 20, SYS_pipe = 22, SYS_sched_yield = 24,
 	SYS_dup = 32, SYS_dup2 = 33, SYS_pause = 34, SYS_nanosleep = 35, SYS_getpid = 39, SYS_sendfile = 40,
 	SYS_socket = 41, SYS_sendto = 44, SYS_recvfrom = 45, SYS_socketpair = 53, SYS_clone = 56, SYS_fork = 57,
-	SYS_vfork = 58, SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_chdir = 80, SYS_rename = 82,
-	SYS_mkdir = 83, SYS_rmdir = 84, SYS_creat = 85, SYS_unlink = 87, SYS_prctl = 157, SYS_futex = 202,
+	SYS_vfork = 58, SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_fcntl = 72, SYS_chdir = 80, SYS_rename = 82,
+	SYS_mkdir = 83, SYS_rmdir = 84, SYS_creat = 85, SYS_unlink = 87, SYS_ptrace = 101,
+	SYS_mknod = 133, SYS_prctl = 157, SYS_futex = 202,
 	SYS_io_setup = 206, SYS_io_getevents = 208, SYS_io_submit = 209, SYS_exit_group = 231, SYS_openat = 257,
-	SYS_unlinkat = 263, SYS_splice = 275, SYS_preadv = 295, SYS_pwritev = 296, SYS_memfd_create = 319,
+	SYS_unlinkat = 263, SYS_splice = 275, SYS_pipe2 = 293, SYS_preadv = 295, SYS_pwritev = 296, SYS_memfd_create = 319,
 	SYS_copy_file_range = 326, SYS_preadv2 = 327, SYS_pwritev2 = 328, SYS_io_uring_setup = 425,
 	SYS_io_uring_enter = 426, SYS_io_uring_register = 427, SYS_clone3 = 435, SYS_close_range = 436, SYS_openat2 = 437,
 	I386_fork = 2, I386_read = 3, I386_write = 4, I386_open = 5, I386_close = 6, I386_unlink = 10, I386_getpid = 20,
 	I386_clone = 120,
 };
 
-enum { ENOENT = 2, EINTR = 4, EBADF = 9, EAGAIN = 11, EISDIR = 21, EINVAL = 22, ENOSPC = 28 };
-enum { O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0100, O_DIRECTORY = 0200000, O_CLOEXEC = 02000000 };
+enum { ENOENT = 2, EINTR = 4, EBADF = 9, EAGAIN = 11, EISDIR = 21, EINVAL = 22, ENOSPC = 28, ENOSYS = 38 };
+enum { O_RDONLY = 0, O_RDWR = 2, O_CREAT = 0100, O_NONBLOCK = 04000, O_DIRECTORY = 0200000, O_CLOEXEC = 02000000 };
+enum { F_SETFL = 4, S_IFIFO = 0010000, WAIT_ALL = 0x40000000 };
 enum { AT_FDCWD = -100, AT_REMOVEDIR = 0x200 };
 enum { SIGKILL = 9, SIGUSR1 = 10, SIGCHLD = 17, SIGSTOP = 19 };
 enum { PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1, MAP_ANONYMOUS = 0x20, MAP_POPULATE = 0x8000 };
-enum { AF_UNIX = 1, SOCK_STREAM = 1, PR_SET_PDEATHSIG = 1 };
+enum { AF_UNIX = 1, SOCK_STREAM = 1, PR_SET_PDEATHSIG = 1, PR_SET_PTRACER = 0x59616d61 };
+enum {
+	PTRACE_GETREGS = 12, PTRACE_DETACH = 17, PTRACE_SYSCALL = 24, PTRACE_SEIZE = 0x4206, PTRACE_INTERRUPT = 0x4207,
+	PTRACE_O_TRACESYSGOOD = 1, SYSCALL_STOP = 0x85, /* SIGTRAP, marked */
+};
 
 #define CLONE_VM 0x100ul
 #define CLONE_FS 0x200ul

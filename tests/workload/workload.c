@@ -197,9 +197,11 @@ static void run_all(const char *directory, int int80)
 	unlink_all();
 	int80_all(zero, int80);
 	start_all();
-	prepare_restarts(RESTARTED_READS);
-	read_restarted(RESTARTED_READS);
-	close_restarts();
+	prepare_interruptions(READ_RESTARTED, RESTARTED_READS);
+	do_interruptions(READ_RESTARTED, RESTARTED_READS);
+	prepare_interruptions(READ_INTERRUPTED, INTERRUPTED_READS);
+	do_interruptions(READ_INTERRUPTED, INTERRUPTED_READS);
+	close_interrupted_pipe();
 	close_fd(data);
 	close_fd(here);
 	close_fd(zero);

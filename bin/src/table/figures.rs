@@ -16,6 +16,8 @@ pub(super) struct Figures {
     elapsed: Option<Duration>,
     rows: Vec<Operation>,
     others: Vec<String>,
+    /// Operations that signals interrupted, with how often so far: too seldom for a column.
+    interrupted: Vec<(String, u64)>,
     hooks: Hooks,
     counts_calls: bool,
     counts_errors: bool,
@@ -58,6 +60,7 @@ impl Figures {
         self.elapsed = self.last.replace(now).map(|last| now.saturating_sub(last));
         self.rows.clear();
         self.others.clear();
+        self.interrupted.clear();
         self.hooks = Hooks::default();
         (self.counts_calls, self.counts_errors) = (false, false);
         for metric in view.metrics() {
@@ -88,6 +91,10 @@ impl Figures {
                 let delta = total.saturating_sub(before.unwrap_or(0));
                 let elapsed = self.elapsed.map(|elapsed| elapsed.as_secs_f64()).filter(|elapsed| *elapsed > 0.0);
                 let rate = elapsed.map(|elapsed| units::approximate(delta) / elapsed);
+                if let Some(operation) = interrupted(metric.name(), &labels) {
+                    self.interrupted.extend((total > 0).then_some((operation, total)));
+                    return;
+                }
                 let (operation, column) = place(metric.name(), metric.descriptor().unit(), &labels);
                 self.row(&operation).cells[column as usize] = Some(Figure { total, rate });
             }
@@ -181,6 +188,11 @@ impl Figures {
                 self.hooks.missed.iter().map(|(counter, count)| format!("{} of {counter}", units::total(*count)));
             remarks.push(format!("missed so far: {}", missed.collect::<Vec<_>>().join(", ")));
         }
+        if !self.interrupted.is_empty() {
+            let of =
+                self.interrupted.iter().map(|(operation, count)| format!("{} of {operation}", units::total(*count)));
+            remarks.push(format!("interrupted by signals so far: {}", of.collect::<Vec<_>>().join(", ")));
+        }
         if self.counts_calls && !self.counts_errors {
             remarks.push("errors and bytes: --set probes.mode=return".to_owned());
         }
@@ -219,6 +231,18 @@ fn place(name: &str, unit: &Unit, labels: &[&str]) -> (String, Column) {
     };
     let words = [area, verb].into_iter().chain(labels.iter().copied()).filter(|word| !word.is_empty());
     (clean(&words.collect::<Vec<_>>().join(" ")), column)
+}
+
+/// The operation whose interrupted calls this metric counts, if it does.
+fn interrupted(name: &str, labels: &[&str]) -> Option<String> {
+    let (area, aspect) = name.rsplit_once('.')?;
+    let verb = match aspect {
+        "interrupted" => "",
+        "start_interrupted" => "start",
+        _ => return None,
+    };
+    let words = [area, verb].into_iter().chain(labels.iter().copied()).filter(|word| !word.is_empty());
+    Some(clean(&words.collect::<Vec<_>>().join(" ")))
 }
 
 fn named(name: &str, labels: &[&str]) -> String {
@@ -269,6 +293,7 @@ mod tests {
     fn operations_are_rows_and_their_aspects_columns() {
         let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
         let errors = Descriptor::counter("vfs.errors", Unit::CALLS, "Errors").labels(["operation"]).share();
+        let interrupted = Descriptor::counter("vfs.interrupted", Unit::CALLS, "Signals").labels(["operation"]).share();
         let bytes = Descriptor::counter("vfs.bytes", Unit::BYTES, "Bytes").labels(["operation"]).share();
         let started = Descriptor::counter("task.started", Unit::TASKS, "Started").labels(["kind"]).share();
         let exits = Descriptor::counter("task.exits", Unit::TASKS, "Exits").share();
@@ -281,6 +306,8 @@ mod tests {
             (bench.series(&calls, &["read"]), 1000, 13_345),
             (bench.series(&calls, &["delete"]), 5, 5),
             (bench.series(&errors, &["read"]), 0, 1),
+            (bench.series(&interrupted, &["read"]), 0, 100),
+            (bench.series(&interrupted, &["delete"]), 0, 0),
             (bench.series(&bytes, &["read"]), 0, 1_572_864),
             (bench.series(&missed, &["vfs.read"]), 0, 4),
         ];
@@ -308,7 +335,8 @@ vfs read              12.3k         1  1.5 MiB  13,345       1  1.5 MiB
 vfs delete                0                          5
 
 counters: 1 by tracepoint, exact unless preempted
-missed so far: 4 of vfs.read";
+missed so far: 4 of vfs.read
+interrupted by signals so far: 100 of vfs read";
         assert_eq!(figures.lines(second(), None).join("\n"), expected);
         let narrow = figures.lines(second(), Some(60));
         assert!(narrow.iter().all(|line| line.chars().count() <= 60), "{narrow:?}");

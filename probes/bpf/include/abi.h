@@ -6,10 +6,12 @@
 #pragma once
 #include "kernel.h"
 
-/* Totals of one hook on one processor since the program was loaded. */
+/* Totals of one hook on one processor since the program was loaded: calls = successes + errors +
+ * interrupted. A power of two in size, so that the kernel finds an element by a shift. */
 struct record {
 	u64 calls;
 	u64 errors;
+	u64 interrupted;
 	u64 bytes;
 };
 

@@ -69,27 +69,27 @@ inlined int passes(void)
 	return 1;
 }
 
-inlined int is_error(s64 result)
-{
-	if (result >= -ERESTART_RESTARTBLOCK && result <= -ERESTARTSYS)
-		return 0;
-	return result < 0;
-}
-
-inlined void add(u32 slot, u64 failed, u64 bytes)
+/* Adds a call that is over, by its result: an error below zero. */
+inlined void add(u32 slot, s64 result, u64 bytes)
 {
 	struct record *record = bpf_map_lookup_elem(&totals, &slot);
 
-	if (record) {
-		record->calls += 1;
-		record->errors += failed;
-		record->bytes += bytes;
-	}
+	if (!record)
+		return;
+	record->calls += 1;
+	record->bytes += bytes;
+	if (result >= 0)
+		return;
+	if (is_interrupted(result))
+		record->interrupted += 1;
+	else
+		record->errors += 1;
 }
 
-#define int_error(result) is_error((s32)(result))
-#define long_error(result) is_error((s64)(result))
-#define null_error(result) ((result) == 0)
+/* Results by their type: an int, a long, a pointer where NULL is the error. */
+#define int_result(result) ((s32)(result))
+#define long_result(result) ((s64)(result))
+#define pointer_result(result) ((result) ? 0 : -1)
 
 #define no_bytes(result) 0
 #define positive(result) ((s64)(result) > 0 ? (u64)(result) : 0)
@@ -102,12 +102,12 @@ inlined void add(u32 slot, u64 failed, u64 bytes)
 		return 0;                                                                                              \
 	}
 
-#define on_kreturn(name, slot, error, count)                                                                           \
+#define on_kreturn(name, slot, outcome, count)                                                                           \
 	SEC("kretprobe") int name##__kretprobe(struct pt_regs *ctx)                                                    \
 	{                                                                                                              \
 		u64 result = ctx->ax;                                                                                  \
 		if (passes())                                                                                          \
-			add(slot, error(result), count(result));                                                       \
+			add(slot, outcome(result), count(result));                                                     \
 		return 0;                                                                                              \
 	}
 
@@ -132,12 +132,12 @@ struct syscall_exit {
 	s64 result;
 };
 
-#define on_syscall_exit(name, slot, error, count)                                                                      \
+#define on_syscall_exit(name, slot, count)                                                                      \
 	SEC("tracepoint") int name##__event(struct syscall_exit *ctx)                                                  \
 	{                                                                                                              \
 		u64 result = ctx->result;                                                                              \
 		if (passes())                                                                                          \
-			add(slot, error(result), count(result));                                                       \
+			add(slot, long_result(result), count(result));                                                 \
 		return 0;                                                                                              \
 	}
 

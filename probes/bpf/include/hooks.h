@@ -87,10 +87,13 @@ inlined void add_call(struct record *record)
 		record->calls += 1;
 }
 
-/* Whether the kernel is about to make the call again, which is no error. */
-inlined int is_restart(s64 result)
+/* Adds what became of a call that did not succeed. Not on the way of one that did. */
+inlined void add_failure(struct record *record, s64 result)
 {
-	return result >= -ERESTART_RESTARTBLOCK && result <= -ERESTARTSYS;
+	if (is_interrupted(result))
+		record->interrupted += 1;
+	else
+		record->errors += 1;
 }
 
 /* Adds a call that is over: one that says by an int below zero that it failed, */
@@ -101,8 +104,8 @@ inlined void add_status(struct record *record, u64 result)
 	if (!record)
 		return;
 	record->calls += 1;
-	if (status < 0 && !is_restart(status))
-		record->errors += 1;
+	if (status < 0)
+		add_failure(record, status);
 }
 
 /* by NULL, */
@@ -127,8 +130,8 @@ inlined void add_size(struct record *record, u64 result)
 		record->bytes += size;
 		/* Else the compiler makes one addition of both, and every event chooses its operands. */
 		asm volatile("");
-	} else if (!is_restart(size)) {
-		record->errors += 1;
+	} else {
+		add_failure(record, size);
 	}
 }
 

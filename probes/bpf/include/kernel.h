@@ -44,10 +44,28 @@ enum {
 /* Linux 5.5: user space may map the elements into its memory. */
 #define BPF_F_MMAPABLE 1024
 
-/* The error codes with which the kernel restarts a system call (linux/errno.h):
- * the caller never sees them, the call happens again. */
+/*
+ * How a call says that a signal interrupted it: by EINTR, or by a code that the caller never sees
+ * (linux/errno.h). Whether the call is made again or ends with EINTR is decided later, by the
+ * signal's handler. 515 stands between them and is none of them: it is a failed ioctl's.
+ */
+#define EINTR 4
 #define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ERESTARTNOHAND 514
+#define ENOIOCTLCMD 515
 #define ERESTART_RESTARTBLOCK 516
+
+#define is_interrupted(result)                                                                                         \
+	((result) == -EINTR || ((result) <= -ERESTARTSYS && (result) >= -ERESTARTNOHAND) ||                            \
+	 (result) == -ERESTART_RESTARTBLOCK)
+
+_Static_assert(is_interrupted(-EINTR) && is_interrupted(-ERESTARTSYS) && is_interrupted(-ERESTARTNOINTR) &&
+		       is_interrupted(-ERESTARTNOHAND) && is_interrupted(-ERESTART_RESTARTBLOCK),
+	       "what a signal causes");
+_Static_assert(!is_interrupted(-ENOIOCTLCMD) && !is_interrupted(-511) && !is_interrupted(-517) && !is_interrupted(-1) &&
+		       !is_interrupted(0) && !is_interrupted(4) && !is_interrupted(512),
+	       "what has other causes");
 
 #define CLONE_THREAD 0x00010000
 #define AT_REMOVEDIR 0x200

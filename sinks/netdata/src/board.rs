@@ -20,7 +20,7 @@ const MORE_SLOTS: usize = 8;
 /// Where a series' values go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
-    /// The metric says everything in its labels.
+    /// The metric says everything in its labels, or has no chart under its own name.
     Nowhere,
     /// One dimension of a chart; for some also a term of the chart of tasks.
     Dimension { chart: usize, dimension: usize, role: Option<Role> },
@@ -56,7 +56,7 @@ impl Board {
 
     /// Finds or makes the chart and the dimension of a series.
     pub(crate) fn place(&mut self, metric: &Metric<'_>, sample: &Sample<'_>, status: &mut Status) -> Place {
-        if rule::is_information(metric) {
+        if rule::is_information(metric) || charts::is_untold(metric) {
             return Place::Nowhere;
         }
         if let Some((known, dimension)) = charts::find(metric, sample) {

@@ -18,7 +18,8 @@
 //! is sent as its total and is `incremental`, so that netdata's rates are right at any interval; a
 //! gauge is `absolute` in thousandths; a histogram is a chart per series with one dimension per
 //! slot, `le_<largest value>`. A gauge of unit 1 whose name ends in `.info` has no chart: it is
-//! always 1, and its news is in its labels.
+//! always 1, and its news is in its labels. Interrupted calls (`file.interrupted`, `vfs.interrupted`,
+//! `task.start_interrupted`) have no chart unless the selection renames or prefixes them.
 //!
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!

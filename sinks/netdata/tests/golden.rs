@@ -78,6 +78,30 @@ fn errors_and_bytes_become_the_charts_of_2020() {
     compare("return", &lines(&RETURN, &Selection { tags, ..Selection::default() }));
 }
 
+const INTERRUPTED: [Totals; 7] = [
+    ("file.interrupted", Some(("operation", "open")), [1, 2]),
+    ("file.interrupted", Some(("operation", "close")), [0, 0]),
+    ("vfs.interrupted", Some(("operation", "read")), [100, 200]),
+    ("vfs.interrupted", Some(("operation", "write")), [0, 1]),
+    ("vfs.interrupted", Some(("operation", "delete")), [0, 0]),
+    ("task.start_interrupted", Some(("kind", "process")), [3, 3]),
+    ("task.start_interrupted", Some(("kind", "thread")), [0, 0]),
+];
+
+#[test]
+fn interrupted_calls_add_nothing_to_what_netdata_is_told() {
+    let with: Vec<Totals> = RETURN.into_iter().chain(INTERRUPTED).collect();
+    assert_eq!(lines(&with, &Selection::default()), lines(&RETURN, &Selection::default()));
+}
+
+#[test]
+fn interrupted_calls_that_are_asked_for_have_a_chart_by_rule() {
+    let rename = BTreeMap::from([("vfs.interrupted".to_owned(), "vfs.signalled".to_owned())]);
+    let lines = lines(&INTERRUPTED, &Selection { rename, ..Selection::default() });
+    assert!(lines.contains("CHART ebpf.vfs_signalled"), "{lines}");
+    assert!(!lines.contains("interrupted'") && !lines.contains("ebpf.file_interrupted"), "{lines}");
+}
+
 #[test]
 fn a_metric_that_no_table_knows_gets_a_chart_by_rule() {
     let mut bench = Bench::new();

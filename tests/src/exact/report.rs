@@ -128,7 +128,7 @@ mod tests {
         for line in [
             format!("hook,counter=vfs.read,layer=syscall,tier=tracepoint,exact={exact} info=1 1"),
             format!("hook,counter=vfs.read missed={missed}i 1"),
-            format!("vfs,operation=read calls={read_calls}i,errors=0i,bytes=7i 1"),
+            format!("vfs,operation=read calls={read_calls}i,errors=0i,interrupted=0i,bytes=7i 1"),
         ] {
             totals.read(&line).unwrap();
         }
@@ -152,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn entry_mode_must_not_invent_errors_or_bytes() {
-        assert_eq!(wrong(&lines(7, 0, "yes"), "tracepoint", Mode::Entry).len(), 2);
+    fn entry_mode_must_not_invent_errors_interrupted_calls_or_bytes() {
+        assert_eq!(wrong(&lines(7, 0, "yes"), "tracepoint", Mode::Entry).len(), 3);
     }
 
     #[test]

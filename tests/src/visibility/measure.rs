@@ -65,7 +65,7 @@ pub fn all(hooks: &str) -> Outcome<Report> {
                 (Need::Stacked, Err(failure)) => Some(failure.clone()),
                 (Need::Nothing | Need::Stacked, _) => None,
                 // Tried, not read from a version: kernels are built and booted in many ways.
-                (Need::Int80 | Need::Uring | Need::Aio, _) => alone(&place, folder, operation).err(),
+                (Need::Int80 | Need::Uring | Need::Aio | Need::Ptrace, _) => alone(&place, folder, operation).err(),
             };
             match reason {
                 None => rows.push(operation),
