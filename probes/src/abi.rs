@@ -13,6 +13,14 @@ pub(crate) struct Record {
 const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);
 
 impl Record {
+    /// How many 8-byte words the kernel writes for one.
+    pub(crate) const WORDS: usize = size_of::<Self>() / size_of::<u64>();
+
+    /// Of its words in order.
+    pub(crate) fn of_words(mut word: impl FnMut(usize) -> u64) -> Self {
+        Self { calls: word(0), errors: word(1), interrupted: word(2), bytes: word(3) }
+    }
+
     /// The sum of two records; totals wrap as the kernel's do.
     pub(crate) const fn plus(self, other: Self) -> Self {
         Self {

@@ -122,7 +122,8 @@ impl Links {
             Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
             _ => format!("tracefs refuses the event: {error}"),
         })?;
-        let perf = sys::attach_to_event(id, program.as_fd()).map_err(|error| perf_refuses("it", &error))?;
+        let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus)
+            .map_err(|error| perf_refuses("it", &error))?;
         if self.profile.is_none() {
             self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
         }
@@ -201,7 +202,7 @@ fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&st
     for event in events {
         match tracefs.id_of(event) {
             Ok(id) => {
-                let perf = sys::attach_to_event(id, program.as_fd());
+                let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus);
                 held.push(perf.map_err(|error| perf_refuses(event, &error))?);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

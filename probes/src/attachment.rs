@@ -17,6 +17,7 @@ use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
 use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
 use crate::totals::{KPROBE_TOTALS, Totals};
+use crate::tracefs::Tracefs;
 
 /// How long the self-test waits for a counter that moves a little after its operation: a release
 /// is seen one RCU grace period later.
@@ -47,7 +48,7 @@ pub(crate) struct Chosen {
 impl Attachment {
     /// Loads the probe's object, chooses a hook for each counter and takes the baseline.
     pub(crate) fn new(probe: &KernelProbe, options: &ProbeOptions) -> Result<Self, BuildError> {
-        let kernel = Kernel::shared().map_err(|problem| refused(&problem, "mount /sys and /proc"))?;
+        let kernel = Kernel::shared()?;
         if let Ok(tracefs) = &kernel.tracefs
             && let Err(error) = tracefs.sweep()
         {
@@ -216,7 +217,13 @@ fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions)
 
 /// Whether every event is counted on this kernel.
 fn is_exact(kernel: &Kernel, candidate: &Candidate, options: &ProbeOptions) -> bool {
-    kernel.is_exact(candidate.tier) || misses_are_calls(candidate, options)
+    has_instances(kernel, candidate) && (kernel.is_exact(candidate.tier) || misses_are_calls(candidate, options))
+}
+
+/// Whether as many calls of its functions can be under way at once as there may be: a kretprobe needs a place for each.
+fn has_instances(kernel: &Kernel, candidate: &Candidate) -> bool {
+    let takes_them = kernel.tracefs.as_ref().is_ok_and(Tracefs::takes_instances);
+    takes_them || !candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Kretprobe(_)))
 }
 
 /// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as

@@ -12,12 +12,10 @@ const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 
 /// The arity of each of these functions that the type information knows.
-pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> HashMap<&'a str, usize> {
-    read(btf, functions).unwrap_or_default()
-}
-
-/// `None` means that the data ends in the middle of something.
-fn read<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>> {
+///
+/// `None` means that it cannot be read: it ends in the middle of something, or holds a kind of type that a newer kernel
+/// has invented. How long such a type is nobody knows, so everything behind it would be read out of step.
+pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>> {
     let magic = u16::from_ne_bytes(btf.get(..2)?.try_into().ok()?);
     if magic != MAGIC {
         return None;
@@ -44,20 +42,22 @@ fn read<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>
                 found.push((function, target as usize));
             }
         }
-        at += 12 + extra_bytes(kind, members as usize);
+        at += 12 + extra_bytes(kind, members as usize)?;
     }
     Some(found.into_iter().filter_map(|(name, proto)| Some((name, usize::from(*parameters.get(proto)?)))).collect())
 }
 
-/// What follows a type's three words, by kind.
-const fn extra_bytes(kind: u32, members: usize) -> usize {
-    match kind {
-        1 | 14 | 17 => 4,                   // int, variable, declaration tag
+/// What follows a type's three words, by kind; `None` for a kind that is not known.
+const fn extra_bytes(kind: u32, members: usize) -> Option<usize> {
+    Some(match kind {
+        1 | 14 | 17 => 4, // int, variable, declaration tag
+        // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
+        2 | 7..=KIND_FUNC | 16 | 18 => 0,
         3 => 12,                            // array
         4 | 5 | 15 | 19 => members * 12,    // struct, union, data section, 64-bit enum
         6 | KIND_FUNC_PROTO => members * 8, // enum, prototype
-        _ => 0,
-    }
+        _ => return None,
+    })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -97,14 +97,24 @@ mod tests {
 
     #[test]
     fn a_function_has_its_prototypes_arity() {
-        assert_eq!(arities(&sample(), &["f", "g"]), HashMap::from([("f", 2)]));
+        assert_eq!(arities(&sample(), &["f", "g"]), Some(HashMap::from([("f", 2)])));
     }
 
     #[test]
     fn data_cut_anywhere_gives_nothing_and_no_panic() {
         let whole = sample();
         for end in 0..whole.len() {
-            assert!(arities(&whole[..end], &["f"]).is_empty(), "cut at {end}");
+            assert_eq!(arities(&whole[..end], &["f"]), None, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_is_not_known_is_refused_and_not_passed_over() {
+        let first_kind = 24 + 7; // the highest byte of the first type's second word
+        for kind in [0].into_iter().chain(20..32) {
+            let mut changed = sample();
+            changed[first_kind] = kind;
+            assert_eq!(arities(&changed, &["f"]), None, "kind {kind}");
         }
     }
 }

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::{Btf, Endianness};
+use ebpf_process_core::BuildError;
 
 use crate::btf::arities;
 use crate::options::Tier;
+use crate::refusal::refuse_bpf;
+use crate::sys;
 use crate::tracefs::Tracefs;
 
 /// The kernel's own type information.
@@ -42,12 +45,12 @@ static SHARED: Mutex<Option<Arc<Kernel>>> = Mutex::new(None);
 
 impl Kernel {
     /// The facts, read now or kept from another probe.
-    pub(crate) fn shared() -> Result<Arc<Self>, String> {
+    pub(crate) fn shared() -> Result<Arc<Self>, BuildError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = &*shared {
             return Ok(Arc::clone(kernel));
         }
-        let kernel = Arc::new(Self::read()?);
+        let kernel = Arc::new(Self::read(sys::possible_processors().map_err(|error| refuse_bpf(&error))?));
         *shared = Some(Arc::clone(&kernel));
         Ok(kernel)
     }
@@ -55,28 +58,29 @@ impl Kernel {
     /// Gives the memory back (type information takes tens of megabytes): nothing attaches later.
     pub(crate) fn forget() {
         if SHARED.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            crate::sys::return_free_memory();
+            sys::return_free_memory();
         }
     }
 
-    fn read() -> Result<Self, String> {
+    fn read(possible_cpus: usize) -> Self {
         let functions: Vec<_> = crate::functions_with_results().collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
                 "this kernel's type information cannot be read ({BTF_PATH}: {error}); it needs CONFIG_DEBUG_INFO_BTF=y"
             )
         });
+        let unknown = |why: &str| format!("this kernel's type information is not understood ({BTF_PATH}): {why}");
         let parse = |bytes: &Vec<u8>| {
-            Btf::parse(bytes, Endianness::default())
-                .map_err(|error| format!("this kernel's type information is not understood ({BTF_PATH}): {error}"))
+            let arities =
+                arities(bytes, &functions).ok_or_else(|| unknown("it is newer than this program, or cut off"))?;
+            let btf = Btf::parse(bytes, Endianness::default()).map_err(|error| unknown(&error.to_string()))?;
+            Ok((btf, arities))
         };
-        Ok(Self {
-            arities: bytes.as_ref().map(|bytes| arities(bytes, &functions)).unwrap_or_default(),
-            btf: bytes.as_ref().map_err(Clone::clone).and_then(parse),
-            tracefs: Tracefs::find(),
-            preemption: Preemption::read(),
-            possible_cpus: possible_cpus()?,
-        })
+        let (btf, arities) = match bytes.as_ref().map_err(Clone::clone).and_then(parse) {
+            Ok((btf, arities)) => (Ok(btf), arities),
+            Err(problem) => (Err(problem), HashMap::new()),
+        };
+        Self { arities, btf, tracefs: Tracefs::find(), preemption: Preemption::read(), possible_cpus }
     }
 
     /// How many arguments a function takes; `None` if the kernel has no such function to trace.
@@ -148,12 +152,6 @@ pub(crate) fn build_configuration() -> io::Result<String> {
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     fs::read_to_string(format!("/boot/config-{}", release.trim()))
-}
-
-/// Per-CPU maps have an element for each processor that could ever be there.
-fn possible_cpus() -> Result<usize, String> {
-    aya::util::nr_cpus()
-        .map_err(|(path, error)| format!("cannot tell how many processors there may be ({path}: {error})"))
 }
 
 /// Opens a control group by its path in the v2 hierarchy.

@@ -1,6 +1,8 @@
 //! Why a probe cannot be built, in words that end with the way out.
 
+use std::fs;
 use std::io;
+use std::path::Path;
 
 use aya::EbpfError;
 use ebpf_process_core::{BuildError, chain};
@@ -36,6 +38,15 @@ pub(crate) fn refuse_load(error: &EbpfError) -> BuildError {
         code = code.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
         cause = error.source();
     }
+    refuse_code(code, &text)
+}
+
+/// Why bpf(2) says no to the first thing that is asked of it.
+pub(crate) fn refuse_bpf(error: &io::Error) -> BuildError {
+    refuse_code(error.raw_os_error(), &error.to_string())
+}
+
+fn refuse_code(code: Option<i32>, text: &str) -> BuildError {
     match code {
         Some(libc::EPERM | libc::EACCES) => {
             refused("the kernel does not let this process load BPF programs", &try_as_root())
@@ -63,5 +74,16 @@ pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildE
         way_out: format!("{rights}\"ebpf-process check\" says what this machine lacks and how to mend it"),
         // A file system may still be mounted while the machine starts.
         passing: reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)),
+    }
+}
+
+/// Why a mounted tracefs cannot be looked into.
+pub(crate) fn hidden_tracefs(root: &Path, error: &io::Error) -> String {
+    let place = root.display();
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    if lockdown.contains("[confidentiality]") {
+        "the kernel is locked down and hides tracefs; boot with lockdown=integrity, or without Secure Boot".to_owned()
+    } else {
+        format!("the tracefs at {place} cannot be read ({error}); run as root, or grant CAP_DAC_OVERRIDE")
     }
 }

@@ -4,26 +4,107 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_info};
 
-use crate::abi::{Record, Slot};
+use crate::abi::Slot;
 
-/// Reads one element of a per-CPU array of records into `per_cpu`, which must have one entry for
-/// each *possible* processor. Allocates nothing.
-pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, slot: Slot, per_cpu: &mut [Record]) -> io::Result<()> {
+/// Memory for what the kernel writes that ends at a page nobody may touch: where the kernel has more to write than there
+/// is room for, it fails with `EFAULT` and writes over nothing of ours.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    pages: NonNull<u8>,
+    /// Without the page that guards it.
+    length: usize,
+    words: usize,
+}
+
+const PAGE: usize = 4096;
+
+impl Guarded {
+    /// Room for that many 8-byte words, all zero.
+    pub(crate) fn new(words: usize) -> io::Result<Self> {
+        let too_many = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let bytes = words.max(1).checked_mul(size_of::<u64>()).ok_or_else(too_many)?;
+        let length = bytes.checked_next_multiple_of(PAGE).ok_or_else(too_many)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let whole = length.checked_add(PAGE).ok_or_else(too_many)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let pages = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        let guarded = Self { pages, length, words };
+        // SAFETY: these are the mapping's own pages but for the last, which stays closed.
+        if unsafe { libc::mprotect(start, length, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(guarded)
+    }
+
+    /// The words; the last one ends where the closed page begins.
+    pub(crate) const fn words(&mut self) -> &mut [u64] {
+        // SAFETY: that many words fit between the start and the closed page, which is a multiple of 8 bytes away; the
+        // mapping is ours alone, and nobody else borrows it.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.words) }
+    }
+
+    const fn start(&self) -> *mut u64 {
+        // SAFETY: the offset is inside the mapping.
+        unsafe { self.pages.as_ptr().add(self.length - self.words * size_of::<u64>()).cast() }
+    }
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread.
+unsafe impl Send for Guarded {}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: it is the whole mapping, and nothing borrows from it any more. It cannot fail for such a range.
+        unsafe { libc::munmap(self.pages.as_ptr().cast(), self.length + PAGE) };
+    }
+}
+
+/// Reads one element of a per-CPU array: the kernel writes a value for each processor that may ever be there, of which
+/// there must be room for all, or this is `EFAULT`. Allocates nothing.
+pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, slot: Slot, per_cpu: &mut Guarded) -> io::Result<()> {
     // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
     let mut attr: bpf_attr = unsafe { zeroed() };
     // Writing to a field of a union is safe; these three belong to BPF_MAP_LOOKUP_ELEM.
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd().cast_unsigned();
     attr.__bindgen_anon_2.key = (&raw const slot) as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = per_cpu.as_mut_ptr() as u64;
-    // SAFETY: the kernel reads a u32 key and writes one record (32 bytes, a multiple of 8) per
-    // possible processor; the caller gives that many, and both outlive the call.
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = per_cpu.start() as u64;
+    // SAFETY: the kernel reads a u32 key. What it writes begins in memory of which there is no other user, since we
+    // borrow it, and ends with the value or at a closed page.
     unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+}
+
+/// How many processors may ever be there, by the kernel's own per-CPU arrays: each look-up gives a value for each. What
+/// `/sys` says may be somebody else's file.
+pub(crate) fn possible_processors() -> io::Result<usize> {
+    /// The kernel's own limit on x86 (`CONFIG_NR_CPUS`), twice.
+    const AT_MOST: usize = 2 * 8192;
+    /// No value of a new array, which are all 0.
+    const UNTOUCHED: u64 = u64::MAX;
+    // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = 8;
+    attr.__bindgen_anon_1.max_entries = 1;
+    // SAFETY: the kernel reads these four numbers.
+    let map = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+    let map = i32::try_from(map).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    let map = unsafe { OwnedFd::from_raw_fd(map) };
+    let mut values = Guarded::new(AT_MOST)?;
+    values.words().fill(UNTOUCHED);
+    lookup_per_cpu(map.as_fd(), 0, &mut values)?;
+    Ok(values.words().iter().take_while(|value| **value != UNTOUCHED).count())
 }
 
 /// The elements of an array map that allows it, mapped into our memory: read without a system call, and so without
@@ -120,17 +201,8 @@ const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
 
 /// Attaches a program to a trace event by its tracefs id; it runs on every processor until the
 /// descriptor is closed.
-pub(crate) fn attach_to_event(event: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let attr = PerfEventAttr { kind: PERF_TYPE_TRACEPOINT, size: 64, config: event, ..PerfEventAttr::default() };
-    // The program is hung on the event itself, so one processor's perf event serves all.
-    let (any_task, first_cpu, no_group) = (-1, 0, -1);
-    // SAFETY: attr has the size it states and outlives the call.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const attr, any_task, first_cpu, no_group, PERF_FLAG_FD_CLOEXEC)
-    };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the kernel has just given us this descriptor.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+pub(crate) fn attach_to_event(event: u64, program: BorrowedFd<'_>, possible_cpus: usize) -> io::Result<OwnedFd> {
+    let fd = on_first_online(possible_cpus, |cpu| open_event(event, cpu))?;
     for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
         // SAFETY: both requests take an integer.
         if unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) } < 0 {
@@ -138,6 +210,32 @@ pub(crate) fn attach_to_event(event: u64, program: BorrowedFd<'_>) -> io::Result
         }
     }
     Ok(fd)
+}
+
+/// Opens a trace event's counter on one processor.
+fn open_event(event: u64, cpu: i32) -> io::Result<OwnedFd> {
+    let attr = PerfEventAttr { kind: PERF_TYPE_TRACEPOINT, size: 64, config: event, ..PerfEventAttr::default() };
+    let (any_task, no_group) = (-1, -1);
+    // SAFETY: attr has the size it states and outlives the call.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, any_task, cpu, no_group, PERF_FLAG_FD_CLOEXEC)
+    };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A program is hung on the event itself, so one processor's counter serves all; but the kernel opens none on a
+/// processor that is switched off (`ENODEV`), and that can be the first one.
+fn on_first_online(possible_cpus: usize, open: impl Fn(i32) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let mut result = open(0);
+    for cpu in (1..).take(possible_cpus.saturating_sub(1)) {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => result = open(cpu),
+            _ => break,
+        }
+    }
+    result
 }
 
 /// Starts a child, calls `before_exit` with its id, lets it end, and waits for it.
@@ -184,4 +282,54 @@ pub(crate) fn return_free_memory() {
 pub(crate) fn fail_to_clone() {
     // SAFETY: CLONE_SIGHAND without CLONE_VM is EINVAL before anything is made.
     unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_SIGHAND, 0, 0, 0, 0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::fs::File;
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_runs_over_nothing() {
+        for words in [1, 3, PAGE / 8, PAGE / 8 + 1] {
+            let mut guarded = Guarded::new(words).expect("memory");
+            assert!(guarded.words().iter().all(|word| *word == 0));
+            let zeroes = File::open("/dev/zero").expect("zeroes");
+            guarded.words().fill(7);
+            let bytes = words * 8;
+            let read = |length: usize, to: *mut u64| {
+                // SAFETY: a read that goes past the words is what is tried here: it ends at the closed page.
+                unsafe { libc::read(zeroes.as_raw_fd(), to.cast(), length) }
+            };
+            let end = guarded.words().as_mut_ptr_range().end;
+            assert_eq!((read(8, end), io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+            // A file may fill what there is room for and say so; a look-up writes its value in one piece or fails.
+            assert_eq!(read(bytes + PAGE, guarded.start()).cast_unsigned(), bytes);
+            assert!(guarded.words().iter().all(|word| *word == 0), "{words} words");
+        }
+    }
+
+    #[test]
+    fn the_first_processor_that_is_switched_on_serves() {
+        let asked = RefCell::new(Vec::new());
+        let open = |online: i32| {
+            let asked = &asked;
+            move |cpu: i32| {
+                asked.borrow_mut().push(cpu);
+                let file = File::open("/dev/null").map(OwnedFd::from);
+                if cpu == online { file } else { Err(io::Error::from_raw_os_error(libc::ENODEV)) }
+            }
+        };
+        assert!(on_first_online(4, open(0)).is_ok());
+        assert!(on_first_online(4, open(2)).is_ok());
+        assert_eq!(on_first_online(2, open(9)).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(*asked.borrow(), [0, 0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn another_error_is_told_as_it_is() {
+        let refused = |cpu| if cpu == 0 { Err(io::Error::from_raw_os_error(libc::EACCES)) } else { panic!("asked on") };
+        assert_eq!(on_first_online(2, refused).unwrap_err().raw_os_error(), Some(libc::EACCES));
+    }
 }

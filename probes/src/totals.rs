@@ -9,7 +9,7 @@ use aya::maps::Map;
 
 use crate::abi::{Record, Slot};
 use crate::options::Tier;
-use crate::sys::{self, Mapping};
+use crate::sys::{self, Guarded, Mapping};
 
 /// The map with the breakpoints' records; the floor objects have none.
 pub(crate) const KPROBE_TOTALS: &str = "kprobe_totals";
@@ -18,7 +18,7 @@ pub(crate) const KPROBE_TOTALS: &str = "kprobe_totals";
 #[derive(Debug)]
 pub(crate) struct Totals {
     map: OwnedFd,
-    per_cpu: Vec<Record>,
+    per_cpu: Guarded,
     breakpoints: Option<Breakpoints>,
 }
 
@@ -45,7 +45,7 @@ impl Totals {
             }
             _ => None,
         };
-        Ok(Self { map, per_cpu: vec![Record::default(); possible_cpus], breakpoints })
+        Ok(Self { map, per_cpu: Guarded::new(possible_cpus * Record::WORDS)?, breakpoints })
     }
 
     /// The sum over all processors of these records, which programs of this tier write.
@@ -56,7 +56,8 @@ impl Totals {
                 Some(breakpoints) if tier == Tier::Kprobe => breakpoints.records(*slot).fold(sum, Record::plus),
                 _ => {
                     sys::lookup_per_cpu(self.map.as_fd(), *slot, &mut self.per_cpu)?;
-                    self.per_cpu.iter().copied().fold(sum, Record::plus)
+                    let records = self.per_cpu.words().chunks_exact(Record::WORDS);
+                    records.map(|words| Record::of_words(|index| words[index])).fold(sum, Record::plus)
                 }
             };
         }
@@ -66,10 +67,10 @@ impl Totals {
 
 impl Breakpoints {
     fn records(&self, slot: Slot) -> impl Iterator<Item = Record> {
-        let first = slot as usize * (size_of::<Record>() / size_of::<u64>());
+        let first = slot as usize * Record::WORDS;
         self.mapping.words().chunks_exact(self.words_per_cpu).map(move |cpu| {
             let word = |index: usize| cpu.get(first + index).map_or(0, |word: &AtomicU64| word.load(Ordering::Relaxed));
-            Record { calls: word(0), errors: word(1), interrupted: word(2), bytes: word(3) }
+            Record::of_words(word)
         })
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! The perf interface of kprobes cannot say how many calls of a function may be under way before a
 //! kretprobe misses; a tracefs event can (`r4096:`), and counts what it missed. Events outlive
-//! their maker, so ours carry its pid and start time, and whoever starts next sweeps those of the
-//! dead.
+//! their maker, so ours carry who that is, and whoever starts next sweeps those of the dead.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use crate::mounts;
+use crate::owner::{Owner, Processes};
+use crate::refusal;
 
 /// The group of all our events.
 const GROUP: &str = "ebpf_process";
@@ -21,49 +24,58 @@ const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// Why there is no tracefs: a cause that may pass.
 pub(crate) const NOT_MOUNTED: &str = "tracefs is not mounted";
 
-/// Says "0" where somebody has switched all kprobes off: they attach, and never fire.
-const ARMED: &str = "/sys/kernel/debug/kprobes/enabled";
-
-/// Why no mounted tracefs can be looked into.
-fn no_root() -> String {
-    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let mounts = text("/proc/self/mounts");
-    if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
-        format!("{NOT_MOUNTED}; as root: mount -t tracefs tracefs /sys/kernel/tracing")
-    } else if text("/sys/kernel/security/lockdown").contains("[confidentiality]") {
-        "the kernel is locked down and hides tracefs; boot with lockdown=integrity, or without Secure Boot".to_owned()
-    } else {
-        "tracefs is mounted, but not readable by this user; run as root, or grant CAP_DAC_OVERRIDE".to_owned()
-    }
-}
-
 /// A mounted tracefs.
 #[derive(Clone, Debug)]
 pub(crate) struct Tracefs {
     root: PathBuf,
-    /// `PID_STARTTIME`: whose events ours are.
-    owner: String,
+    processes: Processes,
+    /// Whether a kretprobe's number of instances can be chosen here.
+    takes_instances: bool,
 }
 
 impl Tracefs {
-    /// Finds a mounted tracefs.
+    /// Finds a mounted tracefs, wherever that is.
     pub(crate) fn find() -> Result<Self, String> {
-        let root = MOUNTS.iter().map(Path::new).find(|root| root.join("README").exists());
-        let root = root.ok_or_else(no_root)?;
-        let pid = std::process::id();
-        let start = start_time(pid).unwrap_or(0);
-        Ok(Self { root: root.to_owned(), owner: format!("{pid}_{start}") })
+        let mounts = mounts::own();
+        let usual = MOUNTS.iter().map(PathBuf::from);
+        let elsewhere = mounts::places(&mounts, "tracefs");
+        let below = mounts::places(&mounts, "debugfs").map(|debugfs| debugfs.join("tracing"));
+        let mut last = None;
+        for root in usual.chain(elsewhere).chain(below) {
+            match fs::read_to_string(root.join("README")) {
+                Ok(readme) => {
+                    let processes = Processes::at(Path::new("/proc"), std::process::id());
+                    return Ok(Self { root, processes, takes_instances: takes_instances(&readme) });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => last = Some((root, error)),
+            }
+        }
+        Err(last.map_or_else(
+            || format!("{NOT_MOUNTED}; as root: mount -t tracefs tracefs {}", MOUNTS[0]),
+            |(root, error)| refusal::hidden_tracefs(&root, &error),
+        ))
     }
 
     /// Why no event can be made on a function.
     pub(crate) fn needs_kprobes(&self) -> Result<(), String> {
         if !self.root.join("kprobe_events").exists() {
-            return Err("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)".to_owned());
+            let root = self.root.display();
+            return Err(format!("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off: no {root}/kprobe_events)"));
         }
-        match std::fs::read_to_string(ARMED) {
-            Ok(armed) if armed.trim() == "0" => Err(format!("kprobes are switched off; as root: echo 1 > {ARMED}")),
-            _ => Ok(()),
+        // It says "0" where somebody has switched all kprobes off: they attach, and never fire.
+        let mounts = mounts::own();
+        let mut switches = mounts::places(&mounts, "debugfs").map(|debugfs| debugfs.join("kprobes/enabled"));
+        match switches.find(|switch| fs::read_to_string(switch).is_ok_and(|armed| armed.trim() == "0")) {
+            Some(switch) => Err(format!("kprobes are switched off; as root: echo 1 > {}", switch.display())),
+            None => Ok(()),
         }
+    }
+
+    /// Whether a kretprobe gets as many instances as it needs: with the kernel's own number, which is that of its
+    /// processors, it misses what is called while a few calls wait.
+    pub(crate) const fn takes_instances(&self) -> bool {
+        self.takes_instances
     }
 
     /// The id of an event that the kernel itself has, as `category/name`.
@@ -74,35 +86,24 @@ impl Tracefs {
     /// Makes an event on the start or the end of a function and returns its name and id.
     pub(crate) fn create(&self, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
         let letter = if at_return { 'r' } else { 'p' };
-        let name = format!("{letter}_{function}_{}", self.owner);
-        let create = |instances: &str| self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"));
-        if at_return {
-            // Linux 4.11 does not know the number yet: 696ced4fb1d7 ("tracing/kprobes: expose
-            // maxactive for kretprobe in kprobe_events"), 4.12.
-            create(&MAX_ACTIVE.to_string()).or_else(|error| match error.kind() {
-                io::ErrorKind::InvalidInput => create(""),
-                _ => Err(error),
-            })?;
-        } else {
-            create("")?;
-        }
+        let name = format!("{letter}_{function}_{}", self.processes.own());
+        let instances = if at_return && self.takes_instances { MAX_ACTIVE.to_string() } else { String::new() };
+        self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"))?;
         let event = Event { tracefs: self.clone(), name };
         let id = read_id(&self.root.join("events").join(GROUP).join(&event.name))?;
         Ok((event, id))
     }
 
-    /// Removes what dead agents left behind. Nobody else's events are touched.
+    /// Removes what dead agents left behind. Nobody else's events are touched. One that cannot be removed (`EBUSY`: its
+    /// maker lives after all, where we cannot see it) stays, and the sweep goes on; the first error is told.
     pub(crate) fn sweep(&self) -> io::Result<()> {
-        let events = match std::fs::read_to_string(self.root.join("kprobe_events")) {
+        let events = match fs::read_to_string(self.root.join("kprobe_events")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // no kprobes
             events => events?,
         };
-        for name in events.lines().filter_map(event_of_ours) {
-            if owner_of(name).is_some_and(|(pid, start)| start_time(pid) != Some(start)) {
-                self.command(&format!("-:{GROUP}/{name}"))?;
-            }
-        }
-        Ok(())
+        let ours = events.lines().filter_map(event_of_ours);
+        let dead = ours.filter(|name| Owner::of_event(name).is_some_and(|owner| self.processes.know_dead(owner)));
+        dead.map(|name| self.command(&format!("-:{GROUP}/{name}"))).fold(Ok(()), io::Result::and)
     }
 
     /// Opens the file with what every event missed.
@@ -115,8 +116,14 @@ impl Tracefs {
     }
 }
 
+/// From Linux 4.12 on (696ced4fb1d7, "tracing/kprobes: expose maxactive for kretprobe"), which README says. 4.11 takes
+/// `r4096:GROUP/NAME` for a plain `r`: no error, no number, and an event of another name that nobody removes.
+fn takes_instances(readme: &str) -> bool {
+    readme.contains("r[maxactive]")
+}
+
 fn read_id(event: &Path) -> io::Result<u64> {
-    let id = std::fs::read_to_string(event.join("id"))?;
+    let id = fs::read_to_string(event.join("id"))?;
     id.trim().parse().map_err(|_| io::Error::other("tracefs gave no event id"))
 }
 
@@ -174,41 +181,74 @@ fn event_of_ours(line: &str) -> Option<&str> {
     event.strip_prefix(GROUP)?.strip_prefix('/')
 }
 
-/// Pid and start time at the end of an event's name.
-fn owner_of(name: &str) -> Option<(u32, u64)> {
-    let mut words = name.rsplitn(3, '_');
-    let start = words.next()?.parse().ok()?;
-    let pid = words.next()?.parse().ok()?;
-    Some((pid, start))
-}
-
-/// When a process started, in clock ticks since boot (field 22 of /proc/PID/stat).
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold anything, brackets included: count from its end.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const README: &str = "\t   Format: p[:[<group>/]<event>] <place>\n\t   r[maxactive][:[<group>/]<event>] <place>\n";
+    const README_4_11: &str = "\t   Format: p|r[:[<group>/]<event>] <place> [<args>]\n";
+
+    /// A folder that takes every command and makes no event: those that shall be there are given.
+    fn folder(readme: &str, lines: &str, events: &[&str]) -> (tempfile::TempDir, Tracefs) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("kprobe_events"), lines).expect("a list");
+        for event in events {
+            let event = folder.path().join("events").join(event);
+            fs::create_dir_all(&event).expect("an event");
+            fs::write(event.join("id"), "1234\n").expect("its id");
+        }
+        let processes = Processes::at(Path::new("/proc"), std::process::id());
+        let tracefs = Tracefs { root: folder.path().to_owned(), processes, takes_instances: takes_instances(readme) };
+        (folder, tracefs)
+    }
+
+    fn commands(folder: &tempfile::TempDir) -> String {
+        fs::read_to_string(folder.path().join("kprobe_events")).expect("a list")
+    }
+
+    #[test]
+    fn a_kernel_that_ignores_the_number_and_the_name_with_it_is_given_none() {
+        let owner = Processes::at(Path::new("/proc"), std::process::id()).own();
+        let name = format!("r_vfs_read_{owner}");
+        for (readme, number) in [(README, "4096"), (README_4_11, "")] {
+            let (folder, tracefs) = folder(readme, "", &[&format!("{GROUP}/{name}")]);
+            assert_eq!(tracefs.takes_instances(), !number.is_empty());
+            let (event, id) = tracefs.create("vfs_read", true).expect("an event");
+            assert_eq!((event.name(), id), (name.as_str(), 1234));
+            drop(event);
+            let expected = format!("r{number}:{GROUP}/{name} vfs_read-:{GROUP}/{name}");
+            assert_eq!(commands(&folder), expected, "made, and removed by the same name");
+        }
+    }
+
+    #[test]
+    fn an_event_that_gets_no_id_is_removed_again() {
+        let (folder, tracefs) = folder(README, "", &[]);
+        assert!(tracefs.create("vfs_read", false).is_err());
+        assert!(commands(&folder).contains("-:ebpf_process/p_vfs_read_"));
+    }
+
+    #[test]
+    fn the_sweep_takes_the_dead_and_leaves_the_living_and_strangers() {
+        let own = Processes::at(Path::new("/proc"), std::process::id()).own();
+        let strangers = "p:kprobes/aya_12_p_vfs_read_0x0_1 vfs_read\np:ebpf_process2/x_1_2 vfs_read\n";
+        let ours = format!("r4096:ebpf_process/r_f_4026531836_4194304_1 f\np:ebpf_process/p_f_{own} f\n");
+        let lines = format!("{strangers}{ours}p:ebpf_process/p_g_4194304_1 g\n");
+        let (folder, tracefs) = folder(README, &lines, &[]);
+        tracefs.sweep().expect("swept");
+        let removed = commands(&folder);
+        let removed = removed.strip_prefix(&lines).expect("the list as it was");
+        assert!(removed.ends_with("-:ebpf_process/p_g_4194304_1"), "{removed}");
+        assert!(!removed.contains(&own.to_string()) && !removed.contains("aya") && !removed.contains("process2"));
+    }
 
     #[test]
     fn only_our_own_events_are_recognized() {
         let ours = "r4096:ebpf_process/r_vfs_read_123_456 vfs_read";
         assert_eq!(event_of_ours(ours), Some("r_vfs_read_123_456"));
-        assert_eq!(owner_of("r_vfs_read_123_456"), Some((123, 456)));
         for other in ["p:kprobes/aya_12_p_vfs_read_0x0_1 vfs_read", "p:ebpf_process2/x_1_2 vfs_read", "", "p"] {
             assert_eq!(event_of_ours(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_start_time() {
-        let own = std::process::id();
-        assert!(start_time(own).is_some());
-        assert_eq!(start_time(u32::MAX), None);
     }
 
     #[test]
