@@ -19,20 +19,24 @@ use crate::verdict::Verdict;
 /// takes far fewer; a receiver that refuses everything gets no more than this.
 const PIECES: u32 = 256;
 
+/// How long a frame is kept that nobody takes and that was not refused in the receiver's own words.
+const DOUBTFUL: Duration = Duration::from_secs(3600);
+
 /// Why samples are dropped or rejected here.
-mod reason {
-    pub(super) const MEMORY: &str = "memory full";
-    pub(super) const SPOOL: &str = "spool full";
-    pub(super) const DAMAGE: &str = "spool damaged";
-    pub(super) const STOPPED: &str = "agent stopped";
-    pub(super) const TOO_LARGE: &str = "too large for the receiver";
+pub(crate) mod reason {
+    pub(crate) const MEMORY: &str = "memory full";
+    pub(crate) const SPOOL: &str = "spool full";
+    pub(crate) const DAMAGE: &str = "spool damaged";
+    pub(crate) const STOPPED: &str = "agent stopped";
+    pub(crate) const TOO_LARGE: &str = "too large for the receiver";
 }
 
 /// Brings frames to a receiver in order, keeps them while it is away, and enters in the ledger what
 /// becomes of their samples. A sink that has one settles itself
 /// ([`Settlement::BySink`](ebpf_process_core::Settlement::BySink)), and passes its calls on:
 ///
-/// * in `write`, [`offer`](Self::offer): it sends nothing and does not wait;
+/// * in `write`, [`offer`](Self::offer): while the receiver takes data, all but the newest frame go
+///   out as they are made, so that a batch may be larger than the memory;
 /// * in `flush`, [`work`](Self::work): it sends one frame, so that the sink's queue is emptied
 ///   between two of them;
 /// * in `due`, [`due`](Self::due);
@@ -46,6 +50,8 @@ pub struct Delivery<C> {
     ledger: Arc<Ledger>,
     stop: Stop,
     hand: Hand,
+    /// A frame that was refused in doubt, passed by the others until one of them gets through.
+    aside: Option<Aside>,
     memory: VecDeque<Frame>,
     limit: u64,
     spool: Option<Spool>,
@@ -63,11 +69,25 @@ struct Hand {
     spooled: bool,
     /// How often it has been split for its content.
     splits: u32,
+    /// When it was first refused in doubt.
+    doubted: Option<Instant>,
+    /// Whether it is to blame when it is refused in doubt: others got through.
+    to_blame: bool,
+}
+
+/// See [`Verdict::Doubtful`].
+#[derive(Debug)]
+struct Aside {
+    frame: Frame,
+    since: Instant,
+    reason: &'static str,
+    /// Whether another frame got through since.
+    passed: bool,
 }
 
 impl Hand {
     fn hold(frame: Frame, spooled: bool) -> Self {
-        Self { pieces: [frame].into(), spooled, splits: 0 }
+        Self { pieces: [frame].into(), spooled, ..Self::default() }
     }
 
     fn samples(&self) -> u64 {
@@ -101,6 +121,7 @@ impl<C: Carrier> Delivery<C> {
             ledger: Arc::clone(&context.ledger),
             stop: context.stop.clone(),
             hand: Hand::default(),
+            aside: None,
             memory: VecDeque::new(),
             limit: options.memory,
             spool,
@@ -121,8 +142,9 @@ impl<C: Carrier> Delivery<C> {
         self
     }
 
-    /// Takes a frame whose samples are queued in the ledger. Sends nothing; where there is no room
-    /// the oldest frame goes to the spool, or is dropped.
+    /// Takes a frame whose samples are queued in the ledger. While the receiver takes data, what was
+    /// offered before is sent, one frame at a time. Where there is no room the oldest frame goes to
+    /// the spool, or is dropped.
     pub fn offer(&mut self, frame: Frame) {
         if frame.is_empty() {
             return;
@@ -130,14 +152,22 @@ impl<C: Carrier> Delivery<C> {
         self.memory.push_back(frame);
         if self.health.is_failing() {
             while self.spill() {}
+        } else if self.memory.len() > 1 {
+            self.send_if_well();
         }
         while self.in_memory() > self.limit {
             if !self.spill()
+                && !self.send_if_well()
                 && let Some(samples) = self.pop_oldest()
             {
-                self.ledger.dropped(samples, reason::MEMORY);
+                self.drops(samples, reason::MEMORY);
             }
         }
+    }
+
+    /// Sends the oldest piece unless the last attempt failed. Whether its verdict was final.
+    fn send_if_well(&mut self) -> bool {
+        self.not_before.is_none() && !self.health.is_failing() && self.attempt(self.end())
     }
 
     /// Sends the oldest frame, or a piece of it, unless it is too early.
@@ -151,7 +181,7 @@ impl<C: Carrier> Delivery<C> {
     /// When [`work`](Self::work) has something to do; `None` while nothing waits.
     pub fn due(&self) -> Option<Instant> {
         let spooled = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
-        let waits = spooled || !self.hand.pieces.is_empty() || !self.memory.is_empty();
+        let waits = spooled || !self.hand.pieces.is_empty() || self.aside.is_some() || !self.memory.is_empty();
         waits.then(|| self.not_before.unwrap_or_else(|| (self.now)()))
     }
 
@@ -163,10 +193,12 @@ impl<C: Carrier> Delivery<C> {
             let end = self.end();
             while self.attempt(end) {}
         }
-        while self.spill() {}
-        while let Some(samples) = self.pop_oldest() {
-            self.ledger.dropped(samples, reason::STOPPED);
+        if let Some(aside) = self.aside.take() {
+            self.memory.push_front(aside.frame);
         }
+        while self.spill() {}
+        let left: u64 = std::iter::from_fn(|| self.pop_oldest()).sum();
+        self.drops(left, reason::STOPPED);
         if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
             self.health.spool_fails(&error);
         }
@@ -187,9 +219,17 @@ impl<C: Carrier> Delivery<C> {
         let Some(piece) = self.hand.pieces.front() else { return false };
         let verdict = self.carrier.send(piece, limit);
         self.not_before = None;
+        let verdict = match verdict {
+            Verdict::Doubtful { reason, problem } if self.hand.to_blame => Verdict::Rejected { reason, problem },
+            verdict => verdict,
+        };
         match verdict {
-            Verdict::Accepted => self.settle(Ledger::written),
+            Verdict::Accepted => {
+                self.gets_through();
+                self.settle(Ledger::written);
+            }
             Verdict::Partly { rejected, reason, problem } => {
+                self.gets_through();
                 self.rejects(rejected, &problem);
                 self.settle(|ledger, samples| {
                     let rejected = rejected.min(samples);
@@ -208,6 +248,12 @@ impl<C: Carrier> Delivery<C> {
                 if !self.split() {
                     self.reject(reason::TOO_LARGE, &problem);
                 }
+            }
+            Verdict::Doubtful { reason, problem } => {
+                self.doubt(reason, &problem);
+                self.health.fails(&problem);
+                let wait = self.backoff.failed(None);
+                return self.put_off(wait);
             }
             Verdict::Retry { after, problem } => {
                 self.health.fails(&problem);
@@ -232,17 +278,53 @@ impl<C: Carrier> Delivery<C> {
         false
     }
 
-    /// Takes the next frame in hand: what is on disk is older than what is in memory.
+    /// Takes the next frame in hand: what is on disk is older than what is in memory. A frame that the
+    /// others passed is next when one of them got through, or when there are no others.
     fn refill(&mut self) {
         if !self.hand.pieces.is_empty() {
             return;
         }
-        if let Some(frame) = self.spool.as_mut().and_then(Spool::take) {
+        if let Some(aside) = self.aside.take_if(|aside| aside.passed) {
+            self.hand = Hand { to_blame: true, ..Hand::hold(aside.frame, false) };
+        } else if let Some(frame) = self.spool.as_mut().and_then(Spool::take) {
             self.hand = Hand::hold(frame, true);
         } else if let Some(frame) = self.memory.pop_front() {
             self.hand = Hand::hold(frame, false);
+        } else if let Some(aside) = self.aside.take() {
+            self.hand = Hand { doubted: Some(aside.since), ..Hand::hold(aside.frame, false) };
         }
         self.book_losses();
+    }
+
+    /// The receiver takes data: what it refused in doubt is looked at again.
+    fn gets_through(&mut self) {
+        if let Some(aside) = &mut self.aside {
+            aside.passed = true;
+        }
+    }
+
+    /// The first piece was refused in doubt: the frames behind it may pass it, to see whether it is to
+    /// blame. What nobody took for long is given up.
+    fn doubt(&mut self, reason: &'static str, problem: &str) {
+        let now = (self.now)();
+        let too_old = |since: Instant| now.saturating_duration_since(since) >= DOUBTFUL;
+        let since = *self.hand.doubted.get_or_insert(now);
+        if let Some(aside) = self.aside.take_if(|aside| too_old(aside.since)) {
+            self.rejects(aside.frame.samples(), problem);
+            self.ledger.rejected(aside.frame.samples(), aside.reason);
+        } else if self.aside.is_none() && too_old(since) {
+            return self.reject(reason, problem);
+        }
+        if self.aside.is_some() || self.hand.pieces.len() != 1 {
+            return;
+        }
+        if let Some(frame) = self.hand.pieces.pop_front() {
+            if std::mem::take(&mut self.hand.spooled) {
+                self.ledger.unspool(frame.samples());
+                self.acknowledge();
+            }
+            self.aside = Some(Aside { frame, since, reason, passed: false });
+        }
     }
 
     /// The first piece is settled.
@@ -252,10 +334,14 @@ impl<C: Carrier> Delivery<C> {
             self.ledger.unspool(samples);
         }
         enter(&self.ledger, samples);
-        if self.hand.pieces.is_empty()
-            && self.hand.spooled
-            && let Some(Err(error)) = self.spool.as_mut().map(Spool::acknowledge)
-        {
+        if self.hand.pieces.is_empty() && self.hand.spooled {
+            self.acknowledge();
+        }
+    }
+
+    /// The frame that was taken from the spool need not be there any more.
+    fn acknowledge(&mut self) {
+        if let Some(Err(error)) = self.spool.as_mut().map(Spool::acknowledge) {
             self.health.spool_fails(&error);
         }
     }
@@ -264,6 +350,13 @@ impl<C: Carrier> Delivery<C> {
         let samples = self.hand.pieces.front().map_or(0, Frame::samples);
         self.rejects(samples, problem);
         self.settle(|ledger, samples| ledger.rejected(samples, reason));
+    }
+
+    /// Samples in memory are given up.
+    fn drops(&mut self, samples: u64, reason: &'static str) {
+        self.ledger.dropped(samples, reason);
+        let now = (self.now)();
+        self.health.drops(samples, reason, now);
     }
 
     fn rejects(&mut self, samples: u64, problem: &str) {
@@ -283,7 +376,8 @@ impl<C: Carrier> Delivery<C> {
     /// What waits in memory, in bytes; a frame in hand that is also on disk is not counted.
     fn in_memory(&self) -> u64 {
         let hand = self.hand.pieces.iter().filter(|_| !self.hand.spooled);
-        hand.chain(&self.memory).map(|frame| frame.size() as u64).sum()
+        let aside = self.aside.iter().map(|aside| &aside.frame);
+        hand.chain(aside).chain(&self.memory).map(|frame| frame.size() as u64).sum()
     }
 
     /// Moves the oldest frame in memory to the spool. False if there is none, or it cannot be.
@@ -297,7 +391,7 @@ impl<C: Carrier> Delivery<C> {
         } else {
             self.health.spool_works();
             self.ledger.spool(oldest.samples());
-            self.pop_oldest();
+            self.pop_next();
         }
         self.book_losses();
         appended.is_ok()
@@ -305,6 +399,12 @@ impl<C: Carrier> Delivery<C> {
 
     /// Takes the oldest frame in memory away and returns its samples.
     fn pop_oldest(&mut self) -> Option<u64> {
+        let aside = self.aside.take().map(|aside| aside.frame.samples());
+        aside.or_else(|| self.pop_next())
+    }
+
+    /// Takes the frame in memory away that is next in line.
+    fn pop_next(&mut self) -> Option<u64> {
         let hand = if self.hand.spooled { None } else { self.hand.pieces.pop_front() };
         hand.or_else(|| self.memory.pop_front()).map(|frame| frame.samples())
     }
@@ -313,18 +413,22 @@ impl<C: Carrier> Delivery<C> {
     fn book_losses(&mut self) {
         let Some(spool) = &mut self.spool else { return };
         let losses = spool.take_losses();
-        self.ledger.dropped_from_spool(losses.full, reason::SPOOL);
-        self.ledger.dropped_from_spool(losses.damaged, reason::DAMAGE);
+        let mut full = losses.full;
         if self.hand.spooled && !self.hand.pieces.is_empty() && !spool.is_taken() {
-            self.ledger.dropped_from_spool(self.hand.samples(), reason::SPOOL);
+            full = full.saturating_add(self.hand.samples());
             self.hand = Hand::default();
+        }
+        let now = (self.now)();
+        for (samples, reason) in [(full, reason::SPOOL), (losses.damaged, reason::DAMAGE)] {
+            self.ledger.dropped_from_spool(samples, reason);
+            self.health.drops(samples, reason, now);
         }
     }
 }
 
 impl<C> fmt::Debug for Delivery<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.hand.pieces.len() + self.memory.len();
+        let waiting = self.hand.pieces.len() + usize::from(self.aside.is_some()) + self.memory.len();
         f.debug_struct("Delivery").field("waiting", &waiting).field("spool", &self.spool).finish_non_exhaustive()
     }
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use ebpf_process_core::chain;
 use tracing::{error, info, warn};
 
+use crate::delivery::reason;
 use crate::spool::{Recovery, SpoolError};
 
-/// Rejections are said this often at most; the ledger counts all of them.
-const REJECTIONS: Duration = Duration::from_secs(3600);
+/// Rejections, and losses of each kind, are said this often at most; the ledger counts all of them.
+const AGAIN: Duration = Duration::from_secs(3600);
 
 /// How a delivery fares.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Health {
     sink: String,
     state: State,
     rejection: Option<Instant>,
+    /// When a loss of each kind was said last.
+    losses: Vec<(&'static str, Instant)>,
     spool_fails: bool,
 }
 
@@ -28,7 +31,7 @@ enum State {
 
 impl Health {
     pub(crate) fn new(sink: &str) -> Self {
-        Self { sink: sink.to_owned(), state: State::Fine, rejection: None, spool_fails: false }
+        Self { sink: sink.to_owned(), state: State::Fine, rejection: None, losses: Vec::new(), spool_fails: false }
     }
 
     /// Whether the last attempt failed.
@@ -58,10 +61,29 @@ impl Health {
     }
 
     pub(crate) fn rejects(&mut self, samples: u64, problem: &str, now: Instant) {
-        if self.rejection.is_none_or(|said| now.saturating_duration_since(said) >= REJECTIONS) {
+        if self.rejection.is_none_or(|said| now.saturating_duration_since(said) >= AGAIN) {
             self.rejection = Some(now);
             warn!(sink = %self.sink, samples, "rejected: {problem}; further rejections are counted, logged once an hour");
         }
+    }
+
+    /// Samples were given up for this reason.
+    pub(crate) fn drops(&mut self, samples: u64, reason: &'static str, now: Instant) {
+        if samples == 0 {
+            return;
+        }
+        match self.losses.iter_mut().find(|(said, _)| *said == reason) {
+            Some((_, said)) if now.saturating_duration_since(*said) < AGAIN => return,
+            Some((_, said)) => *said = now,
+            None => self.losses.push((reason, now)),
+        }
+        let way_out = match reason {
+            reason::MEMORY => "raise delivery.memory, or set delivery.spool; ",
+            reason::SPOOL => "raise delivery.spool_size; ",
+            reason::STOPPED => "set delivery.spool to keep what is left at a stop; ",
+            _ => "",
+        };
+        warn!(sink = %self.sink, samples, "dropped: {reason}; {way_out}further losses of this kind are counted, logged once an hour");
     }
 
     pub(crate) fn spool_opened(&self, recovery: Recovery) {

@@ -26,6 +26,16 @@ pub enum Verdict {
         /// In its words.
         problem: String,
     },
+    /// Refused, but hardly by the receiver itself: somebody on the way to it, or something else at its
+    /// address. The frame is kept and sent again, later each time. Where other frames get through
+    /// meanwhile it is to blame itself, and is treated as [`Rejected`](Self::Rejected); where nothing
+    /// gets through, a frame is given up an hour after its first refusal. Other frames may pass it.
+    Doubtful {
+        /// Why, should it be to blame.
+        reason: &'static str,
+        /// What it looks like.
+        problem: String,
+    },
     /// The frame is too large, and nothing of it was kept. It is halved; a single item is rejected.
     TooLarge {
         /// In its words.

@@ -62,7 +62,10 @@ impl Http {
     fn exchange(&mut self, frame: &Frame, limit: Duration) -> Result<Verdict, Error> {
         let timeout = self.server.timeout.min(limit);
         let request = self.agent.post(&self.endpoint.address).config().timeout_global(Some(timeout)).build();
-        let request = request.header("Content-Type", "text/plain; charset=utf-8");
+        let request = request
+            .header("Content-Type", "text/plain; charset=utf-8")
+            // An answer is short, and has to be read.
+            .header("Accept-Encoding", "identity");
         let request = match &self.endpoint.authorization {
             Some(authorization) => request.header("Authorization", authorization),
             None => request,
@@ -77,12 +80,23 @@ impl Http {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name)?.to_str().ok();
         let retry_after = header("retry-after").and_then(|wish| reply::retry_after(wish, header("date")));
-        // The status decides; a body that breaks off or is too long is only a lost text.
+        let location = header("location").map(str::to_owned);
+        let compressed = header("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"));
         let mut body = Vec::new();
-        let _ = io::Read::read_to_end(&mut io::Read::take(response.body_mut().as_reader(), REPLY_LIMIT), &mut body);
+        let read = io::Read::read_to_end(&mut io::Read::take(response.body_mut().as_reader(), REPLY_LIMIT), &mut body);
         let body = String::from_utf8_lossy(&body);
         let Endpoint { authorization, secrets, .. } = &self.endpoint;
-        let reply = Reply { status, retry_after, body: &body, authorization: authorization.as_deref(), secrets };
+        let reply = Reply {
+            status,
+            retry_after,
+            body: &body,
+            broken: read.is_err(),
+            compressed,
+            location: location.as_deref(),
+            encrypted: self.server.is_encrypted(),
+            authorization: authorization.as_deref(),
+            secrets,
+        };
         Ok(reply.verdict(&self.server.place, frame))
     }
 

@@ -24,6 +24,14 @@ pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: &'a str,
+    /// Whether the body broke off.
+    pub(crate) broken: bool,
+    /// Whether the body is compressed, though nobody asked for that.
+    pub(crate) compressed: bool,
+    /// Where a redirect points to.
+    pub(crate) location: Option<&'a str>,
+    /// Whether the way to the server is encrypted.
+    pub(crate) encrypted: bool,
     /// The header by which we said who we are.
     pub(crate) authorization: Option<&'a str>,
     /// What is not repeated, should the server do it.
@@ -35,12 +43,15 @@ impl Reply<'_> {
     pub(crate) fn verdict(&self, place: &Place, frame: &Frame) -> Verdict {
         let body = self.body;
         match self.status {
-            200..=299 => Verdict::Accepted,
+            // No interface answers a write with anything but its number.
+            200..=299 if body.trim().is_empty() && !self.broken => Verdict::Accepted,
+            200..=299 => self.doubtful(),
             // A cluster has the points and has not told all its members yet.
             _ if body.contains("hinted handoff queue not empty") => Verdict::Accepted,
             // A doorkeeper (vmauth) that does not know us says so with our own words. No line has them.
             400 if self.repeats_who_we_are() => Verdict::Misconfigured { problem: self.describe(WHO) },
-            400 | 422 => match self.refused_lines(place) {
+            400 | 422 if !self.is_influxdbs() => self.doubtful(),
+            400 | 422 => match self.refused_lines(place, frame.len() as u64) {
                 Some(lines) => {
                     // One line is one sample. All of them refused is no part any more, but the
                     // server has named them: nothing would be gained by sending them one by one.
@@ -58,9 +69,8 @@ impl Reply<'_> {
             401 => Verdict::Misconfigured { problem: self.describe(WHO) },
             403 => Verdict::Misconfigured { problem: self.describe("give these credentials the right to write") },
             404 => Verdict::Misconfigured { problem: self.describe(&missing(place)) },
-            300..=399 => {
-                Verdict::Misconfigured { problem: self.describe("write the address it points to into the option url") }
-            }
+            407 => Verdict::Misconfigured { problem: self.describe("check user and password in the option proxy") },
+            300..=399 => Verdict::Misconfigured { problem: self.describe(&self.redirect()) },
             408 | 429 | 500..=599 => Verdict::Retry {
                 after: self.retry_after,
                 problem: self.describe("it is busy, or see its log for what is wrong"),
@@ -69,18 +79,64 @@ impl Reply<'_> {
         }
     }
 
-    /// How many lines were refused while the others were stored; `None` if nothing was stored.
-    fn refused_lines(&self, place: &Place) -> Option<u64> {
+    /// Whether InfluxDB itself, or who speaks exactly as it does, says what it does not like: an object with
+    /// `error`, or with `code` and `message`. A list of refused lines may have been cut.
+    fn is_influxdbs(&self) -> bool {
+        let has = |key: &str| self.body.contains(key);
+        !self.compressed
+            && self.body.trim_start().starts_with('{')
+            && (has("\"error\":") || has("\"code\":") && has("\"message\":"))
+    }
+
+    /// How many lines were refused while the others were stored; `None` if nothing was stored, or if that is not
+    /// said. `lines` is how many there were.
+    fn refused_lines(&self, place: &Place, lines: u64) -> Option<u64> {
         let body = self.body;
+        let partial = body.contains("partial write");
+        // Version 2's own words, whatever interface was asked: 400 is nothing, 422 is what the bucket cannot hold.
+        if body.contains("\"code\":") {
+            return (self.status == 422 && partial).then(|| dropped(body));
+        }
         match place {
-            // Lines that cannot be read are named, the others are stored. Only a request without a
-            // good line is an error without the words.
-            Place::V1 { .. } if body.contains("partial write") => Some(dropped(body).saturating_add(unreadable(body))),
-            Place::V1 { .. } => Some(unreadable(body)).filter(|lines| *lines > 0),
-            // 400 is nothing, 422 is what the bucket cannot hold.
-            Place::V2 { .. } => (self.status == 422).then(|| dropped(body)),
+            // Lines that cannot be read are named; the others are stored where it says so.
+            Place::V1 { .. } if partial => Some(dropped(body).saturating_add(unreadable(body))),
+            Place::V1 { .. } => Some(unreadable(body)).filter(|unread| *unread >= lines),
             // A list of the lines that were refused.
-            Place::V3 { .. } => Some(body.matches("\"line_number\":").count() as u64).filter(|lines| *lines > 0),
+            Place::V3 { .. } if partial => {
+                Some(body.matches("\"line_number\":").count() as u64).filter(|lines| *lines > 0)
+            }
+            Place::V2 { .. } | Place::V3 { .. } => None,
+        }
+    }
+
+    /// An answer that no InfluxDB gives, and what it looks like.
+    fn doubtful(&self) -> Verdict {
+        let body = self.body.trim_start();
+        let what = if self.compressed {
+            "it is compressed, which nobody asked for: a proxy or another server answers; check the option url"
+        } else if !self.encrypted && body.contains("HTTPS") {
+            "https? Write \"https://\" instead of \"http://\" into the option url"
+        } else if body.starts_with('<') {
+            "that is a page for people: a proxy, a login or another server answers, not InfluxDB; check the option url"
+        } else if (200..300).contains(&self.status) {
+            "no write has such an answer: something else than InfluxDB is there; check the options url and version"
+        } else {
+            "InfluxDB does not answer so: a proxy or another server? Check the options url and version"
+        };
+        let perhaps = if self.encrypted || what.starts_with("https?") { "" } else { " (https?)" };
+        Verdict::Doubtful { reason: MALFORMED, problem: self.describe(&format!("{what}{perhaps}")) }
+    }
+
+    /// What to do about a redirect. It is not followed: data goes where the configuration says.
+    fn redirect(&self) -> String {
+        match self.location.map(|location| excerpt(location, self.secrets)).filter(|location| !location.is_empty()) {
+            Some(location) => {
+                let server = ["/write?", "/api/v2/write?", "/api/v3/write_lp?"]
+                    .iter()
+                    .find_map(|path| location.split_once(path).map(|(server, _)| server));
+                format!("it points to {}; write that into the option url", server.unwrap_or(&location))
+            }
+            None => "it points elsewhere without saying where; check the option url".to_owned(),
         }
     }
 
@@ -151,6 +207,7 @@ mod tests {
         Partly(u64),
         Rejected,
         TooLarge,
+        Doubtful,
         Retry,
         Misconfigured,
     }
@@ -161,7 +218,21 @@ mod tests {
             frame.push(b"m f=1i 1\n", 1);
         }
         let retry_after = Some(Duration::from_secs(7));
-        Reply { status, retry_after, body, authorization: None, secrets: &[] }.verdict(place, &frame)
+        Reply { status, retry_after, ..reply(body) }.verdict(place, &frame)
+    }
+
+    fn reply(body: &str) -> Reply<'_> {
+        Reply {
+            status: 400,
+            retry_after: None,
+            body,
+            broken: false,
+            compressed: false,
+            location: None,
+            encrypted: false,
+            authorization: None,
+            secrets: &[],
+        }
     }
 
     #[test]
@@ -186,7 +257,7 @@ mod tests {
         let (body, secrets) = ("no such token \"Bearer s3cr3t\"", ["s3cr3t".to_owned()]);
         let place = Place::V3 { database: "db".to_owned() };
         for status in [400, 401, 403, 404, 413, 422, 302, 429, 503, 418] {
-            let reply = Reply { status, retry_after: None, body, authorization: None, secrets: &secrets };
+            let reply = Reply { status, secrets: &secrets, ..reply(body) };
             let verdict = format!("{:?}", reply.verdict(&place, &Frame::default()));
             assert!(verdict.contains("***") && !verdict.contains("s3cr3t"), "{verdict}");
         }
@@ -196,13 +267,17 @@ mod tests {
     fn a_bad_request_that_repeats_who_we_are_is_about_that_and_not_about_the_lines() {
         let verdict = |body| {
             let authorization = Some("Token s3cr3t");
-            let reply = Reply { status: 400, retry_after: None, body, authorization, secrets: &["s3cr3t".to_owned()] };
+            let secrets = &["s3cr3t".to_owned()];
+            let reply = Reply { authorization, secrets, ..reply(body) };
             reply.verdict(&Place::V2 { org: "o".to_owned(), bucket: "b".to_owned() }, &Frame::default())
         };
         let refused = verdict("cannot find the provided auth token \"Bearer s3cr3t\" in config");
         assert!(matches!(&refused, Verdict::Misconfigured { problem } if problem.contains("token")), "{refused:?}");
         assert!(!format!("{refused:?}").contains("s3cr3t"), "{refused:?}");
-        assert!(matches!(verdict("unable to parse 's3cr3t'"), Verdict::Rejected { .. }));
+        assert!(matches!(
+            verdict(r#"{"code":"invalid","message":"unable to parse 's3cr3t'"}"#),
+            Verdict::Rejected { .. }
+        ));
     }
 
     fn short(place: &Place, status: u16, body: &str) -> Short {
@@ -211,6 +286,7 @@ mod tests {
             Verdict::Partly { rejected, .. } => Short::Partly(rejected.min(10)),
             Verdict::Rejected { .. } => Short::Rejected,
             Verdict::TooLarge { .. } => Short::TooLarge,
+            Verdict::Doubtful { .. } => Short::Doubtful,
             Verdict::Retry { .. } => Short::Retry,
             Verdict::Misconfigured { .. } => Short::Misconfigured,
         }
@@ -258,11 +334,16 @@ mod tests {
         for (body, meaning) in [
             (conflict, Short::Partly(3)),
             (unread, Short::Partly(1)),
-            (only_bad, Short::Partly(2)),
-            ("partial write: dropped=99999999999999999999", Short::Partly(10)),
-            ("partial write", Short::Partly(1)),
+            // Nothing is stored where it does not say "partial write".
+            (only_bad, Short::Rejected),
+            (&format!("{{\"error\":\"{}\"}}", "unable to parse 'a': missing fields\\n".repeat(10)), Short::Partly(10)),
+            (r#"{"error":"partial write: dropped=99999999999999999999"}"#, Short::Partly(10)),
+            (r#"{"error":"partial write"}"#, Short::Partly(1)),
             (r#"{"error":"database is required"}"#, Short::Rejected),
-            ("", Short::Rejected),
+            // InfluxDB 2.x behind the interface of version 1.
+            (r#"{"code":"invalid","message":"unable to parse 'x': missing fields"}"#, Short::Rejected),
+            ("partial write: dropped=1", Short::Doubtful),
+            ("", Short::Doubtful),
         ] {
             assert_eq!(short(&v1, 400, body), meaning, "{body}");
         }
@@ -275,7 +356,8 @@ mod tests {
         assert_eq!(short(&v2, 400, body), Short::Rejected);
         let body = r#"{"code":"unprocessable entity","message":"failure writing points to database: partial write: points beyond retention policy dropped=4"}"#;
         assert_eq!(short(&v2, 422, body), Short::Partly(4));
-        assert_eq!(short(&v2, 422, ""), Short::Partly(1));
+        assert_eq!(short(&v2, 422, r#"{"code":"unprocessable entity","message":"no"}"#), Short::Rejected);
+        assert_eq!(short(&v2, 422, ""), Short::Doubtful);
     }
 
     #[test]
@@ -288,6 +370,61 @@ mod tests {
         // A list that breaks off still counts as far as it goes.
         assert_eq!(short(&v3, 400, &body[..body.len() - 20]), Short::Partly(2));
         assert_eq!(short(&v3, 400, r#"{"error":"no database"}"#), Short::Rejected);
+        let body = format!(r#"{{"error":"parsing failed for write_lp endpoint","data":{line}}}"#);
+        assert_eq!(short(&v3, 400, &body), Short::Rejected, "nothing is stored");
+    }
+
+    #[test]
+    fn what_is_not_influxdbs_own_answer_is_in_doubt_and_says_what_it_looks_like() {
+        let gos = "Client sent an HTTP request to an HTTPS server.\n";
+        let nginx = "<html><center>The plain HTTP request was sent to HTTPS port</center></html>";
+        let haproxy = "<html><body><h1>400 Bad request</h1></body></html>";
+        let login = "\n<!doctype html><title>Sign in</title>";
+        for place in places() {
+            for (status, body, word) in [
+                (400, gos, "https?"),
+                (400, nginx, "https?"),
+                (400, haproxy, "https?"),
+                (400, "Bad Request", "https?"),
+                (400, r#"{"message":"Bad Request"}"#, "proxy"),
+                (400, "", "proxy"),
+                (422, haproxy, "proxy"),
+                (200, login, "login"),
+                (204, "x", "something else"),
+                (200, r#"{"results":[]}"#, "something else"),
+                (299, "OK", "something else"),
+            ] {
+                let Verdict::Doubtful { problem, .. } = answer(&place, status, body) else { panic!("{status} {body}") };
+                assert!(problem.contains(word), "{problem}");
+            }
+            let own = r#"{"error":"partial write: dropped=1"}"#;
+            for odd in [
+                Reply { compressed: true, ..reply(own) },
+                Reply { status: 200, broken: true, ..reply("") },
+                Reply { encrypted: true, ..reply(haproxy) },
+            ] {
+                let verdict = odd.verdict(&place, &Frame::default());
+                assert!(
+                    matches!(&verdict, Verdict::Doubtful { problem, .. } if !problem.contains("https?") || !odd.encrypted)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_address_it_points_to_without_secrets() {
+        let problem = |location| {
+            let secrets = &["s3cr3t".to_owned()];
+            let reply = Reply { status: 307, location, secrets, ..reply("") };
+            match reply.verdict(&places()[0], &Frame::default()) {
+                Verdict::Misconfigured { problem } => problem,
+                other => panic!("{other:?}"),
+            }
+        };
+        let named = problem(Some("https://db.example:8443/influx/write?db=d&p=s3cr3t"));
+        assert!(named.contains("https://db.example:8443/influx;") && !named.contains("s3cr3t"), "{named}");
+        assert!(!problem(Some("https://db/?p=s3cr3t\r\n")).contains("s3cr3t"));
+        assert!(problem(None).contains("without saying where"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ enum Outcome {
     Partly,
     Rejected,
     TooLarge,
+    Doubtful,
     Retry,
     Misconfigured,
 }
@@ -41,6 +42,7 @@ impl Outcome {
             Self::Partly => Verdict::Partly { rejected: 1, reason: "partial write", problem },
             Self::Rejected => Verdict::Rejected { reason: "malformed", problem },
             Self::TooLarge => Verdict::TooLarge { problem },
+            Self::Doubtful => Verdict::Doubtful { reason: "malformed", problem },
             Self::Retry => retry(),
             Self::Misconfigured => Verdict::Misconfigured { problem },
         }
@@ -53,8 +55,8 @@ struct Seen {
     next: Outcome,
     /// The lines of frames that it took or took in part.
     taken: Vec<u64>,
-    /// The lines of frames that it wanted in pieces: an agent that ends meanwhile sends the whole
-    /// again.
+    /// The lines of frames that it wanted in pieces or that others may have passed: an agent that ends
+    /// meanwhile sends the whole again.
     in_pieces: BTreeSet<u64>,
 }
 
@@ -64,7 +66,7 @@ fn start(options: &DeliveryOptions, seen: &Arc<Mutex<Seen>>) -> Rig {
         let mut seen = seen.lock();
         match seen.next {
             Outcome::Accepted | Outcome::Partly => seen.taken.extend(numbers(frame)),
-            Outcome::Rejected | Outcome::TooLarge => seen.in_pieces.extend(numbers(frame)),
+            Outcome::Rejected | Outcome::TooLarge | Outcome::Doubtful => seen.in_pieces.extend(numbers(frame)),
             Outcome::Retry | Outcome::Misconfigured => {}
         }
         seen.next.verdict()
@@ -72,7 +74,7 @@ fn start(options: &DeliveryOptions, seen: &Arc<Mutex<Seen>>) -> Rig {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    use Outcome::{Accepted, Misconfigured, Partly, Rejected, Retry, TooLarge};
+    use Outcome::{Accepted, Doubtful, Misconfigured, Partly, Rejected, Retry, TooLarge};
     let outcome = prop::sample::select(vec![
         Accepted,
         Accepted,
@@ -80,6 +82,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Partly,
         Rejected,
         TooLarge,
+        Doubtful,
+        Doubtful,
         Retry,
         Retry,
         Misconfigured,

@@ -169,12 +169,135 @@ fn a_full_memory_drops_the_oldest() {
 }
 
 #[test]
-fn a_frame_larger_than_the_memory_is_dropped_and_an_empty_one_is_nothing() {
-    let mut rig = Rig::new(&DeliveryOptions { memory: 10, ..DeliveryOptions::default() }, |_| Verdict::Accepted);
+fn a_frame_larger_than_the_memory_is_sent_or_dropped_and_an_empty_one_is_nothing() {
+    let mut here = true;
+    let mut rig = Rig::new(&DeliveryOptions { memory: 10, ..DeliveryOptions::default() }, move |_| {
+        if std::mem::take(&mut here) { Verdict::Accepted } else { retry() }
+    });
     rig.offer(frame(0..10));
     rig.offer(Frame::default());
-    assert_eq!(rig.delivery.due(), None);
+    assert_eq!((rig.delivery.due(), rig.tally().written), (None, 10));
+    rig.offer(frame(10..20));
     assert_eq!(rig.tally().dropped, [("memory full", 10)]);
+}
+
+#[test]
+fn what_is_larger_than_the_memory_goes_out_while_it_is_made() {
+    for on_disk in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&taken);
+        let size = frame(0..10).size() as u64;
+        let spool = on_disk.then(|| folder.path().to_owned());
+        let options = DeliveryOptions { memory: 2 * size, spool, ..DeliveryOptions::default() };
+        let mut rig = Rig::new(&options, move |frame| {
+            sink.lock().extend(numbers(frame));
+            Verdict::Accepted
+        });
+        for n in 0..100 {
+            rig.offer(frame(n * 10..n * 10 + 10));
+            assert!(rig.tally().queued <= 20, "{:?}", rig.tally());
+        }
+        rig.finish();
+        assert_eq!(*taken.lock(), (0..1000).collect::<Vec<_>>());
+        assert_eq!((rig.tally().written, rig.tally().dropped_total()), (1000, 0));
+    }
+}
+
+fn doubtful() -> Verdict {
+    Verdict::Doubtful { reason: "malformed", problem: "somebody else answers".to_owned() }
+}
+
+#[test]
+fn a_frame_refused_in_doubt_is_to_blame_when_others_get_through_and_blocks_nobody() {
+    for on_disk in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&taken);
+        let spool = on_disk.then(|| folder.path().to_owned());
+        let mut rig = Rig::new(&DeliveryOptions { spool, ..DeliveryOptions::default() }, move |frame| {
+            let numbers = numbers(frame);
+            if numbers.contains(&13) {
+                return doubtful();
+            }
+            sink.lock().extend(numbers);
+            Verdict::Accepted
+        });
+        let start = rig.now();
+        for n in 0..5 {
+            rig.offer(frame(n * 10..n * 10 + 10));
+        }
+        rig.finish();
+        let tally = rig.tally();
+        assert_eq!((tally.written, &tally.rejected[..]), (49, &[("malformed", 1)][..]));
+        let mut taken = taken.lock().clone();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..50).filter(|n| *n != 13).collect::<Vec<_>>());
+        assert!(rig.now() - start < SECOND * 60, "{:?}", rig.now() - start);
+    }
+}
+
+#[test]
+fn while_nothing_gets_through_what_is_refused_in_doubt_is_kept_and_asked_for_rarely() {
+    for on_disk in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spool = on_disk.then(|| folder.path().to_owned());
+        let (asked, wrong) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(true)));
+        let (asks, doorkeeper) = (Arc::clone(&asked), Arc::clone(&wrong));
+        let mut rig = Rig::new(&DeliveryOptions { spool, ..DeliveryOptions::default() }, move |_| {
+            asks.fetch_add(1, Ordering::Relaxed);
+            if *doorkeeper.lock() { doubtful() } else { Verdict::Accepted }
+        });
+        for n in 0..3000 {
+            rig.offer(frame(n * 10..n * 10 + 10));
+            rig.delivery.work();
+            rig.wait(SECOND);
+            let tally = rig.tally();
+            assert_eq!((tally.written, tally.rejected_total(), tally.dropped_total()), (0, 0, 0));
+        }
+        assert!(asked.load(Ordering::Relaxed) < 300, "{asked:?}");
+        *wrong.lock() = false;
+        rig.finish();
+        assert_eq!(rig.tally().written, 30_000);
+    }
+}
+
+#[test]
+fn what_nobody_took_for_an_hour_is_given_up_frame_by_frame() {
+    let mut rig = Rig::new(&DeliveryOptions::default(), |_| doubtful());
+    for n in 0..10 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+    }
+    for _ in 0..59 * 60 {
+        rig.delivery.work();
+        rig.wait(SECOND);
+    }
+    assert_eq!(rig.tally().queued, 100);
+    for _ in 0..60 * 60 {
+        rig.delivery.work();
+        rig.wait(SECOND);
+    }
+    let rejected = rig.tally().rejected_total();
+    assert!((10..=20).contains(&rejected), "{rejected}");
+    rig.delivery.close();
+    assert_eq!(rig.tally().dropped, [("agent stopped", 100 - rejected)]);
+}
+
+#[test]
+fn a_stop_keeps_what_is_in_doubt_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = DeliveryOptions { spool: Some(folder.path().to_owned()), ..DeliveryOptions::default() };
+    let mut rig = Rig::new(&options, |_| doubtful());
+    for n in 0..3 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+        rig.delivery.work();
+    }
+    rig.delivery.close();
+    assert_eq!((rig.tally().spooled, rig.tally().queued), (30, 0));
+    drop(rig);
+    let mut again = Rig::new(&options, |_| Verdict::Accepted);
+    again.finish();
+    assert_eq!(again.tally().written, 30);
 }
 
 #[test]

@@ -76,14 +76,16 @@ fn a_server_that_misbehaves_gets_the_frame_again() {
 
 #[test]
 fn a_reply_that_breaks_off_behind_its_number_counts() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+    let own = r#"{"error":"partial write: dropped=3"#;
+    let head = "HTTP/1.1 400 Bad Request\r\nContent-Length: 1000\r\n\r\n";
     for act in [
-        Act::Reset(format!("{head}abc")),
-        Act::HalfClose(format!("{head}abc")),
-        Act::Drip(format!("{head}{}", "x".repeat(1000)), Duration::from_millis(1)),
+        Act::Reset(format!("{head}{own}")),
+        Act::HalfClose(format!("{head}{own}")),
+        Act::Drip(format!("{head}{own}{}", " ".repeat(1000)), Duration::from_millis(1)),
     ] {
         let server = Server::start(vec![act.clone()]);
-        assert_eq!(run(&options(&server.url), 2).written, 20, "{act:?}");
+        let tally = run(&options(&server.url), 2);
+        assert_eq!((tally.written, tally.rejected_total()), (17, 3), "{act:?}");
         assert_eq!(lines(&server.requests()).len(), 20);
     }
 }

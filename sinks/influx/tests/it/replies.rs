@@ -15,7 +15,10 @@ fn a_partial_write_is_rejected_as_far_as_the_server_says() {
     assert_eq!((tally.written, &tally.rejected[..]), (17, &[("partial write", 3)][..]));
     assert_eq!(server.requests().len(), 2, "what the server has is not sent again");
 
-    let server = Server::start(vec![reply("422 Unprocessable Entity", "dropped=4")]);
+    let server = Server::start(vec![reply(
+        "422 Unprocessable Entity",
+        r#"{"code":"unprocessable entity","message":"partial write: dropped=4"}"#,
+    )]);
     let v2 = format!("url = \"{}\"\nversion = 2\norg = \"o\"\nbucket = \"b\"", server.url);
     assert_eq!(run(&v2, 1).rejected, [("partial write", 4)]);
 
@@ -36,6 +39,28 @@ fn a_request_refused_as_a_whole_is_halved_until_the_culprit_is_alone() {
     assert_eq!((tally.written, &tally.rejected[..]), (9, &[("not accepted by the server", 1)][..]));
     let lines: Vec<_> = server.requests().iter().map(|request| request.lines.len()).collect();
     assert_eq!(lines, [10, 5, 2, 1, 1, 3, 5]);
+}
+
+#[test]
+fn what_is_not_influxdbs_own_answer_rejects_nothing_and_is_asked_again() {
+    let page = "<html><center>The plain HTTP request was sent to HTTPS port</center></html>";
+    let compressed = reply_with("400 Bad Request", "Content-Encoding: gzip\r\n", r#"{"error":"x"}"#);
+    for act in [
+        reply("400 Bad Request", page),
+        reply("422 Unprocessable Entity", page),
+        reply("200 OK", page),
+        reply("201 Created", "{}"),
+        Act::Reply("HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nnot here\n".to_owned()),
+        compressed,
+    ] {
+        for place in ["database = \"db\"", "version = 2\norg = \"o\"\nbucket = \"b\"", "version = 3\ndatabase = \"db\""]
+        {
+            let server = Server::start(vec![act.clone(), act.clone()]);
+            let tally = run(&format!("url = \"{}\"\n{place}", server.url), 2);
+            assert_eq!((tally.written, tally.rejected_total()), (20, 0), "{act:?}");
+            assert_eq!(server.requests().len(), 4, "{act:?}");
+        }
+    }
 }
 
 #[test]
@@ -87,7 +112,8 @@ fn a_reply_without_end_is_cut_and_means_what_its_number_says() {
     let body = "x".repeat(10 << 20);
     let server = Server::start(vec![reply("500 Internal Server Error", &body), reply("200 OK", &body)]);
     assert_eq!(run(&options(&server), 2).written, 20);
-    assert_eq!(server.requests().len(), 3);
+    // No write is answered with such a body: it was something else.
+    assert_eq!(server.requests().len(), 4);
 }
 
 #[test]
