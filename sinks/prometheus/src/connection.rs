@@ -8,6 +8,9 @@ use rustix::event::PollFlags;
 
 use crate::request::{HEAD_LIMIT, Reply};
 
+/// What is read at once.
+const CHUNK: usize = 8 * 1024;
+
 /// A connection on its way from the request to the end.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -46,12 +49,15 @@ impl Connection {
     pub(crate) fn advance(&mut self, answer: impl Fn(&[u8]) -> Option<Reply>) -> bool {
         let progress = match &mut self.stage {
             Stage::Request(received) => {
-                let mut chunk = [0; HEAD_LIMIT];
+                let mut chunk = [0; CHUNK];
                 match self.stream.read(&mut chunk) {
                     Ok(0) => return false,
                     Ok(length) => {
+                        let before = received.len();
                         received.extend_from_slice(&chunk[..length]);
-                        if let Some(reply) = answer(received) {
+                        if is_worth_reading(received, before)
+                            && let Some(reply) = answer(received)
+                        {
                             self.stage = Stage::Reply(reply, 0);
                         }
                         Ok(())
@@ -71,7 +77,7 @@ impl Connection {
                 }
                 Err(error) => Err(error),
             },
-            Stage::Farewell => match self.stream.read(&mut [0; HEAD_LIMIT]) {
+            Stage::Farewell => match self.stream.read(&mut [0; CHUNK]) {
                 Ok(0) => return false,
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
@@ -82,4 +88,13 @@ impl Connection {
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
     }
+}
+
+/// Whether there is an answer to what has come, of which so many bytes were there before: the first
+/// ones tell what is no request, and a blank line ends one. Reading it all again for every byte would
+/// let a slow client take a processor's time.
+fn is_worth_reading(received: &[u8], before: usize) -> bool {
+    let new = &received[before.saturating_sub(3)..];
+    let is_blank = new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n");
+    before == 0 || is_blank || received.len() >= HEAD_LIMIT
 }

@@ -18,6 +18,21 @@ impl Format {
         }
     }
 
+    /// Whether the values of a request's `Accept` headers ask for what a person reads: HTML, or anything
+    /// at all as curl does. A scraper takes anything as well, but names its formats first: one that
+    /// was aimed at the wrong path must learn of it.
+    pub(crate) fn is_for_people<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
+        let (mut person, mut scraper) = (false, false);
+        for range in accept.flat_map(|value| value.split(',')) {
+            match range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+                "text/html" | "*/*" => person = true,
+                "text/plain" | "application/openmetrics-text" => scraper = true,
+                _ => {}
+            }
+        }
+        person && !scraper
+    }
+
     /// The format that the values of a request's `Accept` headers prefer; text if they name neither.
     pub(crate) fn negotiate<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
         let (mut text, mut openmetrics) = (0.0, 0.0);

@@ -56,8 +56,12 @@
 //! # The server
 //!
 //! One thread answers `GET` and `HEAD`, each over a connection of its own, to 32 clients at once; one
-//! more takes the place of the oldest. A client has 30 seconds and 8 KiB for its request. Memory
-//! is bounded: a page for each of the 32, and one that is written.
+//! more takes the place of the oldest. A client has 30 seconds, 32 KiB and 512 headers for its request.
+//! Memory is bounded: a page for each of the 32, and one that is written.
+//!
+//! The path may be percent-encoded, or part of a whole address as a proxy asks for. `/-/healthy` says
+//! 200 as long as the server answers, and `/` shows a person (whoever asks for HTML, or for anything as
+//! curl does) where the page is; a scraper that was aimed there gets 404.
 //!
 //! # What is counted when
 //!

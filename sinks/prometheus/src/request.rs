@@ -1,5 +1,6 @@
 //! A request as it comes, and what is answered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use httparse::{EMPTY_HEADER, Error, Status};
@@ -7,11 +8,15 @@ use httparse::{EMPTY_HEADER, Error, Status};
 use crate::encode::Page;
 use crate::format::Format;
 
-/// A request's line and headers may have so many bytes together.
-pub(crate) const HEAD_LIMIT: usize = 8 * 1024;
+/// A request's line and headers may have so many bytes together: tokens and what a service mesh adds
+/// take 16 KiB at times.
+pub(crate) const HEAD_LIMIT: usize = 32 * 1024;
 
 /// Headers that one request may have.
-const MOST_HEADERS: usize = 64;
+const MOST_HEADERS: usize = 512;
+
+/// Where it is said that the server answers, as Prometheus itself does.
+const HEALTHY: &str = "/-/healthy";
 
 /// A whole answer; the connection is closed after it.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 enum Body {
     None,
-    Words(&'static str),
+    Words(Cow<'static, str>),
     Page(Arc<Page>, Format),
 }
 
@@ -50,14 +55,23 @@ impl Reply {
             }
             Err(_) => return Some(Self::words("400 Bad Request", "", "this is no HTTP request\n")),
         }
-        let target = parsed.path.unwrap_or_default();
-        let reply = if target.split('?').next() != Some(path) {
-            Self::words("404 Not Found", "", "nothing is here; Prometheus finds its page at the configured path\n")
+        let accept = || {
+            let accept = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));
+            accept.filter_map(|header| std::str::from_utf8(header.value).ok())
+        };
+        let asked = decoded(path_of(parsed.path.unwrap_or_default()));
+        let is_page = asked == decoded(path);
+        let found = is_page || asked == HEALTHY.as_bytes() || (asked == b"/" && Format::is_for_people(accept()));
+        let reply = if !found {
+            Self::words("404 Not Found", "", format!("nothing is here; the page for Prometheus is at {path}\n"))
         } else if !matches!(parsed.method, Some("GET" | "HEAD")) {
             Self::words("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "the page can only be read\n")
+        } else if !is_page && asked == HEALTHY.as_bytes() {
+            Self::words("200 OK", "", "ebpf-process is healthy\n")
+        } else if !is_page {
+            Self::new("200 OK", "text/html; charset=utf-8", "", Body::Words(landing(path).into()))
         } else if let Some(page) = page {
-            let accept = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));
-            let format = Format::negotiate(accept.filter_map(|header| std::str::from_utf8(header.value).ok()));
+            let format = Format::negotiate(accept());
             Self::new("200 OK", format.content_type(), "", Body::Page(Arc::clone(page), format))
         } else {
             Self::words("503 Service Unavailable", "Retry-After: 1\r\n", "there is no batch yet\n")
@@ -65,8 +79,8 @@ impl Reply {
         Some(if parsed.method == Some("HEAD") { Self { body: Body::None, ..reply } } else { reply })
     }
 
-    fn words(status: &str, header: &str, words: &'static str) -> Self {
-        Self::new(status, "text/plain; charset=utf-8", header, Body::Words(words))
+    fn words(status: &str, header: &str, words: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", header, Body::Words(words.into()))
     }
 
     fn new(status: &str, content_type: &str, header: &str, body: Body) -> Self {
@@ -85,6 +99,52 @@ impl Reply {
             _ => self.body.bytes().get(sent.saturating_sub(self.head.len())..).unwrap_or_default(),
         }
     }
+
+    /// Whether this is the page itself, not words about it.
+    pub(crate) fn page(&self) -> Option<&Arc<Page>> {
+        match &self.body {
+            Body::Page(page, _) => Some(page),
+            Body::None | Body::Words(_) => None,
+        }
+    }
+}
+
+/// The path of a request's target, which may be a whole address: a proxy asks that way.
+fn path_of(target: &str) -> &str {
+    let target = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => rest.find(['/', '?', '#']).map_or("/", |at| &rest[at..]),
+        _ => target,
+    };
+    match target.split(['?', '#']).next() {
+        Some("") | None => "/",
+        Some(path) => path,
+    }
+}
+
+/// A path's bytes, with those that are written as `%41` as they are. What is no such thing stays.
+fn decoded(path: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digit = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        let byte = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+    bytes
+}
+
+/// What a person sees who opens the address without a path.
+fn landing(path: &str) -> String {
+    let escaped = path.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;").replace('\'', "&#39;");
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><title>ebpf-process</title></head><body>\n\
+         <h1>ebpf-process</h1>\n<p>What processes and their I/O do on this host, for Prometheus: \
+         <a href=\"{escaped}\">{escaped}</a></p>\n</body></html>\n"
+    )
 }
 
 #[cfg(test)]
@@ -100,14 +160,28 @@ mod tests {
 
     #[test]
     fn only_the_page_can_be_read_and_nothing_can_be_written() {
-        let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100));
+        let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MOST_HEADERS + 1));
+        let mesh = format!("GET /metrics HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(16 * 1024));
+        let seventy = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(70));
         let long = format!("GET /metrics HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(HEAD_LIMIT));
         let endless = format!("GET /{}", "x".repeat(HEAD_LIMIT));
         for (request, expected) in [
             ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", Some("200 OK")),
             ("GET /metrics?name=x HTTP/1.0\r\n\r\n", Some("200 OK")),
             ("HEAD /metrics HTTP/1.1\r\n\r\n", Some("200 OK")),
+            ("GET http://h:9/metrics HTTP/1.1\r\nHost: h:9\r\n\r\n", Some("200 OK")),
+            ("GET http://h:9/metrics?x=http://y/ HTTP/1.1\r\n\r\n", Some("200 OK")),
+            ("GET http://h:9 HTTP/1.1\r\nAccept: text/html\r\n\r\n", Some("200 OK")),
+            ("GET /m%65tr%69cs HTTP/1.1\r\n\r\n", Some("200 OK")),
+            ("GET /metrics%zz HTTP/1.1\r\n\r\n", Some("404 Not Found")),
+            ("GET /metrics% HTTP/1.1\r\n\r\n", Some("404 Not Found")),
+            (&mesh, Some("200 OK")),
+            (&seventy, Some("200 OK")),
+            ("GET /-/healthy HTTP/1.1\r\n\r\n", Some("200 OK")),
+            ("POST /-/healthy HTTP/1.1\r\n\r\n", Some("405 Method Not Allowed")),
             ("GET / HTTP/1.1\r\n\r\n", Some("404 Not Found")),
+            ("GET / HTTP/1.1\r\nAccept: */*\r\n\r\n", Some("200 OK")),
+            ("GET / HTTP/1.1\r\nAccept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n\r\n", Some("404 Not Found")),
             ("GET /metrics/ HTTP/1.1\r\n\r\n", Some("404 Not Found")),
             ("POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", Some("405 Method Not Allowed")),
             ("get /metrics HTTP/1.1\r\n\r\n", Some("405 Method Not Allowed")),
@@ -121,6 +195,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(status(request).as_deref(), expected, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_finds_the_way_to_the_page() {
+        let landing = Reply::to(b"GET / HTTP/1.1\r\nAccept: text/html,*/*\r\n\r\n", "/a<b\"", None).expect("a reply");
+        let text = String::from_utf8_lossy(landing.body.bytes()).into_owned();
+        assert!(text.contains("<a href=\"/a&lt;b&quot;\">"), "{text}");
+        let lost = Reply::to(b"GET /metric HTTP/1.1\r\n\r\n", "/metrics", None).expect("a reply");
+        assert!(String::from_utf8_lossy(lost.body.bytes()).contains("is at /metrics"));
+        // What was configured comes first.
+        let page = Arc::new(Page::default());
+        for path in ["/", HEALTHY] {
+            let request = format!("GET {path} HTTP/1.1\r\nAccept: text/html\r\n\r\n");
+            assert!(Reply::to(request.as_bytes(), path, Some(&page)).is_some_and(|reply| reply.page().is_some()));
         }
     }
 
