@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::PollFlags;
 
+use crate::encode::Page;
 use crate::request::{HEAD_LIMIT, Reply};
 
 /// What is read at once.
@@ -26,8 +28,9 @@ enum Stage {
     Request(Vec<u8>),
     /// So many bytes of the reply are sent.
     Reply(Reply, usize),
-    /// What still comes is read and thrown away: closing before would destroy the reply on its way.
-    Farewell,
+    /// What still comes is read and thrown away: closing before would destroy the reply on its way. The
+    /// client closes in its turn once it has had all.
+    Farewell(Option<Arc<Page>>),
 }
 
 impl Connection {
@@ -39,7 +42,7 @@ impl Connection {
     /// What to wait for.
     pub(crate) const fn interest(&self) -> PollFlags {
         match self.stage {
-            Stage::Request(_) | Stage::Farewell => PollFlags::IN,
+            Stage::Request(_) | Stage::Farewell(_) => PollFlags::IN,
             Stage::Reply(..) => PollFlags::OUT,
         }
     }
@@ -69,7 +72,7 @@ impl Connection {
                 Ok(length) => {
                     *sent += length;
                     if reply.rest(*sent).is_empty() {
-                        self.stage = Stage::Farewell;
+                        self.stage = Stage::Farewell(reply.page().cloned());
                         self.stream.shutdown(Shutdown::Write)
                     } else {
                         Ok(())
@@ -77,8 +80,13 @@ impl Connection {
                 }
                 Err(error) => Err(error),
             },
-            Stage::Farewell => match self.stream.read(&mut [0; CHUNK]) {
-                Ok(0) => return false,
+            Stage::Farewell(page) => match self.stream.read(&mut [0; CHUNK]) {
+                Ok(0) => {
+                    if let Some(page) = page {
+                        page.set_fetched();
+                    }
+                    return false;
+                }
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             },

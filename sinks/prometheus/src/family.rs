@@ -17,6 +17,8 @@ pub(crate) struct Family {
     openmetrics: String,
     /// The bounds of a histogram's buckets but for the last, which has none.
     pub(crate) bounds: Vec<String>,
+    /// The last page that it was on.
+    pub(crate) page: u64,
 }
 
 impl Family {
@@ -43,7 +45,7 @@ impl Family {
         // The last slot holds the largest values there are: its bound is infinity.
         let slots = if kind == Kind::Histogram { HISTOGRAM_SLOTS - 1 } else { 0 };
         let bounds = (0..slots).map(|slot| scale.bound(slot)).collect();
-        Self { name, scale, kind, text, openmetrics, bounds }
+        Self { name, scale, kind, text, openmetrics, bounds, page: 0 }
     }
 
     /// The lines above the samples.

@@ -47,8 +47,7 @@
 //!
 //! It is written once per batch in both formats, the Prometheus text format 0.0.4 and `OpenMetrics`
 //! 1.0.0, and a scrape gets the one that its `Accept` header prefers. Samples have no timestamps:
-//! with timestamps Prometheus could not tell that a series has ended. A series that ended is on the
-//! page as long as it is in the batches, and gone after that. Totals are written to the unit;
+//! with timestamps Prometheus could not tell that a series has ended. Totals are written to the unit;
 //! Prometheus itself keeps 53 bits of them. There is no `_created`: all totals start with the agent.
 //!
 //! Before the first batch a scrape gets 503, so that `up` is 0 until there is something to see.
@@ -65,16 +64,31 @@
 //!
 //! # What is counted when
 //!
-//! A sample is written when the page with it is published. Whether anybody comes for it is not the
-//! sink's to know: the next page covers it.
+//! * **written**: on a page that a client has fetched, to the end;
+//! * **superseded**: on a page that a newer one replaced before anybody had fetched it. It is no loss,
+//!   since counters are totals. A server that scrapes every 15 seconds leaves 14 of 15 pages to that;
+//! * **dropped** (`never fetched`): on the last page, if nobody came for it before the agent ended; and
+//!   finals that nobody fetched.
+//!
+//! A page's samples are queued until one of these is known.
+//!
+//! # Series that end
+//!
+//! The final, the last total of a counter or a histogram whose series has ended, stays on the page:
+//! two minutes after the first scrape that carried it, for a second server or a person, and ten minutes at most
+//! without one. Then nobody wants it, and it is counted as never fetched. So are finals beyond 8 MiB (some
+//! 40,000 counters; those that were fetched make room first), and one whose name another series takes
+//! before anybody has fetched it. A level that has ended is gone at once.
 
 mod connection;
 mod encode;
 mod family;
+mod finals;
 mod format;
 mod name;
 mod number;
 mod request;
+mod scrape;
 mod server;
 
 use std::collections::BTreeMap;
@@ -89,6 +103,7 @@ use serde::Deserialize;
 
 pub use encode::{Counts, Encoder, Page};
 pub use format::Format;
+use scrape::ScrapeSink;
 use server::Server;
 
 /// The sink type `prometheus`, for a registry.
@@ -172,37 +187,11 @@ impl SinkPlugin for PrometheusPlugin {
             way_out: format!("set {}.listen to an address of this host and a port that is free", options.path()),
             passing: matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable),
         })?;
-        Ok(Box::new(ScrapeSink { encoder, ledger, page: Page::default(), server }))
+        Ok(Box::new(ScrapeSink::new(context.name, encoder, ledger, server)))
     }
 
     fn stdout_options(&self) -> Option<Options> {
         Some(Options::from_value(BTreeMap::from([("listen", STDOUT)])))
-    }
-}
-
-/// Publishes one page per view.
-struct ScrapeSink {
-    encoder: Encoder,
-    ledger: Arc<Ledger>,
-    /// Written next; what it was before is recycled.
-    page: Page,
-    server: Server,
-}
-
-impl Sink for ScrapeSink {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        if self.server.is_over() {
-            return Err(SinkError::closed(format!("nobody listens at {} any more", self.server.address())));
-        }
-        let counts = self.encoder.encode(view, &mut self.page);
-        let page = std::mem::take(&mut self.page);
-        self.page = self.server.publish(page).unwrap_or_default();
-        settle(&self.ledger, counts);
-        Ok(())
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
     }
 }
 

@@ -60,10 +60,19 @@ impl Server {
         self.address
     }
 
-    /// Serves this page from now on; returns the one before, if no client holds it any more.
-    pub(crate) fn publish(&self, page: Page) -> Option<Page> {
-        let before = self.published.lock().replace(Arc::new(page));
-        before.and_then(Arc::into_inner)
+    /// Serves this page from now on; clients that have begun with the one before still get that.
+    pub(crate) fn publish(&self, page: Arc<Page>) {
+        *self.published.lock() = Some(page);
+    }
+
+    /// Ends the thread and all connections, and lets the last page go.
+    pub(crate) fn end(&mut self) {
+        self.hang_up = None;
+        if let Some(thread) = self.thread.take() {
+            // It waits for nothing but us; if it has panicked there is nothing to be done about it.
+            let _ = thread.join();
+        }
+        *self.published.lock() = None;
     }
 
     /// Whether the thread has ended by itself, which it never should.
@@ -74,11 +83,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.hang_up = None;
-        if let Some(thread) = self.thread.take() {
-            // It waits for nothing but us; if it has panicked there is nothing to be done about it.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -179,14 +184,14 @@ mod tests {
         Server::start("127.0.0.1:0".parse().expect("an address"), "/metrics", patience).expect("a server")
     }
 
-    fn page(series: usize) -> Page {
+    fn page(series: usize) -> Arc<Page> {
         let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]).series_limit(series).share();
         let mut bench = Bench::new();
         let ids: Vec<_> = (0..series).map(|n| bench.series(&calls, &[&n.to_string()])).collect();
         let mut page = Page::default();
         let record = |recorder: &mut ebpf_process_core::Recorder| ids.iter().for_each(|id| recorder.counter(*id, 7));
         bench.tick(&Selection::default(), record, |view| Encoder::new("x").encode(view, &mut page));
-        page
+        Arc::new(page)
     }
 
     fn connect(server: &Server) -> TcpStream {
@@ -215,8 +220,8 @@ mod tests {
     fn a_scrape_gets_the_page_that_was_published_last() {
         let server = server(LIMIT);
         assert!(get(&server, "*/*").starts_with("HTTP/1.1 503 "), "nothing is there yet");
-        assert!(server.publish(page(3)).is_none());
-        assert_eq!(server.publish(page(1)).map(|page| page.bytes(crate::Format::Text).len() > 100), Some(true));
+        server.publish(page(3));
+        server.publish(page(1));
         let text = get(&server, "*/*");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
