@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
-use ebpf_process_core::{Descriptor, Options, ProbePlugin, Registry};
+use ebpf_process_config::{DocumentedTable, documented};
+use ebpf_process_core::{Descriptor, OptionDoc, Options, ProbePlugin, Registry};
+use serde_json::{Map, Value};
 
 use crate::exit::{Exit, Refusal};
 use crate::stdout;
@@ -19,6 +21,8 @@ pub(crate) enum What {
     Sinks,
     /// The metrics of all probes
     Metrics,
+    /// The keys of the configuration, those of every probe and sink included
+    Options,
 }
 
 /// How a list is printed.
@@ -28,52 +32,117 @@ pub(crate) enum Format {
     Table,
     /// For documents
     Markdown,
+    /// For scripts: an array of objects, one per row, with the column's name as the key
+    Json,
+}
+
+/// A list: the names of its columns, and its rows.
+struct List {
+    header: &'static [&'static str],
+    rows: Vec<Vec<Cell>>,
+}
+
+/// What stands in a row.
+enum Cell {
+    Text(String),
+    Words(Vec<String>),
+    Flag(bool),
 }
 
 /// Prints a list.
 pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Exit, Refusal> {
-    let header: &[&str] = match what {
-        What::Probes => &["PROBE", "WHAT IT MEASURES"],
-        What::Sinks => &["TYPE", "WHAT IT WRITES"],
-        What::Metrics => &["METRIC", "KIND", "UNIT", "LABELS", "PROBE", "MODE", "WHAT IT COUNTS"],
+    let list = match what {
+        What::Probes => List {
+            header: &["PROBE", "WHAT IT MEASURES"],
+            rows: registry.probes().map(|probe| vec![text(probe.name()), text(probe.summary())]).collect(),
+        },
+        What::Sinks => List {
+            header: &["TYPE", "WHAT IT WRITES"],
+            rows: registry.sinks().map(|sink| vec![text(sink.name()), text(sink.summary())]).collect(),
+        },
+        What::Metrics => all_metrics(registry)?,
+        What::Options => all_options(registry),
     };
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    match what {
-        What::Probes => {
-            rows.extend(registry.probes().map(|probe| vec![probe.name().to_owned(), probe.summary().to_owned()]));
-        }
-        What::Sinks => {
-            rows.extend(registry.sinks().map(|sink| vec![sink.name().to_owned(), sink.summary().to_owned()]));
-        }
-        What::Metrics => {
-            for probe in registry.probes() {
-                for (metric, mode) in metrics(probe)? {
-                    let labels: Vec<&str> = metric.label_keys().collect();
-                    let (kind, unit) = (metric.kind().as_str(), metric.unit().as_str());
-                    let row = [metric.name(), kind, unit, &labels.join(", "), probe.name(), mode, metric.help()];
-                    rows.push(row.map(str::to_owned).to_vec());
-                }
-            }
-        }
-    }
     stdout::print(&match format {
         Format::Table => {
-            let mut table = plain(header);
-            table.add_rows(rows);
+            let mut table = plain(list.header);
+            table.add_rows(list.rows.iter().map(|row| row.iter().map(Cell::shown).collect::<Vec<_>>()));
             rendered(&table)
         }
-        Format::Markdown => markdown(header, &rows),
+        Format::Markdown => markdown(&list),
+        Format::Json => json(list),
     })
 }
 
+fn all_metrics(registry: &Registry) -> Result<List, Refusal> {
+    let mut rows = Vec::new();
+    for probe in registry.probes() {
+        for (metric, mode) in metrics(probe)? {
+            let labels = Cell::Words(metric.label_keys().map(str::to_owned).collect());
+            let (kind, unit) = (metric.kind().as_str(), metric.unit().as_str());
+            let (name, probe, mode, help) = (metric.name(), probe.name(), mode, metric.help());
+            rows.push(vec![text(name), text(kind), text(unit), labels, text(probe), text(mode), text(help)]);
+        }
+    }
+    Ok(List { header: &["METRIC", "KIND", "UNIT", "LABELS", "PROBE", "MODE", "WHAT IT COUNTS"], rows })
+}
+
+fn all_options(registry: &Registry) -> List {
+    let mut rows = Vec::new();
+    let mut add = |table: &str, keys: Vec<OptionDoc>| {
+        rows.extend(keys.into_iter().map(|OptionDoc { key, kind, default, required, meaning }| {
+            let (table, default) = (text(table), Cell::Text(default));
+            vec![table, Cell::Text(key), Cell::Text(kind), default, Cell::Flag(required), Cell::Text(meaning)]
+        }));
+    };
+    for DocumentedTable { table, keys } in documented() {
+        add(table, keys);
+    }
+    for probe in registry.probes() {
+        add(&format!("probes.{}", probe.name()), probe.options());
+    }
+    for sink in registry.sinks() {
+        add(&format!("sinks.NAME.options, type = \"{}\"", sink.name()), sink.options());
+    }
+    List { header: &["TABLE", "KEY", "TYPE", "DEFAULT", "REQUIRED", "MEANING"], rows }
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Text(text.to_owned())
+}
+
+impl Cell {
+    fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Words(words) => words.join(", "),
+            Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        }
+    }
+}
+
+/// An object per row: a column's name in lower case, with underscores, is the key.
+fn json(list: List) -> String {
+    let key = |name: &&str| name.to_lowercase().replace(' ', "_");
+    let rows = list.rows.into_iter().map(|row| {
+        let cells = row.into_iter().map(|cell| match cell {
+            Cell::Text(text) => Value::from(text),
+            Cell::Words(words) => Value::from(words),
+            Cell::Flag(flag) => Value::from(flag),
+        });
+        Value::Object(list.header.iter().map(key).zip(cells).collect::<Map<_, _>>())
+    });
+    format!("{:#}\n", Value::Array(rows.collect()))
+}
+
 /// A table for a document; the first word of a line is something to type.
-fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
+fn markdown(list: &List) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let header: Vec<String> = header.iter().map(|name| name.to_lowercase()).collect();
+    let header: Vec<String> = list.header.iter().map(|name| name.to_lowercase()).collect();
     let rule = format!("|{}\n", "---|".repeat(header.len()));
-    let body = rows.iter().map(|row| {
+    let body = list.rows.iter().map(|row| {
         // A bar would begin another cell.
-        let mut cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let mut cells: Vec<String> = row.iter().map(|cell| cell.shown().replace('|', "\\|")).collect();
         if let Some(first) = cells.first_mut() {
             *first = format!("`{first}`");
         }
@@ -117,9 +186,32 @@ pub(crate) fn rendered(table: &Table) -> String {
 mod tests {
     use super::*;
 
+    fn list() -> List {
+        let row = vec![text("a"), Cell::Words(vec!["one | two".to_owned(), "three".to_owned()]), Cell::Flag(true)];
+        List { header: &["NAME", "WHAT IT IS", "REQUIRED"], rows: vec![row] }
+    }
+
     #[test]
     fn a_bar_in_a_cell_does_not_end_it() {
-        let rows = [vec!["a".to_owned(), "one | two".to_owned()]];
-        assert_eq!(markdown(&["NAME", "WHAT"], &rows), "| name | what |\n|---|---|\n| `a` | one \\| two |\n");
+        assert_eq!(
+            markdown(&list()),
+            "| name | what it is | required |\n|---|---|---|\n| `a` | one \\| two, three | yes |\n"
+        );
+    }
+
+    #[test]
+    fn a_script_gets_an_object_for_each_row() {
+        let rows: Value = serde_json::from_str(&json(list())).expect("JSON");
+        assert_eq!(rows, serde_json::json!([{ "name": "a", "what_it_is": ["one | two", "three"], "required": true }]));
+    }
+
+    #[test]
+    fn every_key_of_every_plugin_has_a_meaning() {
+        let all = all_options(&crate::registry());
+        let keys = |table: &str| all.rows.iter().filter(|row| row[0].shown().contains(table)).count();
+        assert!(keys("\"influx\"") > 20 && keys("\"statsd\"") > 5 && keys("probes.file") > 3);
+        for row in &all.rows {
+            assert!(!row[5].shown().is_empty(), "{}.{} has no doc comment", row[0].shown(), row[1].shown());
+        }
     }
 }

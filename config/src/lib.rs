@@ -12,6 +12,7 @@
 //!
 //! This crate opens files and nothing else: it attaches no probe and connects no sink.
 
+mod documented;
 mod error;
 mod layer;
 mod load;
@@ -21,6 +22,7 @@ mod raw;
 mod secure;
 mod show;
 
+pub use documented::{DocumentedTable, documented};
 pub use error::ConfigError;
 pub use load::{ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
 pub use netdata::Directories;

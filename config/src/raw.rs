@@ -5,34 +5,43 @@ use std::time::Duration;
 
 use ebpf_process_core::{OutletSpec, Selection, WhenFull, duration};
 use figment::value::{Dict, Value};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The whole configuration. Probes and sinks are looked at one by one, so that an error names the
 /// full key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRoot {
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// The time between two batches, 100ms to 1h.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
     pub(crate) interval: Duration,
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// How long a stop waits for sinks that still hold batches, up to 10m.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
     pub(crate) grace: Duration,
+    /// What becomes of the capabilities that nothing needs once the probes are attached.
     pub(crate) capabilities: Rights,
     pub(crate) status: RawStatus,
     #[serde(default)]
+    #[schemars(skip)]
     pub(crate) probes: Dict,
     #[serde(default)]
+    #[schemars(skip)]
     pub(crate) sinks: BTreeMap<String, Dict>,
 }
 
 /// `[status]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawStatus {
+    /// Where a running agent answers `ebpf-process status`: a Unix socket by its absolute path, or "" for none.
     pub(crate) socket: String,
 }
 
 /// What becomes of the capabilities that nothing needs once the probes are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rights {
     /// They are given up before any sink is built.
@@ -42,31 +51,44 @@ pub enum Rights {
 }
 
 /// One `[sinks.NAME]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSink {
+    /// Its type: one of those that `ebpf-process list sinks` names.
     #[serde(rename = "type")]
     pub(crate) kind: String,
+    /// Batches that may wait for this sink, 1 to 1024.
     #[serde(default = "default_queue")]
     pub(crate) queue: usize,
+    /// What gives way when the queue is full; collecting never waits.
     #[serde(default)]
     pub(crate) when_full: WhenFull,
+    /// This sink's own interval, a whole multiple of the agent's, up to 1h; without it every batch is written.
     #[serde(default, deserialize_with = "given_duration")]
+    #[schemars(with = "Option<duration::Text>")]
     pub(crate) interval: Option<Duration>,
-    #[serde(default, deserialize_with = "duration::deserialize")]
+    /// How much later a batch may be written, by chance, so that many agents do not write at once.
+    #[serde(default, with = "duration")]
+    #[schemars(with = "duration::Text")]
     pub(crate) jitter: Duration,
+    /// The metrics it gets, by name, with * and ?.
     #[serde(default = "everything")]
     pub(crate) include: Vec<String>,
+    /// The metrics it does not get; stronger than include.
     #[serde(default)]
     pub(crate) exclude: Vec<String>,
+    /// Other names for metrics.
     #[serde(default)]
     pub(crate) rename: BTreeMap<String, String>,
+    /// What is put before every name.
     #[serde(default)]
     pub(crate) prefix: String,
+    /// Labels that are added to every series.
     #[serde(default)]
     pub(crate) tags: BTreeMap<String, String>,
     /// Given a type by the sink's plugin; here it only has to be a table.
     #[serde(default)]
+    #[schemars(skip)]
     #[expect(dead_code, reason = "declared, so that it is a known key and no other type passes")]
     options: BTreeMap<String, Value>,
 }
@@ -80,8 +102,9 @@ impl RawSink {
 }
 
 /// The key of every `[probes.NAME]` that is not its probe's own.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct RawProbe {
+    /// Whether this probe is attached.
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
 }

@@ -50,7 +50,7 @@ fn is_secret(key: &str) -> bool {
 }
 
 /// A value on one line.
-fn literal(value: &Value) -> String {
+pub(crate) fn literal(value: &Value) -> String {
     match value {
         Value::String(_, text) => quoted(&without_userinfo(text)),
         Value::Char(_, c) => quoted(&c.to_string()),

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserializer;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
+use serde::{Deserializer, Serializer};
 
 /// Reads a duration as a person writes it; the error says what was expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
@@ -12,11 +13,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("\"{text}\" is no duration such as \"500ms\" or \"2s\": {error}"))
 }
 
-/// For `#[serde(deserialize_with = "ebpf_process_core::duration::deserialize")]`.
+/// Reads a field; for `#[serde(with = "ebpf_process_core::duration")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Text;
+    struct Quoted;
 
-    impl Visitor<'_> for Text {
+    impl Visitor<'_> for Quoted {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +29,26 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
         }
     }
 
-    deserializer.deserialize_str(Text)
+    deserializer.deserialize_str(Quoted)
+}
+
+/// Writes a field as a person would; for `#[serde(with = "ebpf_process_core::duration")]`.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&show(*duration))
+}
+
+/// What is written for a field that is read so; for `#[schemars(with = "ebpf_process_core::duration::Text")]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Text;
+
+impl JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "duration" })
+    }
 }
 
 /// As a person would write it: the inverse of [`parse`].

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
@@ -19,7 +20,7 @@ use crate::sink::{Settlement, Sink};
 use crate::view::{Projection, View};
 
 /// What gives way when a sink's queue is full. Collection never waits, so one batch is lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// The oldest batch goes: the sink catches up with the present.

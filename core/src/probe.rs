@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{BuildError, ProbeError};
 use crate::metric::Descriptor;
+use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::recorder::Recorder;
 use crate::vitals::Vitals;
@@ -45,6 +46,12 @@ pub trait ProbePlugin: Sync {
     /// stood in its own table, which wins.
     fn common_keys(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The keys of its options, the common ones included, for `list options` and the documentation;
+    /// [`OptionDoc::of`] reads them from the type that takes them.
+    fn options(&self) -> Vec<OptionDoc> {
+        Vec::new()
     }
 
     /// The metrics it emits with these options. Reads the options without side effects; an error

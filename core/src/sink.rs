@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::error::{BuildError, SinkError};
 use crate::ledger::Ledger;
+use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::trial::{Finding, TrialContext};
 use crate::view::View;
@@ -128,6 +129,12 @@ pub trait SinkPlugin: Sync {
     /// Reads the options without side effects: no file, no network. An error is a wrong
     /// configuration.
     fn check(&self, options: &Options) -> Result<Claims, OptionsError>;
+
+    /// The keys of its options, for `list options` and the documentation; [`OptionDoc::of`] reads them from the type
+    /// that takes them.
+    fn options(&self) -> Vec<OptionDoc> {
+        Vec::new()
+    }
 
     /// Makes a sink. Called on the main thread, before the sink's own thread exists.
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError>;

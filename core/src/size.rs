@@ -3,8 +3,9 @@
 use std::fmt;
 
 use bytesize::ByteSize;
-use serde::Deserializer;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
+use serde::{Deserializer, Serializer};
 
 /// Reads a number of bytes as a person writes it; the error says what was expected.
 pub fn parse(text: &str) -> Result<u64, String> {
@@ -13,11 +14,11 @@ pub fn parse(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
-/// For `#[serde(deserialize_with = "ebpf_process_core::size::deserialize")]`.
+/// Reads a field; for `#[serde(with = "ebpf_process_core::size")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct Text;
+    struct Quoted;
 
-    impl Visitor<'_> for Text {
+    impl Visitor<'_> for Quoted {
         type Value = u64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,7 +30,26 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         }
     }
 
-    deserializer.deserialize_str(Text)
+    deserializer.deserialize_str(Quoted)
+}
+
+/// Writes a field as a person would; for `#[serde(with = "ebpf_process_core::size")]`.
+pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&show(*bytes))
+}
+
+/// What is written for a field that is read so; for `#[schemars(with = "ebpf_process_core::size::Text")]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Text;
+
+impl JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "size" })
+    }
 }
 
 /// As a person would write it, rounded.

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Keys of the table `[probes]` that every kernel probe understands.
 pub(crate) const COMMON_KEYS: &[&str] = &["mode", "hooks", "object", "only"];
 
 /// What a kernel probe can be told.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProbeOptions {
     /// How much is counted.
@@ -23,7 +24,7 @@ pub(crate) struct ProbeOptions {
 }
 
 /// How much is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// Calls, by the cheapest hooks.
@@ -34,7 +35,7 @@ pub(crate) enum Mode {
 }
 
 /// Which hooks may be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Hooks {
     /// The cheapest tier that is exact on this kernel.
@@ -51,7 +52,7 @@ pub(crate) enum Hooks {
 }
 
 /// Which kernel object is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ObjectChoice {
     /// What the kernel can do.
@@ -71,6 +72,16 @@ pub(crate) enum Only {
     Pid(u32),
     /// The tasks of this control group (its path in the v2 hierarchy) and those below it.
     Cgroup(PathBuf),
+}
+
+impl JsonSchema for Only {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Only".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "title": "{ pid = NUMBER } or { cgroup = \"/PATH\" }" })
+    }
 }
 
 /// A way to hook the kernel.

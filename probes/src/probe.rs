@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ebpf_process_core::{
-    BuildError, Descriptor, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder, SeriesId,
+    BuildError, Descriptor, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder,
+    SeriesId,
 };
 use tracing::{debug, warn};
 
@@ -70,6 +71,10 @@ impl ProbePlugin for KernelProbe {
         }
         let own = metrics.into_iter().map(crate::catalog::Metric::descriptor);
         Ok(own.chain([hook_info(), hook_missed()]).collect())
+    }
+
+    fn options(&self) -> Vec<OptionDoc> {
+        OptionDoc::of::<ProbeOptions>()
     }
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {

@@ -1,4 +1,4 @@
-//! `docs/metrics.md` is what the tables give. `UPDATE_DOCS=1` writes it.
+//! `docs/metrics.md` and `docs/configuration.md` are what the agent and the tables give. `UPDATE_DOCS=1` writes them.
 
 use ebpf_process_probes::{Choice, FILE, Layer, PROCESS};
 use ebpf_process_tests::{Failure, Outcome, agent, live, own_events, visibility};
@@ -9,16 +9,59 @@ use std::fs;
 use std::path::Path;
 
 const TEMPLATE: &str = include_str!("../src/metrics.template.md");
+const CONFIGURATION: &str = include_str!("../src/configuration.template.md");
 
-/// What the agent lists; its document's table, not the one for terminals.
-fn metrics() -> Outcome<String> {
-    let output = agent::command()?.args(["list", "metrics", "--format", "markdown"]).output();
+/// What the agent lists.
+fn listed(what: &str, format: &str) -> Outcome<String> {
+    let output = agent::command()?.args(["list", what, "--format", format]).output();
     let output = output.map_err(Failure::at("running the agent"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Failure::new(format!("`ebpf-process list metrics --format markdown`: {words}")));
+        return Err(Failure::new(format!("`ebpf-process list {what} --format {format}`: {words}")));
     }
     String::from_utf8(output.stdout).map_err(Failure::at("the agent's list"))
+}
+
+/// The document's table, not the one for terminals.
+fn metrics() -> Outcome<String> {
+    listed("metrics", "markdown")
+}
+
+/// A section for each table of the configuration; probes that have the same keys share one.
+fn configuration() -> Outcome<String> {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        table: String,
+        key: String,
+        #[serde(rename = "type")]
+        kind: String,
+        default: String,
+        required: bool,
+        meaning: String,
+    }
+    let rows: Vec<Row> =
+        serde_json::from_str(&listed("options", "json")?).map_err(Failure::at("the agent's list of options"))?;
+    let mut sections: Vec<(String, String)> = Vec::new();
+    for group in rows.chunk_by(|a, b| a.table == b.table) {
+        let mut text = String::from("| key | type | default | meaning |\n|---|---|---|---|\n");
+        for Row { key, kind, default, required, meaning, .. } in group {
+            let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+            let kind = if kind.contains('"') { code(kind) } else { kind.clone() };
+            let default = if *required { "required".to_owned() } else { code(default) };
+            let meaning = meaning.replace('|', "\\|");
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "| `{key}` | {kind} | {default} | {meaning} |");
+        }
+        let table = group[0].table.as_str();
+        let title =
+            if table.is_empty() { "The agent".to_owned() } else { format!("`[{}]`", table.replace(", ", "]`, `")) };
+        match sections.iter_mut().find(|(_, known)| *known == text) {
+            Some((titles, _)) => *titles = format!("{titles}, {title}"),
+            None => sections.push((title, text)),
+        }
+    }
+    let text: Vec<String> = sections.into_iter().map(|(title, table)| format!("## {title}\n\n{table}")).collect();
+    Ok(CONFIGURATION.replace("{{tables}}", text.join("\n").trim_end()))
 }
 
 /// A line per counter, tier and layer; functions that replace each other from kernel to kernel are joined by "or".
@@ -60,25 +103,32 @@ fn document() -> Outcome<String> {
     if filled.contains("{{") { Err(Failure::new("a mark of the template was not filled")) } else { Ok(filled) }
 }
 
+/// Whether a document is the one that is committed.
+fn is_committed(name: &str, document: Outcome<String>) -> Outcome<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    let document = document?;
+    if env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
+        return fs::write(&path, document).map_err(Failure::at(format!("writing docs/{name}")));
+    }
+    let committed = fs::read_to_string(&path).map_err(Failure::at(format!("reading docs/{name}")))?;
+    if committed == document {
+        return Ok(());
+    }
+    let line = committed.lines().zip(document.lines()).position(|(old, new)| old != new);
+    let line = line.unwrap_or_else(|| committed.lines().count().min(document.lines().count())) + 1;
+    Err(Failure::new(format!(
+        "docs/{name} is out of date from line {line} on: UPDATE_DOCS=1 cargo test -p ebpf-process-tests --test docs"
+    )))
+}
+
 #[test]
 fn the_committed_reference_is_what_the_tables_give() {
-    live::test("docs", agent::binary().map(drop), || {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
-        let document = document()?;
-        if env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
-            return fs::write(&path, document).map_err(Failure::at("writing docs/metrics.md"));
-        }
-        let committed = fs::read_to_string(&path).map_err(Failure::at("reading docs/metrics.md"))?;
-        if committed == document {
-            return Ok(());
-        }
-        let line = committed.lines().zip(document.lines()).position(|(old, new)| old != new);
-        let line = line.unwrap_or_else(|| committed.lines().count().min(document.lines().count())) + 1;
-        Err(Failure::new(format!(
-            "docs/metrics.md is out of date from line {line} on: \
-             UPDATE_DOCS=1 cargo test -p ebpf-process-tests --test docs"
-        )))
-    });
+    live::test("docs", agent::binary().map(drop), || is_committed("metrics.md", document()));
+}
+
+#[test]
+fn every_key_of_the_configuration_stands_in_its_document() {
+    live::test("docs-configuration", agent::binary().map(drop), || is_committed("configuration.md", configuration()));
 }
 
 #[test]

@@ -4,33 +4,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ebpf_process_core::{Options, OptionsError, duration, size};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// The table `delivery` of a sink's options. Fields of these names, none of them required:
-///
-/// | key | default | meaning |
-/// |---|---|---|
-/// | `memory` | `"8MiB"` | what may wait in memory; beyond it the oldest goes to the spool, or is dropped |
-/// | `spool` | none | a directory of this sink's own, by its absolute path, for what waits for an absent receiver |
-/// | `spool_size` | `"256MiB"` | what the spool may take on disk; beyond it the oldest is dropped |
-/// | `retry_min` | `"1s"` | the longest wait after a first failure; it doubles with each further one |
-/// | `retry_max` | `"60s"` | the longest wait of all |
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// The table `delivery` of a sink's options. None of its keys is required.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryOptions {
-    /// What may wait in memory, in bytes.
-    #[serde(deserialize_with = "size::deserialize")]
+    /// What may wait in memory; beyond it the oldest goes to the spool, or is dropped.
+    #[serde(with = "size")]
+    #[schemars(with = "size::Text")]
     pub memory: u64,
-    /// The directory on disk for what waits.
+    /// A directory of this sink's own, by its absolute path, for what waits for an absent receiver.
     pub spool: Option<PathBuf>,
-    /// What the directory may take, in bytes.
-    #[serde(deserialize_with = "size::deserialize")]
+    /// What the spool may take on disk, at least 1MiB; beyond it the oldest is dropped.
+    #[serde(with = "size")]
+    #[schemars(with = "size::Text")]
     pub spool_size: u64,
-    /// The longest wait after a first failure.
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// The longest wait after a first failure; it doubles with each further one.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
     pub retry_min: Duration,
-    /// The longest wait of all.
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// The longest wait of all, up to an hour.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
     pub retry_max: Duration,
 }
 

@@ -87,7 +87,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
+    BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin,
+    View,
 };
 use ebpf_process_delivery::{Carrier, Delivery, Packer};
 
@@ -123,6 +124,10 @@ impl SinkPlugin for InfluxPlugin {
             Target::Udp(address) => Some(format!("udp://{address}")),
             Target::Server(server) => Some(format!("{} {}", server.name, server.place)),
         }
+    }
+
+    fn options(&self) -> Vec<OptionDoc> {
+        OptionDoc::of::<options::Raw>()
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {

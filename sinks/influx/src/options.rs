@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ebpf_process_core::{Options, OptionsError, duration, size};
 use ebpf_process_delivery::{DeliveryOptions, Limits};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use ureq::http::Uri;
 
@@ -24,33 +25,55 @@ const LONGEST_DATAGRAM: u64 = 65_507;
 /// How long a line may wait for others.
 const LONGEST_AGE: Duration = Duration::from_secs(3600);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(crate) struct Raw {
+    /// Where the lines go: `http://HOST:PORT`, `https://HOST:PORT`, `unix:///PATH` (HTTP over a socket),
+    /// `udp://HOST:PORT`, `file:///PATH` or `stdout`.
     #[serde(default = "Raw::default_url")]
     url: String,
+    /// Which of the server's interfaces is used, 1, 2 or 3; without it 1.
     #[serde(default)]
     version: Option<u8>,
+    /// The database to write to; required to a server with versions 1 and 3.
     database: Option<String>,
+    /// The database's retention policy, with version 1; without it the server's default.
     retention_policy: Option<String>,
+    /// The organization, required with version 2.
     org: Option<String>,
+    /// The bucket to write to, required with version 2.
     bucket: Option<String>,
+    /// Who writes, where the server asks for a user.
     username: Option<String>,
+    /// The user's password.
     password: Option<Secret>,
+    /// The token, where the server asks for one.
     token: Option<Secret>,
+    /// How the credentials are sent; without it "basic" for a user, "token" for a token, "bearer" with version 3.
     auth: Option<Scheme>,
-    #[serde(default = "Raw::default_timeout", deserialize_with = "duration::deserialize")]
+    /// How long a request may take.
+    #[serde(default = "Raw::default_timeout", with = "duration")]
+    #[schemars(with = "duration::Text")]
     timeout: Duration,
+    /// A PEM file with the certificates to trust, in place of the system's.
     ca_file: Option<PathBuf>,
+    /// The proxy to go through, `http://HOST:PORT`.
     proxy: Option<Secret>,
+    /// Whether requests are compressed.
     #[serde(default = "Raw::default_gzip")]
     gzip: bool,
+    /// How whole numbers are written.
     #[serde(default)]
     integers: Integers,
+    /// The most lines of a request.
     #[serde(default = "Raw::default_max_lines")]
     max_lines: usize,
+    /// The most bytes of a request before compression, at most half of delivery.memory. Without it 1MiB, and 1432
+    /// bytes over UDP.
     max_bytes: Option<Size>,
-    #[serde(default, deserialize_with = "duration::deserialize")]
+    /// How long a line may wait for others, up to an hour; 0s sends every batch at once.
+    #[serde(default, with = "duration")]
+    #[schemars(with = "duration::Text")]
     max_age: Duration,
     #[serde(default)]
     delivery: DeliveryOptions,
@@ -75,11 +98,15 @@ impl Raw {
 }
 
 /// A size that may be left out.
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct Size(#[serde(deserialize_with = "size::deserialize")] u64);
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+struct Size(
+    #[serde(with = "size")]
+    #[schemars(with = "size::Text")]
+    u64,
+);
 
 /// How credentials are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scheme {
     /// User and password in a header.

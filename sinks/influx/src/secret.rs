@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::{env, fmt, fs};
 
 use ebpf_process_core::BuildError;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -14,6 +15,16 @@ pub(crate) enum Secret {
     /// The file's content without the line break at its end.
     File(PathBuf),
     Env(String),
+}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "title": "secret: text, { file = \"/path\" } or { env = \"NAME\" }" })
+    }
 }
 
 impl Secret {

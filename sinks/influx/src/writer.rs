@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use ebpf_process_core::{HISTOGRAM_SLOTS, Histogram};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How a counter, or a histogram's number, is written. One per sink: a database never changes the
 /// type of a field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Integers {
     /// `7i`, at most 2^63-1: what every version takes.
     #[default]

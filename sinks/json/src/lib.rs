@@ -40,7 +40,10 @@ mod file;
 use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
 
-use ebpf_process_core::{BuildError, Claims, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View};
+use ebpf_process_core::{
+    BuildError, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View,
+};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use encode::Encoder;
@@ -58,9 +61,10 @@ pub struct JsonPlugin;
 /// The `path` that means standard output.
 const STDOUT: &str = "stdout";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
+    /// Where the lines go: an absolute path of a file or FIFO, or "stdout".
     path: String,
 }
 
@@ -100,6 +104,10 @@ impl SinkPlugin for JsonPlugin {
 
     fn destination(&self, options: &Options) -> Option<String> {
         Settings::read(options).ok()?.map(|path| path.display().to_string())
+    }
+
+    fn options(&self) -> Vec<OptionDoc> {
+        OptionDoc::of::<Settings>()
     }
 
     fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {

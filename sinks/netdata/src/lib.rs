@@ -41,7 +41,10 @@ mod words;
 use std::io::{Stdout, Write, stdout};
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::{BuildError, Claims, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View};
+use ebpf_process_core::{
+    BuildError, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View,
+};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use encode::Encoder;
@@ -55,7 +58,7 @@ pub static PLUGIN: NetdataPlugin = NetdataPlugin;
 pub struct NetdataPlugin;
 
 /// No key is known: a typo is an error all the same.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NoOptions {}
 
@@ -71,6 +74,10 @@ impl SinkPlugin for NetdataPlugin {
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
         options.extract::<NoOptions>()?;
         Ok(Claims { stdout: true })
+    }
+
+    fn options(&self) -> Vec<OptionDoc> {
+        OptionDoc::of::<NoOptions>()
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {

@@ -97,8 +97,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ebpf_process_core::{
-    BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
+    BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin,
+    View,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use encode::{Counts, Encoder, Page};
@@ -122,11 +124,14 @@ const TWIN: &str = "same name as another series";
 /// The `listen` that means standard output.
 const STDOUT: &str = "stdout";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
+    /// The address and port to answer at, or "stdout" to print each page.
     listen: String,
+    /// The path of the page.
     path: String,
+    /// What every name begins with, before an underscore; "" for nothing.
     namespace: String,
 }
 
@@ -173,6 +178,10 @@ impl SinkPlugin for PrometheusPlugin {
 
     fn destination(&self, options: &Options) -> Option<String> {
         Settings::read(options).ok()?.1.map(|address| format!("port {address}"))
+    }
+
+    fn options(&self) -> Vec<OptionDoc> {
+        OptionDoc::of::<Settings>()
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {

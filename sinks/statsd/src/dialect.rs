@@ -1,15 +1,20 @@
 //! The dialects of the protocol: how a line carries labels, and what may stand in it.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// What the receiver is, as it is written in the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Dialect {
+    /// The original; label values become parts of the name.
     #[default]
     Etsy,
+    /// Datadog's, with tags `|#key:value`.
     Dogstatsd,
+    /// Telegraf's, with tags `,key=value`.
     Telegraf,
+    /// netdata's own server; label values become parts of the name.
     Netdata,
 }
 

@@ -108,7 +108,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
+    BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin,
+    View,
 };
 use ebpf_process_delivery::{Backoff, Datagrams, Lookup};
 
@@ -157,6 +158,10 @@ impl SinkPlugin for StatsdPlugin {
 
     fn destination(&self, options: &Options) -> Option<String> {
         Settings::read(options).ok()?.address.destination()
+    }
+
+    fn options(&self) -> Vec<OptionDoc> {
+        OptionDoc::of::<options::Table>()
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {

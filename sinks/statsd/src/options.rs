@@ -3,23 +3,34 @@
 use std::time::Duration;
 
 use ebpf_process_core::{Options, OptionsError, duration};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::address::Address;
 use crate::dialect::{Dialect, Syntax};
 
 /// What was written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Table {
+pub(crate) struct Table {
+    /// Where the packets go: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unixgram:///PATH`, `unix:///PATH` or `stdout`.
     address: String,
+    /// Which server it is, and so how a line carries labels.
     dialect: Dialect,
+    /// Labels as tags of Graphite, `;key=value`, in place of parts of the name; for the dialect "etsy" alone.
     graphite_tags: bool,
+    /// The most bytes of a packet, 64 to 65507 (8999 to netdata over UDP). Without it 1432 over UDP, which fits an
+    /// Ethernet frame, and 8192 otherwise.
     max_packet: Option<usize>,
+    /// What every name begins with, before a dot; "" for nothing.
     namespace: String,
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// How long connecting and sending may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
     timeout: Duration,
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// How often the host's name is looked up again.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
     resolve_every: Duration,
 }
 

@@ -206,7 +206,7 @@ fn a_record_inside_a_damaged_one_is_not_found_by_anybody() {
 
     assert_eq!(inspect(folder.path()).expect("a spool")[0].records, 0);
     repair(folder.path()).expect("a spool");
-    assert_eq!(drain(folder.path()).1, []);
+    assert!(drain(folder.path()).1.is_empty());
 }
 
 #[test]
@@ -231,7 +231,7 @@ proptest! {
         fs::write(folder.path().join("cursor"), cursor).expect("a write");
         inspect(folder.path()).expect("a folder");
         repair(folder.path()).expect("a folder");
-        prop_assert_eq!(drain(folder.path()).1, []);
+        prop_assert!(drain(folder.path()).1.is_empty());
         let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
         spool.append(&frame(0..3)).expect("room");
         drop(spool);
