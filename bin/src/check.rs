@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use ebpf_process_config::{Plan, PlannedProbe, Sources};
+use ebpf_process_config::{Plan, PlannedProbe, Rights, Sources};
 use ebpf_process_core::{Registry, duration};
 use ebpf_process_probes::doctor::{self, Finding};
 use ebpf_process_probes::{CounterReport, MapMemory, Survey};
@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
+use crate::rights::Kept;
 use crate::survey::survey;
-use crate::{run, stdout};
+use crate::{rights, run, stdout};
 
 /// How the report is printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -34,6 +35,8 @@ struct Report {
     interval_seconds: f64,
     probes: Vec<ProbeReport>,
     sinks: Vec<SinkReport>,
+    /// The capabilities that stay when the probes are attached; absent where the configuration keeps them all.
+    kept_rights: Option<Vec<Kept>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +97,7 @@ impl Report {
             interval_seconds: plan.interval.as_secs_f64(),
             probes,
             sinks: sinks.collect(),
+            kept_rights: (plan.capabilities == Rights::Drop).then(|| rights::kept(plan)),
         }
     }
 
@@ -161,11 +165,27 @@ impl Report {
         if self.sinks.is_empty() {
             text.push_str("\nNo sink is configured: `run` shows a table, on a terminal only.\n");
         }
+        text.push_str(&self.rights_for_people());
         text.push_str(match self.verdict {
             Verdict::Ok => "\nEverything that was asked for can be counted.\n",
             Verdict::Degraded => "\nSome of what was asked for cannot be counted here, see above.\n",
             Verdict::Failed => "\nNothing can be counted here, see above.\n",
         });
+        text
+    }
+
+    /// What stays of the rights of the start, and what that means.
+    fn rights_for_people(&self) -> String {
+        let Some(kept) = &self.kept_rights else {
+            return "\nAfter the start it keeps every capability that it was started with (capabilities = \"keep\").\n"
+                .into();
+        };
+        let mut text = String::from("\nAfter the start it keeps ");
+        text.push_str(if kept.is_empty() { "no capability.\n" } else { "of its capabilities\n" });
+        for Kept { name, reason, means, .. } in kept {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {name}: {reason}. With it a program {means}.");
+        }
         text
     }
 }

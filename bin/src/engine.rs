@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::exit::Refusal;
 use crate::signals::Caught;
-use crate::{privileges, status};
+use crate::{privileges, rights, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -72,9 +72,9 @@ impl Engine {
             warn!(probe, "the probe is left out: {reason}");
         }
         if elevated {
-            privileges::give_up()?;
+            privileges::give_up(rights::set_of(&rights::kept(plan)))?;
         } else if plan.capabilities == Rights::Drop {
-            privileges::limit()?;
+            privileges::limit(rights::set_of(&rights::kept(plan)))?;
         }
         Ok(Self { agent, clock, interval, scope: plan.scope, host: host() })
     }
@@ -166,7 +166,6 @@ impl Engine {
     /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.
     /// Returns whether everything was written that could be.
     pub(crate) fn stop(self, grace: Duration) -> bool {
-        privileges::take_up();
         let mut complete = true;
         for closed in self.agent.close(grace) {
             let tally = &closed.tally;

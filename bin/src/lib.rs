@@ -15,7 +15,7 @@
 //!   commands, `plugin` is what netdata starts.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `table` is a sink for people.
-//! * `signals`, `log`, `stdout`, `lock` and `privileges` are what a process owes its surroundings.
+//! * `signals`, `log`, `stdout`, `lock`, `privileges` and `rights` are what a process owes its surroundings.
 
 mod check;
 mod cli;
@@ -27,6 +27,7 @@ mod log;
 mod once;
 mod plugin;
 mod privileges;
+mod rights;
 mod run;
 mod settings;
 mod signals;

@@ -1,9 +1,10 @@
 //! Rights that the caller does not have: whether this process got some, and giving them up.
 
+use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgid, getuid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, set_capabilities,
-    set_keep_capabilities, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
+    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::exit::Refusal;
@@ -41,15 +42,15 @@ pub(crate) fn withheld() -> bool {
     !enough && !within(CapabilitySet::SYS_ADMIN)
 }
 
-/// Goes back to the caller's user and group and keeps no right but those that reading and
-/// detaching the probes takes. Call it when they are attached and there is no other thread yet:
-/// to the kernel these are rights of a thread.
-pub(crate) fn give_up() -> Result<(), Refusal> {
-    let failed = |error: rustix::io::Errno| {
+/// Goes back to the caller's user and group and keeps no right but `kept`. Call it when the probes are attached and
+/// there is no other thread yet: to the kernel these are rights of a thread.
+pub(crate) fn give_up(kept: CapabilitySet) -> Result<(), Refusal> {
+    let failed = |error: Errno| {
         Refusal::lasting(format!(
             "cannot give up the rights this program was started with: {error}; start it as a service instead"
         ))
     };
+    bound(kept).map_err(failed)?;
     set_keep_capabilities(true).map_err(failed)?;
     let (user, group) = (getuid(), getgid());
     if getegid() != group {
@@ -58,53 +59,55 @@ pub(crate) fn give_up() -> Result<(), Refusal> {
     if geteuid() != user {
         set_thread_res_uid(user, user, user).map_err(failed)?;
     }
-    keep_what_reading_takes().map_err(failed)?;
+    keep(kept).map_err(failed)?;
     set_keep_capabilities(false).map_err(failed)?;
-    set_no_new_privs(true).map_err(failed)?;
     if geteuid() != user || getegid() != group {
         return Err(Refusal::lasting("the kernel did not take back the rights this program was started with"));
     }
     Ok(())
 }
 
-/// Gives up every capability that reading and detaching the probes does not take. For a process that
+/// Gives up every capability but `kept`, for good: nothing that this process starts gets one back. For a process that
 /// was started with these rights; call it like [`give_up`].
-pub(crate) fn limit() -> Result<(), Refusal> {
-    keep_what_reading_takes().map_err(|error| {
+pub(crate) fn limit(kept: CapabilitySet) -> Result<(), Refusal> {
+    bound(kept).and_then(|()| keep(kept)).map_err(|error| {
         Refusal::lasting(format!(
             "cannot give up the capabilities that are not needed: {error}; to keep them: capabilities = \"keep\""
         ))
     })
 }
 
-fn keep_what_reading_takes() -> rustix::io::Result<()> {
-    let permitted = capabilities(None)?.permitted;
-    let permitted = permitted & kept(permitted);
-    let effective = permitted - DETACHING;
-    set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
+/// Cuts the bounding set down, which root's programs get all of: the right to do that is root's, too, and whoever has
+/// not got it is bounded by its permitted set, since it gains nothing by exec.
+fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
+    if !capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
+        return Ok(());
+    }
+    for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        // A kernel that does not know a capability says that asking is wrong.
+        if !kept.contains(capability) && capability_is_in_bounding_set(capability).unwrap_or(false) {
+            remove_capability_from_bounding_set(capability)?;
+        }
+    }
+    Ok(())
 }
 
-/// Makes every right that the calling thread may have effective. A file may grant rights without that, so that the program
-/// starts even where some are withheld; and removing a kprobe event opens a file of root's, without which the next start
-/// would have to sweep.
+/// Permitted, effective and no more: what is not permitted leaves the ambient set by itself.
+fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
+    let kept = capabilities(None)?.permitted & kept;
+    let inheritable = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
+    set_no_new_privs(true)
+}
+
+/// Makes every right that this process may have effective. A file may grant rights without that, so that the program
+/// starts even where some are withheld.
 pub(crate) fn take_up() {
     if let Ok(sets) = capabilities(None) {
         let effective = sets.permitted;
         // Where it fails, what needs the rights says so.
         let _ = set_capabilities(None, CapabilitySets { effective, ..sets });
     }
-}
-
-const DETACHING: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
-
-/// Before Linux 5.19 even reading a map takes `CAP_BPF`, where there is none `CAP_SYS_ADMIN`.
-fn kept(permitted: CapabilitySet) -> CapabilitySet {
-    let reading = if permitted.contains(CapabilitySet::BPF) {
-        CapabilitySet::BPF | CapabilitySet::PERFMON
-    } else {
-        CapabilitySet::SYS_ADMIN
-    };
-    reading | DETACHING
 }
 
 #[cfg(test)]
@@ -128,11 +131,5 @@ mod tests {
             assert_eq!(at_secure(&vector), secure, "{vector:?}");
         }
         assert!(!elevated(), "a test is started with nobody else's rights");
-    }
-
-    #[test]
-    fn what_is_kept_depends_on_what_the_kernel_knows() {
-        assert!(!kept(CapabilitySet::all()).contains(CapabilitySet::SYS_ADMIN));
-        assert!(kept(CapabilitySet::SYS_ADMIN).contains(CapabilitySet::SYS_ADMIN));
     }
 }

@@ -55,6 +55,7 @@
 //! bench.tick(&Selection::default(), |recorder| recorder.counter(id, 7), |view| sink.write(view)).unwrap();
 //! ```
 
+mod access;
 mod agent;
 mod batch;
 mod clock;
@@ -81,6 +82,7 @@ mod view;
 mod vitals;
 mod vitals_probe;
 
+pub use access::{Access, explain};
 pub use agent::{Agent, Closed, Ended};
 pub use batch::{Batch, HISTOGRAM_SLOTS, Histogram, Tick, Value};
 pub use clock::{Clock, Moment, SystemClock, Ticker};

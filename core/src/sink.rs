@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::access::Access;
 use crate::error::{BuildError, SinkError};
 use crate::ledger::Ledger;
 use crate::option_doc::OptionDoc;
@@ -161,6 +162,13 @@ pub trait SinkPlugin: Sync {
     /// agent that was started setuid or with file capabilities builds no other sink.
     fn confined(&self, _options: &Options) -> bool {
         false
+    }
+
+    /// What the sink opens, with these options, after the agent has given up most of its rights: in [`build`](Self::build)
+    /// and whenever it opens something anew. Without side effects, as [`check`](Self::check). Where this machine lets the
+    /// agent's user open it only by a capability, the agent keeps that one; what is not named here is opened without.
+    fn opens(&self, _options: &Options) -> Vec<Access> {
+        Vec::new()
     }
 
     /// The options with which this sink prints a batch on standard output, if it can: what makes

@@ -7,6 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crate::mounts;
 use crate::owner::{Owner, Processes};
@@ -31,6 +32,9 @@ pub(crate) struct Tracefs {
     processes: Processes,
     /// Whether a kretprobe's number of instances can be chosen here.
     takes_instances: bool,
+    /// `kprobe_events`, open from the first command on: the right to open it is given up after the start, and the
+    /// events have to be removed at the end.
+    commands: Arc<OnceLock<File>>,
 }
 
 impl Tracefs {
@@ -45,7 +49,8 @@ impl Tracefs {
             match fs::read_to_string(root.join("README")) {
                 Ok(readme) => {
                     let processes = Processes::at(Path::new("/proc"), std::process::id());
-                    return Ok(Self { root, processes, takes_instances: takes_instances(&readme) });
+                    let takes_instances = takes_instances(&readme);
+                    return Ok(Self { root, processes, takes_instances, commands: Arc::default() });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => last = Some((root, error)),
@@ -112,7 +117,15 @@ impl Tracefs {
     }
 
     fn command(&self, line: &str) -> io::Result<()> {
-        OpenOptions::new().append(true).open(self.root.join("kprobe_events"))?.write_all(line.as_bytes())
+        if let Some(mut commands) = self.commands.get() {
+            return commands.write_all(line.as_bytes());
+        }
+        // Without appending it would remove everybody's events.
+        let mut commands = OpenOptions::new().append(true).open(self.root.join("kprobe_events"))?;
+        let done = commands.write_all(line.as_bytes());
+        // Another thread's is as good.
+        let _ = self.commands.set(commands);
+        done
     }
 }
 
@@ -198,7 +211,9 @@ mod tests {
             fs::write(event.join("id"), "1234\n").expect("its id");
         }
         let processes = Processes::at(Path::new("/proc"), std::process::id());
-        let tracefs = Tracefs { root: folder.path().to_owned(), processes, takes_instances: takes_instances(readme) };
+        let root = folder.path().to_owned();
+        let takes_instances = takes_instances(readme);
+        let tracefs = Tracefs { root, processes, takes_instances, commands: Arc::default() };
         (folder, tracefs)
     }
 

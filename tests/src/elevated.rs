@@ -1,10 +1,11 @@
 //! The plugin as netdata's packages install privileged ones: setuid root, or with file capabilities; started by nobody
 //! with an environment that wants to reach something through it.
 
+use crate::held::{self, Held};
 use crate::{Failure, Outcome, agent, receivers, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixDatagram;
@@ -21,9 +22,6 @@ const NOBODY: u32 = 65534;
 
 /// For the first batches and for an end.
 const LIMIT: Duration = Duration::from_mins(1);
-
-/// What the plugin may keep to read its maps, and to remove its kprobes when it ends.
-const READING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_ADMIN);
 
 /// What Debian's unit leaves to netdata and its plugins.
 const DEBIAN: CapabilitySet = CapabilitySet::DAC_READ_SEARCH
@@ -52,6 +50,7 @@ pub enum Grant {
 #[derive(Debug)]
 pub struct Installed {
     folder: TempDir,
+    grant: Grant,
 }
 
 impl Installed {
@@ -61,7 +60,7 @@ impl Installed {
     /// It cannot be: not root, no setcap, or a file system that knows no such rights.
     pub fn new(grant: Grant) -> Outcome<Self> {
         let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
-        let this = Self { folder };
+        let this = Self { folder, grant };
         let plugin = this.plugin();
         // Copied by another process: a descriptor of ours that may write to the copy would be inherited by whatever other
         // tests start meanwhile, and nobody could execute it.
@@ -158,7 +157,7 @@ impl Installed {
         if !(500_000..5_000_000).contains(&elapsed) {
             return Err(running.fail(format!("two batches are {elapsed} µs apart: somebody else's interval")));
         }
-        running.has_given_up_its_rights().map_err(|failure| running.fail(failure))?;
+        running.has_given_up_its_rights(self.grant == Grant::Setuid).map_err(|failure| running.fail(failure))?;
         running.has_nothing_open_below(&self.trap(""))?;
         let (output, lines) = running.stop()?;
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -277,26 +276,20 @@ impl Running {
         found.map_err(|failure| self.fail(failure))
     }
 
-    /// All of its threads are nobody's, and no capability is left but those that reading takes.
-    fn has_given_up_its_rights(&self) -> Outcome<()> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).map_err(Failure::at("its threads"))?;
-        for task in tasks {
-            let path = task.map_err(Failure::at("a thread"))?.path().join("status");
-            let text = fs::read_to_string(&path).map_err(Failure::at(path.display()))?;
-            let status: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(":\t")).collect();
-            let ids = vec![NOBODY.to_string(); 4].join("\t");
-            let held = |field: &str| {
-                let bits = status.get(field).and_then(|bits| u64::from_str_radix(bits, 16).ok());
-                CapabilitySet::from_bits_retain(bits.unwrap_or(u64::MAX))
-            };
-            let right = status.get("Uid") == Some(&ids.as_str())
-                && status.get("Gid") == Some(&ids.as_str())
-                && status.get("NoNewPrivs") == Some(&"1")
-                && READING.contains(held("CapEff"))
-                && READING.union(CapabilitySet::DAC_OVERRIDE).contains(held("CapPrm"))
-                && held("CapInh").is_empty();
+    /// All of its threads are nobody's, and no capability is left but those that reading takes; nothing that they start
+    /// gets more.
+    fn has_given_up_its_rights(&self, bounded: bool) -> Outcome<()> {
+        let (kept, none) = (held::kept_by_root(), CapabilitySet::empty());
+        let ids = vec![NOBODY.to_string(); 4].join("\t");
+        for held in Held::of_threads(self.pid)? {
+            let [inheritable, permitted, effective, bounding, ambient] = held.sets;
+            let right = held.users == [ids.clone(), ids.clone()]
+                && held.no_new_privileges
+                && [permitted, effective] == [kept, kept]
+                && [inheritable, ambient] == [none, none]
+                && (!bounded || bounding == kept);
             if !right {
-                return Err(Failure::new(format!("a thread with these rights: {text}")));
+                return Err(Failure::new(format!("a thread with these rights: {held:?}")));
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::Outcome;
 use crate::agent::Agent;
 use crate::cgroup::Cgroup;
 use crate::expect::{self, Expected, Mode};
+use crate::held;
 use crate::hidden::Hidden;
 use crate::totals::Totals;
 use crate::workload::{self, Place, Workload};
@@ -229,6 +230,8 @@ impl<'a> Measurement<'a> {
     /// Waits until the numbers are right, and judges the last ones.
     fn finish(mut self, expected: &[Expected], unserved: Unserved) -> Outcome<Report> {
         let row = self.row;
+        // What follows is read with the rights that are left.
+        held::nothing_but_what_reading_takes(self.agent.pid())?;
         let enough = self.agent.totals()?.batches() + BATCHES_AFTER;
         // What can no longer grow when the last event is over, but for a grace period of the kernel.
         let right = |totals: &Totals| {

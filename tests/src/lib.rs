@@ -9,6 +9,7 @@
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
 //! * [`clock`] sets the machine's clock forward and back while the agent counts.
 //! * [`elevated`] starts it with more rights than its caller has.
+//! * [`held`] is what a running process may do, and [`unit`] what the shipped unit grants.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hidden`] is what a kernel may show to no program at all.
 //! * [`hygiene`] looks at what stays behind.
@@ -32,6 +33,7 @@ pub mod elevated;
 pub mod exact;
 pub mod expect;
 pub mod failure;
+pub mod held;
 pub mod hidden;
 pub mod hostile;
 pub mod hygiene;
@@ -46,6 +48,7 @@ pub mod refusal;
 pub mod rights;
 pub mod totals;
 pub mod trace;
+pub mod unit;
 pub mod visibility;
 pub mod wait;
 pub mod workload;

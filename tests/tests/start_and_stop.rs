@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
+use ebpf_process_tests::held::{Held, nothing_but_what_reading_takes};
 use ebpf_process_tests::lifetime::{STOP, Started};
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
 use rustix::process::Signal;
+use rustix::thread::CapabilitySet;
 
 /// Other tests run at the same time: the best of a few starts shows what the agent can do.
 const STARTS: usize = 5;
@@ -66,24 +68,17 @@ fn nothing_stays() -> Outcome<()> {
     Ok(())
 }
 
-/// The effective capabilities of a running agent, as the kernel shows them.
-fn rights(settings: &[&str]) -> Outcome<u64> {
-    let started = Started::new(settings)?;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", started.pid()));
-    let status = status.map_err(Failure::at("its status"))?;
-    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let rights = rights.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    started.end(Signal::TERM)?;
-    rights.ok_or_else(|| Failure::new("no CapEff in its status"))
-}
-
 fn rights_are_given_up() -> Outcome<()> {
-    const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
-    let (dropped, kept) = (rights(&[])?, rights(&["capabilities=keep"])?);
-    if dropped == PERFMON_AND_BPF && kept & !PERFMON_AND_BPF != 0 {
+    let started = Started::new(&[])?;
+    nothing_but_what_reading_takes(started.pid())?;
+    started.end(Signal::TERM)?;
+    let started = Started::new(&["capabilities=keep"])?;
+    let kept = Held::of_threads(started.pid())?;
+    started.end(Signal::TERM)?;
+    if kept.iter().all(|held| held.sets[2].contains(CapabilitySet::BPF) && !held.no_new_privileges) {
         return Ok(());
     }
-    Err(Failure::new(format!("effective capabilities {dropped:x}, with capabilities=keep {kept:x}")))
+    Err(Failure::new(format!("with capabilities=keep {kept:?}")))
 }
 
 fn has_bpftool() -> Outcome<()> {

@@ -17,7 +17,8 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace" },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays" },
-    Need { program: "strace", package: "strace", tests: "expectations-by-strace" },
+    Need { program: "strace", package: "strace", tests: "expectations-by-strace, unit-system-calls" },
+    Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks, statsd-netdata, netdata-*" },
     Need { program: "setcap", package: "libcap2-bin", tests: "file-capabilities, permitted-capabilities" },
     Need { program: "influxd", package: "influxdb", tests: "three-sinks, influx-*" },

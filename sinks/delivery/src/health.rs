@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::chain;
+use ebpf_process_core::{chain, explain};
 use tracing::{error, info, warn};
 
 use crate::delivery::reason;
@@ -100,7 +100,11 @@ impl Health {
     }
 
     pub(crate) fn spool_missing(&self, error: &SpoolError) {
-        error!(sink = %self.sink, "{}; data waits in memory only", chain(error));
+        let problem = match error {
+            SpoolError::Unusable(path, error) => format!("cannot use {}: {}", path.display(), explain(error)),
+            SpoolError::Locked(_) => chain(error),
+        };
+        error!(sink = %self.sink, "{problem}; data waits in memory only");
     }
 
     pub(crate) fn spool_works(&mut self) {
@@ -111,6 +115,7 @@ impl Health {
 
     pub(crate) fn spool_fails(&mut self, error: &std::io::Error) {
         if !std::mem::replace(&mut self.spool_fails, true) {
+            let error = explain(error);
             error!(sink = %self.sink, "cannot write to the spool: {error}; data waits in memory meanwhile");
         }
     }

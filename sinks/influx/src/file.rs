@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ebpf_process_core::explain;
 use ebpf_process_delivery::{Carrier, Frame, Verdict};
 
 /// A file, opened anew for each frame: whoever rotates it need not tell us.
@@ -35,7 +36,7 @@ impl Carrier for File {
         match self.append(frame) {
             Ok(()) => Verdict::Accepted,
             Err(error) => {
-                let problem = format!("cannot write to {}: {error}", self.path.display());
+                let problem = format!("cannot write to {}: {}", self.path.display(), explain(&error));
                 match error.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                         Verdict::Retry { after: None, problem }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::BuildError;
+use ebpf_process_core::{BuildError, explain};
 use ebpf_process_delivery::{Carrier, Frame, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -112,6 +112,9 @@ impl Http {
             Error::Rustls(error) => untrusted(name, error),
             Error::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
                 Some(error) => untrusted(name, error),
+                None if self.server.socket.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
+                    retry(format!("cannot write to {name}: {}", explain(error)))
+                }
                 None => retry(format!("cannot write to {name}: {error}; is the server running there?")),
             },
             // What exactly is wrong is not repeated: a password may be part of it.

@@ -87,8 +87,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin,
-    View,
+    Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
+    SinkPlugin, View,
 };
 use ebpf_process_delivery::{Carrier, Delivery, Packer};
 
@@ -146,6 +146,10 @@ impl SinkPlugin for InfluxPlugin {
 
     fn confined(&self, options: &Options) -> bool {
         Settings::read(options).is_ok_and(|settings| settings.is_confined())
+    }
+
+    fn opens(&self, options: &Options) -> Vec<Access> {
+        Settings::read(options).map(|settings| settings.opens()).unwrap_or_default()
     }
 
     fn stdout_options(&self) -> Option<Options> {

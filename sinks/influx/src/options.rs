@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ebpf_process_core::{Options, OptionsError, duration, size};
+use ebpf_process_core::{Access, Options, OptionsError, duration, size};
 use ebpf_process_delivery::{DeliveryOptions, Limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -219,6 +219,18 @@ impl Settings {
         };
         on_network && self.delivery.spool.is_none()
     }
+
+    /// The files, directories and sockets that it opens while it runs.
+    pub(crate) fn opens(&self) -> Vec<Access> {
+        let mut opens = match &self.target {
+            Target::Stdout => return Vec::new(),
+            Target::Udp(_) => Vec::new(),
+            Target::File(path) => vec![Access::Write(path.clone())],
+            Target::Server(server) => server.opens(),
+        };
+        opens.extend(self.delivery.spool.clone().map(Access::Directory));
+        opens
+    }
 }
 
 impl Target {
@@ -269,6 +281,17 @@ impl ServerOptions {
             Some(Credentials::Token(token) | Credentials::Bearer(token)) => token.is_text(),
         };
         known && self.socket.is_none() && self.ca_file.is_none() && self.proxy.is_none() && !self.is_encrypted()
+    }
+
+    fn opens(&self) -> Vec<Access> {
+        let credentials = match &self.credentials {
+            None => None,
+            Some(Credentials::Basic { password, .. } | Credentials::Query { password, .. }) => password.as_ref(),
+            Some(Credentials::Token(token) | Credentials::Bearer(token)) => Some(token),
+        };
+        let secrets = credentials.into_iter().chain(&self.proxy).filter_map(Secret::file);
+        let read = secrets.chain(self.ca_file.as_deref()).map(|path| Access::Read(path.to_owned()));
+        read.chain(self.socket.clone().map(Access::Connect)).collect()
     }
 
     /// Whether the way to the server is encrypted.

@@ -1,6 +1,6 @@
 //! Text that is never printed: written in the configuration, or where that says it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
 use ebpf_process_core::BuildError;
@@ -31,6 +31,11 @@ impl Secret {
     /// Whether it is in the configuration itself.
     pub(crate) const fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
+    }
+
+    /// The file that it is in.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        if let Self::File(path) = self { Some(path) } else { None }
     }
 
     /// The secret itself; `key` is the option's name, for messages.

@@ -53,12 +53,22 @@ impl LineFile {
         !there.is_ok_and(|there| (there.dev(), there.ino()) == (open.dev(), open.ino()))
     }
 
+    /// Why a line could not be appended, in words.
+    pub(crate) fn explain(&self, error: &io::Error) -> String {
+        explain(&self.path, error)
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
         self.torn = file.metadata()?.is_file() && !ends_in_a_line_end(&mut file)?;
         self.file = Some(file);
         Ok(())
     }
+}
+
+/// Why a file cannot be appended to, in words.
+pub(crate) fn explain(path: &Path, error: &io::Error) -> String {
+    format!("cannot append to {}: {}", path.display(), ebpf_process_core::explain(error))
 }
 
 /// Writes all, and counts what was written also when it fails.

@@ -41,7 +41,7 @@ use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
 
 use ebpf_process_core::{
-    BuildError, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View,
+    Access, BuildError, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -116,11 +116,15 @@ impl SinkPlugin for JsonPlugin {
             return Ok(Box::new(StreamSink { encoder, output: stdout(), silent: false }));
         };
         let file = LineFile::open(&path).map_err(|error| BuildError::Refused {
-            problem: format!("cannot append to {}: {error}", path.display()),
+            problem: file::explain(&path, &error),
             way_out: format!("make its directory writable for this user, or change {}.path", options.path()),
             passing: error.kind() == ErrorKind::NotFound,
         })?;
         Ok(Box::new(FileSink { encoder, file }))
+    }
+
+    fn opens(&self, options: &Options) -> Vec<Access> {
+        Settings::read(options).ok().flatten().map(Access::Write).into_iter().collect()
     }
 }
 
@@ -139,7 +143,7 @@ struct FileSink {
 impl Sink for FileSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let line = self.encoder.encode(view).map_err(SinkError::failed)?;
-        self.file.append(line).map_err(SinkError::failed)
+        self.file.append(line).map_err(|error| SinkError::failed(self.file.explain(&error)))
     }
 }
 

@@ -97,8 +97,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ebpf_process_core::{
-    BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin,
-    View,
+    Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
+    SinkPlugin, View,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -197,6 +197,11 @@ impl SinkPlugin for PrometheusPlugin {
             passing: matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable),
         })?;
         Ok(Box::new(ScrapeSink::new(context.name, encoder, ledger, server)))
+    }
+
+    fn opens(&self, options: &Options) -> Vec<Access> {
+        let address = Settings::read(options).ok().and_then(|(_, address)| address);
+        address.map(|address| Access::Listen(address.port())).into_iter().collect()
     }
 
     fn stdout_options(&self) -> Option<Options> {

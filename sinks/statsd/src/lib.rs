@@ -108,8 +108,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin,
-    View,
+    Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
+    SinkPlugin, View,
 };
 use ebpf_process_delivery::{Backoff, Datagrams, Lookup};
 
@@ -188,6 +188,13 @@ impl SinkPlugin for StatsdPlugin {
         // A path may lead to a socket that only the privileges of the agent open.
         Settings::read(options)
             .is_ok_and(|settings| !matches!(settings.address, Address::Unix(_) | Address::Unixgram(_)))
+    }
+
+    fn opens(&self, options: &Options) -> Vec<Access> {
+        match Settings::read(options).map(|settings| settings.address) {
+            Ok(Address::Unix(path) | Address::Unixgram(path)) => vec![Access::Connect(path)],
+            _ => Vec::new(),
+        }
     }
 
     fn stdout_options(&self) -> Option<Options> {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::explain;
 use ebpf_process_delivery::{Backoff, Lookup};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_user_timeout;
@@ -186,7 +187,10 @@ impl Target {
             }
             io::ErrorKind::TimedOut => format!("{receiver} does not answer in time, or does not read"),
             io::ErrorKind::UnexpectedEof => format!("{receiver} has closed the connection"),
-            _ => format!("cannot send to {receiver}: {error}"),
+            _ => match self {
+                Self::Tcp(_) => format!("cannot send to {receiver}: {error}"),
+                Self::Unix(_) => format!("cannot send to {receiver}: {}", explain(error)),
+            },
         }
     }
 }

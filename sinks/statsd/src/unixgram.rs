@@ -5,6 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::explain;
+
 use crate::packet::Fate;
 use crate::transport::{self, Transport, is_too_large};
 
@@ -44,7 +46,7 @@ impl Unixgram {
             _ if is_too_large(error) => {
                 format!("a datagram is too large for unixgram://{path}; lower the option max_packet")
             }
-            _ => format!("cannot send to unixgram://{path}: {error}"),
+            _ => format!("cannot send to unixgram://{path}: {}", explain(error)),
         }
     }
 }

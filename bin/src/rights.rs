@@ -1,0 +1,230 @@
+//! Which capabilities the agent keeps once its probes are attached, and what each of them means.
+
+use std::path::Path;
+
+use ebpf_process_config::Plan;
+use ebpf_process_core::Access;
+use rustix::fs::{AtFlags, CWD, accessat};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use serde::Serialize;
+
+/// A capability that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Kept {
+    #[serde(skip)]
+    pub(crate) capability: CapabilitySet,
+    pub(crate) name: &'static str,
+    /// What it is kept for.
+    pub(crate) reason: String,
+    /// What whoever took the agent over could do with it.
+    pub(crate) means: &'static str,
+}
+
+const BPF: (CapabilitySet, &str, &str) = (CapabilitySet::BPF, "CAP_BPF", "may load BPF programs");
+const PERFMON: (CapabilitySet, &str, &str) =
+    (CapabilitySet::PERFMON, "CAP_PERFMON", "may watch the kernel and every process by perf events");
+const SYS_ADMIN: (CapabilitySet, &str, &str) =
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN", "may do almost everything that root may");
+const WRITE_ALL: (CapabilitySet, &str, &str) =
+    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "may read and write every file of this machine");
+const READ_ALL: (CapabilitySet, &str, &str) =
+    (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "may read every file of this machine");
+const LOW_PORT: (CapabilitySet, &str, &str) =
+    (CapabilitySet::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", "may listen on ports below 1024");
+
+/// What is kept of the capabilities that this process has: what reading the probes takes on this kernel, and what the
+/// plan's sinks cannot do without on this machine.
+pub(crate) fn kept(plan: &Plan) -> Vec<Kept> {
+    let Ok(CapabilitySets { permitted, .. }) = capabilities(None) else { return Vec::new() };
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut kept = reading(permitted, &release);
+    let opened = plan.sinks.iter().flat_map(|sink| {
+        let opens = sink.plugin.opens(&sink.options).into_iter();
+        opens.map(|access| (sink.spec.name.as_str(), access))
+    });
+    for need in needed(opened.collect()) {
+        if permitted.contains(need.capability) && !kept.contains(&need) {
+            kept.push(need);
+        }
+    }
+    kept
+}
+
+/// The capabilities themselves.
+pub(crate) fn set_of(kept: &[Kept]) -> CapabilitySet {
+    kept.iter().fold(CapabilitySet::empty(), |set, kept| set | kept.capability)
+}
+
+/// What reading what is attached takes. From Linux 5.19 on the descriptors of maps and programs suffice (commit
+/// c8644cd0efe7); what is attached by perf events is attached again with
+/// `CAP_PERFMON`. Before 5.8 there is neither.
+pub(crate) fn reading(permitted: CapabilitySet, release: &str) -> Vec<Kept> {
+    let because = |(capability, name, means), reason: &str| Kept { capability, name, reason: reason.to_owned(), means };
+    if !permitted.contains(CapabilitySet::BPF) {
+        let all = because(SYS_ADMIN, "reading the counters, before Linux 5.8");
+        return if permitted.contains(CapabilitySet::SYS_ADMIN) { vec![all] } else { Vec::new() };
+    }
+    let mut kept = Vec::new();
+    if !descriptors_suffice(release) {
+        kept.push(because(BPF, "reading the counters, before Linux 5.19"));
+    }
+    if permitted.contains(CapabilitySet::PERFMON) {
+        kept.push(because(PERFMON, "attaching a probe again that was switched off"));
+    }
+    kept
+}
+
+fn descriptors_suffice(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-', '+']).map_while(|number| number.parse::<u32>().ok());
+    let version = numbers.next().zip(numbers.next());
+    version.is_some_and(|version| version >= (5, 19))
+}
+
+/// What the sinks need. It is tried out by a thread that has given up what it asks about: to the kernel these are
+/// rights of a thread.
+fn needed(opened: Vec<(&str, Access)>) -> Vec<Kept> {
+    if opened.is_empty() {
+        return Vec::new();
+    }
+    let all = WRITE_ALL.0 | READ_ALL.0 | LOW_PORT.0;
+    std::thread::scope(|scope| {
+        let look = move || {
+            let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
+            set_capabilities(
+                None,
+                CapabilitySets {
+                    effective: effective - all,
+                    permitted: permitted - all,
+                    inheritable: inheritable - all,
+                },
+            )?;
+            Ok::<_, Errno>(opened.iter().filter_map(|(sink, access)| need(sink, access)).collect())
+        };
+        // Without a thread nothing is known to be needed; what is refused later names the capability.
+        let thread = std::thread::Builder::new().name("rights".to_owned()).spawn_scoped(scope, look);
+        thread.ok().and_then(|thread| thread.join().ok()).and_then(Result::ok).unwrap_or_default()
+    })
+}
+
+/// The capability without which the calling thread cannot do this.
+fn need(sink: &str, access: &Access) -> Option<Kept> {
+    use rustix::fs::Access as Mode;
+    let writable = Mode::READ_OK | Mode::WRITE_OK | Mode::EXEC_OK;
+    let ((capability, name, means), what) = match access {
+        Access::Read(path) if refused(path, Mode::READ_OK) => (READ_ALL, format!("read {}", path.display())),
+        Access::Write(path) if refused_to_write(path) => (WRITE_ALL, format!("write {}", path.display())),
+        Access::Directory(path) if refused(existing(path), writable) => {
+            (WRITE_ALL, format!("use the directory {}", path.display()))
+        }
+        Access::Connect(path) if refused(path, Mode::WRITE_OK) || (!path.exists() && refused_to_make(path)) => {
+            (WRITE_ALL, format!("connect to {}", path.display()))
+        }
+        Access::Listen(port) if *port > 0 && *port < first_unprivileged_port() => {
+            (LOW_PORT, format!("listen on port {port}"))
+        }
+        _ => return None,
+    };
+    Some(Kept { capability, name, reason: format!("sinks.{sink} has to {what}"), means })
+}
+
+/// A regular file can be moved away by whoever rotates it: then it is made anew.
+fn refused_to_write(path: &Path) -> bool {
+    let special = path.metadata().is_ok_and(|file| !file.is_file());
+    refused(path, rustix::fs::Access::WRITE_OK) || (!special && refused_to_make(path))
+}
+
+fn refused_to_make(path: &Path) -> bool {
+    let directory = path.parent().unwrap_or(path);
+    refused(existing(directory), rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+}
+
+/// The path itself, or the nearest above it that there is.
+fn existing(path: &Path) -> &Path {
+    path.ancestors()
+        .find(|path| !matches!(path.symlink_metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound))
+        .unwrap_or(path)
+}
+
+/// Whether the kernel refuses this for want of a right: not because there is no such file, or because it is on a
+/// read-only file system.
+fn refused(path: &Path, mode: rustix::fs::Access) -> bool {
+    accessat(CWD, path, mode, AtFlags::EACCESS) == Err(Errno::ACCESS)
+}
+
+fn first_unprivileged_port() -> u16 {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    use super::*;
+
+    fn names(kept: &[Kept]) -> Vec<&'static str> {
+        kept.iter().map(|kept| kept.name).collect()
+    }
+
+    #[test]
+    fn what_reading_takes_depends_on_the_kernel() {
+        let both = CapabilitySet::BPF | CapabilitySet::PERFMON;
+        for (permitted, release, expected) in [
+            (CapabilitySet::all(), "6.18.44", &["CAP_PERFMON"][..]),
+            (CapabilitySet::all(), "5.19.0-rc1", &["CAP_PERFMON"]),
+            (CapabilitySet::all(), "5.18.19", &["CAP_BPF", "CAP_PERFMON"]),
+            (both, "5.10.0-46-cloud-amd64", &["CAP_BPF", "CAP_PERFMON"]),
+            (CapabilitySet::all() - both, "4.19.0", &["CAP_SYS_ADMIN"]),
+            (CapabilitySet::all(), "unheard of", &["CAP_BPF", "CAP_PERFMON"]),
+            (CapabilitySet::empty(), "6.18.44", &[]),
+        ] {
+            assert_eq!(names(&reading(permitted, release)), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_sink_keeps_what_it_cannot_open_without_and_nothing_else() {
+        if !rustix::process::geteuid().is_root() {
+            return; // nobody else can make files that belong to others
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let make = |name: &str, owner: u32, mode: u32| {
+            let path = path(name);
+            if name.ends_with('/') { std::fs::create_dir(&path) } else { std::fs::write(&path, "") }.expect("made");
+            chown(&path, Some(owner), Some(owner)).expect("given away");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            path
+        };
+        let (own, shared, other) = (make("own", 0, 0o600), make("shared", 65534, 0o666), make("other", 65534, 0o640));
+        let (own_dir, other_dir) = (make("own_dir/", 0, 0o700), make("other_dir/", 65534, 0o755));
+        let closed_dir = make("closed_dir/", 65534, 0o700);
+        for (access, expected) in [
+            (Access::Write(own.clone()), None),
+            (Access::Write(shared), None),
+            (Access::Write(other.clone()), Some("CAP_DAC_OVERRIDE")),
+            (Access::Write(own_dir.join("new")), None),
+            (Access::Write(other_dir.join("new")), Some("CAP_DAC_OVERRIDE")),
+            (Access::Write("/dev/null".into()), None),
+            (Access::Write(path("no/such/folder")), None),
+            (Access::Directory(own_dir), None),
+            (Access::Directory(path("to-be-made")), None),
+            (Access::Directory(other_dir.clone()), Some("CAP_DAC_OVERRIDE")),
+            (Access::Connect(own), None),
+            (Access::Connect(other.clone()), Some("CAP_DAC_OVERRIDE")),
+            (Access::Connect(other_dir.join("later")), Some("CAP_DAC_OVERRIDE")),
+            (Access::Connect(closed_dir.join("socket")), Some("CAP_DAC_OVERRIDE")),
+            (Access::Read(other), Some("CAP_DAC_READ_SEARCH")),
+            (Access::Read(path("missing")), None),
+            (Access::Listen(80), Some("CAP_NET_BIND_SERVICE")),
+            (Access::Listen(19435), None),
+            (Access::Listen(0), None),
+        ] {
+            let needed = needed(vec![("x", access.clone())]);
+            assert_eq!(names(&needed), expected.into_iter().collect::<Vec<_>>(), "{access:?}");
+        }
+        let held = capabilities(None).expect("own capabilities").effective;
+        assert!(held.contains(CapabilitySet::DAC_OVERRIDE), "the thread that asks keeps its own");
+    }
+}

@@ -1,0 +1,70 @@
+//! What a sink opens while it runs: by which the agent knows the rights that it must keep.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// Something outside the process that a sink opens after the start, for the first time or anew.
+///
+/// Once the probes are attached the agent gives up what its start took, among it root's right to open the files of
+/// other users. A plugin names what it opens later ([`SinkPlugin::opens`](crate::SinkPlugin::opens)), and the agent
+/// keeps the right for it where it is needed on this machine, and only there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// A file that is read again: a secret, a certificate.
+    Read(PathBuf),
+    /// A file that is written, and made anew where somebody has moved it away.
+    Write(PathBuf),
+    /// A directory in which files are made and removed.
+    Directory(PathBuf),
+    /// A Unix socket of somebody else's, connected to again whenever its owner has started anew.
+    Connect(PathBuf),
+    /// A port to listen on, TCP or UDP.
+    Listen(u16),
+}
+
+impl Access {
+    /// The path, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read(path) | Self::Write(path) | Self::Directory(path) | Self::Connect(path) => Some(path),
+            Self::Listen(_) => None,
+        }
+    }
+}
+
+/// The words for an error from opening a path while the agent runs: where it is a right that is missing, which one and
+/// what to do.
+pub fn explain(error: &io::Error) -> String {
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let user = rustix::process::geteuid();
+    if error.raw_os_error() != Some(rustix::io::Errno::ACCESS.raw_os_error())
+        || held.contains(CapabilitySet::DAC_OVERRIDE)
+    {
+        return error.to_string();
+    }
+    if user.is_root() {
+        format!(
+            "{error}: it belongs to another user, and this process is root without CAP_DAC_OVERRIDE; restart the agent, \
+             which keeps that right if a sink needs it at the start, or set capabilities = \"keep\""
+        )
+    } else {
+        format!("{error}: user {} may not; let it, or grant CAP_DAC_OVERRIDE", user.as_raw())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_right_would_mend_is_put_down_to_one() {
+        let missing = io::Error::from_raw_os_error(2);
+        assert_eq!(explain(&missing), missing.to_string());
+        let denied = io::Error::from_raw_os_error(13);
+        let held = capabilities(None).expect("own capabilities").effective.contains(CapabilitySet::DAC_OVERRIDE);
+        assert_eq!(explain(&denied).contains("CAP_DAC_OVERRIDE"), !held);
+    }
+}

@@ -1,0 +1,112 @@
+//! The rights that a running process holds, as the kernel shows them for each of its threads.
+
+use crate::{Failure, Outcome};
+use rustix::thread::CapabilitySet;
+use std::collections::BTreeMap;
+use std::fs;
+
+/// The fields with capabilities in `/proc/PID/task/TID/status`.
+const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
+
+/// What a thread may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// User and group: real, effective, saved, of files.
+    pub users: [String; 2],
+    /// Inheritable, permitted, effective, bounding, ambient.
+    pub sets: [CapabilitySet; 5],
+    /// Whether no exec gives it more than it has.
+    pub no_new_privileges: bool,
+}
+
+impl Held {
+    /// What the text of a `status` file says.
+    ///
+    /// # Errors
+    /// Something is not in it.
+    pub fn read(text: &str) -> Outcome<Self> {
+        let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(":\t")).collect();
+        let field = |name: &str| {
+            fields.get(name).map(|value| (*value).trim()).ok_or_else(|| Failure::new(format!("no {name} in {text:?}")))
+        };
+        let mut sets = [CapabilitySet::empty(); 5];
+        for (set, name) in sets.iter_mut().zip(SETS) {
+            let bits = u64::from_str_radix(field(name)?, 16).map_err(Failure::at(name))?;
+            *set = CapabilitySet::from_bits_retain(bits);
+        }
+        Ok(Self {
+            users: [field("Uid")?.to_owned(), field("Gid")?.to_owned()],
+            sets,
+            no_new_privileges: field("NoNewPrivs")? == "1",
+        })
+    }
+
+    /// What each thread of a process holds.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn of_threads(pid: u32) -> Outcome<Vec<Self>> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(Failure::at("its threads"))?;
+        tasks
+            .map(|task| {
+                let path = task.map_err(Failure::at("a thread"))?.path().join("status");
+                Self::read(&fs::read_to_string(&path).map_err(Failure::at(path.display()))?)
+            })
+            .collect()
+    }
+
+    /// Whether it is what a process that was root's holds when it has kept `kept` alone, and can get nothing back.
+    pub fn is_no_more_than(&self, kept: CapabilitySet) -> bool {
+        let none = CapabilitySet::empty();
+        self.sets == [none, kept, kept, kept, none] && self.no_new_privileges
+    }
+}
+
+/// What the agent keeps by itself on the running kernel when it was started by root: from Linux 5.19 on the descriptors
+/// of maps and programs are enough to read them; before 5.8 there is one capability for everything.
+pub fn kept_by_root() -> CapabilitySet {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
+        (5, 8..19) => CapabilitySet::BPF | CapabilitySet::PERFMON,
+        version if version < (5, 8) => CapabilitySet::SYS_ADMIN,
+        _ => CapabilitySet::PERFMON,
+    }
+}
+
+/// Every thread of an agent that root has started holds what reading takes and nothing else.
+///
+/// # Errors
+/// One holds more, or less.
+pub fn nothing_but_what_reading_takes(pid: u32) -> Outcome<()> {
+    let kept = kept_by_root();
+    match Held::of_threads(pid)?.into_iter().find(|held| !held.is_no_more_than(kept)) {
+        None => Ok(()),
+        Some(held) => Err(Failure::new(format!("wanted {kept:?} and nothing else, a thread holds {held:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_counts() {
+        let text = "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nCapInh:\t0000000000000000\nCapPrm:\t0000004000000000\n\
+                    CapEff:\t0000004000000000\nCapBnd:\t0000004000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
+        assert!(Held::read(text).unwrap().is_no_more_than(CapabilitySet::PERFMON));
+        for (field, other) in [
+            ("CapInh:\t0", "CapInh:\t1"),
+            ("CapPrm:\t0000004", "CapPrm:\t0000104"),
+            ("CapEff:\t0000004", "CapEff:\t0000000"),
+            ("CapBnd:\t0000004", "CapBnd:\t000001f"),
+            ("CapAmb:\t0", "CapAmb:\t1"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+        ] {
+            let other = text.replace(field, other);
+            assert!(!Held::read(&other).unwrap().is_no_more_than(CapabilitySet::PERFMON), "{other}");
+        }
+        assert!(Held::read("Uid:\t0\n").is_err());
+    }
+}

@@ -1,0 +1,274 @@
+//! The shipped unit is as hard as it says, and the agent works with just what it grants.
+
+use ebpf_process_tests::held::Held;
+use ebpf_process_tests::unit::{Unit, agent_for_everybody, packaging};
+use ebpf_process_tests::{Failure, Outcome, agent, live, receivers, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::CapabilitySet;
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const NOBODY: u32 = 65534;
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// systemd's measure times ten: the unit is no worse than 2.0.
+const EXPOSURE: &str = "--threshold=20";
+
+fn analyze(arguments: &[&str], unit: &Path) -> Outcome<String> {
+    let mut command = Command::new(receivers::program("systemd-analyze", "systemd")?);
+    let output = command.args(arguments).arg(unit).output().map_err(Failure::at("systemd-analyze"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stderr));
+    }
+    Err(Failure::new(format!("{arguments:?}: {}: {}", text(&output.stderr), text(&output.stdout))))
+}
+
+fn has_systemd() -> Outcome<()> {
+    receivers::program("systemd-analyze", "systemd").map(drop)
+}
+
+#[test]
+fn the_units_exposure_is_at_most_two() {
+    live::test("unit-exposure", has_systemd(), || {
+        let unit = packaging().join("ebpf-process.service");
+        analyze(&["--no-pager", "security", "--offline=yes", EXPOSURE], &unit).map(drop)
+    });
+}
+
+/// systemd understands every line: a word that it does not know would be ignored in the field.
+#[test]
+fn systemd_understands_the_unit_with_each_drop_in() {
+    live::test("unit-lines", has_systemd(), || {
+        let drop_ins = fs::read_dir(packaging().join("drop-ins")).map_err(Failure::at("the drop-ins"))?;
+        let drop_ins: Vec<PathBuf> = drop_ins.flatten().map(|entry| entry.path()).collect();
+        if drop_ins.len() < 5 {
+            return Err(Failure::new(format!("only {drop_ins:?}")));
+        }
+        for drop_in in std::iter::once(None).chain(drop_ins.iter().map(Some)) {
+            let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+            let unit = folder.path().join("ebpf-process.service");
+            let text = fs::read_to_string(packaging().join("ebpf-process.service")).map_err(Failure::at("the unit"))?;
+            // Where it will be installed nothing is yet.
+            fs::write(&unit, text.replace("/usr/bin/ebpf-process run", "/bin/true")).map_err(Failure::at("a unit"))?;
+            if let Some(drop_in) = drop_in {
+                let beside = folder.path().join("ebpf-process.service.d");
+                fs::create_dir(&beside).map_err(Failure::at("a folder"))?;
+                fs::copy(drop_in, beside.join("x.conf")).map_err(Failure::at("a drop-in"))?;
+            }
+            let said = analyze(&["verify", "--man=no"], &unit)?;
+            if !said.is_empty() {
+                return Err(Failure::new(format!("{drop_in:?}: {said}")));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// The order of the filter's lines decides: `bpf` is in a group that is refused.
+#[test]
+fn the_units_filter_lets_through_what_loading_and_attaching_take() {
+    live::test("unit-filter", has_systemd(), || {
+        let allowed = Unit::shipped()?.system_calls()?;
+        let lacking: Vec<_> = ["bpf", "perf_event_open", "capset", "prctl", "prlimit64"]
+            .into_iter()
+            .filter(|call| !allowed.contains(*call))
+            .collect();
+        let refused: Vec<_> = ["mount", "init_module", "ptrace", "kexec_load", "setuid"]
+            .into_iter()
+            .filter(|call| allowed.contains(*call))
+            .collect();
+        if lacking.is_empty() && refused.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("lacking: {lacking:?}; not refused: {refused:?}")))
+    });
+}
+
+/// An agent as the unit starts it, with a sink of each kind.
+struct Started {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Started {
+    fn new(tracer: &[&str]) -> Outcome<Self> {
+        let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+        let program = agent_for_everybody(folder.path())?;
+        let own = folder.path().join("own");
+        fs::create_dir(&own).map_err(Failure::at("a folder"))?;
+        chown(&own, Some(NOBODY), Some(NOBODY)).map_err(Failure::at("its owner"))?;
+        let path = |name: &str| own.join(name).display().to_string();
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.map_err(Failure::at("a port"))?.port();
+        let started = Unit::shipped()?.command(&program)?;
+        let mut command = match tracer {
+            [] => started,
+            [tracer, options @ ..] => {
+                let mut command = Command::new(tracer);
+                command.args(options).arg(started.get_program()).args(started.get_args());
+                command
+            }
+        };
+        command.arg("run").env_clear().env("PATH", "/usr/bin:/bin");
+        for setting in [
+            "interval=\"100ms\"",
+            "probes.mode=return",
+            &format!("status.socket=\"{}\"", path("status")),
+            "sinks.lines.type=json",
+            &format!("sinks.lines.options.path=\"{}\"", path("lines")),
+            "sinks.page.type=prometheus",
+            &format!("sinks.page.options.listen=\"127.0.0.1:{port}\""),
+            "sinks.lan.type=statsd",
+            "sinks.lan.options.address=\"udp://127.0.0.1:9\"",
+            "sinks.db.type=influx",
+            "sinks.db.options.url=\"http://127.0.0.1:9\"",
+            "sinks.db.options.database=x",
+            &format!("sinks.db.options.delivery.spool=\"{}\"", path("spool")),
+        ] {
+            command.args(["--set", setting]);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        Ok(Self { child: child.map_err(Failure::at("starting the agent"))?, folder })
+    }
+
+    fn lines(&self) -> usize {
+        let lines = fs::read_to_string(self.folder.path().join("own/lines")).unwrap_or_default();
+        lines.lines().count()
+    }
+
+    fn wait_for_lines(&mut self, count: usize) -> Outcome<()> {
+        wait::until("the agent's lines", LIMIT, || {
+            let ended = self.child.try_wait().map_err(Failure::at("the agent's state"))?;
+            match ended {
+                Some(status) => Err(Failure::new(format!("the agent ended: {status}: {}", self.log()))),
+                None => Ok((self.lines() >= count).then_some(())),
+            }
+        })
+    }
+
+    fn log(&mut self) -> String {
+        let pipe = self.child.stderr.take();
+        pipe.and_then(|pipe| std::io::read_to_string(pipe).ok()).unwrap_or_default()
+    }
+
+    /// Ends the agent, which `pid` is, and waits for the end.
+    fn stop(mut self, pid: Pid) -> Outcome<String> {
+        kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
+        let status = self.child.wait().map_err(Failure::at("the agent's end"))?;
+        let log = self.log();
+        if status.success() { Ok(log) } else { Err(Failure::new(format!("{status}: {log}"))) }
+    }
+}
+
+/// Every system call of an agent, from its start to its end, is one that the unit lets through.
+#[test]
+fn the_unit_lets_every_system_call_of_the_agent_through() {
+    let strace = receivers::program("strace", "strace");
+    let needs = agent::can_run().and(has_systemd()).and(strace.clone().map(drop));
+    live::test("unit-system-calls", needs, || {
+        let allowed = Unit::shipped()?.system_calls()?;
+        let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+        let trace = folder.path().join("trace");
+        let (strace, trace) = (strace?.display().to_string(), trace.display().to_string());
+        let mut started = Started::new(&[&strace, "-f", "-qq", "-o", &trace])?;
+        started.wait_for_lines(5)?;
+        // The tracer's first child is the agent: setpriv becomes it.
+        let seen = fs::read_to_string(&trace).map_err(Failure::at("the trace"))?;
+        let pid = seen.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        started.stop(pid.ok_or_else(|| Failure::new("the trace names no process"))?)?;
+        let seen = fs::read_to_string(&trace).map_err(Failure::at("the trace"))?;
+        let called = called_by_the_agent(&seen);
+        if !called.contains("bpf") || called.len() < 30 {
+            return Err(Failure::new(format!("strace saw too little: {called:?}")));
+        }
+        let refused: Vec<_> = called.iter().filter(|call| !allowed.contains(**call)).collect();
+        if refused.is_empty() { Ok(()) } else { Err(Failure::new(format!("the unit refuses {refused:?}"))) }
+    });
+}
+
+/// The names of the calls after the one that starts the agent.
+fn called_by_the_agent(trace: &str) -> BTreeSet<&str> {
+    let starts_it = |line: &&str| {
+        let program = line.split_once(" execve(\"").and_then(|(_, rest)| rest.split('"').next());
+        program.is_some_and(|program| program.ends_with("/ebpf-process"))
+    };
+    let agent = trace.lines().skip_while(|line| !starts_it(line));
+    let calls =
+        agent.skip(1).filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('(').map(|(name, _)| name));
+    calls.filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).collect()
+}
+
+/// With what the unit grants it counts, holds less than that once it has begun, and cannot write what is root's.
+#[test]
+fn with_the_units_rights_it_counts_and_keeps_fewer() {
+    live::test("unit-rights", agent::can_run(), || {
+        let mut started = Started::new(&[])?;
+        started.wait_for_lines(5)?;
+        let pid = started.child.id();
+        let granted = CapabilitySet::BPF | CapabilitySet::PERFMON;
+        let kept = ebpf_process_tests::held::kept_by_root();
+        let none = CapabilitySet::empty();
+        let nobody = [NOBODY.to_string(), NOBODY.to_string(), NOBODY.to_string(), NOBODY.to_string()].join("\t");
+        let expected =
+            Held { users: [nobody.clone(), nobody], sets: [none, kept, kept, granted, none], no_new_privileges: true };
+        for held in Held::of_threads(pid)? {
+            if held != expected {
+                return Err(Failure::new(format!("a thread holds {held:?}")));
+            }
+        }
+        let log = started.stop(Pid::from_raw(pid.cast_signed()).ok_or_else(|| Failure::new("no pid"))?)?;
+        if log.contains("left out") || log.contains("cannot give up") {
+            return Err(Failure::new(log));
+        }
+        Ok(())
+    });
+}
+
+/// A sink of its own that starts a program, and writes, in the middle of a running agent: the example `regain`.
+#[test]
+fn nothing_that_a_running_agent_starts_gets_a_right_back() {
+    live::test("regain", agent::can_run().and(regain().map(drop)), || {
+        let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+        let path = |name: &str| folder.path().join(name);
+        let others = path("others");
+        fs::write(&others, "untouched").map_err(Failure::at("somebody's file"))?;
+        fs::set_permissions(&others, fs::Permissions::from_mode(0o600)).map_err(Failure::at("its mode"))?;
+        chown(&others, Some(NOBODY), Some(NOBODY)).map_err(Failure::at("its owner"))?;
+        let mut command = Command::new(regain()?);
+        command.args(["run", "--set", "interval=\"100ms\"", "--set", "sinks.regain.type=regain"]);
+        for (key, value) in [("report", path("report")), ("forbidden", others.clone())] {
+            command.args(["--set", &format!("sinks.regain.options.{key}=\"{}\"", value.display())]);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.as_mut().map_err(|error| Failure::new(format!("starting the agent: {error}")))?;
+        let report = wait::until("the sink's report", LIMIT, || Ok(fs::read_to_string(path("report")).ok()));
+        let pid = Pid::from_child(child);
+        kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
+        child.wait().map_err(Failure::at("the agent's end"))?;
+        let report = report?;
+        let (status, tried) = report.split_once("\n\n").ok_or_else(|| Failure::new(format!("no report: {report}")))?;
+        let held = Held::read(status)?;
+        if !held.is_no_more_than(ebpf_process_tests::held::kept_by_root()) {
+            return Err(Failure::new(format!("a program that it starts holds {held:?}")));
+        }
+        let untouched = fs::read_to_string(&others).map_err(Failure::at("somebody's file"))? == "untouched";
+        if untouched && tried.lines().all(|line| line.ends_with("refused")) && tried.lines().count() == 2 {
+            return Ok(());
+        }
+        Err(Failure::new(format!("writing what is somebody else's: {tried}")))
+    });
+}
+
+/// The example, which cargo builds with the tests.
+fn regain() -> Outcome<PathBuf> {
+    let own = std::env::current_exe().map_err(Failure::at("the test's own path"))?;
+    let found = own.ancestors().map(|folder| folder.join("examples/regain")).find(|path| path.is_file());
+    found.ok_or_else(|| Failure::new("run `cargo build -p ebpf-process-tests --example regain` first"))
+}
