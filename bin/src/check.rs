@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use ebpf_process_config::{Plan, PlannedProbe, Rights, Sources};
 use ebpf_process_core::{Registry, duration};
 use ebpf_process_probes::doctor::{self, Finding};
-use ebpf_process_probes::{CounterReport, MapMemory, Survey};
+use ebpf_process_probes::{CounterReport, Doubt, MapMemory, Survey};
 use serde::Serialize;
 
 use crate::exit::{Exit, Refusal};
@@ -128,13 +128,21 @@ impl Report {
                         hook.layer.as_str(),
                         hook.cost.as_str(),
                         &hook.function,
-                        if hook.exact { "exact" } else { "exact unless preempted" },
+                        if hook.exact { "yes" } else { "no" },
                         if hook.proven { "yes" } else { "not proven" },
                     ]),
                     None => table.add_row([counter.counter, "none", "", "", "", "", ""]),
                 };
             }
             let _ = write!(text, "\n{}", rendered(&table));
+        }
+        for doubt in Doubt::ALL {
+            let in_doubt = counters.iter().filter(|c| c.hook.as_ref().is_some_and(|hook| hook.doubts.contains(&doubt)));
+            let in_doubt: Vec<&str> = in_doubt.map(|counter| counter.counter).collect();
+            if !in_doubt.is_empty() {
+                let (names, reason) = (in_doubt.join(", "), doubt.as_str());
+                let _ = writeln!(text, "Not exact: {names} ({reason}): {}.", doubt.explained());
+            }
         }
         for (reason, counters) in passed_over(&counters) {
             let _ = writeln!(text, "Not {reason}: {}.", counters.join(", "));

@@ -9,15 +9,15 @@ use tracing::debug;
 
 use crate::abi::Record;
 use crate::attach::Links;
+use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::{Filter, Target};
-use crate::hook::{Attach, Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
+use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
 use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
 use crate::totals::{KPROBE_TOTALS, Totals};
-use crate::tracefs::Tracefs;
 
 /// How long the self-test waits for a counter that moves a little after its operation: a release
 /// is seen one RCU grace period later.
@@ -32,6 +32,8 @@ pub(crate) struct Attachment {
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) reports: Vec<CounterReport>,
     pub(crate) memory: MapMemory,
+    /// What of the machine decided on exactness.
+    pub(crate) facts: Facts,
 }
 
 /// A counter and what counts it.
@@ -43,6 +45,8 @@ pub(crate) struct Chosen {
     pub(crate) missed_base: u64,
     /// Whether what its hooks miss is counted all the same.
     pub(crate) misses_are_calls: bool,
+    /// Whether more is counted as missed than the counter lacks.
+    pub(crate) misses_are_a_bound: bool,
 }
 
 impl Attachment {
@@ -61,8 +65,16 @@ impl Attachment {
         let mut filter = Filter::take(&mut ebpf, object)?;
         let totals = Totals::new(&ebpf, kernel.possible_cpus)
             .map_err(|error| refused(&format!("the totals cannot be had: {error}"), &try_as_root()))?;
-        let mut attachment =
-            Self { links: Links::new(), ebpf, object, totals, chosen: Vec::new(), reports: Vec::new(), memory };
+        let mut attachment = Self {
+            links: Links::new(),
+            ebpf,
+            object,
+            totals,
+            chosen: Vec::new(),
+            reports: Vec::new(),
+            memory,
+            facts: kernel.facts,
+        };
         for counter in probe.counters_in(options.mode) {
             attachment.choose(&kernel, counter, options, &target, &mut filter);
         }
@@ -97,12 +109,17 @@ impl Attachment {
             }
             match self.try_candidate(kernel, counter, candidate, target, filter) {
                 Ok(proven) => {
+                    let mut doubts = doubts(&kernel.facts, candidate, options);
+                    if !proven {
+                        doubts.push(Doubt::Unproven);
+                    }
                     let report = HookReport {
                         tier: candidate.tier,
                         layer: candidate.layer,
                         cost: Cost::of(candidate),
                         function: functions(candidate),
-                        exact: is_exact(kernel, candidate, options),
+                        exact: doubts.is_empty(),
+                        doubts,
                         proven,
                     };
                     hook = Some(report.clone());
@@ -113,6 +130,7 @@ impl Attachment {
                         base: Vec::new(),
                         missed_base: 0,
                         misses_are_calls: misses_are_calls(candidate, options),
+                        misses_are_a_bound: misses_are_a_bound(counter, candidate, options),
                     });
                     break;
                 }
@@ -209,31 +227,10 @@ fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions)
     let all = if options.mode == Mode::Return { counter.results } else { counter.entry };
     let mut allowed: Vec<_> = all.iter().filter(|candidate| options.hooks.allows(candidate.tier)).collect();
     if options.hooks == Hooks::Auto {
-        // Stable: among exact ones, and among the others, the cheapest stays first.
-        allowed.sort_by_key(|candidate| !is_exact(kernel, candidate, options));
+        // Stable: among exact ones, and among those in equal doubt, the cheapest stays first.
+        allowed.sort_by_key(|candidate| doubts(&kernel.facts, candidate, options).into_iter().max());
     }
     allowed
-}
-
-/// Whether every event is counted on this kernel.
-fn is_exact(kernel: &Kernel, candidate: &Candidate, options: &ProbeOptions) -> bool {
-    has_instances(kernel, candidate) && (kernel.is_exact(candidate.tier) || misses_are_calls(candidate, options))
-}
-
-/// Whether as many calls of its functions can be under way at once as there may be: a kretprobe needs a place for each.
-fn has_instances(kernel: &Kernel, candidate: &Candidate) -> bool {
-    let takes_them = kernel.tracefs.as_ref().is_ok_and(Tracefs::takes_instances);
-    takes_them || !candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Kretprobe(_)))
-}
-
-/// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as
-/// one: nothing but calls is asked, no filter has to look at them, and the programs serve one number each. Linux 5.12
-/// began to leave programs out, and to say how often, at the same time.
-fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
-    let serves_one_number = candidate.parts.len() == 1 && candidate.layer != Layer::Syscall;
-    // What a program on a trace event misses is counted from 6.7 on only.
-    let told = !candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
-    options.mode == Mode::Entry && options.only.is_none() && serves_one_number && told
 }
 
 /// Why a filter cannot be honoured, if it cannot: a number is never approximated.

@@ -81,3 +81,28 @@ pub(crate) fn hook_missed() -> Arc<Descriptor> {
     .labels(["counter"])
     .share()
 }
+
+/// `hook.missed_is_bound`: how `hook.missed` is to be read.
+pub(crate) fn hook_missed_is_bound() -> Arc<Descriptor> {
+    Descriptor::gauge(
+        "hook.missed_is_bound",
+        Unit::ONE,
+        "1 where hook.missed is an upper bound of what the counter lacks, 0 where it is the number itself",
+    )
+    .labels(["counter"])
+    .share()
+}
+
+/// `hook.exact`: whether a counter is exact, as found now.
+pub(crate) fn hook_exact() -> Arc<Descriptor> {
+    Descriptor::gauge("hook.exact", Unit::ONE, "1 while nothing is known by which a counter could lack events, else 0")
+        .labels(["counter"])
+        .share()
+}
+
+/// `hook.doubt`: why a counter is not exact.
+pub(crate) fn hook_doubt() -> Arc<Descriptor> {
+    Descriptor::gauge("hook.doubt", Unit::ONE, "1 while this is a reason why a counter may lack events, else 0")
+        .labels(["counter", "reason"])
+        .share()
+}

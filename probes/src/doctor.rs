@@ -10,7 +10,8 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
-use crate::kernel::{self, Preemption};
+use crate::kernel::{self, Version};
+use crate::preemption::Preemption;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -69,6 +70,7 @@ pub fn examine() -> Vec<Finding> {
         control_groups(&read("/proc/self/mounts")),
         container(),
     ]);
+    findings.extend(sandbox(kernel::is_sandboxed()));
     findings
 }
 
@@ -107,9 +109,8 @@ fn configuration(config: Option<&str>) -> Vec<Finding> {
 
 /// Below 4.15 a trace event holds one program.
 fn shared_events(release: &str) -> Option<Finding> {
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    let version = (numbers.next()?, numbers.next()?);
-    (version < (4, 15)).then(|| {
+    let version = Version::of(release)?;
+    (version < Version(4, 15)).then(|| {
         Finding::lacking(
             "trace events",
             "hold one program each before Linux 4.15: a second tool on one ends the first",
@@ -156,14 +157,29 @@ fn lockdown(text: &str) -> Finding {
 
 fn preemption(model: Preemption) -> Finding {
     match model {
-        Preemption::Never => Finding::good("preemption", "none inside the kernel: every tier is exact"),
+        Preemption::Never => Finding::good("preemption", "none inside the kernel: no program is left out for it"),
         Preemption::Possible => Finding::good(
             "preemption",
-            "possible inside the kernel: the kprobe tier is exact; what the others miss is counted, as calls where only \
-             calls are asked for",
+            "possible inside the kernel: the kprobe tier is not left out for it; what the others miss is counted, as \
+             calls where only calls are asked for",
         ),
-        Preemption::Unknown => Finding::unknown("preemption", "not told; only the kprobe tier is taken for exact"),
+        Preemption::RealTime => Finding::unknown(
+            "preemption",
+            "a real-time kernel: it was never shown that anything is exact there; the kprobe tier comes first",
+        ),
+        Preemption::Unknown => Finding::unknown("preemption", "not told; the kprobe tier is not left out for it"),
     }
+}
+
+fn sandbox(sandboxed: bool) -> Option<Finding> {
+    sandboxed.then(|| {
+        Finding::lacking(
+            "sandbox",
+            "this kernel refuses trampolines to those who may load programs, and shows programs nothing of its own first \
+             process: what that does itself is in no number, nor a release that happens on top of it",
+            "nothing can be done inside the sandbox; count on the machine that it runs on",
+        )
+    })
 }
 
 /// What each right is for.

@@ -5,6 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::abi::{Record, Slot};
+use crate::exactness::Doubt;
 use crate::options::Tier;
 
 /// One logical counter, with the ways to count it from the cheapest to the dearest.
@@ -207,8 +208,10 @@ pub struct HookReport {
     pub cost: Cost,
     /// The functions or tracepoints, joined by `+`.
     pub function: String,
-    /// Whether it counts every event on this kernel; if not, what it misses is counted.
+    /// Whether it counts every event on this kernel: nothing that is known speaks against it.
     pub exact: bool,
+    /// What speaks against it.
+    pub doubts: Vec<Doubt>,
     /// Whether the self-test saw it count. An operation that is impossible here proves nothing.
     pub proven: bool,
 }

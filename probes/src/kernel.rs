@@ -10,7 +10,9 @@ use aya::{Btf, Endianness};
 use ebpf_process_core::BuildError;
 
 use crate::btf::arities;
-use crate::options::Tier;
+use crate::doctor::missing_rights;
+use crate::exactness::Facts;
+use crate::preemption::Preemption;
 use crate::refusal::refuse_bpf;
 use crate::sys;
 use crate::tracefs::Tracefs;
@@ -25,20 +27,26 @@ pub(crate) struct Kernel {
     pub(crate) btf: Result<Btf, String>,
     arities: HashMap<&'static str, usize>,
     pub(crate) tracefs: Result<Tracefs, String>,
-    pub(crate) preemption: Preemption,
+    pub(crate) facts: Facts,
     pub(crate) possible_cpus: usize,
 }
 
-/// Whether a task can be preempted inside the kernel, and so inside a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Preemption {
-    /// `none` or `voluntary`: never.
-    Never,
-    /// `full` or `lazy`: a program that is interrupted is left out for everybody else on that
-    /// processor until it is done.
-    Possible,
-    /// Nothing says.
-    Unknown,
+/// The first two numbers of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
+
+impl Version {
+    /// Of the running kernel; 0.0 where it cannot be told, which is older than anything that came later.
+    pub(crate) fn running() -> Self {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self::of(&release).unwrap_or(Self(0, 0))
+    }
+
+    /// Of a release as uname(2) says it: `6.1.0-56-cloud-amd64`, `6.12.107+deb13`, `7.3-rc7`.
+    pub(crate) fn of(release: &str) -> Option<Self> {
+        let mut numbers = release.split(['.', '-', '+', '\n']).map_while(|number| number.parse().ok());
+        Some(Self(numbers.next()?, numbers.next()?))
+    }
 }
 
 static SHARED: Mutex<Option<Arc<Kernel>>> = Mutex::new(None);
@@ -80,66 +88,20 @@ impl Kernel {
             Ok((btf, arities)) => (Ok(btf), arities),
             Err(problem) => (Err(problem), HashMap::new()),
         };
-        Self { arities, btf, tracefs: Tracefs::find(), preemption: Preemption::read(), possible_cpus }
+        let tracefs = Tracefs::find();
+        let facts = Facts {
+            version: Version::running(),
+            preemption: Preemption::read(),
+            sandboxed: is_sandboxed(),
+            runs_32_bit: runs_32_bit(),
+            takes_instances: tracefs.as_ref().is_ok_and(Tracefs::takes_instances),
+        };
+        Self { btf, arities, tracefs, facts, possible_cpus }
     }
 
     /// How many arguments a function takes; `None` if the kernel has no such function to trace.
     pub(crate) fn arity(&self, function: &str) -> Option<usize> {
         self.arities.get(function).copied()
-    }
-
-    /// Whether a hook of this tier counts every event here. A breakpoint's handler cannot be
-    /// preempted; a trampoline's or tracepoint's program can, where tasks can.
-    pub(crate) const fn is_exact(&self, tier: Tier) -> bool {
-        matches!((tier, self.preemption), (Tier::Kprobe, _) | (_, Preemption::Never))
-    }
-}
-
-impl Preemption {
-    /// From the surest source to the least sure.
-    pub(crate) fn read() -> Self {
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        // "none voluntary (full) lazy": the model in force. Needs debugfs.
-        if let Some((_, rest)) = text("/sys/kernel/debug/sched/preempt").split_once('(') {
-            return Self::of_word(rest.split(')').next().unwrap_or(""));
-        }
-        let command_line = text("/proc/cmdline");
-        if let Some(word) = command_line.split_whitespace().rev().find_map(|word| word.strip_prefix("preempt=")) {
-            return Self::of_word(word);
-        }
-        let version = text("/proc/version");
-        if version.contains("PREEMPT_RT") {
-            return Self::Possible;
-        }
-        let config = build_configuration().unwrap_or_default();
-        for (option, model) in [
-            ("CONFIG_PREEMPT_NONE=y", Self::Never),
-            ("CONFIG_PREEMPT_VOLUNTARY=y", Self::Never),
-            ("CONFIG_PREEMPT_LAZY=y", Self::Possible),
-            ("CONFIG_PREEMPT=y", Self::Possible),
-        ] {
-            if config.lines().any(|line| line == option) {
-                return model;
-            }
-        }
-        // "SMP PREEMPT_DYNAMIC" says that it can be chosen, "SMP PREEMPT" that it is full.
-        if version.contains("PREEMPT_DYNAMIC") {
-            Self::Unknown
-        } else if version.contains(" PREEMPT ") {
-            Self::Possible
-        } else if version.is_empty() {
-            Self::Unknown
-        } else {
-            Self::Never
-        }
-    }
-
-    fn of_word(word: &str) -> Self {
-        match word {
-            "none" | "voluntary" => Self::Never,
-            "full" | "lazy" => Self::Possible,
-            _ => Self::Unknown,
-        }
     }
 }
 
@@ -152,6 +114,19 @@ pub(crate) fn build_configuration() -> io::Result<String> {
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     fs::read_to_string(format!("/boot/config-{}", release.trim()))
+}
+
+/// Whether the kernel refuses trampolines to somebody who may load programs, before it looks at them: no kernel of a
+/// distribution does. Sandboxes do, and they also show programs nothing of their own first process (docs/hooks.md).
+pub(crate) fn is_sandboxed() -> bool {
+    let holds = rustix::thread::capabilities(None).is_ok_and(|sets| missing_rights(sets.effective).is_empty());
+    holds && sys::trampolines_are_refused()
+}
+
+/// Whether a 32-bit program can run here; where nothing says, it can.
+fn runs_32_bit() -> bool {
+    let options = ["CONFIG_IA32_EMULATION=y", "CONFIG_X86_X32_ABI=y", "CONFIG_X86_X32=y"];
+    build_configuration().map_or(true, |config| config.lines().any(|line| options.contains(&line)))
 }
 
 /// Opens a control group by its path in the v2 hierarchy.
@@ -171,4 +146,25 @@ pub(crate) fn open_cgroup(path: &Path) -> Result<fs::File, String> {
 pub(crate) fn own_cgroup() -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_two_numbers_whatever_follows() {
+        for (release, version) in [
+            ("6.1.0-56-cloud-amd64\n", Some((6, 1))),
+            ("6.12.107+deb13", Some((6, 12))),
+            ("7.3-rc7", Some((7, 3))),
+            ("4.11.0", Some((4, 11))),
+            ("6.18\n", Some((6, 18))),
+            ("six", None),
+            ("", None),
+        ] {
+            assert_eq!(Version::of(release), version.map(|(major, minor)| Version(major, minor)), "{release:?}");
+        }
+        assert!(Version(6, 7) > Version(6, 6) && Version(7, 0) > Version(6, 18));
+    }
 }

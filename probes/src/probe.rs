@@ -1,6 +1,7 @@
 //! A kernel probe: an object of programs and the counters that stand on them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
     BuildError, Descriptor, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder,
@@ -9,11 +10,14 @@ use ebpf_process_core::{
 use tracing::{debug, warn};
 
 use crate::attachment::{Attachment, missed};
-use crate::catalog::{hook_info, hook_missed};
+use crate::catalog::{hook_doubt, hook_exact, hook_info, hook_missed, hook_missed_is_bound};
+use crate::exactness::{Doubt, Facts, doubts};
 use crate::hook::{Attempt, Counter, CounterReport, HookReport, Output};
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
 use crate::options::{COMMON_KEYS, Mode, ProbeOptions};
+use crate::preemption::{InForce, Preemption};
+use crate::standing::Standing;
 
 /// A type of kernel probe.
 #[derive(Debug)]
@@ -70,7 +74,8 @@ impl ProbePlugin for KernelProbe {
             }
         }
         let own = metrics.into_iter().map(crate::catalog::Metric::descriptor);
-        Ok(own.chain([hook_info(), hook_missed()]).collect())
+        let hooks = [hook_info(), hook_missed(), hook_missed_is_bound(), hook_exact(), hook_doubt()];
+        Ok(own.chain(hooks).collect())
     }
 
     fn options(&self) -> Vec<OptionDoc> {
@@ -87,13 +92,18 @@ impl ProbePlugin for KernelProbe {
                 warn!(counter = report.counter, "no hook: {}", tried(report));
             }
         }
-        Ok(Box::new(CountingProbe::new(attachment, options.mode, context.recorder)))
+        Ok(Box::new(CountingProbe::new(attachment, options, context.recorder)))
     }
 }
 
 /// Reads the totals once per tick.
 struct CountingProbe {
     attachment: Attachment,
+    options: ProbeOptions,
+    /// Of the machine, as found now.
+    facts: Facts,
+    in_force: InForce,
+    looked: Instant,
     /// By chosen counter.
     series: Vec<CounterSeries>,
     settled: bool,
@@ -102,15 +112,17 @@ struct CountingProbe {
 struct CounterSeries {
     info: Option<SeriesId>,
     missed: Option<SeriesId>,
+    standing: Standing,
     outputs: Vec<(&'static Output, SeriesId)>,
 }
 
 impl CountingProbe {
-    fn new(attachment: Attachment, mode: Mode, recorder: &mut Recorder) -> Self {
+    fn new(attachment: Attachment, options: ProbeOptions, recorder: &mut Recorder) -> Self {
+        let mode = options.mode;
         let (info, missed) = (hook_info(), hook_missed());
         let series = attachment.chosen.iter().map(|chosen| {
-            let HookReport { tier, layer, function, exact, .. } = &chosen.hook;
-            let exact = if *exact { "yes" } else { "unless preempted" };
+            let HookReport { tier, layer, function, exact, doubts, .. } = &chosen.hook;
+            let exact = if *exact { "yes" } else { "no" };
             let labels = [chosen.counter.name, tier.as_str(), layer.as_str(), function, exact];
             let outputs = outputs_in(chosen.counter, mode).filter_map(|output| {
                 let labels: &[&str] = output.label.as_slice();
@@ -121,21 +133,46 @@ impl CountingProbe {
                 outputs,
                 info: recorder.series(&info, &labels).ok(),
                 missed: recorder.series(&missed, &[chosen.counter.name]).ok(),
+                standing: Standing::new(recorder, chosen.counter.name, doubts, chosen.misses_are_a_bound),
             }
         });
         let series = series.collect();
-        Self { attachment, series, settled: false }
+        let facts = attachment.facts;
+        Self { attachment, options, facts, in_force: InForce::open(), looked: Instant::now(), series, settled: false }
+    }
+
+    /// The preemption model may be chosen anew at any time: looked at once a minute.
+    fn look_again(&mut self, recorder: &mut Recorder) {
+        if self.looked.elapsed() < LOOK_AGAIN {
+            return;
+        }
+        self.looked = Instant::now();
+        let Some(preemption) = self.in_force.read().filter(|_| self.facts.preemption != Preemption::RealTime) else {
+            return;
+        };
+        self.facts.preemption = preemption;
+        for (chosen, series) in self.attachment.chosen.iter().zip(&mut self.series) {
+            let found = doubts(&self.facts, chosen.candidate, &self.options);
+            // Only what preemption decides can have changed.
+            for doubt in [Doubt::OtherPrograms, Doubt::PreemptionUnknown, Doubt::Preempted] {
+                series.standing.update(recorder, doubt, found.contains(&doubt));
+            }
+        }
     }
 }
+
+/// How often the preemption model is looked at.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 impl Probe for CountingProbe {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         if !std::mem::replace(&mut self.settled, true) {
             Kernel::forget();
         }
+        self.look_again(recorder);
         let Attachment { links, totals, chosen, .. } = &mut self.attachment;
         links.refresh().map_err(ProbeError::new)?;
-        for (chosen, series) in chosen.iter().zip(&self.series) {
+        for (chosen, series) in chosen.iter().zip(&mut self.series) {
             let missed = missed(links, chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
             let (counted, missed) = if chosen.misses_are_calls { (missed, 0) } else { (0, missed) };
             for (part, (slots, base)) in chosen.candidate.parts.iter().zip(&chosen.base).enumerate() {
@@ -151,6 +188,10 @@ impl Probe for CountingProbe {
             if let Some(id) = series.missed {
                 recorder.counter(id, missed);
             }
+            if missed > 0 {
+                series.standing.update(recorder, Doubt::Missed, true);
+            }
+            series.standing.record(recorder);
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_info};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_4, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type,
+};
 
 use crate::abi::Slot;
 
@@ -163,6 +165,28 @@ pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the kernel refuses (EPERM) to load a trampoline without having looked at it: this one has no target, which
+/// every other kernel finds wrong with it first.
+pub(crate) fn trampolines_are_refused() -> bool {
+    static EXIT: [u64; 2] = [0xb7, 0x95]; // r0 = 0; exit
+    // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    let program = bpf_attr__bindgen_ty_4 {
+        prog_type: bpf_prog_type::BPF_PROG_TYPE_TRACING as u32,
+        expected_attach_type: bpf_attach_type::BPF_TRACE_FENTRY as u32,
+        insns: EXIT.as_ptr() as u64,
+        insn_cnt: 2,
+        license: c"GPL".as_ptr() as u64,
+        // SAFETY: as above.
+        ..unsafe { zeroed() }
+    };
+    attr.__bindgen_anon_3 = program;
+    // SAFETY: instructions and licence outlive the call. No kernel loads a program without a target, so there is no
+    // descriptor to close.
+    let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
+    loaded.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
 }
 
 /// bpf(2).

@@ -93,6 +93,8 @@ pub fn deleting_processes(hooks: &str) -> Outcome<String> {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let made = (PROCESSES * DELETES) as f64;
     let details = format!("{tier}, exact={exact:?}: {counted:?} counted, {missed:?} missed of {made} deletes");
-    let right = exact == "yes" && counted == Some(made) && missed == Some(0.0);
+    // Below 6.7 nobody counts the kprobes that another's bpf(2) would cost, so they do not say to be exact.
+    let says = exact == "yes" || tier == "kprobe";
+    let right = says && counted == Some(made) && missed == Some(0.0);
     if right && status.code() == Some(0) { Ok(details) } else { Err(Failure::new(details)) }
 }

@@ -183,7 +183,7 @@ mod tests {
             "hook,counter=task.start,tier=tracepoint,layer=task,function=task_newtask,exact=yes info=1 100",
             "hook,counter=vfs.read missed=7i 100",
             "hook,counter=task.start missed=0i 100",
-            "hook,counter=file.open,tier=fentry,layer=function,exact=unless\\ preempted info=1 100",
+            "hook,counter=file.open,tier=fentry,layer=function,exact=no info=1 100",
             "hook,counter=file.open missed=2i 100",
         ]);
         let hook = |name: &str| {

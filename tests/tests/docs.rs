@@ -1,6 +1,6 @@
 //! `docs/metrics.md` and `docs/configuration.md` are what the agent and the tables give. `UPDATE_DOCS=1` writes them.
 
-use ebpf_process_probes::{Choice, FILE, Layer, PROCESS};
+use ebpf_process_probes::{Choice, Doubt, FILE, Layer, PROCESS};
 use ebpf_process_tests::{Failure, Outcome, agent, live, own_events, visibility};
 use std::collections::BTreeSet;
 use std::env;
@@ -92,10 +92,17 @@ fn hooks() -> String {
     text
 }
 
+/// Every reason why a counter may not be exact, from the smallest to the greatest.
+fn doubts() -> String {
+    let lines = Doubt::ALL.map(|doubt| format!("| `{}` | {} |\n", doubt.as_str(), doubt.explained()));
+    format!("| `reason` | what it means |\n|---|---|\n{}", lines.concat())
+}
+
 fn document() -> Outcome<String> {
     let parts = [
         ("{{metrics}}", metrics()?),
         ("{{operations}}", visibility::markdown()),
+        ("{{doubts}}", doubts()),
         ("{{hooks}}", hooks()),
         ("{{own}}", own_events::markdown()),
     ];

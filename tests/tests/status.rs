@@ -19,6 +19,51 @@ fn the_status_counts_the_workload_to_the_unit() {
     live::test("status", agent::can_run(), status);
 }
 
+#[test]
+fn why_a_counter_is_not_exact_is_in_the_status_in_a_metric_and_in_check() {
+    live::test("status-doubts", agent::can_run(), doubts);
+}
+
+/// Trace events do not show 32-bit calls. No kernel that runs the tests is without them.
+fn doubts() -> Outcome<()> {
+    let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+    let settings = ["probes.object=floor", "probes.hooks=tracepoint"].map(ToOwned::to_owned);
+    let socket = format!("status.socket={}", folder.path().join("status.sock").display());
+    let mut agent = Agent::start(&[&settings[..], std::slice::from_ref(&socket)].concat())?;
+    agent.wait_for_first_batch()?;
+    let told = report(&["status", "--set", &socket])?;
+    let checked = report(&["check", "--set", &settings[0], "--set", &settings[1]])?;
+    let totals = agent.totals()?;
+    let reads = [("counter", "vfs.read")];
+    let level = |name, labels: &[_]| totals.get_with(name, &[&reads[..], labels].concat());
+    let metrics = [
+        level("hook.info", &[("exact", "no")]),
+        level("hook.exact", &[]),
+        level("hook.doubt", &[("reason", "32-bit-calls")]),
+        level("hook.missed_is_bound", &[]),
+    ];
+    let of_reads = |counters: &Value, name: &str| {
+        let mut counters = counters.as_array().into_iter().flatten();
+        counters.find(|counter| counter[name] == "vfs.read").cloned().unwrap_or_default()
+    };
+    let status = of_reads(&told["counters"], "name");
+    let probes = checked["probes"].as_array().into_iter().flatten();
+    let check = probes.map(|probe| of_reads(&probe["counters"], "counter")).find(|counter| !counter.is_null());
+    let hook = check.unwrap_or_default()["hook"].clone();
+    let has = |doubts: &Value| doubts.as_array().is_some_and(|doubts| doubts.contains(&"32-bit-calls".into()));
+    let right = metrics == [Some(1.0), Some(0.0), Some(1.0), Some(1.0)]
+        && (status["exact"] == "no" && status["missed_is_bound"] == true && has(&status["doubts"]))
+        && (hook["exact"] == false && has(&hook["doubts"]));
+    if right { Ok(()) } else { Err(Failure::new(format!("{metrics:?}, status {status}, check {hook}"))) }
+}
+
+fn report(arguments: &[&str]) -> Outcome<Value> {
+    let mut command = agent::command()?;
+    let output = command.args(arguments).args(["--format", "json"]).output().map_err(Failure::at("asking"))?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(Failure::at(format!("no report: {}", String::from_utf8_lossy(&output.stderr))))
+}
+
 fn status() -> Outcome<()> {
     let place = Place::new()?;
     let mut target = place.all(int80_works(&place)?)?;
@@ -50,11 +95,7 @@ fn expected(totals: &Totals) -> BTreeMap<&'static str, f64> {
 
 /// Per counter what it counted and missed together.
 fn ask(socket: &str) -> Outcome<BTreeMap<String, f64>> {
-    let mut command = agent::command()?;
-    let output = command.args(["status", "--format", "json", "--set", socket]).output();
-    let output = output.map_err(Failure::at("asking for the status"))?;
-    let told: Value = serde_json::from_slice(&output.stdout)
-        .map_err(Failure::at(format!("not a status: {}", String::from_utf8_lossy(&output.stderr))))?;
+    let told = report(&["status", "--set", socket])?;
     let counters = told["counters"].as_array().into_iter().flatten();
     let events = counters.filter_map(|counter| {
         let (counted, missed) = (counter["counted"].as_f64()?, counter["missed"].as_f64()?);

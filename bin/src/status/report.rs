@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::{Clock, LastBatch, Tally, Value, View, Vitals, duration};
+use ebpf_process_probes::Doubt;
 use serde::{Deserialize, Serialize};
 
 use crate::{list, survey};
@@ -52,10 +53,15 @@ struct Counter {
     name: String,
     tier: String,
     function: String,
+    /// As found now: `yes` or `no`.
     exact: String,
+    /// Why not, by the words of `hook.doubt`.
+    doubts: Vec<String>,
     /// None for a counter that only sees failures.
     counted: Option<u64>,
     missed: u64,
+    /// Whether it lacks that many at most: others' events are among the missed.
+    missed_is_bound: bool,
 }
 
 /// A sink and its ledger, in samples.
@@ -145,16 +151,24 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
     // A missing label is as good as an empty one.
     let samples = |name: &'static str| {
         let metrics = view.metrics().filter(move |metric| metric.name() == name);
-        metrics.flat_map(|metric| metric.samples()).map(|sample| {
-            let total = if let Value::Counter(total) = sample.value() { total } else { 0 };
-            (sample.labels().collect::<BTreeMap<_, _>>(), total)
-        })
+        metrics
+            .flat_map(|metric| metric.samples())
+            .map(|sample| (sample.labels().collect::<BTreeMap<_, _>>(), sample.value()))
     };
+    let of = |name: &'static str, counter: &str| {
+        samples(name).filter(|(labels, _)| labels.get("counter") == Some(&counter)).collect::<Vec<_>>()
+    };
+    let holds = |value: &Value<'_>| matches!(value, Value::Gauge(level) if *level > 0.0);
     let feeds = survey::feeds();
     let counters = samples("hook.info").map(|(labels, _)| {
         let label = |key| labels.get(key).copied().unwrap_or_default().to_owned();
         let name = label("counter");
-        let missed = samples("hook.missed").find(|(labels, _)| labels.get("counter") == Some(&&*name));
+        let missed = of("hook.missed", &name).first().map_or(0, |(_, value)| match value {
+            Value::Counter(total) => *total,
+            Value::Gauge(_) | Value::Histogram(_) => 0,
+        });
+        let doubts = of("hook.doubt", &name).into_iter().filter(|(_, value)| holds(value));
+        let now = of("hook.exact", &name).first().map(|(_, value)| if holds(value) { "yes" } else { "no" });
         let totals: Vec<u64> = feeds
             .iter()
             .filter(|feed| feed.counter == name)
@@ -163,9 +177,11 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
         Counter {
             tier: label("tier"),
             function: label("function"),
-            exact: label("exact"),
+            exact: now.map_or_else(|| label("exact"), ToOwned::to_owned),
+            doubts: doubts.filter_map(|(labels, _)| labels.get("reason").map(|reason| (*reason).to_owned())).collect(),
             counted: (!totals.is_empty()).then(|| totals.iter().sum()),
-            missed: missed.map_or(0, |(_, total)| total),
+            missed,
+            missed_is_bound: of("hook.missed_is_bound", &name).iter().any(|(_, value)| holds(value)),
             name,
         }
     });
@@ -194,7 +210,23 @@ const LEDGER: [Column; 9] = [
     ("QUEUED", |sink| sink.queued),
 ];
 
+/// What a word of `hook.doubt` means; a newer agent may say one that is not known here.
+fn explained(reason: &str) -> &str {
+    Doubt::of_word(reason).map_or("see docs/metrics.md", Doubt::explained)
+}
+
 impl Report {
+    /// Why counters are not exact: each reason once, with the counters that it concerns.
+    fn reasons(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for counter in &self.counters {
+            for doubt in &counter.doubts {
+                reasons.entry(doubt).or_default().push(&counter.name);
+            }
+        }
+        reasons
+    }
+
     /// The same for people.
     pub(crate) fn table(&self) -> String {
         let seconds = |seconds: f64| {
@@ -227,9 +259,16 @@ impl Report {
             table.add_rows(self.counters.iter().map(|counter| {
                 let counted = counter.counted.map_or_else(|| "-".to_owned(), |counted| counted.to_string());
                 let Counter { name, tier, function, exact, missed, .. } = counter;
-                [name.clone(), tier.clone(), function.clone(), exact.clone(), counted, missed.to_string()]
+                let missed = match (*missed, counter.missed_is_bound) {
+                    (missed @ 1.., true) => format!("at most {missed}"),
+                    (missed, _) => missed.to_string(),
+                };
+                [name.clone(), tier.clone(), function.clone(), exact.clone(), counted, missed]
             }));
             text = format!("{text}\n{}", list::rendered(&table));
+            for (reason, counters) in self.reasons() {
+                let _ = writeln!(text, "Not exact: {} ({reason}): {}.", counters.join(", "), explained(reason));
+            }
         }
         let header = ["SINK", "TYPE"].into_iter().chain(LEDGER.map(|(name, _)| name)).collect::<Vec<_>>();
         let mut table = list::plain(&header);

@@ -47,9 +47,11 @@ const COLUMNS: [(Column, &str); 3] = [(Column::Calls, "CALLS"), (Column::Errors,
 /// Which hooks serve the counters, and what they missed.
 #[derive(Default)]
 struct Hooks {
-    /// By tier and exactness.
-    serving: BTreeMap<(String, String), usize>,
+    /// By counter: its tier, and whether it is exact.
+    serving: BTreeMap<String, (String, bool)>,
     missed: Vec<(String, u64)>,
+    /// Reasons, and the counters that they concern.
+    doubts: BTreeMap<String, Vec<String>>,
 }
 
 impl Figures {
@@ -76,6 +78,9 @@ impl Figures {
                 match name {
                     "hook.info" => self.hooks.serve(&sample),
                     "hook.missed" => self.hooks.miss(&sample),
+                    "hook.exact" => self.hooks.stand(&sample),
+                    "hook.doubt" => self.hooks.doubt(&sample),
+                    "hook.missed_is_bound" => {}
                     _ => self.take(&metric, &sample),
                 }
             }
@@ -177,11 +182,17 @@ impl Figures {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = self.others.clone();
         if !self.hooks.serving.is_empty() {
-            let tiers = self.hooks.serving.iter().map(|((tier, exact), count)| match exact.as_str() {
-                "yes" => format!("{count} by {tier}, exact"),
-                exact => format!("{count} by {tier}, exact {exact}"),
+            let mut tiers: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+            for (tier, exact) in self.hooks.serving.values() {
+                *tiers.entry((tier, !exact)).or_default() += 1;
+            }
+            let tiers = tiers.iter().map(|((tier, inexact), count)| {
+                format!("{count} by {tier}, {}", if *inexact { "not exact" } else { "exact" })
             });
             remarks.push(format!("counters: {}", tiers.collect::<Vec<_>>().join("; ")));
+        }
+        for (reason, counters) in &self.hooks.doubts {
+            remarks.push(format!("not exact: {} ({reason})", counters.join(", ")));
         }
         if !self.hooks.missed.is_empty() {
             let missed =
@@ -202,8 +213,21 @@ impl Figures {
 
 impl Hooks {
     fn serve(&mut self, sample: &Sample<'_>) {
-        let label = |key| sample.labels().find(|(known, _)| *known == key).map_or("", |(_, value)| value);
-        *self.serving.entry((clean(label("tier")), clean(label("exact")))).or_default() += 1;
+        let entry = (label(sample, "tier"), label(sample, "exact") == "yes");
+        self.serving.insert(label(sample, "counter"), entry);
+    }
+
+    /// How a counter stands now; `hook.info` says how it stood at the start.
+    fn stand(&mut self, sample: &Sample<'_>) {
+        if let Some((_, exact)) = self.serving.get_mut(&label(sample, "counter")) {
+            *exact = holds(sample);
+        }
+    }
+
+    fn doubt(&mut self, sample: &Sample<'_>) {
+        if holds(sample) {
+            self.doubts.entry(label(sample, "reason")).or_default().push(label(sample, "counter"));
+        }
     }
 
     fn miss(&mut self, sample: &Sample<'_>) {
@@ -212,6 +236,14 @@ impl Hooks {
             self.missed.push((counter, total));
         }
     }
+}
+
+fn label(sample: &Sample<'_>, key: &str) -> String {
+    sample.labels().find(|(known, _)| *known == key).map_or_else(String::new, |(_, value)| clean(value))
+}
+
+fn holds(sample: &Sample<'_>) -> bool {
+    matches!(sample.value(), Value::Gauge(level) if level > 0.0)
 }
 
 /// Where a counter stands: the row's name and the column. `vfs.errors {read}` is the errors of
@@ -311,13 +343,24 @@ mod tests {
             (bench.series(&bytes, &["read"]), 0, 1_572_864),
             (bench.series(&missed, &["vfs.read"]), 0, 4),
         ];
-        let info = bench.series(&info, &["vfs.read", "tracepoint", "unless preempted"]);
+        let exact = Descriptor::gauge("hook.exact", Unit::ONE, "Exact").labels(["counter"]).share();
+        let doubt = Descriptor::gauge("hook.doubt", Unit::ONE, "Doubt").labels(["counter", "reason"]).share();
+        let infos =
+            ["vfs.read", "vfs.delete", "task.exit"].map(|name| bench.series(&info, &[name, "tracepoint", "yes"]));
+        let exact = bench.series(&exact, &["vfs.read"]);
+        let doubts = ["missed", "preempted"].map(|reason| bench.series(&doubt, &["vfs.read", reason]));
         let mut figures = Figures::default();
         for second in [false, true] {
             bench.tick(
                 &Selection::default(),
                 |recorder| {
-                    recorder.gauge(info, 1.0);
+                    for info in infos {
+                        recorder.gauge(info, 1.0);
+                    }
+                    // It was exact at the start, and is not any more.
+                    recorder.gauge(exact, 0.0);
+                    recorder.gauge(doubts[0], 1.0);
+                    recorder.gauge(doubts[1], 0.0);
                     for (id, before, after) in counters {
                         recorder.counter(id, if second { after } else { before });
                     }
@@ -334,7 +377,8 @@ task exit                12                         12
 vfs read              12.3k         1  1.5 MiB  13,345       1  1.5 MiB
 vfs delete                0                          5
 
-counters: 1 by tracepoint, exact unless preempted
+counters: 2 by tracepoint, exact; 1 by tracepoint, not exact
+not exact: vfs.read (missed)
 missed so far: 4 of vfs.read
 interrupted by signals so far: 100 of vfs read";
         assert_eq!(figures.lines(second(), None).join("\n"), expected);

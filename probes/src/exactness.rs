@@ -1,0 +1,298 @@
+//! Whether a counter's number can lack events, and why: a finding, from everything that is known of its hooks.
+
+use serde::{Serialize, Serializer};
+
+use crate::hook::{Attach, Candidate, Counter, Field, Layer};
+use crate::kernel::Version;
+use crate::options::{Mode, ProbeOptions, Tier};
+use crate::preemption::Preemption;
+
+/// A reason why a counter's number may lack events.
+///
+/// The order is that of the harm: where nothing is exact, the hooks whose worst doubt is the first are taken first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// What happens while a sandbox's own first process is current is shown to no program.
+    Sandbox,
+    /// Another program's bpf(2) can make a breakpoint be left out, and this kernel does not count that.
+    OtherPrograms,
+    /// A real-time kernel, on which nothing of this was tried.
+    RealTime,
+    /// The self-test could not be made.
+    Unproven,
+    /// Another tool on the same trace event ends this one.
+    SharedEvent,
+    /// A kretprobe has too few places for calls under way, and misses the others.
+    Instances,
+    /// Calls of 32-bit programs do not show.
+    Calls32Bit,
+    /// Nothing says whether a program can be preempted.
+    PreemptionUnknown,
+    /// A program that is preempted is left out for everybody else on that processor.
+    Preempted,
+    /// It has missed events, see `hook.missed`.
+    Missed,
+}
+
+impl Doubt {
+    /// The word in `hook.doubt`, in `status` and in `check`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::OtherPrograms => "other-programs",
+            Self::RealTime => "real-time",
+            Self::Unproven => "unproven",
+            Self::SharedEvent => "shared-event",
+            Self::Instances => "instances",
+            Self::Calls32Bit => "32-bit-calls",
+            Self::PreemptionUnknown => "preemption-unknown",
+            Self::Preempted => "preempted",
+            Self::Missed => "missed",
+        }
+    }
+
+    /// What it means, to stand behind "not exact:".
+    pub const fn explained(self) -> &'static str {
+        match self {
+            Self::Sandbox => {
+                "this kernel is a sandbox's, which shows programs nothing that happens while its own first process is current"
+            }
+            Self::OtherPrograms => {
+                "another tool's bpf(2) can make the kernel leave a kprobe out, which Linux counts from 6.7 on only"
+            }
+            Self::RealTime => "this is a real-time kernel, on which it was never shown that nothing is missed",
+            Self::Unproven => "the self-test could not do the operation here, so nothing proves that the hook fires",
+            Self::SharedEvent => "before Linux 4.15 another tool on the same trace event ends this one unseen",
+            Self::Instances => {
+                "before Linux 4.12 a kretprobe misses calls while some dozens are blocked; what is missed is counted in \
+                 hook.missed"
+            }
+            Self::Calls32Bit => "trace events of system calls do not show the calls of 32-bit programs",
+            Self::PreemptionUnknown => {
+                "nothing tells whether tasks can be preempted inside the kernel; if so, what is missed is counted in \
+                 hook.missed"
+            }
+            Self::Preempted => {
+                "tasks can be preempted inside the kernel, and an interrupted program is left out meanwhile; what is \
+                 missed is counted in hook.missed"
+            }
+            Self::Missed => "events were missed, see hook.missed",
+        }
+    }
+
+    /// Of a word of [`as_str`](Self::as_str).
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|doubt| doubt.as_str() == word)
+    }
+
+    /// All of them, the least harm first.
+    pub const ALL: [Self; 10] = [
+        Self::Sandbox,
+        Self::OtherPrograms,
+        Self::RealTime,
+        Self::Unproven,
+        Self::SharedEvent,
+        Self::Instances,
+        Self::Calls32Bit,
+        Self::PreemptionUnknown,
+        Self::Preempted,
+        Self::Missed,
+    ];
+}
+
+impl Serialize for Doubt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What of the machine decides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: Version,
+    pub(crate) preemption: Preemption,
+    /// Whether the kernel keeps programs from places where Linux lets them be.
+    pub(crate) sandboxed: bool,
+    /// Whether a 32-bit program can run.
+    pub(crate) runs_32_bit: bool,
+    /// Whether a kretprobe can be given as many places as there may be calls under way.
+    pub(crate) takes_instances: bool,
+}
+
+/// Why a counter that stands on these hooks may lack events; exact is what nothing speaks against.
+pub(crate) fn doubts(facts: &Facts, candidate: &Candidate, options: &ProbeOptions) -> Vec<Doubt> {
+    let by_events = candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
+    // The kernel leaves out a kprobe's or perf's program while bpf(2) works on a map on that processor.
+    let heeds_bpf = candidate.tier == Tier::Kprobe || by_events;
+    let told = told_of_misses(facts.version, heeds_bpf);
+    let rescued = told && misses_are_calls(candidate, options) && facts.preemption != Preemption::RealTime;
+    let preemptible = facts.preemption != Preemption::Never;
+    let mut doubts = Vec::new();
+    let mut add = |applies: bool, doubt| {
+        if applies {
+            doubts.push(doubt);
+        }
+    };
+    add(facts.sandboxed && fires_anywhere(candidate), Doubt::Sandbox);
+    add(heeds_bpf && preemptible && !told, Doubt::OtherPrograms);
+    add(facts.preemption == Preemption::RealTime, Doubt::RealTime);
+    add(by_events && facts.version < Version(4, 15), Doubt::SharedEvent);
+    let returns = candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Kretprobe(_)));
+    add(returns && !facts.takes_instances, Doubt::Instances);
+    add(by_events && facts.runs_32_bit && candidate.layer == Layer::Syscall, Doubt::Calls32Bit);
+    // A breakpoint's handler cannot be preempted; a trampoline's or tracepoint's program can, where tasks can.
+    if candidate.tier != Tier::Kprobe && !rescued {
+        add(facts.preemption == Preemption::Unknown, Doubt::PreemptionUnknown);
+        add(matches!(facts.preemption, Preemption::Possible | Preemption::RealTime), Doubt::Preempted);
+    }
+    doubts
+}
+
+/// Whether the kernel counts what it leaves out: trampolines and tracepoints from the day on which it began to do so
+/// (5.12), kprobes and perf from 6.7 on (dd8657894c11 "bpf: Count missed stats in `trace_call_bpf`"). 5.11 let programs be
+/// preempted and did not guard them yet.
+fn told_of_misses(version: Version, heeds_bpf: bool) -> bool {
+    if heeds_bpf { version >= Version(6, 7) } else { version != Version(5, 11) }
+}
+
+/// Whether it fires on top of any task, in an interrupt, and not for the task that is current.
+fn fires_anywhere(candidate: &Candidate) -> bool {
+    candidate.hooks.iter().any(|hook| match hook.attach {
+        Attach::Tracepoint(name) | Attach::Events(name, _) => name == "sched_process_free",
+        _ => false,
+    })
+}
+
+/// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as
+/// one: nothing but calls is asked, no filter has to look at them, and the programs serve one number each. Linux 5.12
+/// began to leave programs out, and to say how often, at the same time.
+pub(crate) fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
+    let serves_one_number = candidate.parts.len() == 1 && candidate.layer != Layer::Syscall;
+    // What a program on a trace event misses is counted from 6.7 on only.
+    let told = !candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
+    options.mode == Mode::Entry && options.only.is_none() && serves_one_number && told
+}
+
+/// Whether what the kernel counts as missed is more than what this counter lacks: the program that serves system calls
+/// is left out for those that nobody watches too, and for each of its counters; a filter is asked after the miss; and who
+/// counts failures alone does not know what a missed call would have been.
+pub(crate) fn misses_are_a_bound(counter: &Counter, candidate: &Candidate, options: &ProbeOptions) -> bool {
+    let failures_only = !counter.outputs.iter().any(|output| matches!(output.field, Field::Calls));
+    let shared = candidate.layer == Layer::Syscall && candidate.tier == Tier::Tracepoint;
+    shared || options.only.is_some() || failures_only
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Only;
+    use crate::{FILE, PROCESS};
+
+    /// The candidate of a counter that hooks this function in this tier.
+    fn candidate(counter: &str, mode: Mode, tier: Tier, target: &str) -> &'static Candidate {
+        let counters = FILE.counters.iter().chain(PROCESS.counters);
+        let counter = counters.into_iter().find(|known| known.name == counter).expect("a counter");
+        let all = if mode == Mode::Return { counter.results } else { counter.entry };
+        let is = |c: &&Candidate| c.tier == tier && c.hooks.iter().any(|hook| hook.attach.target() == target);
+        all.iter().find(is).expect("a candidate")
+    }
+
+    fn facts(version: (u32, u32), preemption: Preemption) -> Facts {
+        Facts {
+            version: Version(version.0, version.1),
+            preemption,
+            sandboxed: false,
+            runs_32_bit: true,
+            takes_instances: version > (4, 11),
+        }
+    }
+
+    fn options(mode: Mode, filtered: bool) -> ProbeOptions {
+        ProbeOptions { mode, only: filtered.then_some(Only::Pid(1)), ..ProbeOptions::default() }
+    }
+
+    #[test]
+    fn what_is_known_decides() {
+        use Doubt::{Calls32Bit, Instances, OtherPrograms, Preempted, PreemptionUnknown, RealTime, SharedEvent};
+        use Mode::{Entry, Return};
+        use Preemption::{Never, Possible, Unknown};
+        let read = |mode, tier, target| candidate("vfs.read", mode, tier, target);
+        let (fentry, kprobe) = ((Tier::Fentry, "vfs_read"), (Tier::Kprobe, "vfs_read"));
+        let (sys_exit, event) = ((Tier::Tracepoint, "sys_exit"), (Tier::Tracepoint, "sys_exit_read*"));
+        for ((tier, target), mode, filtered, version, preemption, expected) in [
+            (fentry, Return, false, (6, 1), Never, &[][..]),
+            (fentry, Return, false, (6, 1), Possible, &[Preempted]),
+            (fentry, Return, false, (6, 1), Unknown, &[PreemptionUnknown]),
+            // What a trampoline misses is a call where nothing but calls is asked, and nobody else's.
+            (fentry, Entry, false, (6, 1), Possible, &[]),
+            (fentry, Entry, false, (6, 1), Unknown, &[]),
+            (fentry, Entry, true, (6, 1), Possible, &[Preempted]),
+            (fentry, Entry, false, (5, 11), Possible, &[Preempted]),
+            (fentry, Entry, false, (5, 11), Never, &[]),
+            (fentry, Entry, false, (6, 1), Preemption::RealTime, &[RealTime, Preempted]),
+            // A kprobe is left out beside another's bpf(2) only; that is counted from 6.7 on.
+            (kprobe, Return, false, (6, 1), Never, &[]),
+            (kprobe, Return, false, (6, 1), Possible, &[OtherPrograms]),
+            (kprobe, Entry, false, (6, 6), Possible, &[OtherPrograms]),
+            (kprobe, Return, false, (6, 6), Unknown, &[OtherPrograms]),
+            (kprobe, Return, true, (6, 7), Possible, &[]),
+            (kprobe, Return, false, (7, 2), Preemption::RealTime, &[RealTime]),
+            (kprobe, Return, false, (4, 11), Never, &[Instances]),
+            (kprobe, Entry, false, (4, 11), Never, &[]),
+            (sys_exit, Entry, false, (6, 18), Never, &[]),
+            (sys_exit, Entry, false, (7, 2), Possible, &[Preempted]),
+            (event, Return, false, (6, 18), Never, &[Calls32Bit]),
+            (event, Return, false, (4, 14), Never, &[SharedEvent, Calls32Bit]),
+            (event, Return, false, (6, 6), Possible, &[OtherPrograms, Calls32Bit, Preempted]),
+            (event, Return, false, (7, 2), Possible, &[Calls32Bit, Preempted]),
+        ] {
+            let candidate = read(mode, tier, target);
+            let found = doubts(&facts(version, preemption), candidate, &options(mode, filtered));
+            assert_eq!(found, expected, "{tier} {target} {mode:?} filtered={filtered} {version:?} {preemption:?}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_runs_no_32_bit_program_hides_none_of_its_calls() {
+        let candidate = candidate("vfs.read", Mode::Entry, Tier::Tracepoint, "sys_exit_read*");
+        let facts = Facts { runs_32_bit: false, ..facts((6, 18), Preemption::Never) };
+        assert_eq!(doubts(&facts, candidate, &ProbeOptions::default()), []);
+    }
+
+    #[test]
+    fn a_sandbox_hides_what_fires_on_top_of_any_task() {
+        let facts = Facts { sandboxed: true, ..facts((6, 18), Preemption::Never) };
+        let of = |counter, tier, target| {
+            doubts(&facts, candidate(counter, Mode::Entry, tier, target), &ProbeOptions::default())
+        };
+        assert_eq!(of("task.release", Tier::Tracepoint, "sched_process_free"), [Doubt::Sandbox]);
+        assert_eq!(of("task.release", Tier::Fentry, "release_task"), []);
+        assert_eq!(of("task.exit", Tier::Tracepoint, "sched_process_exit"), []);
+        assert_eq!(of("vfs.read", Tier::Tracepoint, "sys_exit"), []);
+    }
+
+    #[test]
+    fn misses_are_a_bound_where_others_are_among_them() {
+        let bound = |counter: &str, tier, target, filtered| {
+            let counters = FILE.counters.iter().chain(PROCESS.counters);
+            let known = counters.into_iter().find(|known| known.name == counter).expect("a counter");
+            misses_are_a_bound(known, candidate(counter, Mode::Return, tier, target), &options(Mode::Return, filtered))
+        };
+        assert!(bound("vfs.read", Tier::Tracepoint, "sys_exit", false));
+        assert!(bound("vfs.read", Tier::Kprobe, "vfs_read", true));
+        assert!(bound("task.fork", Tier::Kprobe, "kernel_clone", false));
+        assert!(!bound("vfs.read", Tier::Kprobe, "vfs_read", false));
+        assert!(!bound("task.start", Tier::Tracepoint, "task_newtask", false));
+    }
+
+    #[test]
+    fn every_word_is_one_reason_and_the_order_is_that_of_the_harm() {
+        for doubt in Doubt::ALL {
+            assert_eq!(Doubt::of_word(doubt.as_str()), Some(doubt));
+            assert!(!doubt.explained().ends_with('.'), "{doubt:?}");
+        }
+        assert!(Doubt::ALL.is_sorted());
+        assert_eq!(Doubt::of_word("yes"), None);
+    }
+}
