@@ -77,13 +77,18 @@ impl Health {
             Some((_, said)) => *said = now,
             None => self.losses.push((reason, now)),
         }
-        let way_out = match reason {
-            reason::MEMORY => "raise delivery.memory, or set delivery.spool; ",
-            reason::SPOOL => "raise delivery.spool_size; ",
-            reason::STOPPED => "set delivery.spool to keep what is left at a stop; ",
-            _ => "",
-        };
-        warn!(sink = %self.sink, samples, "dropped: {reason}; {way_out}further losses of this kind are counted, logged once an hour");
+        let more = "further losses of this kind are counted, logged once an hour";
+        let sink = &self.sink;
+        match reason {
+            reason::STOPPED => {
+                warn!(%sink, samples, "dropped: {reason}; set delivery.spool to keep what a stop leaves");
+            }
+            reason::MEMORY => {
+                warn!(%sink, samples, "dropped: {reason}; raise delivery.memory, or set delivery.spool; {more}");
+            }
+            reason::SPOOL => warn!(%sink, samples, "dropped: {reason}; raise delivery.spool_size; {more}"),
+            _ => warn!(%sink, samples, "dropped: {reason}; {more}"),
+        }
     }
 
     pub(crate) fn spool_opened(&self, recovery: Recovery) {

@@ -11,6 +11,7 @@ use crate::options::{Credentials, Place, ServerOptions};
 use crate::secret::Secret;
 
 /// The address of a request and its `Authorization` header; neither is ever printed.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) address: String,
     pub(crate) authorization: Option<String>,
@@ -110,6 +111,7 @@ mod tests {
             credentials,
             timeout: Duration::from_secs(5),
             ca_file: None,
+            client: None,
             proxy: None,
             gzip: true,
         };

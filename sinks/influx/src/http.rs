@@ -1,81 +1,139 @@
 //! The way to a server: one request per frame over a connection that stays open.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ebpf_process_core::{BuildError, explain};
 use ebpf_process_delivery::{Carrier, Frame, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use rustls::InvalidMessage;
+use tracing::{info, warn};
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Error, Proxy, ProxyProtocol};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
+use ureq::{Agent, Error, Proxy};
 
+use crate::admission::Admission;
 use crate::endpoint::Endpoint;
+use crate::front::{Front, Shared, Towards};
 use crate::options::ServerOptions;
 use crate::reply::{self, Reply};
+use crate::tls::TlsConnector;
 use crate::unix::{NoResolver, UnixConnector};
 
 /// How much of a reply is read: room for a list of refused lines.
 const REPLY_LIMIT: u64 = 1 << 20;
 /// A body that is smaller is not worth compressing.
 const WORTH_COMPRESSING: usize = 1024;
+/// More than any request takes; a moment that is further away may not exist.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// A connection to one server.
 pub(crate) struct Http {
-    agent: Agent,
+    /// The sink's name, for the log.
+    sink: String,
     server: ServerOptions,
-    endpoint: Endpoint,
+    names: Arc<dyn Resolver>,
+    admission: Admission,
+    agent: Agent,
+    shared: Arc<Shared>,
+    /// The connection over which a compressed body was understood.
+    unpacks: Option<u64>,
     compressed: Vec<u8>,
 }
 
 impl Http {
     /// Reads secrets and certificates; connects to nothing yet.
-    pub(crate) fn new(server: ServerOptions) -> Result<Self, BuildError> {
-        Self::with_resolver(server, DefaultResolver::default())
+    pub(crate) fn new(server: ServerOptions, sink: &str) -> Result<Self, BuildError> {
+        Self::with_resolver(server, sink, Arc::new(DefaultResolver::default()))
     }
 
     /// The same with another way from names to addresses.
-    fn with_resolver(server: ServerOptions, resolver: impl Resolver) -> Result<Self, BuildError> {
-        let endpoint = Endpoint::new(&server)?;
-        let proxy = server.proxy.as_ref().map(|proxy| read_proxy(&proxy.reveal("proxy")?)).transpose()?;
-        let encrypted =
-            server.is_encrypted() || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // Where the data goes is the configuration's to say, not the environment's.
-            .proxy(proxy)
-            .user_agent(concat!("ebpf-process/", env!("CARGO_PKG_VERSION")));
-        let config = if encrypted { config.tls_config(tls(&server)?) } else { config }.build();
-        let agent = match &server.socket {
-            Some(path) => Agent::with_parts(config, UnixConnector::new(path), NoResolver),
-            None => Agent::with_parts(config, DefaultConnector::default(), resolver),
-        };
-        Ok(Self { agent, server, endpoint, compressed: Vec::new() })
+    fn with_resolver(server: ServerOptions, sink: &str, names: Arc<dyn Resolver>) -> Result<Self, BuildError> {
+        let admission = Admission::read(&server)?;
+        let shared = Arc::default();
+        let agent = connect_by(&server, &admission, &names, &shared)?;
+        Ok(Self {
+            sink: sink.to_owned(),
+            server,
+            names,
+            admission,
+            agent,
+            shared,
+            unpacks: None,
+            compressed: Vec::new(),
+        })
     }
 
-    fn exchange(&mut self, frame: &Frame, limit: Duration) -> Result<Verdict, Error> {
-        let timeout = self.server.timeout.min(limit);
-        let request = self.agent.post(&self.endpoint.address).config().timeout_global(Some(timeout)).build();
-        let request = request
+    /// Sends a frame until `end`, and once more over a new connection where an old one turned out to be closed: a
+    /// server gives idle connections up when it likes.
+    fn exchange(&mut self, frame: &Frame, end: Instant) -> Verdict {
+        let plain = !self.server.gzip || self.server.socket.is_some() || frame.bytes().len() <= WORTH_COMPRESSING;
+        let verdict = self.request(frame, plain, end);
+        if plain {
+            return verdict;
+        }
+        if matches!(verdict, Verdict::Accepted) {
+            self.unpacks = Some(self.shared.made());
+            return verdict;
+        }
+        let nothing_kept = match &verdict {
+            Verdict::Rejected { .. } | Verdict::Doubtful { .. } => true,
+            Verdict::Partly { rejected, .. } => *rejected >= frame.len() as u64,
+            _ => false,
+        };
+        // Nobody has unpacked anything on this way yet: are the lines to blame, or how they came?
+        if nothing_kept && self.unpacks != Some(self.shared.made()) {
+            let plainly = self.request(frame, true, end);
+            if matches!(plainly, Verdict::Accepted) {
+                self.server.gzip = false;
+                warn!(
+                    sink = %self.sink,
+                    "{} does not unpack what is compressed: something on the way loses the header that says so; \
+                     nothing is compressed from now on; set the option gzip = false",
+                    self.server.name
+                );
+            }
+            return plainly;
+        }
+        verdict
+    }
+
+    fn request(&mut self, frame: &Frame, plain: bool, end: Instant) -> Verdict {
+        let before = self.shared.begin();
+        let outcome = match self.attempt(frame, plain, end) {
+            Err(error) if is_hang_up(&error) && self.shared.made() == before => {
+                self.shared.begin();
+                self.attempt(frame, plain, end)
+            }
+            outcome => outcome,
+        };
+        outcome.unwrap_or_else(|error| self.explain(&error))
+    }
+
+    fn attempt(&mut self, frame: &Frame, plain: bool, end: Instant) -> Result<Verdict, Error> {
+        let Endpoint { address, authorization, secrets } = &self.admission.endpoint;
+        let left = end.saturating_duration_since(Instant::now());
+        let request = self.agent.post(address).config().timeout_global(Some(left)).build();
+        let mut request = request
             .header("Content-Type", "text/plain; charset=utf-8")
             // An answer is short, and has to be read.
             .header("Accept-Encoding", "identity");
-        let request = match &self.endpoint.authorization {
-            Some(authorization) => request.header("Authorization", authorization),
-            None => request,
-        };
-        let worth = self.server.gzip && self.server.socket.is_none() && frame.bytes().len() > WORTH_COMPRESSING;
-        let mut response = if worth {
+        if let Some(authorization) = authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let passed_on = self.admission.proxy.as_ref().filter(|_| !self.server.is_encrypted());
+        if let Some(credentials) = passed_on.and_then(credentials) {
+            request = request.header("Proxy-Authorization", credentials);
+        }
+        let mut response = if plain {
+            request.send(frame.bytes())?
+        } else {
             compress(frame.bytes(), &mut self.compressed)?;
             request.header("Content-Encoding", "gzip").send(&self.compressed)?
-        } else {
-            request.send(frame.bytes())?
         };
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name)?.to_str().ok();
@@ -83,9 +141,8 @@ impl Http {
         let location = header("location").map(str::to_owned);
         let compressed = header("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"));
         let mut body = Vec::new();
-        let read = io::Read::read_to_end(&mut io::Read::take(response.body_mut().as_reader(), REPLY_LIMIT), &mut body);
+        let read = response.body_mut().as_reader().take(REPLY_LIMIT).read_to_end(&mut body);
         let body = String::from_utf8_lossy(&body);
-        let Endpoint { authorization, secrets, .. } = &self.endpoint;
         let reply = Reply {
             status,
             retry_after,
@@ -100,6 +157,18 @@ impl Http {
         Ok(reply.verdict(&self.server.place, frame))
     }
 
+    /// Reads again what lets us in; whether it has changed. The error is for a person.
+    fn read_again(&mut self) -> Result<bool, BuildError> {
+        let admission = Admission::read(&self.server)?;
+        if admission == self.admission {
+            return Ok(false);
+        }
+        self.agent = connect_by(&self.server, &admission, &self.names, &self.shared)?;
+        self.admission = admission;
+        info!(sink = %self.sink, "secrets or certificates have changed, and were read again");
+        Ok(true)
+    }
+
     /// What a request without a reply means.
     fn explain(&self, error: &Error) -> Verdict {
         let name = &self.server.name;
@@ -109,7 +178,14 @@ impl Http {
                 retry(format!("{name} does not answer in time; raise the option timeout if it is only slow"))
             }
             Error::HostNotFound => retry(format!("the host of {name} is not known; check the option url")),
-            Error::Rustls(error) => untrusted(name, error),
+            Error::ConnectProxyFailed(reason) if reason.contains("407") => Verdict::Misconfigured {
+                problem: format!(
+                    "the proxy does not let us in ({reason}); check user and password in the option proxy"
+                ),
+            },
+            Error::ConnectProxyFailed(reason) => {
+                retry(format!("the proxy makes no connection to {name}: {reason}; check the options proxy and url"))
+            }
             Error::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
                 Some(error) => untrusted(name, error),
                 None if self.server.socket.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
@@ -118,7 +194,7 @@ impl Http {
                 None => retry(format!("cannot write to {name}: {error}; is the server running there?")),
             },
             // What exactly is wrong is not repeated: a password may be part of it.
-            Error::BadUri(_) | Error::Http(_) | Error::Tls(_) | Error::InvalidProxyUrl => Verdict::Misconfigured {
+            Error::BadUri(_) | Error::Http(_) | Error::TlsRequired | Error::InvalidProxyUrl => Verdict::Misconfigured {
                 problem: format!("cannot make a request for {name}; check the address, the credentials and the proxy"),
             },
             error => retry(format!("cannot write to {name}: {error}")),
@@ -128,7 +204,15 @@ impl Http {
 
 impl Carrier for Http {
     fn send(&mut self, frame: &Frame, limit: Duration) -> Verdict {
-        self.exchange(frame, limit).unwrap_or_else(|error| self.explain(&error))
+        let end = Instant::now() + self.server.timeout.min(limit).min(LONGEST);
+        let verdict = self.exchange(frame, end);
+        let Verdict::Misconfigured { problem } = &verdict else { return verdict };
+        // A secret or a certificate may have been replaced since it was read.
+        match self.read_again() {
+            Ok(false) => verdict,
+            Ok(true) => self.exchange(frame, end),
+            Err(error) => Verdict::Misconfigured { problem: format!("{problem}; {error}") },
+        }
     }
 
     /// A point with the same series and timestamp is the same point.
@@ -137,8 +221,64 @@ impl Carrier for Http {
     }
 }
 
+/// Makes the way to a server: through a proxy, which is asked to connect where the way is encrypted and to pass
+/// requests on where it is not, over a Unix socket, or straight.
+fn connect_by(
+    server: &ServerOptions,
+    admission: &Admission,
+    names: &Arc<dyn Resolver>,
+    shared: &Arc<Shared>,
+) -> Result<Agent, BuildError> {
+    let (tunnel, passes_on) = match &admission.proxy {
+        Some(proxy) if server.is_encrypted() => (Some(proxy), None),
+        proxy => (None, proxy.as_ref().map(Proxy::uri).cloned()),
+    };
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        // Where the data goes is the configuration's to say, not the environment's.
+        .proxy(tunnel.cloned())
+        .user_agent(concat!("ebpf-process/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let shared = Arc::clone(shared);
+    if let Some(path) = &server.socket {
+        let connector = UnixConnector::new(path).chain(Front::new(shared, None));
+        return Ok(Agent::with_parts(config, connector, NoResolver));
+    }
+    let origin = passes_on.as_ref().map(|_| server.origin());
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(TlsConnector::new(admission.tls()?, passes_on.clone()))
+            .chain(Front::new(shared, origin));
+    Ok(Agent::with_parts(config, connector, Towards { names: Arc::clone(names), peer: passes_on }))
+}
+
+/// How a proxy that passes requests on is told who we are.
+fn credentials(proxy: &Proxy) -> Option<String> {
+    let (user, password) = (proxy.username(), proxy.password());
+    user.or(password)?;
+    Some(format!("Basic {}", STANDARD.encode(format!("{}:{}", user.unwrap_or_default(), password.unwrap_or_default()))))
+}
+
+/// Whether the other side closed the connection instead of answering.
+fn is_hang_up(error: &Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error, Error::Io(error)
+        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
+}
+
 fn untrusted(name: &str, error: &rustls::Error) -> Verdict {
-    let problem = format!("cannot trust {name}: {error}; check its certificate and the option ca_file");
+    let problem = match error {
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            format!("{name} does not speak TLS; http? Write \"http://\" instead of \"https://\" into the option url")
+        }
+        rustls::Error::AlertReceived(alert) => format!(
+            "{name} ended the handshake ({alert:?}); check the options client_cert and client_key, and the server's log"
+        ),
+        _ => format!("cannot trust {name}: {error}; check its certificate and the option ca_file"),
+    };
     Verdict::Misconfigured { problem }
 }
 
@@ -147,47 +287,6 @@ fn compress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let mut encoder = GzEncoder::new(out, Compression::fast());
     encoder.write_all(bytes)?;
     encoder.finish().map(drop)
-}
-
-fn refused(problem: String, way_out: &str) -> BuildError {
-    BuildError::Refused { problem, way_out: way_out.to_owned(), passing: false }
-}
-
-/// The scheme must be there: where it is, `config show` knows what to hide.
-fn read_proxy(address: &str) -> Result<Proxy, BuildError> {
-    let known = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
-    Proxy::new(address).ok().filter(|_| known).ok_or_else(|| {
-        refused("the option proxy is no address of an HTTP proxy".to_owned(), "write \"http://host:port\"")
-    })
-}
-
-/// TLS with the certificates of the option `ca_file`, or those of the system.
-fn tls(server: &ServerOptions) -> Result<TlsConfig, BuildError> {
-    let certificates: Vec<_> = if let Some(path) = &server.ca_file {
-        let pem = fs::read(path).map_err(|error| {
-            let problem = format!("cannot read the file of the option ca_file, {}: {error}", path.display());
-            refused(problem, "make it readable for the agent's user")
-        })?;
-        let certificate = |item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        };
-        parse_pem(&pem).filter_map(certificate).collect()
-    } else {
-        let found = rustls_native_certs::load_native_certs().certs;
-        found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
-    };
-    if certificates.is_empty() {
-        let (problem, way_out) = match &server.ca_file {
-            Some(path) => (format!("there is no certificate in {}", path.display()), "it should be in PEM format"),
-            None => ("this system has no root certificates".to_owned(), "install ca-certificates, or set ca_file"),
-        };
-        return Err(refused(problem, way_out));
-    }
-    Ok(TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(certificates)))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build())
 }
 
 #[cfg(test)]
@@ -232,6 +331,37 @@ mod tests {
     }
 
     #[test]
+    fn tls_to_a_plain_server_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca_file = folder.path().join("ca.pem");
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        std::fs::write(&ca_file, own.cert.pem()).expect("a write");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
+        let babble = move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+            let _ = io::copy(&mut stream, &mut io::sink());
+        };
+        std::thread::Builder::new().spawn(babble).expect("a thread");
+        let options = std::collections::BTreeMap::from([
+            ("url", url.as_str()),
+            ("database", "db"),
+            ("ca_file", ca_file.to_str().expect("a path")),
+        ]);
+        let settings = crate::options::Settings::read(&ebpf_process_core::Options::from_value(options));
+        let Ok(crate::options::Settings { target: crate::options::Target::Server(server), .. }) = settings else {
+            panic!("right options")
+        };
+        let mut frame = Frame::default();
+        frame.push(b"m f=1i 1\n", 1);
+        match Http::new(*server, "db").expect("a carrier").send(&frame, Duration::MAX) {
+            Verdict::Misconfigured { problem } => assert!(problem.contains("does not speak TLS; http?"), "{problem}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn a_name_that_fails_and_comes_back_with_another_address_is_followed() {
         let (first, second) = (once(), once());
         let server = ServerOptions {
@@ -242,11 +372,12 @@ mod tests {
             credentials: None,
             timeout: Duration::from_secs(10),
             ca_file: None,
+            client: None,
             proxy: None,
             gzip: true,
         };
         let answers = Answers(Mutex::new(vec![None, Some(first), Some(first), None, Some(second)].into_iter()));
-        let mut http = Http::with_resolver(server, answers).expect("a carrier");
+        let mut http = Http::with_resolver(server, "db", Arc::new(answers)).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"", 1);
         // Not known; there; gone; not known; there again, elsewhere.

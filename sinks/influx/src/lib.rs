@@ -24,8 +24,9 @@
 //! | `token` | none | the other kind of credentials |
 //! | `auth` | by the above | how they are sent: `"basic"` (the default with `username`) or `"query"`; `"token"` (the default with `token`) or `"bearer"` (the default with version 3) |
 //! | `timeout` | `"5s"` | how long one request may take from connecting to the last byte of the reply; where it is longer than the sink's `queue` lasts (8 batches), batches are dropped and counted while a server hangs |
-//! | `ca_file` | the system's | root certificates for `https://`, in PEM format |
-//! | `proxy` | none | an HTTP proxy (`"http://user:password@host:port"`), asked to CONNECT; the environment is not looked at |
+//! | `ca_file` | the system's | root certificates for `https://`, in PEM format; a server's own certificate in it is trusted too |
+//! | `client_cert`, `client_key` | none | our own certificate for `https://` and its key, in PEM format; the key may be in the same file |
+//! | `proxy` | none | an HTTP proxy (`"http://user:password@host:port"`), asked to CONNECT to an `https://` server and to pass on what goes to an `http://` one; the environment is not looked at |
 //! | `gzip` | `true` | whether a body of more than 1 KiB is compressed on its way over a network |
 //! | `integers` | `"i"` | how integers are written: `"i"` (at most 2^63-1), `"u"` or `"float"`. A database keeps the type that a field had first |
 //! | `max_lines`, `max_bytes` | `5000`, `"1MiB"` | what goes into one request; with UDP 1432 bytes |
@@ -33,7 +34,8 @@
 //! | `delivery` | see [`DeliveryOptions`](ebpf_process_delivery::DeliveryOptions) | memory, spool and retries |
 //!
 //! `password`, `token` and `proxy` are text, `{ file = "/path" }` or `{ env = "NAME" }`, and are
-//! never printed.
+//! never printed. Files are read again when the server, its certificate or the proxy refuses us: what was replaced
+//! meanwhile is used at once.
 //!
 //! # Lines
 //!
@@ -69,14 +71,18 @@
 //! A point that is sent twice overwrites itself, so what has no answer is sent again. A datagram is
 //! written once it is sent; what is refused on this host is kept.
 
+mod admission;
 mod encode;
 mod endpoint;
 mod file;
+mod front;
+mod given;
 mod http;
 mod key;
 mod options;
 mod reply;
 mod secret;
+mod tls;
 mod udp;
 mod unix;
 mod writer;
@@ -138,7 +144,7 @@ impl SinkPlugin for InfluxPlugin {
             Target::Stdout => return Ok(Box::new(StreamSink { encoder, ledger, output: stdout() })),
             Target::File(path) => Box::new(file::File::new(path)),
             Target::Udp(address) => Box::new(udp::Udp::new(address)),
-            Target::Server(server) => Box::new(http::Http::new(*server)?),
+            Target::Server(server) => Box::new(http::Http::new(*server, &context.name)?),
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;
         Ok(Box::new(DeliveredSink { encoder, ledger, packer: Packer::new(limits), delivery }))

@@ -55,8 +55,12 @@ pub(crate) struct Raw {
     #[serde(default = "Raw::default_timeout", with = "duration")]
     #[schemars(with = "duration::Text")]
     timeout: Duration,
-    /// A PEM file with the certificates to trust, in place of the system's.
+    /// A PEM file with the certificates to trust, in place of the system's; the server's own may be one.
     ca_file: Option<PathBuf>,
+    /// A PEM file with our own certificate, for a server that asks for one.
+    client_cert: Option<PathBuf>,
+    /// A PEM file with that certificate's key; without it the key is in the same file.
+    client_key: Option<PathBuf>,
     /// The proxy to go through, `http://HOST:PORT`.
     proxy: Option<Secret>,
     /// Whether requests are compressed.
@@ -151,8 +155,29 @@ pub(crate) struct ServerOptions {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) timeout: Duration,
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) client: Option<ClientFiles>,
     pub(crate) proxy: Option<Secret>,
     pub(crate) gzip: bool,
+}
+
+/// Where our own certificate is, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl ClientFiles {
+    /// Both may be in one file.
+    fn read(raw: &Raw, options: &Options) -> Result<Option<Self>, OptionsError> {
+        match (&raw.client_cert, &raw.client_key) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(options.refuse("client_cert", "this key is required with client_key")),
+            (Some(certificate), key) => {
+                Ok(Some(Self { certificate: certificate.clone(), key: key.as_ref().unwrap_or(certificate).clone() }))
+            }
+        }
+    }
 }
 
 /// What to write to, in the words of each version of the interface.
@@ -264,6 +289,7 @@ impl Target {
                 credentials: Credentials::read(raw, options)?,
                 timeout: raw.timeout,
                 ca_file: raw.ca_file.clone(),
+                client: ClientFiles::read(raw, options)?,
                 proxy: raw.proxy.clone(),
                 gzip: raw.gzip,
             })))
@@ -280,7 +306,19 @@ impl ServerOptions {
             Some(Credentials::Basic { password, .. } | Credentials::Query { password, .. }) => in_sight(password),
             Some(Credentials::Token(token) | Credentials::Bearer(token)) => token.is_text(),
         };
-        known && self.socket.is_none() && self.ca_file.is_none() && self.proxy.is_none() && !self.is_encrypted()
+        known
+            && self.socket.is_none()
+            && self.ca_file.is_none()
+            && self.client.is_none()
+            && self.proxy.is_none()
+            && !self.is_encrypted()
+    }
+
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> &str {
+        let host = self.base.find("://").map_or(0, |scheme| scheme + 3);
+        let end = self.base[host..].find('/').map_or(self.base.len(), |path| host + path);
+        &self.base[..end]
     }
 
     fn opens(&self) -> Vec<Access> {
@@ -290,7 +328,9 @@ impl ServerOptions {
             Some(Credentials::Token(token) | Credentials::Bearer(token)) => Some(token),
         };
         let secrets = credentials.into_iter().chain(&self.proxy).filter_map(Secret::file);
-        let read = secrets.chain(self.ca_file.as_deref()).map(|path| Access::Read(path.to_owned()));
+        let client = self.client.iter().flat_map(|files| [files.certificate.as_path(), files.key.as_path()]);
+        let files = secrets.chain(self.ca_file.as_deref()).chain(client);
+        let read = files.map(|path| Access::Read(path.to_owned()));
         read.chain(self.socket.clone().map(Access::Connect)).collect()
     }
 
@@ -423,6 +463,7 @@ mod tests {
         let encrypted = server(&[("url", "https://db.example/influx/"), ("database", "db")]);
         assert_eq!(encrypted.base, "https://db.example/influx");
         assert!(encrypted.is_encrypted());
+        assert_eq!(encrypted.origin(), "https://db.example");
     }
 
     #[test]
@@ -443,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_wrong_option_names_its_key() {
-        let cases: [(&[(&str, &str)], &str); 27] = [
+        let cases: [(&[(&str, &str)], &str); 28] = [
             (&[], "database"),
             (&[("database", "")], "database"),
             (&[("database", "d"), ("url", "")], "url"),
@@ -463,6 +504,7 @@ mod tests {
             (&[("url", "udp://db:8089"), ("max_bytes", "1MiB")], "max_bytes"),
             (&[("database", "d"), ("max_bytes", "0B")], "max_bytes"),
             (&[("database", "d"), ("max_bytes", "8MiB")], "max_bytes"),
+            (&[("database", "d"), ("client_key", "/key")], "client_cert"),
             (&[("database", "d"), ("password", "secret")], "username"),
             (&[("database", "d"), ("username", "a:b")], "username"),
             (&[("database", "d"), ("username", "a"), ("token", "secret")], "token"),
@@ -490,6 +532,7 @@ mod tests {
         assert!(!confined(&[("database", "db"), ("url", "https://db")]));
         assert!(!confined(&[("database", "db"), ("url", "unix:///s")]));
         assert!(!confined(&[("database", "db"), ("proxy", "http://p")]));
+        assert!(!confined(&[("database", "db"), ("client_cert", "/cert")]));
         assert!(!confined(&[("url", "file:///lines")]));
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Secret {
     Text(String),
-    /// The file's content without the line break at its end.
+    /// The file's content without the mark that some editors put before it and the line break at its end.
     File(PathBuf),
     Env(String),
 }
@@ -52,7 +52,7 @@ impl Secret {
                     let problem = format!("cannot read the file of the option {key}, {}: {error}", path.display());
                     refused(problem, "make it readable for the agent's user")
                 })?;
-                text.trim_end_matches(['\r', '\n']).to_owned()
+                text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).to_owned()
             }
             Self::Env(name) => env::var(name).map_err(|_| {
                 let problem = format!("the environment has no {name}, which the option {key} names");
@@ -136,7 +136,7 @@ mod tests {
     fn a_secret_comes_from_the_configuration_a_file_or_the_environment() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("token");
-        fs::write(&path, "from a file\r\n").expect("a write");
+        fs::write(&path, "\u{feff}from a file\r\n").expect("a write");
         let path = path.to_str().expect("a path");
         let variable = env::var("PATH").expect("a variable");
         let cases = [

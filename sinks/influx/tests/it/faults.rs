@@ -75,6 +75,36 @@ fn a_server_that_misbehaves_gets_the_frame_again() {
 }
 
 #[test]
+fn a_connection_that_the_server_gave_up_while_it_was_idle_costs_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (on_socket, end) in [
+        (None, Act::Reset(String::new())),
+        (None, Act::HalfClose(String::new())),
+        (Some("reset"), Act::Reset(String::new())),
+        (Some("close"), Act::HalfClose(String::new())),
+    ] {
+        // Each connection takes one request and is given up when the second one comes.
+        let taken = || Act::Reply(TAKEN.to_owned());
+        let acts = vec![taken(), end.clone(), taken(), end.clone(), taken()];
+        let server = match on_socket {
+            Some(name) => Server::on_socket(&folder.path().join(name), acts),
+            None => Server::start(acts),
+        };
+        // Whoever waits for another attempt waits too long.
+        let delivery = "delivery = { retry_min = \"1h\", retry_max = \"1h\" }";
+        let mut running =
+            Running::start(&format!("url = \"{}\"\ndatabase = \"db\"\n{delivery}", server.url)).expect("a sink");
+        for batch in 1..=3 {
+            running.tick(1);
+            running.until("a batch written", |tally| tally.written == batch * 10);
+        }
+        running.stop(LIMIT);
+        let connections: Vec<_> = server.requests().iter().map(|request| request.connection).collect();
+        assert_eq!(connections, [0, 0, 1, 1, 2], "{end:?}");
+    }
+}
+
+#[test]
 fn a_reply_that_breaks_off_behind_its_number_counts() {
     let own = r#"{"error":"partial write: dropped=3"#;
     let head = "HTTP/1.1 400 Bad Request\r\nContent-Length: 1000\r\n\r\n";

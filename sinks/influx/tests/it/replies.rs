@@ -1,6 +1,6 @@
 //! What each reply does to the book, end to end.
 
-use crate::server::{Act, Server, reply, reply_with};
+use crate::server::{Act, LIMIT, Server, reply, reply_with};
 use crate::sink::{Running, run};
 
 fn options(server: &Server) -> String {
@@ -94,6 +94,53 @@ fn what_waiting_or_a_person_mends_is_sent_again() {
 }
 
 #[test]
+fn a_secret_that_was_replaced_is_read_again_and_sent_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("secret");
+    let secret = format!("{{ file = \"{}\" }}", path.display());
+    for (status, credentials, sent) in [
+        ("401 Unauthorized", format!("token = {secret}"), ["authorization: token old\r", "authorization: token new\r"]),
+        (
+            "403 Forbidden",
+            format!("username = \"u\"\npassword = {secret}"),
+            ["authorization: basic dtpvbgq=", "authorization: basic dtpuzxc="],
+        ),
+        (
+            "401 Unauthorized",
+            format!("username = \"u\"\nauth = \"query\"\npassword = {secret}"),
+            ["&u=u&p=old ", "&u=u&p=new "],
+        ),
+    ] {
+        std::fs::write(&path, "old\r\n").expect("a write");
+        let server = Server::start(vec![reply(status, "{}")]);
+        let delivery = "delivery = { retry_min = \"1h\", retry_max = \"1h\" }";
+        let mut running = Running::start(&format!("{}\n{credentials}\n{delivery}", options(&server))).expect("a sink");
+        std::fs::write(&path, "\u{feff}new\n").expect("a write");
+        running.tick(1);
+        running.until("the batch written", |tally| tally.written == 10);
+        let heads: Vec<_> = server.requests().iter().map(|request| request.head.to_lowercase()).collect();
+        assert!(heads.len() == 2 && heads[0].contains(sent[0]) && heads[1].contains(sent[1]), "{heads:?}");
+        running.stop(LIMIT);
+    }
+}
+
+#[test]
+fn a_server_that_is_never_told_about_compression_gets_plain_lines_at_once() {
+    // What a real InfluxDB 1.x says to compressed bytes whose header was lost on the way.
+    let words = r#"{"error":"unable to parse '\u001f\ufffd': missing fields\nunable to parse 'x': missing fields"}"#;
+    let server = Server::start(vec![reply("400 Bad Request", words)]);
+    let delivery = "delivery = { retry_min = \"1h\", retry_max = \"1h\" }\nmax_lines = 50";
+    let mut running = Running::start(&format!("{}\nmax_age = \"1h\"\n{delivery}", options(&server))).expect("a sink");
+    running.tick(20);
+    running.until("twenty batches taken", |tally| tally.offered == 200);
+    let tally = running.stop(LIMIT);
+    assert_eq!((tally.written, tally.rejected_total()), (200, 0));
+    let compressed: Vec<_> =
+        server.requests().iter().map(|request| request.head.to_lowercase().contains("gzip\r\n")).collect();
+    assert_eq!(compressed, [true, false, false, false, false]);
+}
+
+#[test]
 fn a_busy_server_is_left_alone_as_long_as_it_says() {
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
         let server = Server::start(vec![reply_with(status, "Retry-After: 3600\r\n", "busy")]);
@@ -103,7 +150,7 @@ fn a_busy_server_is_left_alone_as_long_as_it_says() {
         running.tick(1);
         running.until("both batches taken", |tally| tally.queued == 20);
         // A stop does not wait for an hour: it tries once more.
-        assert_eq!(running.stop(crate::server::LIMIT).written, 20);
+        assert_eq!(running.stop(LIMIT).written, 20);
     }
 }
 

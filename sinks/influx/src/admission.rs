@@ -1,0 +1,74 @@
+//! What lets us in: secrets and certificates, as they were last read.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ebpf_process_core::BuildError;
+use rustls::ClientConfig;
+use ureq::{Proxy, ProxyProtocol};
+
+use crate::endpoint::Endpoint;
+use crate::options::ServerOptions;
+use crate::tls::{Certificates, Client, Roots};
+
+/// All that is read from files and the environment. Whoever is not let in reads it again: what is not equal then was
+/// changed meanwhile.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Admission {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) proxy: Option<Proxy>,
+    /// None where nothing is encrypted.
+    certificates: Option<Certificates>,
+}
+
+impl Admission {
+    /// Reads everything; connects to nothing.
+    pub(crate) fn read(server: &ServerOptions) -> Result<Self, BuildError> {
+        let endpoint = Endpoint::new(server)?;
+        let proxy = server.proxy.as_ref().map(|proxy| read_proxy(&proxy.reveal("proxy")?)).transpose()?;
+        let encrypted =
+            server.is_encrypted() || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        let certificates = if encrypted { Some(read_certificates(server)?) } else { None };
+        Ok(Self { endpoint, proxy, certificates })
+    }
+
+    /// What a handshake needs, if there is one.
+    pub(crate) fn tls(&self) -> Result<Option<Arc<ClientConfig>>, BuildError> {
+        self.certificates.as_ref().map(Certificates::config).transpose()
+    }
+}
+
+/// The scheme must be there: where it is, `config show` knows what to hide.
+fn read_proxy(address: &str) -> Result<Proxy, BuildError> {
+    let known = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
+    Proxy::new(address).ok().filter(|_| known).ok_or_else(|| BuildError::Refused {
+        problem: "the option proxy is no address of an HTTP proxy".to_owned(),
+        way_out: "write \"http://host:port\"".to_owned(),
+        passing: false,
+    })
+}
+
+fn read_certificates(server: &ServerOptions) -> Result<Certificates, BuildError> {
+    let roots = match &server.ca_file {
+        Some(path) => Roots::Given { pem: read("ca_file", path)?, path: path.display().to_string() },
+        None => Roots::System(rustls_native_certs::load_native_certs().certs),
+    };
+    let client = match &server.client {
+        None => None,
+        Some(files) => {
+            Some(Client { certificate: read("client_cert", &files.certificate)?, key: read("client_key", &files.key)? })
+        }
+    };
+    Ok(Certificates { roots, client })
+}
+
+/// A file in PEM format; some editors put a mark of three bytes before it.
+fn read(key: &str, path: &Path) -> Result<Vec<u8>, BuildError> {
+    let pem = fs::read(path).map_err(|error| BuildError::Refused {
+        problem: format!("cannot read the file of the option {key}, {}: {error}", path.display()),
+        way_out: "make it readable for the agent's user".to_owned(),
+        passing: false,
+    })?;
+    Ok(pem.strip_prefix("\u{feff}".as_bytes()).map_or(pem.clone(), <[u8]>::to_vec))
+}
