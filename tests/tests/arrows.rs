@@ -8,12 +8,12 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-core", &[]),
     ("ebpf-process-probes", &["ebpf-process-core"]),
-    ("ebpf-process-sink-netdata", &["ebpf-process-core"]),
+    ("ebpf-process-sink-netdata", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-statsd", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-delivery", &["ebpf-process-core"]),
     ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery"]),
-    ("ebpf-process-sink-json", &["ebpf-process-core"]),
-    ("ebpf-process-sink-prometheus", &["ebpf-process-core"]),
+    ("ebpf-process-sink-json", &["ebpf-process-core", "ebpf-process-delivery"]),
+    ("ebpf-process-sink-prometheus", &["ebpf-process-core", "ebpf-process-delivery"]),
     (
         "ebpf-process-sinks",
         &[

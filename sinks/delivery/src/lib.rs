@@ -13,7 +13,7 @@
 //!
 //! What is the same for every carrier over a network is here as well: a [`Lookup`] asks for a name's
 //! addresses on a thread of its own, since asking may take longer than any deadline, and
-//! [`Datagrams`] are UDP that follows its receiver.
+//! [`Datagrams`] are UDP that follows its receiver. [`Unread`] knows what a pipe still holds.
 //!
 //! A frame is delivered at least once. It is sent twice only where its fate is not known: the
 //! answer was lost, or the agent was killed between the answer and the note on disk.
@@ -61,6 +61,7 @@ mod packer;
 mod record;
 mod segment;
 mod spool;
+mod unread;
 mod verdict;
 
 pub use backoff::Backoff;
@@ -73,4 +74,5 @@ pub use lookup::{Lookup, Resolve};
 pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
 pub use spool::{Losses, Recovery, Spool, SpoolError};
+pub use unread::Unread;
 pub use verdict::Verdict;

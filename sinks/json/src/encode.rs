@@ -15,7 +15,14 @@ use serde::Serialize;
 pub struct Encoder {
     line: Vec<u8>,
     series: SeriesCache<Entry>,
-    /// The boot time of the view before.
+    /// How many lines were made.
+    lines: u64,
+    /// The newest line that arrived: 0 is none.
+    arrived: u64,
+    /// Whether the newest line is lost.
+    lost: bool,
+    /// The boot times of the newest line's view and of the newest one that arrived.
+    newest: Option<Duration>,
     last: Option<Duration>,
 }
 
@@ -24,8 +31,11 @@ pub struct Encoder {
 struct Entry {
     /// The sample's object up to its value.
     head: Box<[u8]>,
-    /// A counter's total in the view before; one that was not there before began at zero.
+    /// A counter's total as of the lines that arrived; one that was in none began at zero.
+    base: u64,
+    /// Its total in this line, which may be lost.
     total: u64,
+    line: u64,
 }
 
 /// The part of a sample that stays the same.
@@ -38,14 +48,20 @@ struct Head<'a> {
 }
 
 impl Encoder {
-    /// The line for a view, its end included. The first one's `elapsed` is 0.
+    /// The line for a view, its end included. The first one's `elapsed` is 0. A line counts as arrived
+    /// unless [`lost`](Self::lost) is called before the next one.
     ///
     /// An error is a bug: everything that a view holds can be said in JSON.
     pub fn encode(&mut self, view: &View<'_>) -> serde_json::Result<&[u8]> {
-        let Self { line, series, last } = self;
+        if !std::mem::take(&mut self.lost) {
+            (self.arrived, self.last) = (self.lines, self.newest);
+        }
+        self.lines += 1;
+        let Self { line, series, lines, arrived, newest, last, .. } = self;
         series.update(view, drop);
         let now = view.tick().boottime;
-        let elapsed = last.replace(now).map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
+        *newest = Some(now);
+        let elapsed = last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
         line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
         serde_json::to_writer(&mut *line, &view.tick().wall.as_secs_f64())?;
@@ -58,13 +74,25 @@ impl Encoder {
                 if line.len() > empty {
                     line.push(b',');
                 }
-                let entry = series.entry(sample.id(), || Entry { head: head(&metric, &sample), total: 0 });
+                let make = || Entry { head: head(&metric, &sample), base: 0, total: 0, line: 0 };
+                let entry = series.entry(sample.id(), make);
+                if entry.line <= *arrived {
+                    entry.base = entry.total;
+                }
+                if let Value::Counter(total) = sample.value() {
+                    (entry.total, entry.line) = (total, *lines);
+                }
                 line.extend_from_slice(&entry.head);
-                number(sample.value(), &mut entry.total, elapsed, line)?;
+                number(sample.value(), entry.base, elapsed, line)?;
             }
         }
         line.extend_from_slice(b"]}\n");
         Ok(line)
+    }
+
+    /// The newest line did not arrive: the next one's differences start from the line before it.
+    pub const fn lost(&mut self) {
+        self.lost = true;
     }
 }
 
@@ -83,10 +111,10 @@ fn head(metric: &Metric<'_>, sample: &Sample<'_>) -> Box<[u8]> {
 }
 
 /// The value and what follows it.
-fn number(value: Value<'_>, last: &mut u64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
+fn number(value: Value<'_>, base: u64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
     match value {
         Value::Counter(total) => {
-            let delta = total.saturating_sub(std::mem::replace(last, total));
+            let delta = total.saturating_sub(base);
             let rate = (elapsed > 0.0).then(|| approximate(delta) / elapsed);
             let mut digits = itoa::Buffer::new();
             line.extend_from_slice(digits.format(total).as_bytes());

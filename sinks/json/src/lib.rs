@@ -30,19 +30,30 @@
 //! or deleted is left, and a new one begun. Nobody has to signal the agent. Truncating works, too.
 //!
 //! A line that could not be written as a whole, on a full disk for example, is taken back, so that
-//! each line is an object; its samples are counted as failed, and the next totals cover them. Where
-//! it cannot be taken back, or an agent was killed in the middle, the next line begins after a line
-//! end.
+//! each line is an object; its samples are counted as failed, and the next line covers them: its
+//! `elapsed`, `delta` and `rate` start from the last line that arrived. Where half a line cannot be
+//! taken back, or an agent was killed in the middle, the next line begins after a line end.
+//!
+//! # Pipes
+//!
+//! The path may be a FIFO. As long as nobody reads it, its lines fail, which is said and counted; it is
+//! never waited for. What a pipe holds, a FIFO or standard output, is **written** when somebody has
+//! read it, and queued until then. What nobody has read when the reader goes, or half a second after
+//! the last line, is **unconfirmed**.
 
 mod encode;
 mod file;
 
 use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View,
+    Access, BuildError, Cause, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
+    SinkError, SinkPlugin, View,
 };
+use ebpf_process_delivery::Unread;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -110,17 +121,19 @@ impl SinkPlugin for JsonPlugin {
         OptionDoc::of::<Settings>()
     }
 
-    fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+    fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let encoder = Encoder::default();
         let Some(path) = Settings::read(options)? else {
-            return Ok(Box::new(StreamSink { encoder, output: stdout(), silent: false }));
+            let output = stdout();
+            let unread = Some(Unread::new(&output, &context));
+            return Ok(Box::new(StreamSink { encoder, output, silent: false, unread }));
         };
-        let file = LineFile::open(&path).map_err(|error| BuildError::Refused {
+        let file = LineFile::open(&path, &context).map_err(|error| BuildError::Refused {
             problem: file::explain(&path, &error),
             way_out: format!("make its directory writable for this user, or change {}.path", options.path()),
             passing: error.kind() == ErrorKind::NotFound,
         })?;
-        Ok(Box::new(FileSink { encoder, file }))
+        Ok(Box::new(FileSink { encoder, file, ledger: context.ledger }))
     }
 
     fn opens(&self, options: &Options) -> Vec<Access> {
@@ -131,19 +144,46 @@ impl SinkPlugin for JsonPlugin {
 /// The sink of `once --format json`: prints a line for each view but the first, which is only what
 /// differences start from.
 pub fn differences(output: impl Write + Send + 'static) -> Box<dyn Sink> {
-    Box::new(StreamSink { encoder: Encoder::default(), output, silent: true })
+    Box::new(StreamSink { encoder: Encoder::default(), output, silent: true, unread: None })
 }
 
 /// Appends one line per view.
 struct FileSink {
     encoder: Encoder,
     file: LineFile,
+    ledger: Arc<Ledger>,
 }
 
 impl Sink for FileSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let line = self.encoder.encode(view).map_err(SinkError::failed)?;
-        self.file.append(line).map_err(|error| SinkError::failed(self.file.explain(&error)))
+        let samples = view.len() as u64;
+        let outcome = match self.encoder.encode(view) {
+            Ok(line) => self.file.append(line, samples).map_err(|error| self.file.explain(&error).into()),
+            Err(error) => Err(Cause::from(error)),
+        };
+        outcome.map_err(|cause| {
+            self.encoder.lost();
+            self.ledger.failed(samples);
+            SinkError::Failed(cause)
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.file.unread.look();
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.file.unread.due()
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.file.unread.end();
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        Settlement::BySink
     }
 }
 
@@ -153,14 +193,49 @@ struct StreamSink<W> {
     output: W,
     /// The next view is encoded and not printed.
     silent: bool,
+    /// What is not read yet, unless nobody keeps a book.
+    unread: Option<Unread>,
 }
 
 impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let line = self.encoder.encode(view).map_err(SinkError::failed)?;
+        let line = self.encoder.encode(view).map_err(SinkError::closed)?;
         if std::mem::take(&mut self.silent) {
             return Ok(());
         }
-        self.output.write_all(line).and_then(|()| self.output.flush()).map_err(SinkError::closed)
+        let written = self.output.write_all(line).and_then(|()| self.output.flush());
+        match (written, &mut self.unread) {
+            (Err(error), unread) => {
+                if let Some(unread) = unread {
+                    unread.lost();
+                }
+                return Err(SinkError::closed(error));
+            }
+            (Ok(()), Some(unread)) => unread.wrote(line.len(), view.len() as u64),
+            (Ok(()), None) => {}
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if let Some(unread) = &mut self.unread {
+            unread.look();
+        }
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.unread.as_ref().and_then(Unread::due)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        if let Some(unread) = &mut self.unread {
+            unread.end();
+        }
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        if self.unread.is_some() { Settlement::BySink } else { Settlement::OnReturn }
     }
 }

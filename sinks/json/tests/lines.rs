@@ -79,6 +79,45 @@ fn a_file_has_a_line_per_batch_and_the_deltas_add_up() {
 }
 
 #[test]
+fn what_a_lost_line_had_is_in_the_next_one() {
+    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
+    let mut bench = Bench::new();
+    let (read, write) = (bench.series(&calls, &["read"]), bench.series(&calls, &["write"]));
+    let mut encoder = Encoder::default();
+    let mut arrived = (0, 0);
+    // Totals of both, and whether the line arrives. The first line is lost, the fourth and fifth are.
+    for (seconds, (totals, arrives)) in [
+        ((5, 1), false),
+        ((7, 1), true),
+        ((9, 4), true),
+        ((10, 4), false),
+        ((20, 5), false),
+        ((20, 9), true),
+        ((21, 9), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let record = |recorder: &mut Recorder| {
+            recorder.counter(read, totals.0);
+            recorder.counter(write, totals.1);
+        };
+        let line: Value = bench.tick(&Selection::default(), record, |view| {
+            serde_json::from_slice(encoder.encode(view).expect("a line")).expect("JSON")
+        });
+        let delta = |n: usize| line["samples"][n]["delta"].as_u64().expect("a delta");
+        if arrives {
+            arrived = (arrived.0 + delta(0), arrived.1 + delta(1));
+            assert_eq!(arrived, totals, "all deltas of lines that arrived add up to the totals");
+            let elapsed = [0.0, 0.0, 1.0, 0.0, 0.0, 3.0, 1.0][seconds];
+            assert_eq!(line["elapsed"].as_f64(), Some(elapsed), "since the last line that arrived");
+        } else {
+            encoder.lost();
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_is_set_changes_the_timestamp_and_no_rate() {
     let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
     let mut bench = Bench::new();

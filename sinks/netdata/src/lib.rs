@@ -26,6 +26,9 @@
 //! A series that ends takes its dimension along, the last one its chart; a clean stop retires all
 //! charts. Tags of the selection become chart labels, for a histogram its own labels as well.
 //!
+//! A sample is written once netdata has read its line. What it has not read when it goes, or half a second
+//! after the agent's last line, is unconfirmed.
+//!
 //! A view without values is an empty line, and so is a minute without a view: newer versions take a plugin for dead that
 //! is silent for two.
 
@@ -42,8 +45,9 @@ use std::io::{Stdout, Write, stdout};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    BuildError, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, View,
+    BuildError, Claims, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
 };
+use ebpf_process_delivery::Unread;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -82,7 +86,7 @@ impl SinkPlugin for NetdataPlugin {
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         self.check(options)?;
-        Ok(Box::new(NetdataSink::<Stdout>::new(&context, stdout())))
+        Ok(Box::new(NetdataSink::<Stdout>::new(&context, stdout(), Unread::new(stdout(), &context))))
     }
 
     fn confined(&self, _: &Options) -> bool {
@@ -111,9 +115,9 @@ const ALIVE: &[u8] = b"\n";
 const SILENCE: Duration = Duration::from_secs(60);
 
 impl<W: Write> NetdataSink<W> {
-    fn new(context: &SinkContext, output: W) -> Self {
+    fn new(context: &SinkContext, output: W, unread: Unread) -> Self {
         let encoder = Encoder::new(context.interval, context.scope);
-        Self { encoder, pipe: Pipe::new(output), spoken: Instant::now() }
+        Self { encoder, pipe: Pipe::new(output, unread), spoken: Instant::now() }
     }
 }
 
@@ -121,23 +125,31 @@ impl<W: Write + Send> Sink for NetdataSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let lines = self.encoder.encode(view);
         self.spoken = Instant::now();
-        self.pipe.send(if lines.is_empty() { ALIVE } else { lines })
+        self.pipe.send(if lines.is_empty() { ALIVE } else { lines }, view.len() as u64)
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
+        self.pipe.unread.look();
         if self.spoken.elapsed() < SILENCE {
             return Ok(());
         }
         self.spoken = Instant::now();
-        self.pipe.send(ALIVE)
+        self.pipe.send(ALIVE, 0)
     }
 
     fn due(&self) -> Option<Instant> {
-        Some(self.spoken + SILENCE)
+        let silence = self.spoken + SILENCE;
+        Some(self.pipe.unread.due().map_or(silence, |look| look.min(silence)))
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
-        self.pipe.send(self.encoder.retire_all())
+        self.pipe.send(self.encoder.retire_all(), 0)?;
+        self.pipe.unread.end();
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        Settlement::BySink
     }
 }
 
@@ -180,7 +192,7 @@ mod tests {
 
     #[test]
     fn it_is_never_silent_for_long() {
-        let mut sink = NetdataSink::new(&context("netdata"), Vec::new());
+        let mut sink = NetdataSink::new(&context("netdata"), Vec::new(), Unread::nowhere(&context("netdata")));
         let view = Bench::new().tick(&Selection::default(), |_| (), |view| sink.write(view));
         assert!(view.is_ok() && sink.pipe.output == ALIVE, "a view without values");
         assert!(sink.flush().is_ok() && sink.pipe.output == ALIVE, "it has just spoken");
@@ -193,7 +205,8 @@ mod tests {
     #[test]
     fn a_view_is_one_write_and_a_broken_output_is_the_end() {
         for kind in [std::io::ErrorKind::BrokenPipe, std::io::ErrorKind::StorageFull] {
-            let mut sink = NetdataSink::new(&context("netdata"), Breaking(1, kind));
+            let mut sink =
+                NetdataSink::new(&context("netdata"), Breaking(1, kind), Unread::nowhere(&context("netdata")));
             let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
             let mut bench = Bench::new();
             let id = bench.series(&calls, &[]);

@@ -95,11 +95,13 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write, stdout};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ebpf_process_core::{
     Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
     SinkPlugin, View,
 };
+use ebpf_process_delivery::Unread;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -187,10 +189,12 @@ impl SinkPlugin for PrometheusPlugin {
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let (settings, address) = Settings::read(options)?;
         let encoder = Encoder::new(&settings.namespace);
-        let ledger = context.ledger;
         let Some(address) = address else {
-            return Ok(Box::new(StreamSink { encoder, ledger, page: Page::default(), output: stdout() }));
+            let output = stdout();
+            let (unread, ledger) = (Unread::new(&output, &context), context.ledger);
+            return Ok(Box::new(StreamSink { encoder, ledger, page: Page::default(), output, unread }));
         };
+        let ledger = context.ledger;
         let server = Server::start(address, &settings.path, server::PATIENCE).map_err(|error| BuildError::Refused {
             problem: format!("cannot listen at {address}: {error}"),
             way_out: format!("set {}.listen to an address of this host and a port that is free", options.path()),
@@ -215,23 +219,37 @@ struct StreamSink<W> {
     ledger: Arc<Ledger>,
     page: Page,
     output: W,
+    unread: Unread,
 }
 
 impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let counts = self.encoder.encode(view, &mut self.page);
-        let written = self.output.write_all(self.page.bytes(Format::Text)).and_then(|()| self.output.flush());
-        written.map_err(SinkError::closed)?;
-        settle(&self.ledger, counts);
+        let page = self.page.bytes(Format::Text);
+        if let Err(error) = self.output.write_all(page).and_then(|()| self.output.flush()) {
+            self.unread.lost();
+            return Err(SinkError::closed(error));
+        }
+        self.unread.wrote(page.len(), counts.written);
+        self.ledger.rejected(counts.rejected, TWIN);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.unread.look();
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.unread.due()
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.unread.end();
         Ok(())
     }
 
     fn settles(&self) -> Settlement {
         Settlement::BySink
     }
-}
-
-fn settle(ledger: &Ledger, counts: Counts) {
-    ledger.written(counts.written);
-    ledger.rejected(counts.rejected, TWIN);
 }

@@ -111,7 +111,7 @@ use ebpf_process_core::{
     Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
     SinkPlugin, View,
 };
-use ebpf_process_delivery::{Backoff, Datagrams, Lookup};
+use ebpf_process_delivery::{Backoff, Datagrams, Lookup, Unread};
 
 use address::Address;
 pub use dialect::Syntax;
@@ -168,13 +168,15 @@ impl SinkPlugin for StatsdPlugin {
         let Settings { address, syntax, length_prefix, max_packet, namespace, timeout, resolve_every } =
             Settings::read(options)?;
         let encoder = Encoder::new(syntax, &namespace, max_packet);
+        let unread = Unread::new(stdout(), &context);
         let ledger = context.ledger;
         let framing = if length_prefix { Framing::Length } else { Framing::Lines };
         let now = Instant::now();
         let lookup = |receiver: &str| Lookup::new(receiver, "address", Lookup::system(), resolve_every, now);
         let transport: Box<dyn Transport> = match address {
             Address::Stdout => {
-                return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output: stdout() }));
+                let output = stdout();
+                return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output, unread }));
             }
             Address::Udp(receiver) => Box::new(Udp::new(Datagrams::new(lookup(&receiver)), timeout)),
             Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
@@ -238,6 +240,7 @@ struct StreamSink<W> {
     ledger: Arc<Ledger>,
     lines: Vec<u8>,
     output: W,
+    unread: Unread,
 }
 
 impl<W: Write + Send> Sink for StreamSink<W> {
@@ -249,8 +252,26 @@ impl<W: Write + Send> Sink for StreamSink<W> {
             lines.push(b'\n');
             Fate::Sent
         });
-        self.output.write_all(lines).and_then(|()| self.output.flush()).map_err(SinkError::closed)?;
-        settle(&self.ledger, settled);
+        if let Err(error) = self.output.write_all(lines).and_then(|()| self.output.flush()) {
+            self.unread.lost();
+            return Err(SinkError::closed(error));
+        }
+        self.unread.wrote(lines.len(), settled.written);
+        settle(&self.ledger, Settled { written: 0, ..settled });
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.unread.look();
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.unread.due()
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.unread.end();
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use crate::server::LIMIT;
@@ -45,6 +46,18 @@ fn what_is_no_file_is_not_written_to() {
     let mut running = Running::start(&options(Path::new("/dev/null"))).expect("a sink");
     running.tick(1);
     running.until("the batch in hand", |tally| tally.queued == 10);
+    assert_eq!(running.stop(LIMIT).dropped, [("agent stopped", 10)]);
+}
+
+#[test]
+fn a_fifo_is_refused_and_never_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("fifo");
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
+    let mut running = Running::start(&options(&path)).expect("a sink");
+    running.tick(1);
+    running.until("the batch in hand", |tally| tally.queued == 10);
+    // Opening it without a reader would hold the sink's thread past any limit.
     assert_eq!(running.stop(LIMIT).dropped, [("agent stopped", 10)]);
 }
 
