@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use ebpf_process_config::{Plan, PlannedProbe, Rights, Sources};
-use ebpf_process_core::{Registry, duration};
+use ebpf_process_config::{Plan, PlannedProbe, PlannedSink, Rights, Sources};
+use ebpf_process_core::{Registry, Severity, duration};
 use ebpf_process_probes::doctor::{self, Finding};
 use ebpf_process_probes::{CounterReport, Doubt, MapMemory, Survey};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
 use crate::rights::Kept;
 use crate::survey::survey;
-use crate::{rights, run, stdout};
+use crate::{rights, run, stdout, trial};
 
 /// How the report is printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -24,11 +24,25 @@ pub(crate) enum Format {
     Json,
 }
 
+/// What is looked at, and what counts as a failure.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Scope {
+    /// A warning is a failure as well: exit code 1
+    #[arg(long)]
+    strict: bool,
+    /// Check the configuration alone: attach nothing, open nothing, ask nobody
+    #[arg(long)]
+    offline: bool,
+}
+
 /// Everything that `check` found out. The configuration is right, or there is no report.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// `ok`, `degraded` (a counter or a probe is missing) or `failed` (no counter finds a hook).
+    /// `ok`, `degraded` (a counter or a probe is missing, or a sink's receiver does not answer) or `failed` (no counter
+    /// finds a hook, or a sink cannot work).
     verdict: Verdict,
+    /// Whether the configuration alone was looked at.
+    offline: bool,
     kernel: String,
     /// What the machine allows, and what to do about what it does not.
     machine: Vec<Finding>,
@@ -39,7 +53,7 @@ struct Report {
     kept_rights: Option<Vec<Kept>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Ok,
@@ -47,7 +61,7 @@ enum Verdict {
     Failed,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct ProbeReport {
     name: &'static str,
     /// What each counter would use; absent for a probe that cannot tell before it runs.
@@ -64,12 +78,23 @@ struct SinkReport {
     #[serde(rename = "type")]
     kind: &'static str,
     stdout: bool,
+    /// The worst of the findings: `fine`, `warning` or `error`; none where nothing was tried.
+    state: Option<&'static str>,
+    findings: Vec<SinkFinding>,
+}
+
+/// What the trial of a sink found out.
+#[derive(Debug, Serialize)]
+struct SinkFinding {
+    severity: &'static str,
+    what: String,
+    way_out: Option<String>,
 }
 
 /// Checks, prints, and says by the exit code whether the agent could run.
-pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Result<Exit, Refusal> {
+pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format, scope: Scope) -> Result<Exit, Refusal> {
     let plan = run::plan(registry, sources)?;
-    let report = Report::of(&plan);
+    let report = if scope.offline { Report::offline(&plan) } else { Report::of(&plan) };
     let text = match format {
         Format::Table => report.for_people(),
         Format::Json => {
@@ -78,26 +103,36 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Re
         }
     };
     let printed = stdout::print(&text)?;
-    Ok(if report.verdict == Verdict::Failed { Exit::Failed } else { printed })
+    let failure = if scope.strict { Verdict::Degraded } else { Verdict::Failed };
+    Ok(if report.verdict >= failure { Exit::Failed } else { printed })
 }
 
 impl Report {
     fn of(plan: &Plan) -> Self {
         let probes: Vec<ProbeReport> = plan.probes.iter().map(ProbeReport::of).collect();
-        let sinks = plan.sinks.iter().map(|sink| SinkReport {
-            name: sink.spec.name.clone(),
-            kind: sink.plugin.name(),
-            stdout: sink.claims.stdout,
-        });
+        // Afterwards: probes may fork while they are tried, and these are threads.
+        let trials = trial::all(plan, trial::LIMIT);
+        let sinks: Vec<SinkReport> =
+            plan.sinks.iter().zip(trials).map(|(sink, found)| SinkReport::new(sink, Some(found))).collect();
+        let worst = sinks.iter().map(SinkReport::verdict).max().unwrap_or(Verdict::Ok);
+        let verdict = verdict(&probes).max(worst);
+        let kept_rights = (plan.capabilities == Rights::Drop).then(|| rights::kept(plan));
+        Self { verdict, offline: false, machine: doctor::examine(), probes, sinks, kept_rights, ..Self::offline(plan) }
+    }
+
+    /// What the configuration alone says.
+    fn offline(plan: &Plan) -> Self {
         let uname = rustix::system::uname();
+        let probes = plan.probes.iter().map(|probe| ProbeReport { name: probe.name, ..ProbeReport::default() });
         Self {
-            verdict: verdict(&probes),
+            verdict: Verdict::Ok,
+            offline: true,
             kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
-            machine: doctor::examine(),
+            machine: Vec::new(),
             interval_seconds: plan.interval.as_secs_f64(),
-            probes,
-            sinks: sinks.collect(),
-            kept_rights: (plan.capabilities == Rights::Drop).then(|| rights::kept(plan)),
+            probes: probes.collect(),
+            sinks: plan.sinks.iter().map(|sink| SinkReport::new(sink, None)).collect(),
+            kept_rights: None,
         }
     }
 
@@ -107,11 +142,13 @@ impl Report {
         let interval = duration::show(std::time::Duration::from_secs_f64(self.interval_seconds));
         let _ = writeln!(text, "The configuration is right: a batch every {interval}.");
         let _ = writeln!(text, "Kernel {}.\n", self.kernel);
-        let mut machine = plain(&["MACHINE", "", "WHAT WAS FOUND"]);
-        for Finding { subject, state, verdict, .. } in &self.machine {
-            machine.add_row([*subject, mark(*verdict), state]);
+        if !self.offline {
+            let mut machine = plain(&["MACHINE", "", "WHAT WAS FOUND"]);
+            for Finding { subject, state, verdict, .. } in &self.machine {
+                machine.add_row([*subject, mark(*verdict), state]);
+            }
+            text.push_str(&rendered(&machine));
         }
-        text.push_str(&rendered(&machine));
         for Finding { subject, advice, .. } in &self.machine {
             if let Some(advice) = advice {
                 let _ = writeln!(text, "To mend {subject}: {advice}.");
@@ -166,18 +203,23 @@ impl Report {
                 (Some(_), None) => {}
             }
         }
-        for sink in &self.sinks {
-            let where_to = if sink.stdout { ", on standard output" } else { "" };
-            let _ = writeln!(text, "\nSink {} is of type {}{where_to}.", sink.name, sink.kind);
+        self.tell_sinks(&mut text);
+        if !self.offline {
+            text.push_str(&self.rights_for_people());
         }
-        if self.sinks.is_empty() {
-            text.push_str("\nNo sink is configured: `run` shows a table, on a terminal only.\n");
-        }
-        text.push_str(&self.rights_for_people());
-        text.push_str(match self.verdict {
-            Verdict::Ok => "\nEverything that was asked for can be counted.\n",
-            Verdict::Degraded => "\nSome of what was asked for cannot be counted here, see above.\n",
-            Verdict::Failed => "\nNothing can be counted here, see above.\n",
+        text.push_str(if self.offline {
+            "\nNothing was attached, opened or asked: the configuration alone is checked.\n"
+        } else {
+            match verdict(&self.probes) {
+                Verdict::Ok => "\nEverything that was asked for can be counted.\n",
+                Verdict::Degraded => "\nSome of what was asked for cannot be counted here, see above.\n",
+                Verdict::Failed => "\nNothing can be counted here, see above.\n",
+            }
+        });
+        text.push_str(match self.sinks.iter().map(SinkReport::verdict).max() {
+            None | Some(Verdict::Ok) => "",
+            Some(Verdict::Degraded) => "What a sink needs is not there now, see above; it may come later.\n",
+            Some(Verdict::Failed) => "A sink cannot work as it is, see above.\n",
         });
         text
     }
@@ -195,6 +237,62 @@ impl Report {
             let _ = writeln!(text, "  {name}: {reason}. With it a program {means}.");
         }
         text
+    }
+
+    fn tell_sinks(&self, text: &mut String) {
+        if self.sinks.is_empty() {
+            text.push_str("\nNo sink is configured: `run` shows a table, on a terminal only.\n");
+            return;
+        }
+        let mut table = plain(&["SINK", "TYPE", "TRIED", "WHAT WAS FOUND"]);
+        for SinkReport { name, kind, stdout, findings, .. } in &self.sinks {
+            if findings.is_empty() {
+                let found = match (self.offline, stdout) {
+                    (true, _) => "",
+                    (false, true) => "it writes to standard output",
+                    (false, false) => "this type has nothing to try",
+                };
+                table.add_row([name.as_str(), kind, "no", found]);
+            }
+            for SinkFinding { severity, what, .. } in findings {
+                table.add_row([name.as_str(), kind, severity, what]);
+            }
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{}", rendered(&table));
+        for SinkReport { name, findings, .. } in &self.sinks {
+            for way_out in findings.iter().filter_map(|finding| finding.way_out.as_ref()) {
+                let _ = writeln!(text, "To mend sink {name}: {way_out}.");
+            }
+        }
+    }
+}
+
+impl SinkReport {
+    /// What the configuration and the trial say; none where nothing was tried.
+    fn new(sink: &PlannedSink, found: Option<Vec<ebpf_process_core::Finding>>) -> Self {
+        let found = found.unwrap_or_default();
+        let state = (!found.is_empty()).then(|| trial::worst(&found).as_str());
+        let findings = found.into_iter().map(|ebpf_process_core::Finding { severity, what, way_out }| SinkFinding {
+            severity: severity.as_str(),
+            what,
+            way_out,
+        });
+        Self {
+            name: sink.spec.name.clone(),
+            kind: sink.plugin.name(),
+            stdout: sink.claims.stdout,
+            state,
+            findings: findings.collect(),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.state {
+            Some(state) if state == Severity::Error.as_str() => Verdict::Failed,
+            Some(state) if state == Severity::Warning.as_str() => Verdict::Degraded,
+            _ => Verdict::Ok,
+        }
     }
 }
 

@@ -99,14 +99,19 @@ enum Command {
         common: Common,
     },
     /// Is the configuration right, what does this kernel offer, what would be attached, what is missing
-    #[command(long_about = "Checks the configuration, attaches every counter once and detaches it again.\n\n\
+    #[command(long_about = "Checks the configuration, attaches every counter once and detaches it again, and tries \
+        every sink.\n\n\
         Says per counter which hook would serve it, whether it is exact on this kernel, and what was tried before \
-        and why it was not taken. Exit code 0 also when some counters find no hook, 1 when none does, 2 when the \
-        configuration is wrong.")]
+        and why it was not taken; per sink whether its path can be written, its port is free, its receiver answers. \
+        Nothing is left behind, also beside a running agent.\n\n\
+        Exit code 0 also when some counters find no hook or a receiver does not answer (1 with --strict), 1 when no \
+        counter finds one or a sink cannot work, 2 when the configuration is wrong.")]
     Check {
         /// How to print
         #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
         format: check::Format,
+        #[command(flatten)]
+        scope: check::Scope,
         #[command(flatten)]
         common: Common,
     },
@@ -194,8 +199,8 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         Command::Once { interval, format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             once::main(registry, &common.sources(elevated), interval, &format)
         }),
-        Command::Check { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
-            check::main(registry, &common.sources(elevated), format)
+        Command::Check { format, scope, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            check::main(registry, &common.sources(elevated), format, scope)
         }),
         Command::Status { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             status::main(registry, &common.sources(elevated), format)

@@ -1,14 +1,15 @@
 //! Builds an agent from a plan and runs it, in the order that the kernel and the threads demand:
 //! probes first, for they may fork; then the rights go; then the sinks, the signals, the ticks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_config::{Plan, Rights};
+use ebpf_process_config::{Plan, PlannedSink, Rights};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext, SystemClock, Ticker,
-    VITALS, duration,
+    AbsentSink, Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext,
+    SystemClock, Ticker, VITALS, duration,
 };
 use tracing::{error, info, warn};
 
@@ -25,6 +26,15 @@ pub(crate) struct Engine {
     interval: Duration,
     scope: Scope,
     host: String,
+    instance: Option<String>,
+    /// What the configuration says about each sink, for the status.
+    planned: BTreeMap<String, status::Planned>,
+}
+
+/// A sink of the configuration that is not to be built, and why.
+pub(crate) struct LeftOut {
+    pub(crate) sink: PlannedSink,
+    pub(crate) reason: String,
 }
 
 /// How a run ended that had begun.
@@ -76,19 +86,35 @@ impl Engine {
         } else if plan.capabilities == Rights::Drop {
             privileges::limit(rights::set_of(&rights::kept(plan)))?;
         }
-        Ok(Self { agent, clock, interval, scope: plan.scope, host: host() })
+        Ok(Self {
+            agent,
+            clock,
+            interval,
+            scope: plan.scope,
+            host: host(),
+            instance: plan.instance.clone(),
+            planned: BTreeMap::new(),
+        })
     }
 
     /// Builds the sinks of a plan. One that cannot be is left out with a warning; none at all,
-    /// where there should be one, is a refusal.
-    pub(crate) fn connect(&mut self, plan: &Plan) -> Result<(), Refusal> {
+    /// where there should be one, is a refusal. Those left out before are in the status as well.
+    pub(crate) fn connect(&mut self, plan: &Plan, left_out: &[LeftOut]) -> Result<(), Refusal> {
+        self.planned = plan.sinks.iter().chain(left_out.iter().map(|left_out| &left_out.sink)).map(planned).collect();
+        let absent = |sink: &PlannedSink, reason: String| AbsentSink { name: sink.spec.name.clone(), reason };
+        for LeftOut { sink, reason } in left_out {
+            self.agent.vitals().add_absent_sink(absent(sink, reason.clone()));
+        }
         let mut failures = Vec::new();
         for sink in &plan.sinks {
             let context = self.context(&sink.spec);
             match self.agent.add_sink(sink.plugin, &sink.options, sink.spec.clone(), context) {
                 Ok(()) => {}
                 Err(error @ BuildError::Options(_)) => return Err(error.into()),
-                Err(error) => failures.push((sink.spec.name.as_str(), error)),
+                Err(error) => {
+                    self.agent.vitals().add_absent_sink(absent(sink, error.to_string()));
+                    failures.push((sink.spec.name.as_str(), error));
+                }
             }
         }
         if failures.len() == plan.sinks.len()
@@ -114,7 +140,7 @@ impl Engine {
         SinkContext {
             name: spec.name.clone(),
             host: self.host.clone(),
-            instance: None,
+            instance: self.instance.clone(),
             interval: spec.interval.unwrap_or(self.interval),
             scope: self.scope,
             stop: self.agent.stop_signal(),
@@ -126,7 +152,7 @@ impl Engine {
     /// An error means that no batch went out.
     pub(crate) fn run(mut self, caught: Caught, plan: &Plan) -> Result<End, Refusal> {
         let listening = caught.listen()?;
-        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan));
+        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan.status_is_default));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
         let (ticker, moments) = ticks
             .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
@@ -145,20 +171,20 @@ impl Engine {
     }
 
     /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
-    fn tell_status(&self, path: &Path, plan: &Plan) -> Option<status::Server> {
+    fn tell_status(&mut self, path: &Path, by_default: bool) -> Option<status::Server> {
         let source = status::Source {
             clock: Arc::clone(&self.clock),
             started: self.clock.now().boottime,
             interval: self.interval,
             vitals: Arc::clone(self.agent.vitals()),
             last_batch: Arc::clone(self.agent.last_batch()),
-            types: plan.sinks.iter().map(|sink| (sink.spec.name.clone(), sink.plugin.name())).collect(),
+            sinks: std::mem::take(&mut self.planned),
         };
         let server = status::Server::start(path, source);
         let said = |error: &std::io::Error| {
             let problem = format!("no status at {}: {error}; status.socket names another", path.display());
             // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
-            if plan.status_is_default { info!("{problem}") } else { warn!("{problem}") }
+            if by_default { info!("{problem}") } else { warn!("{problem}") }
         };
         server.inspect_err(said).ok()
     }
@@ -183,6 +209,11 @@ impl Engine {
         }
         complete
     }
+}
+
+fn planned(sink: &PlannedSink) -> (String, status::Planned) {
+    let destination = sink.plugin.destination(&sink.options);
+    (sink.spec.name.clone(), status::Planned { kind: sink.plugin.name(), destination })
 }
 
 /// This host's name.
@@ -293,7 +324,7 @@ mod tests {
             std::fs::write(&path, sinks.concat()).expect("a file");
             let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
             let plan = Plan::new(&loaded, &registry).expect("a plan");
-            Engine::attach(&plan, plan.interval, false)?.connect(&plan)
+            Engine::attach(&plan, plan.interval, false)?.connect(&plan, &[])
         };
         assert!(connect(&["taking", "absent"]).is_ok());
         let refusal = connect(&["absent"]).expect_err("no sink");

@@ -13,12 +13,15 @@
 //!
 //! * `cli` reads the command line; `run`, `once`, `check`, `status`, `list`, `settings` and `spool` are its
 //!   commands, `plugin` is what netdata starts.
+//! * `trial` tries the sinks for `check`.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `table` is a sink for people.
-//! * `signals`, `log`, `stdout`, `lock`, `privileges` and `rights` are what a process owes its surroundings.
+//! * `signals`, `log`, `stdout`, `lock`, `destinations`, `privileges` and `rights` are what a process owes its
+//!   surroundings.
 
 mod check;
 mod cli;
+mod destinations;
 mod engine;
 mod exit;
 mod list;
@@ -36,6 +39,7 @@ mod status;
 mod stdout;
 mod survey;
 mod table;
+mod trial;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use ebpf_process_config::{DocumentedTable, documented};
 use ebpf_process_core::{Descriptor, OptionDoc, Options, ProbePlugin, Registry};
 use serde_json::{Map, Value};
@@ -48,6 +48,9 @@ enum Cell {
     Words(Vec<String>),
     Flag(bool),
 }
+
+/// Blanks between two columns.
+const GAP: usize = 2;
 
 /// Prints a list.
 pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Exit, Refusal> {
@@ -169,7 +172,7 @@ pub(crate) fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, u16::try_from(GAP).unwrap_or_default()));
     }
     if let Some((columns, _)) = stdout::size() {
         table.set_width(u16::try_from(columns).unwrap_or(u16::MAX));
@@ -177,9 +180,53 @@ pub(crate) fn plain(header: &[&str]) -> Table {
     table
 }
 
-/// A table as text: no blanks at the ends of its lines.
+/// A table as text: no blanks at the ends of its lines, and no word broken. One that is too wide for that becomes a list of
+/// its rows, each cell behind its heading.
 pub(crate) fn rendered(table: &Table) -> String {
+    if !fits(table) {
+        return records(table);
+    }
+    let mut table = table.clone();
+    for (index, need) in needs(&table).into_iter().enumerate() {
+        if let Some(column) = table.column_mut(index) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(need)));
+        }
+    }
     table.lines().flat_map(|line| [line.trim_end().to_owned(), "\n".to_owned()]).collect()
+}
+
+/// Whether no word has to be broken for the table to be as wide as the terminal.
+pub(crate) fn fits(table: &Table) -> bool {
+    table.width().is_none_or(|width| needs(table).iter().sum::<u16>() <= width)
+}
+
+/// The width of each column's longest word, with the blanks behind it.
+fn needs(table: &Table) -> Vec<u16> {
+    let mut needs = Vec::new();
+    for row in table.header().into_iter().chain(table.row_iter()) {
+        for (index, cell) in row.cell_iter().enumerate() {
+            let content = cell.content();
+            let longest = content.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
+            let need = u16::try_from(longest + GAP).unwrap_or(u16::MAX);
+            match needs.get_mut(index) {
+                Some(known) => *known = need.max(*known),
+                None => needs.push(need),
+            }
+        }
+    }
+    needs
+}
+
+fn records(table: &Table) -> String {
+    let headings: Vec<String> =
+        table.header().into_iter().flat_map(|row| row.cell_iter().map(comfy_table::Cell::content)).collect();
+    let widest = headings.iter().map(|heading| heading.chars().count()).max().unwrap_or(0);
+    let rows = table.row_iter().map(|row| {
+        let cells = row.cell_iter().map(comfy_table::Cell::content).zip(&headings).filter(|(cell, _)| !cell.is_empty());
+        let lines: Vec<String> = cells.map(|(cell, heading)| format!("{heading:widest$}  {cell}\n")).collect();
+        lines.concat()
+    });
+    rows.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -212,6 +259,36 @@ mod tests {
         assert!(keys("\"influx\"") > 20 && keys("\"statsd\"") > 5 && keys("probes.file") > 3);
         for row in &all.rows {
             assert!(!row[5].shown().is_empty(), "{}.{} has no doc comment", row[0].shown(), row[1].shown());
+        }
+    }
+
+    #[test]
+    fn no_word_is_broken_however_narrow_the_terminal_is() {
+        let rows = [
+            [
+                "task.started",
+                "counter",
+                "ebpf-process",
+                "What was started, by kind, since the agent itself was started",
+            ],
+            [
+                "vfs.interrupted",
+                "counter",
+                "file",
+                "Calls that a signal interrupted, which are neither fine nor failed",
+            ],
+        ];
+        let header = ["METRIC", "KIND", "PROBE", "WHAT IT COUNTS"];
+        for width in 5..120 {
+            let mut table = plain(&header);
+            table.add_rows(rows).set_width(width);
+            let text = rendered(&table);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            for word in rows.iter().flatten().chain(&header).flat_map(|cell| cell.split_whitespace()) {
+                assert!(words.contains(&word), "{word} at {width}: {text}");
+            }
+            let longest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(!fits(&table) || longest <= usize::from(width), "{longest} at {width}: {text}");
         }
     }
 }

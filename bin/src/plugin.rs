@@ -15,7 +15,7 @@ use ebpf_process_config::{Directories, Plan, PlannedSink, Sources};
 use ebpf_process_core::{OutletSpec, Registry};
 use tracing::{error, info, warn};
 
-use crate::engine::{End, Engine};
+use crate::engine::{End, Engine, LeftOut};
 use crate::exit::{Exit, Refusal};
 use crate::lock::{self, Lock};
 use crate::log::{self, Reader, Verbosity, Wish};
@@ -118,6 +118,8 @@ const fn answer(refusal: &Refusal) -> (&'static str, Exit) {
 /// A plan as it holds under netdata.
 struct Prepared {
     plan: Plan,
+    /// What it lacks of the configuration.
+    left_out: Vec<LeftOut>,
     /// Held as long as the agent runs.
     _lock: Lock,
 }
@@ -148,14 +150,14 @@ impl Prepared {
         own_stdout(&mut plan, registry)?;
         let directory = variable("NETDATA_LOCK_DIR").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
         let lock = Lock::take(directory.as_deref().unwrap_or(Path::new(lock::DIRECTORY)));
-        share_host(&mut plan, &lock);
-        Ok(Self { plan, _lock: lock })
+        let left_out = share_host(&mut plan, &lock);
+        Ok(Self { plan, left_out, _lock: lock })
     }
 
     fn attach(&self, elevated: bool) -> Result<Engine, Refusal> {
         let attached = Engine::attach(&self.plan, self.plan.interval, elevated);
         let mut engine = attached.map_err(|refusal| advise(refusal, privileges::withheld()))?;
-        engine.connect(&self.plan)?;
+        engine.connect(&self.plan, &self.left_out)?;
         Ok(engine)
     }
 }
@@ -219,20 +221,27 @@ fn own_stdout(plan: &mut Plan, registry: &Registry) -> Result<(), Refusal> {
 }
 
 /// Leaves out what an agent that runs already sends.
-fn share_host(plan: &mut Plan, lock: &Lock) {
+fn share_host(plan: &mut Plan, lock: &Lock) -> Vec<LeftOut> {
+    let mut left_out = Vec::new();
     match lock {
         Lock::Second => {
-            for sink in plan.sinks.iter().filter(|sink| !sink.claims.stdout) {
-                let sink = sink.spec.name.as_str();
-                warn!(sink, "another agent runs on this host and would send the same numbers: the sink is left out");
-            }
-            plan.sinks.retain(|sink| sink.claims.stdout);
+            let (kept, others) = plan.sinks.drain(..).partition(|sink| sink.claims.stdout);
+            plan.sinks = kept;
+            left_out = others
+                .into_iter()
+                .map(|sink: PlannedSink| {
+                    let reason = "another agent runs on this host and would send the same numbers";
+                    warn!(sink = sink.spec.name, "{reason}: the sink is left out");
+                    LeftOut { sink, reason: reason.to_owned() }
+                })
+                .collect();
         }
         Lock::Unknown(error) if plan.sinks.iter().any(|sink| !sink.claims.stdout) => {
             warn!("cannot tell whether another agent sends the same numbers: no lock ({error})");
         }
         Lock::First(_) | Lock::Unknown(_) => {}
     }
+    left_out
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use ebpf_process_config::{ConfigError, Plan, Sources, confine};
 use ebpf_process_core::Registry;
 use tracing::warn;
 
+use crate::destinations;
 use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
 use crate::log::Verbosity;
@@ -42,8 +43,8 @@ pub(crate) fn careful_plan(registry: &Registry, sources: &Sources, elevated: boo
 
 /// Runs the agent until it is asked to stop.
 pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Result<Exit, Refusal> {
-    let caught = Caught::new()?;
-    let plan = careful_plan(registry, sources, elevated)?;
+    let mut caught = Caught::new()?;
+    let mut plan = careful_plan(registry, sources, elevated)?;
     let on_terminal = plan.sinks.is_empty();
     if on_terminal && !stdout::is_terminal() {
         return Err(Refusal::Usage(
@@ -53,11 +54,16 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Re
                 .to_owned(),
         ));
     }
+    // Before anything is counted: what the first agent still counts would be sent twice.
+    let claimed = destinations::claim(&mut plan, destinations::directory(elevated), || caught.asked())?;
+    if claimed.asked_to_end {
+        return Ok(Exit::Fine);
+    }
     let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
     if on_terminal {
         engine.show_on("table", Box::new(Table::on_terminal()))?;
     } else {
-        engine.connect(&plan)?;
+        engine.connect(&plan, &claimed.left_out)?;
     }
     match engine.run(caught, &plan)? {
         End::Asked => Ok(Exit::Fine),

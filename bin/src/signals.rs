@@ -51,6 +51,15 @@ impl HangUp {
         Self::of(&own("stat"), &own("status"))
     }
 
+    /// Whether a signal asks for the end.
+    const fn ends(self, signal: i32) -> bool {
+        match signal {
+            SIGTERM | SIGINT | SIGQUIT => true,
+            SIGHUP => matches!(self, Self::Ends),
+            _ => false,
+        }
+    }
+
     fn of(stat: &str, status: &str) -> Self {
         // The name in parentheses may contain anything; the terminal's number is the fifth field behind it.
         let behind = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
@@ -78,6 +87,13 @@ impl Caught {
             Refusal::lasting(format!("cannot handle signals: {error}; raise the limit on open files"))
         })?;
         Ok(Self { signals, hang_up })
+    }
+
+    /// Whether the process was asked to end. For the time before [`listen`](Self::listen): what was heard here is not
+    /// heard again there.
+    pub(crate) fn asked(&mut self) -> bool {
+        let Self { signals, hang_up } = self;
+        signals.pending().any(|signal| hang_up.ends(signal))
     }
 
     /// Starts the thread that listens; also to what was caught before.
@@ -123,12 +139,7 @@ impl Drop for Listening {
 
 fn forward(mut signals: Signals, hang_up: HangUp, stop: &Sender<()>, asked: &AtomicBool) {
     for signal in &mut signals {
-        let ends = match signal {
-            SIGTERM | SIGINT | SIGQUIT => true,
-            SIGHUP => hang_up == HangUp::Ends,
-            _ => false,
-        };
-        if ends {
+        if hang_up.ends(signal) {
             asked.store(true, Ordering::Release);
             // One message is enough, however often somebody asks.
             let _ = stop.try_send(());

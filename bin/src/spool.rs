@@ -75,7 +75,7 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
     let context = SinkContext {
         name: name.to_owned(),
         host: engine::host(),
-        instance: None,
+        instance: plan.instance.clone(),
         interval: plan.interval,
         scope: plan.scope,
         stop: Stop::default(),

@@ -15,7 +15,7 @@ use ebpf_process_core::Registry;
 use crate::exit::{Exit, Refusal};
 use crate::{run, stdout};
 
-pub(crate) use report::{Report, Source};
+pub(crate) use report::{Planned, Report, Source};
 pub(crate) use server::Server;
 
 /// An agent answers at once; one that does not has other troubles.
@@ -48,6 +48,11 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Re
             stdout::print(&report.table())
         }
     }
+}
+
+/// The status of the agent at this socket.
+pub(crate) fn of(path: &Path) -> io::Result<Report> {
+    Ok(serde_json::from_str(&ask(path)?)?)
 }
 
 fn ask(path: &Path) -> io::Result<String> {

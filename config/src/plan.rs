@@ -25,6 +25,8 @@ const LONGEST_QUEUE: usize = 1024;
 const MOST_SINKS: usize = 64;
 /// Bytes of a socket's path: the kernel takes no more.
 const LONGEST_SOCKET: usize = 107;
+/// The key of an agent's name, and the tag with it.
+const INSTANCE: &str = "instance";
 /// Bytes of a sink's name, which is a label of the agent's own metrics.
 const LONGEST_NAME: usize = 64;
 
@@ -35,6 +37,8 @@ pub struct Plan {
     pub interval: Duration,
     /// How long a stop waits for sinks.
     pub grace: Duration,
+    /// This agent's name among several on one host.
+    pub instance: Option<String>,
     /// Whether rights that nothing needs any more are given up after attaching.
     pub capabilities: Rights,
     /// The socket where the agent tells its status; none if it does not.
@@ -105,14 +109,19 @@ impl Plan {
         bounded(loaded, "interval", root.interval, SHORTEST_INTERVAL, LONGEST_INTERVAL)?;
         bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
-        let sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
-        for sink in &sinks {
+        let instance = plan_instance(loaded, root.instance)?;
+        let mut sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
+        for sink in &mut sinks {
+            if let Some(name) = &instance {
+                // What a sink's own table says is stronger.
+                sink.spec.selection.tags.entry(INSTANCE.to_owned()).or_insert_with(|| name.clone());
+            }
             sink.keeps_pace(root.interval).map_err(|error| loaded.located(error))?;
         }
-        let status = plan_status(loaded, &root.status.socket)?;
+        let status = plan_status(loaded, &root.status.socket, instance.as_deref())?;
         let status_is_default = loaded.is_default("status.socket");
         let RawRoot { interval, grace, capabilities, .. } = root;
-        Ok(Self { interval, grace, capabilities, status, status_is_default, probes, sinks, scope })
+        Ok(Self { interval, grace, instance, capabilities, status, status_is_default, probes, sinks, scope })
     }
 
     /// The same plan at another interval; refused where a sink's own does not go with it.
@@ -137,10 +146,30 @@ fn bounded(
     Err(loaded.refuse(key.to_owned(), problem).into())
 }
 
-fn plan_status(loaded: &Loaded, socket: &str) -> Result<Option<PathBuf>, ConfigError> {
+fn plan_instance(loaded: &Loaded, name: Option<String>) -> Result<Option<String>, ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name {
+        None => Ok(None),
+        Some(name) if !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(allowed) => Ok(Some(name)),
+        Some(_) => {
+            let problem = format!("an instance's name has 1 to {LONGEST_NAME} letters, digits, \"-\" and \"_\"");
+            Err(loaded.refuse(INSTANCE.to_owned(), problem).into())
+        }
+    }
+}
+
+/// A named instance has a socket of its own: `status-NAME.sock`.
+fn plan_status(loaded: &Loaded, socket: &str, instance: Option<&str>) -> Result<Option<PathBuf>, ConfigError> {
     if socket.is_empty() {
         return Ok(None);
     }
+    let socket = &match instance {
+        Some(name) => match socket.rsplit_once('.').filter(|(_, extension)| !extension.contains('/')) {
+            Some((stem, extension)) => format!("{stem}-{name}.{extension}"),
+            None => format!("{socket}-{name}"),
+        },
+        None => socket.to_owned(),
+    };
     if !socket.starts_with('/') || socket.len() > LONGEST_SOCKET || socket.contains('\0') {
         let problem = format!("expected a path that begins with \"/\", up to {LONGEST_SOCKET} bytes long, or \"\"");
         return Err(loaded.refuse("status.socket".to_owned(), problem).into());

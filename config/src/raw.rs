@@ -21,6 +21,11 @@ pub(crate) struct RawRoot {
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub(crate) grace: Duration,
+    /// This agent's name among several on one host, up to 64 letters, digits, "-" and "_". It is part of the locks on
+    /// destinations, of the status socket (`status-NAME.sock`) and of spools (`DIRECTORY-NAME`), and is sent as the tag
+    /// `instance`.
+    #[serde(default)]
+    pub(crate) instance: Option<String>,
     /// What becomes of the capabilities that nothing needs once the probes are attached.
     pub(crate) capabilities: Rights,
     pub(crate) status: RawStatus,

@@ -2,6 +2,8 @@
 
 use parking_lot::Mutex;
 
+use crate::condition::{Condition, SinkState};
+
 /// Counts by reason.
 pub type Reasons = Vec<(&'static str, u64)>;
 
@@ -66,6 +68,7 @@ impl Tally {
 #[derive(Debug, Default)]
 pub struct Ledger {
     book: Mutex<Book>,
+    condition: Condition,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,30 @@ struct Book {
 }
 
 impl Ledger {
+    /// How the sink fares and, unless it works, why.
+    pub fn condition(&self) -> (SinkState, Option<String>) {
+        self.condition.look()
+    }
+
+    pub(crate) fn state(&self) -> SinkState {
+        self.condition.state()
+    }
+
+    /// The sink works, or works again. For a sink that keeps what it cannot deliver and so returns no error from a
+    /// failure, like the entry below; for others the outlet makes both.
+    pub fn works(&self) {
+        self.condition.become_state(SinkState::Working, "");
+    }
+
+    /// The sink cannot deliver at the moment: the reason, as the log has it. It stays so until [`works`](Self::works).
+    pub fn fails(&self, reason: &str) {
+        self.condition.become_state(SinkState::Failing, reason);
+    }
+
+    pub(crate) fn is_over(&self, reason: &str) {
+        self.condition.become_state(SinkState::Closed, reason);
+    }
+
     /// A copy of the book.
     pub fn tally(&self) -> Tally {
         self.book.lock().tally.clone()

@@ -59,6 +59,7 @@ mod access;
 mod agent;
 mod batch;
 mod clock;
+mod condition;
 pub mod duration;
 mod error;
 mod last_batch;
@@ -86,6 +87,7 @@ pub use access::{Access, explain};
 pub use agent::{Agent, Closed, Ended};
 pub use batch::{Batch, HISTOGRAM_SLOTS, Histogram, Tick, Value};
 pub use clock::{Clock, Moment, SystemClock, Ticker};
+pub use condition::SinkState;
 pub use error::{BuildError, Cause, ProbeError, SinkError, chain};
 pub use last_batch::LastBatch;
 pub use ledger::{Ledger, Reasons, Tally};
@@ -101,7 +103,7 @@ pub use series::{LABEL_VALUE_LIMIT, SeriesId, SeriesRefused, clean_label};
 pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use trial::{Finding, Severity, TrialContext};
 pub use view::{Metric, Sample, SeriesCache, View};
-pub use vitals::{ProbeVitals, Vitals};
+pub use vitals::{AbsentSink, ProbeVitals, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
 
 /// What plugins need of figment to make [`Options`] from a configuration of their own.

@@ -266,6 +266,7 @@ impl Worker {
     fn run(mut self, mut sink: Box<dyn Sink>) -> Result<(), SinkError> {
         let result = self.drain(&mut *sink);
         if let Err(error) = &result {
+            self.ledger.is_over(&chain(error));
             info!(sink = %self.name, "the sink is over: {}", chain(error));
         }
         // A sink that panicked in use may panic again when dropped.
@@ -338,11 +339,13 @@ impl Worker {
             Ok(Ok(())) => {
                 if self.failing && what == "write" {
                     self.failing = false;
+                    self.ledger.works();
                     info!(sink = %self.name, "the sink works again");
                 }
                 Ok(true)
             }
             Ok(Err(SinkError::Failed(cause))) => {
+                self.ledger.fails(&chain(&*cause));
                 // Said once per outage; the ledger counts the rest.
                 if !self.failing {
                     self.failing = true;

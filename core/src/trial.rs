@@ -13,9 +13,12 @@ pub struct TrialContext {
     pub instance: Option<String>,
     /// How long the whole trial may take. Who takes longer is not waited for.
     pub limit: Duration,
-    /// The process number of a running agent that has this sink. What that agent holds (its port, its lock,
-    /// its spool) is no fault.
+    /// The process number of a running agent that has this sink with this destination. What that agent holds
+    /// (its port, its file, its spool) is no fault.
     pub running: Option<u32>,
+    /// The process number of the running agent of this configuration, whatever its sinks are: the configuration
+    /// may have changed since. What is held by exactly this process (a spool's lock) is no fault.
+    pub agent: Option<u32>,
 }
 
 /// How much a finding matters.

@@ -16,6 +16,16 @@ pub struct Vitals {
     clock_steps: AtomicU64,
     probes: Mutex<Vec<ProbeVitals>>,
     sinks: Mutex<Vec<(String, Arc<Ledger>)>>,
+    absent: Mutex<Vec<AbsentSink>>,
+}
+
+/// A sink of the configuration that does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentSink {
+    /// Its name.
+    pub name: String,
+    /// Why it does not run, and the way out.
+    pub reason: String,
 }
 
 /// What is known of one probe.
@@ -52,6 +62,16 @@ impl Vitals {
         self.sinks.lock().clone()
     }
 
+    /// The sinks of the configuration that do not run.
+    pub fn absent_sinks(&self) -> Vec<AbsentSink> {
+        self.absent.lock().clone()
+    }
+
+    /// Says that a sink of the configuration does not run, for the status and for `agent.sink_state`.
+    pub fn add_absent_sink(&self, sink: AbsentSink) {
+        self.absent.lock().push(sink);
+    }
+
     /// What is known of each probe.
     pub fn probes(&self) -> Vec<ProbeVitals> {
         self.probes.lock().clone()
@@ -65,6 +85,11 @@ impl Vitals {
     /// Looks at the ledgers without copying their names.
     pub(crate) fn with_ledgers<R>(&self, look: impl FnOnce(&[(String, Arc<Ledger>)]) -> R) -> R {
         look(&self.sinks.lock())
+    }
+
+    /// Looks at the absent sinks without copying them.
+    pub(crate) fn with_absent<R>(&self, look: impl FnOnce(&[AbsentSink]) -> R) -> R {
+        look(&self.absent.lock())
     }
 
     pub(crate) fn count_tick(&self) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::condition::SinkState;
 use crate::error::{BuildError, ProbeError};
 use crate::ledger::{Ledger, Tally};
 use crate::metric::{Descriptor, Unit};
@@ -56,6 +57,7 @@ struct Catalog {
     probe_skips: Arc<Descriptor>,
     samples: Arc<Descriptor>,
     queued: Arc<Descriptor>,
+    sink_state: Arc<Descriptor>,
 }
 
 impl Catalog {
@@ -84,6 +86,13 @@ impl Catalog {
             queued: gauge("agent.samples_waiting", Unit::SAMPLES, "Samples in a sink's queue, in its hands or on disk")
                 .labels(["sink"])
                 .share(),
+            sink_state: gauge(
+                "agent.sink_state",
+                Unit::ONE,
+                "How a sink fares: 0 absent, 1 working, 2 failing, 3 closed; `status` says why",
+            )
+            .labels(["sink"])
+            .share(),
         }
     }
 
@@ -99,6 +108,7 @@ impl Catalog {
             self.probe_skips,
             self.samples,
             self.queued,
+            self.sink_state,
         ]
     }
 }
@@ -109,6 +119,7 @@ struct VitalsProbe {
     fixed: Fixed,
     probes: Vec<[Option<SeriesId>; 3]>,
     sinks: Vec<SinkSeries>,
+    absent: Vec<Option<SeriesId>>,
 }
 
 struct Fixed {
@@ -124,6 +135,7 @@ struct Fixed {
 struct SinkSeries {
     states: [Option<SeriesId>; STATES.len()],
     waiting: Option<SeriesId>,
+    state: Option<SeriesId>,
 }
 
 /// A column of the ledger as a label value.
@@ -151,7 +163,7 @@ impl VitalsProbe {
             refused_values: recorder.series(&catalog.refusals, &["value"]).ok(),
             refused_finals: recorder.series(&catalog.refusals, &["final"]).ok(),
         };
-        Self { vitals, catalog, fixed, probes: Vec::new(), sinks: Vec::new() }
+        Self { vitals, catalog, fixed, probes: Vec::new(), sinks: Vec::new(), absent: Vec::new() }
     }
 }
 
@@ -172,9 +184,17 @@ impl Probe for VitalsProbe {
         total(self.fixed.refused_finals, finals);
         level(recorder, self.fixed.series, small(live as u64));
 
-        let Self { vitals, catalog, probes: known_probes, sinks: known_sinks, .. } = self;
+        let Self { vitals, catalog, probes: known_probes, sinks: known_sinks, absent: known_absent, .. } = self;
         vitals.with_probes(|probes| record_probes(recorder, catalog, known_probes, probes));
         vitals.with_ledgers(|sinks| record_sinks(recorder, catalog, known_sinks, sinks));
+        vitals.with_absent(|sinks| {
+            for (index, sink) in sinks.iter().enumerate() {
+                if known_absent.len() == index {
+                    known_absent.push(recorder.series(&catalog.sink_state, &[&sink.name]).ok());
+                }
+                level(recorder, known_absent[index], SinkState::Absent.number().into());
+            }
+        });
         Ok(())
     }
 }
@@ -212,9 +232,11 @@ fn record_sinks(
         if known.len() == index {
             let states = STATES.map(|(state, _)| recorder.series(&catalog.samples, &[name, state]).ok());
             let waiting = recorder.series(&catalog.queued, &[name]).ok();
-            known.push(SinkSeries { states, waiting });
+            let state = recorder.series(&catalog.sink_state, &[name]).ok();
+            known.push(SinkSeries { states, waiting, state });
         }
         let series = &known[index];
+        level(recorder, series.state, ledger.state().number().into());
         ledger.read(|tally| {
             for (id, (_, read)) in series.states.iter().zip(STATES) {
                 if let Some(id) = id {

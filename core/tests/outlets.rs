@@ -154,6 +154,50 @@ fn the_run_ends_when_an_essential_sink_does_or_none_is_left() {
 }
 
 #[test]
+fn a_sinks_state_and_its_reason_are_known_and_are_samples() {
+    struct Moody(Vec<Result<(), SinkError>>);
+    impl Sink for Moody {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            self.0.pop().unwrap_or(Ok(()))
+        }
+    }
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
+    let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
+    agent.add_probe(&VITALS, &Options::none()).expect("a probe");
+    let memory = MemorySink::default();
+    add(&mut agent, "memory", 8, WhenFull::DropOldest, memory.clone());
+    let outcomes = vec![Err(SinkError::closed("broken pipe")), Ok(()), Err(SinkError::failed("full")), Ok(())];
+    let moody = add(&mut agent, "moody", 8, WhenFull::DropOldest, Moody(outcomes));
+    agent.vitals().add_absent_sink(AbsentSink { name: "absent".to_owned(), reason: "no such file".to_owned() });
+    let expected = [
+        (SinkState::Working, None),
+        (SinkState::Failing, Some("full".to_owned())),
+        (SinkState::Working, None),
+        (SinkState::Closed, Some("the receiver is gone: broken pipe".to_owned())),
+    ];
+    for expected in &expected {
+        agent.tick(clock.advance(SECOND));
+        drained(&moody);
+        // The end of a sink is known a moment after its samples are settled.
+        let start = Instant::now();
+        while moody.condition() != *expected {
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?} is not {expected:?}", moody.condition());
+            std::thread::yield_now();
+        }
+    }
+    agent.tick(clock.advance(SECOND));
+    agent.close(SECOND);
+    let samples = memory.samples();
+    let states = |name: &str| -> Vec<RememberedValue> {
+        let of = samples.iter().filter(|sample| sample.name == "agent.sink_state");
+        of.filter(|sample| sample.labels[0].1 == name).map(|sample| sample.value.clone()).collect()
+    };
+    // Each is what was so before the batch.
+    assert_eq!(states("moody"), [1.0, 1.0, 2.0, 1.0, 3.0].map(RememberedValue::Gauge));
+    assert_eq!(states("absent"), [0.0; 5].map(RememberedValue::Gauge));
+}
+
+#[test]
 fn a_stop_collects_a_last_batch_and_every_sink_has_it() {
     let (mut agent, _) = agent();
     let memory = MemorySink::default();

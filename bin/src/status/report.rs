@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::{Clock, LastBatch, Tally, Value, View, Vitals, duration};
+use comfy_table::Table;
+use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Value, View, Vitals, duration};
 use ebpf_process_probes::Doubt;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,15 @@ pub(crate) struct Source {
     pub(crate) interval: Duration,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) last_batch: Arc<LastBatch>,
-    /// Sink types by the sinks' names.
-    pub(crate) types: BTreeMap<String, &'static str>,
+    /// The sinks of the configuration by name.
+    pub(crate) sinks: BTreeMap<String, Planned>,
+}
+
+/// What a configuration says about a sink.
+pub(crate) struct Planned {
+    pub(crate) kind: &'static str,
+    /// What two agents may not share.
+    pub(crate) destination: Option<String>,
 }
 
 /// The answer to one question. Times are in seconds; `missed` and `counted` are totals since the start.
@@ -69,6 +77,11 @@ struct Counter {
 struct Sink {
     name: String,
     r#type: String,
+    /// `absent`, `working`, `failing` or `closed`.
+    state: String,
+    /// Why it does not work.
+    reason: Option<String>,
+    destination: Option<String>,
     offered: u64,
     written: u64,
     unconfirmed: u64,
@@ -92,10 +105,13 @@ impl Source {
             age: now.boottime.saturating_sub(view.tick().boottime).as_secs_f64(),
             samples: view.len(),
         });
-        let sinks = self.vitals.ledgers().into_iter().map(|(name, ledger)| {
-            let r#type = self.types.get(&name).copied().unwrap_or_default().to_owned();
-            Sink::new(name, r#type, ledger.tally())
+        let running = self.vitals.ledgers().into_iter().map(|(name, ledger)| {
+            let (state, reason) = ledger.condition();
+            self.sink(name, state, reason, ledger.tally())
         });
+        let absent = self.vitals.absent_sinks().into_iter();
+        let absent = absent
+            .map(|AbsentSink { name, reason }| self.sink(name, SinkState::Absent, Some(reason), Tally::default()));
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -106,13 +122,11 @@ impl Source {
             clock_steps: self.vitals.clock_steps(),
             last_batch,
             counters: self.last_batch.look(counters).unwrap_or_default(),
-            sinks: sinks.collect(),
+            sinks: running.chain(absent).collect(),
         }
     }
-}
 
-impl Sink {
-    fn new(name: String, r#type: String, tally: Tally) -> Self {
+    fn sink(&self, name: String, state: SinkState, reason: Option<String>, tally: Tally) -> Sink {
         let Tally {
             offered,
             written,
@@ -129,9 +143,13 @@ impl Sink {
             reasons.into_iter().map(|(reason, samples)| (reason.to_owned(), samples)).collect()
         };
         let (dropped, rejected) = (by_reason(dropped), by_reason(rejected));
-        Self {
+        let planned = self.sinks.get(&name);
+        Sink {
+            r#type: planned.map_or_else(String::new, |planned| planned.kind.to_owned()),
+            state: state.as_str().to_owned(),
+            reason,
+            destination: planned.and_then(|planned| planned.destination.clone()),
             name,
-            r#type,
             offered,
             written,
             unconfirmed,
@@ -227,6 +245,21 @@ impl Report {
         reasons
     }
 
+    /// The process number of the agent.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether the agent runs this sink: equal in name, type and destination.
+    pub(crate) fn has(&self, name: &str, kind: &str, destination: Option<&str>) -> bool {
+        self.sinks.iter().any(|sink| {
+            sink.name == name
+                && sink.r#type == kind
+                && sink.destination.as_deref() == destination
+                && sink.state != SinkState::Absent.as_str()
+        })
+    }
+
     /// The same for people.
     pub(crate) fn table(&self) -> String {
         let seconds = |seconds: f64| {
@@ -270,14 +303,15 @@ impl Report {
                 let _ = writeln!(text, "Not exact: {} ({reason}): {}.", counters.join(", "), explained(reason));
             }
         }
-        let header = ["SINK", "TYPE"].into_iter().chain(LEDGER.map(|(name, _)| name)).collect::<Vec<_>>();
-        let mut table = list::plain(&header);
-        table.add_rows(self.sinks.iter().map(|sink| {
-            let numbers = LEDGER.map(|(_, column)| column(sink).to_string());
-            [sink.name.clone(), sink.r#type.clone()].into_iter().chain(numbers)
-        }));
+        let all = self.sink_table(|_| true);
+        // On a narrow terminal what nothing is in needs no column.
+        let told = |column: fn(&Sink) -> u64| self.sinks.iter().any(|sink| column(sink) > 0);
+        let table = if list::fits(&all) { all } else { self.sink_table(told) };
         text = format!("{text}\n{}", list::rendered(&table));
         for sink in &self.sinks {
+            if let Some(reason) = &sink.reason {
+                let _ = writeln!(text, "{}: {}: {reason}", sink.name, sink.state);
+            }
             for (what, reasons) in [("dropped", &sink.dropped), ("rejected", &sink.rejected)] {
                 for (reason, samples) in reasons {
                     let _ = writeln!(text, "{}: {samples} {what}: {reason}", sink.name);
@@ -288,5 +322,18 @@ impl Report {
             }
         }
         text
+    }
+
+    /// The sinks with their states and these columns of their ledgers.
+    fn sink_table(&self, shown: impl Fn(fn(&Sink) -> u64) -> bool) -> Table {
+        let columns: Vec<Column> = LEDGER.into_iter().filter(|(_, column)| shown(*column)).collect();
+        let header: Vec<&str> =
+            ["SINK", "TYPE", "STATE"].into_iter().chain(columns.iter().map(|(name, _)| *name)).collect();
+        let mut table = list::plain(&header);
+        table.add_rows(self.sinks.iter().map(|sink| {
+            let numbers = columns.iter().map(|(_, column)| column(sink).to_string());
+            [&sink.name, &sink.r#type, &sink.state].map(String::clone).into_iter().chain(numbers)
+        }));
+        table
     }
 }

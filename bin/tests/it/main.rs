@@ -14,3 +14,5 @@ mod refusals;
 mod spool;
 mod status;
 mod terminal;
+mod trials;
+mod two_agents;

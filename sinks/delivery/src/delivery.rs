@@ -100,7 +100,10 @@ impl<C: Carrier> Delivery<C> {
     /// used for another reason is said in the log, and data waits in memory only.
     pub fn new(carrier: C, options: &DeliveryOptions, context: &SinkContext) -> Result<Self, BuildError> {
         let health = Health::new(&context.name);
-        let spool = match options.spool.as_deref().map(|directory| Spool::open(directory, options.spool_size)) {
+        let spool = match options
+            .spool_of(context.instance.as_deref())
+            .map(|directory| Spool::open(&directory, options.spool_size))
+        {
             None => None,
             Some(Ok((spool, recovery))) => {
                 health.spool_opened(recovery);
@@ -257,17 +260,20 @@ impl<C: Carrier> Delivery<C> {
             }
             Verdict::Retry { after, problem } => {
                 self.health.fails(&problem);
+                self.ledger.fails(&problem);
                 let wait = self.backoff.failed(after);
                 return self.put_off(wait);
             }
             Verdict::Misconfigured { problem } => {
                 self.health.is_misconfigured(&problem);
+                self.ledger.fails(&problem);
                 let wait = self.backoff.misconfigured();
                 return self.put_off(wait);
             }
         }
         self.backoff.succeeded();
         self.health.works();
+        self.ledger.works();
         true
     }
 

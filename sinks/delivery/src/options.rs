@@ -49,6 +49,17 @@ impl DeliveryOptions {
     /// The longest wait that makes sense: somebody has mended the receiver by then.
     const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
+    /// The directory of this agent's spool, if there is one: each named instance on a host has its own,
+    /// `DIRECTORY-NAME`.
+    pub fn spool_of(&self, instance: Option<&str>) -> Option<PathBuf> {
+        let mut path = self.spool.clone()?.into_os_string();
+        if let Some(name) = instance {
+            path.push("-");
+            path.push(name);
+        }
+        Some(path.into())
+    }
+
     /// Whether the values make sense; `options` is the sink's own table, in which this one is
     /// `delivery`.
     pub fn check(&self, options: &Options) -> Result<(), OptionsError> {
@@ -95,6 +106,7 @@ mod tests {
         let said = read(&[("memory", "1MiB"), ("spool", "/s"), ("spool_size", "2MiB"), ("retry_max", "10s")]);
         let said = said.expect("right options");
         assert_eq!((said.memory, said.spool_size), (1 << 20, 2 << 20));
+        assert_eq!((said.spool_of(None), said.spool_of(Some("b"))), (Some("/s".into()), Some("/s-b".into())));
         assert_eq!((said.spool, said.retry_max), (Some("/s".into()), Duration::from_secs(10)));
     }
 

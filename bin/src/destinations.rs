@@ -1,0 +1,329 @@
+//! Agents with one destination exclude each other: a receiver would count everything twice.
+//!
+//! A destination is a file in the runtime directory, locked as long as the agent runs. The lock is one of
+//! record locks (`F_SETLK`): the kernel says who holds it, and to ask takes none. A file that stayed behind
+//! after SIGKILL is locked by nobody and serves the next agent.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ebpf_process_config::{Plan, PlannedSink};
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk, geteuid};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::engine::LeftOut;
+use crate::exit::Refusal;
+
+/// Where the agents of root meet.
+const SYSTEM: &str = "/run/ebpf-process";
+
+/// What an agent takes to end beyond its grace period.
+const BEYOND_GRACE: Duration = Duration::from_secs(1);
+
+/// Between two attempts to get a lock.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// More than a lock's file ever holds.
+const LONGEST: u64 = 8192;
+
+/// The directory of the locks: a person's runtime directory, or the system's for root and for a service. An error says
+/// in words why there is none.
+pub(crate) fn directory(elevated: bool) -> Result<PathBuf, String> {
+    if geteuid().is_root() {
+        return Ok(SYSTEM.into());
+    }
+    if elevated {
+        return Err("it was started with rights that its caller does not have".to_owned());
+    }
+    let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
+    // Systemd names a unit's own directories; of several the first.
+    let of_unit = named("RUNTIME_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
+    of_unit.or_else(|| named("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("ebpf-process"))).ok_or_else(|| {
+        "there is no runtime directory: run it as root, or name a directory in XDG_RUNTIME_DIR".to_owned()
+    })
+}
+
+/// What a lock's file says about its holder; for whoever waits, and for people.
+#[derive(Debug, Deserialize, Serialize)]
+struct Note {
+    destination: String,
+    instance: Option<String>,
+    /// How long the holder's end may take, in seconds.
+    grace: f64,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// None for a process that cannot be seen from here.
+    pub(crate) pid: Option<u32>,
+    grace: Duration,
+}
+
+/// A lock; let go when dropped.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: whoever has it open and gets the lock afterwards sees that it is no longer there. What cannot be
+        // removed serves the next agent.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A directory that was made for locks; removed when dropped, unless somebody else uses it as well.
+#[derive(Debug)]
+struct Made(PathBuf);
+
+impl Made {
+    /// Makes the directory if it is missing, for its user alone.
+    fn make(directory: &Path) -> io::Result<Option<Self>> {
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Ok(()) => Ok(Some(Self(directory.to_owned()))),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// The file of a destination.
+fn path_of(directory: &Path, instance: Option<&str>, destination: &str) -> PathBuf {
+    // FNV-1a: equal in every version of this program, and short whatever the destination is.
+    let key = format!("{}\0{destination}", instance.unwrap_or_default());
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    directory.join(format!("destination-{hash:016x}.lock"))
+}
+
+fn opened(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // The directory may belong to somebody with fewer rights: no link is followed.
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+fn holder_of(file: &mut File) -> io::Result<Option<Holder>> {
+    let whole = Flock { start: 0, length: 0, pid: None, typ: FlockType::WriteLock, offset_type: FlockOffsetType::Set };
+    let Some(held) = fcntl_getlk(&*file, &whole)? else { return Ok(None) };
+    let mut text = String::new();
+    file.rewind()?;
+    // It may be written this moment: then the grace period is the usual one.
+    let _ = file.take(LONGEST).read_to_string(&mut text);
+    let note: Option<Note> = serde_json::from_str(&text).ok();
+    let grace = note.and_then(|note| Duration::try_from_secs_f64(note.grace).ok()).unwrap_or(Duration::from_secs(2));
+    let pid = held.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+    Ok(Some(Holder { pid, grace }))
+}
+
+/// The agent that holds this destination, if one does. Takes nothing and leaves nothing behind; where it cannot be told
+/// there is none.
+pub(crate) fn holder(directory: &Path, instance: Option<&str>, destination: &str) -> Option<Holder> {
+    let mut file = opened(&path_of(directory, instance, destination), &mut OpenOptions::new()).ok()?;
+    holder_of(&mut file).ok()?
+}
+
+/// Tries to get the lock, without waiting.
+fn take(directory: &Path, note: &Note) -> io::Result<Result<Lock, Holder>> {
+    let path = path_of(directory, note.instance.as_deref(), &note.destination);
+    loop {
+        let mut file = opened(&path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))?;
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::ACCESS) => match holder_of(&mut file)? {
+                Some(holder) => return Ok(Err(holder)),
+                // It has just ended.
+                None => continue,
+            },
+            Err(error) => return Err(error.into()),
+        }
+        // The one before may have removed the file that was opened here.
+        let locked = file.metadata()?;
+        let there = path.symlink_metadata();
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+            file.set_len(0)?;
+            let _ = serde_json::to_writer(&file, note).map_err(io::Error::from).and_then(|()| file.write_all(b"\n"));
+            return Ok(Ok(Lock { path, _file: file }));
+        }
+    }
+}
+
+/// What came of the claim on all destinations of a plan.
+#[derive(Default)]
+pub(crate) struct Claimed {
+    /// Keep it as long as the sinks run.
+    locks: Vec<Lock>,
+    /// Goes after the locks in it.
+    made: Option<Made>,
+    /// What the plan lacks now.
+    pub(crate) left_out: Vec<LeftOut>,
+    /// Somebody asked for the end while this was waiting.
+    pub(crate) asked_to_end: bool,
+}
+
+/// Claims each sink's destination. Where another agent holds one, waits until that agent has had the time to end, since a
+/// restart may overlap; then the sink leaves the plan. `asked` says whether to give up.
+///
+/// An error is a plan of which nothing is left.
+pub(crate) fn claim(
+    plan: &mut Plan,
+    directory: Result<PathBuf, String>,
+    mut asked: impl FnMut() -> bool,
+) -> Result<Claimed, Refusal> {
+    let mut claimed = Claimed::default();
+    let destinations: BTreeSet<String> = plan.sinks.iter().filter_map(destination_of).collect();
+    if destinations.is_empty() {
+        return Ok(claimed);
+    }
+    let unknown = |problem: &str| {
+        warn!("cannot tell whether another agent sends the same numbers to the same places: no lock ({problem})");
+    };
+    let directory = match directory {
+        Ok(directory) => directory,
+        Err(problem) => {
+            unknown(&problem);
+            return Ok(claimed);
+        }
+    };
+    match Made::make(&directory) {
+        Ok(made) => claimed.made = made,
+        Err(error) => {
+            unknown(&format!("{}: {error}", directory.display()));
+            return Ok(claimed);
+        }
+    }
+    let grace = plan.grace.as_secs_f64();
+    let start = Instant::now();
+    let mut waiting: Vec<(Note, Option<Holder>)> = destinations
+        .into_iter()
+        .map(|destination| (Note { destination, instance: plan.instance.clone(), grace }, None))
+        .collect();
+    let mut refused = Vec::new();
+    while !waiting.is_empty() {
+        let mut still = Vec::new();
+        for (note, known) in waiting {
+            match take(&directory, &note) {
+                Ok(Ok(lock)) => claimed.locks.push(lock),
+                Err(error) => unknown(&format!("{}: {error}", directory.display())),
+                Ok(Err(holder)) => {
+                    let patience = holder.grace + BEYOND_GRACE;
+                    if start.elapsed() >= patience {
+                        refused.push((note.destination, holder));
+                        continue;
+                    }
+                    if known.is_none() {
+                        let (who, place) = (who(holder), &note.destination);
+                        info!("{who} sends to {place}: waiting up to {patience:?} for its end");
+                    }
+                    still.push((note, Some(holder)));
+                }
+            }
+        }
+        waiting = still;
+        if !waiting.is_empty() {
+            // Nobody ever sends: a pause.
+            let _ = crossbeam_channel::never::<()>().recv_timeout(PAUSE);
+            if asked() {
+                claimed.asked_to_end = true;
+                return Ok(claimed);
+            }
+        }
+    }
+    leave_out(plan, &refused, &mut claimed);
+    if plan.sinks.is_empty() {
+        let reasons =
+            claimed.left_out.iter().map(|LeftOut { sink, reason }| format!("sinks.{}: {reason}", sink.spec.name));
+        let reasons: Vec<String> = reasons.collect();
+        return Err(Refusal::Unable { reason: reasons.join("; "), passing: true });
+    }
+    for LeftOut { sink, reason } in &claimed.left_out {
+        warn!(sink = sink.spec.name, "the sink is left out: {reason}");
+    }
+    Ok(claimed)
+}
+
+/// Takes the sinks of these destinations out of the plan.
+fn leave_out(plan: &mut Plan, refused: &[(String, Holder)], claimed: &mut Claimed) {
+    plan.sinks.retain(|sink| {
+        let destination = destination_of(sink);
+        let Some((destination, holder)) = refused.iter().find(|(place, _)| Some(place) == destination.as_ref()) else {
+            return true;
+        };
+        claimed.left_out.push(LeftOut {
+            sink: sink.clone(),
+            reason: format!(
+                "{} sends to {destination} already, where everything would be counted twice; stop one of them, or tell \
+                 them apart by instance = \"NAME\" in one configuration",
+                who(*holder)
+            ),
+        });
+        false
+    });
+}
+
+fn destination_of(sink: &PlannedSink) -> Option<String> {
+    sink.plugin.destination(&sink.options)
+}
+
+fn who(holder: Holder) -> String {
+    holder.pid.map_or_else(|| "another agent".to_owned(), |pid| format!("the agent with process number {pid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(instance: Option<&str>, destination: &str) -> Note {
+        Note { destination: destination.to_owned(), instance: instance.map(str::to_owned), grace: 1.5 }
+    }
+
+    #[test]
+    fn a_lock_is_a_destination_of_an_instance_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path().join("run");
+        let there = || fs::read_dir(&directory).map_or(0, Iterator::count);
+        assert!(holder(&directory, None, "udp://a:1").is_none() && !directory.exists(), "to ask makes nothing");
+        let made = Made::make(&directory).expect("a directory").expect("it was missing");
+        assert!(Made::make(&directory).expect("it is there").is_none());
+        let first = take(&directory, &note(None, "udp://a:1")).expect("a directory").expect("nobody has it");
+        let others = [(None, "udp://a:2"), (Some("x"), "udp://a:1"), (Some("y"), "udp://a:1")]
+            .map(|(instance, place)| take(&directory, &note(instance, place)).expect("a directory").expect("free"));
+        assert_eq!(there(), 4);
+        drop(others);
+        assert_eq!(there(), 1);
+        // A process's own locks do not stand in its way; another process's do: tests/it/two_agents.rs.
+        assert!(holder(&directory, None, "udp://a:1").is_none());
+        drop(first);
+        assert_eq!(there(), 0);
+        drop(made);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_what_is_no_file_is_no_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = path_of(folder.path(), None, "a");
+        std::os::unix::fs::symlink(folder.path().join("target"), &path).expect("a link");
+        assert!(take(folder.path(), &note(None, "a")).is_err());
+        assert!(!folder.path().join("target").exists());
+        fs::create_dir(path_of(folder.path(), None, "b")).expect("a directory");
+        assert!(take(folder.path(), &note(None, "b")).is_err());
+    }
+}
