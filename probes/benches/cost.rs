@@ -208,8 +208,9 @@ fn load(object: &str, filter: &str, btf: &Btf) -> Outcome<Ebpf> {
     let missing = "an object without a filter";
     match filter {
         "self" | "other" => {
-            let mut tgid: Array<_, u32> = ebpf.map_mut(".bss").ok_or(missing)?.try_into()?;
-            tgid.set(0, if filter == "self" { std::process::id() } else { 0 }, 0)?;
+            // `struct target` of abi.h: the thread group that counts comes first.
+            let mut target: Array<_, [u64; 2]> = ebpf.map_mut(".bss").ok_or(missing)?.try_into()?;
+            target.set(0, [if filter == "self" { std::process::id().into() } else { 0 }, 0], 0)?;
         }
         "cgroup" => {
             let root = File::open("/sys/fs/cgroup")?;

@@ -59,14 +59,21 @@ SEC("tp_btf/sched_process_exit") int sched_process_exit(u64 *ctx)
 /* void __noreturn do_exit(long code) */
 on_call(exit, PROCESS_EXIT)
 
-/* Whether the release of a task of this thread group is to be counted. By control group it cannot be told: user
- * space refuses that filter. */
-#define passes_released(tgid) (filter_kind != FILTER_PID || (tgid) == filter_tgid)
+/* Whether the release of a task of this thread group is to be counted. A number that has been given away since is told
+ * by the tasks' age. By control group it cannot be told: user space refuses that filter. */
+inlined int passes_released(u32 tgid, u64 start_time)
+{
+	if (filter_kind != FILTER_PID)
+		return 1;
+	return tgid == filter_target.named && (!filter_target.reborn || start_time < filter_target.reborn);
+}
 
 /* TP_PROTO(struct task_struct *p), one RCU grace period after release_task(p) */
 SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 {
-	if (passes_released((u32)((const struct task_struct *)ctx[0])->tgid))
+	const struct task_struct *task = (const void *)ctx[0];
+
+	if (passes_released(task->tgid, task->start_time))
 		add_call(record_of(PROCESS_RELEASE));
 	return 0;
 }
@@ -74,7 +81,9 @@ SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 /* void release_task(struct task_struct *p) */
 SEC("fentry") int release__fentry(u64 *ctx)
 {
-	if (passes_released((u32)((const struct task_struct *)ctx[0])->tgid))
+	const struct task_struct *task = (const void *)ctx[0];
+
+	if (passes_released(task->tgid, task->start_time))
 		add_call(record_of(PROCESS_RELEASE));
 	return 0;
 }
@@ -83,10 +92,13 @@ SEC("kprobe") int release__kprobe(struct pt_regs *ctx)
 {
 	const struct task_struct *task = (const void *)ctx->di;
 	u32 tgid = 0;
+	u64 start_time = 0;
 
-	if (filter_kind == FILTER_PID)
+	if (filter_kind == FILTER_PID) {
 		bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
-	if (passes_released(tgid))
+		bpf_probe_read_kernel(&start_time, sizeof(start_time), &task->start_time);
+	}
+	if (passes_released(tgid, start_time))
 		add_call(kprobe_record(PROCESS_RELEASE));
 	return 0;
 }

@@ -60,15 +60,6 @@ SEC("kretprobe") int clone__kretprobe(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The record of task/task_newtask. */
-struct newtask {
-	struct event event;
-	int pid;
-	char comm[16];
-	int padding;
-	u64 clone_flags;
-};
-
 SEC("tracepoint") int start__event(struct newtask *ctx)
 {
 	u64 flags = ctx->clone_flags;

@@ -42,6 +42,28 @@ impl Record {
     }
 }
 
+/// `struct target`: the thread group that counts, in two words as the kernel has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TargetSetting {
+    pub(crate) tgid: u32,
+    pub(crate) named: u32,
+    pub(crate) reborn: u64,
+}
+
+impl TargetSetting {
+    pub(crate) const fn words(self) -> [u64; 2] {
+        [self.tgid as u64 | (self.named as u64) << 32, self.reborn]
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "two numbers of 32 bits in one word")]
+    pub(crate) const fn of_words([tgids, reborn]: [u64; 2]) -> Self {
+        Self { tgid: tgids as u32, named: (tgids >> 32) as u32, reborn }
+    }
+}
+
+/// No number of a thread group.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
 /// `struct filter_setting` of the floor objects: kind of the filter, thread group.
 pub(crate) type FilterSetting = [u32; 2];
 
@@ -90,6 +112,15 @@ mod tests {
         let body = header.split_once(&format!("enum {of} {{")).expect("the enum").1;
         let body = body.split_once('}').expect("its end").0;
         body.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
+    }
+
+    #[test]
+    fn a_target_is_two_words() {
+        let target = super::TargetSetting { tgid: 7, named: super::NOBODY, reborn: 9 };
+        assert_eq!(target.words(), [0xffff_ffff_0000_0007, 9]);
+        assert_eq!(super::TargetSetting::of_words(target.words()), target);
+        let header = include_str!("../bpf/include/abi.h");
+        assert!(header.contains("struct target {\n\tu32 tgid;") && header.contains("#define NOBODY 0xffffffff"));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use tracing::debug;
 use crate::abi::Record;
 use crate::attach::Links;
 use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
-use crate::filter::{Filter, Target};
+use crate::filter::Filter;
 use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
 use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
+use crate::target::{Target, Watch};
 use crate::totals::{KPROBE_TOTALS, Totals};
 
 /// How long the self-test waits for a counter that moves a little after its operation: a release
@@ -34,6 +35,8 @@ pub(crate) struct Attachment {
     pub(crate) memory: MapMemory,
     /// What of the machine decided on exactness.
     pub(crate) facts: Facts,
+    /// Where only somebody counts.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// A counter and what counts it.
@@ -74,17 +77,25 @@ impl Attachment {
             reports: Vec::new(),
             memory,
             facts: kernel.facts,
+            watch: None,
         };
         for counter in probe.counters_in(options.mode) {
             attachment.choose(&kernel, counter, options, &target, &mut filter);
         }
+        if let Some(guard) = filter.guard(&target, kernel.facts.version)
+            && let Err(problem) = attachment.links.attach(&mut attachment.ebpf, &kernel, guard)
+        {
+            debug!("another process of the same number is noticed at the next tick only: {problem}");
+        }
         filter.aim(&target)?;
+        target.is_there()?;
         attachment
             .set_baseline()
             .map_err(|error| refused(&format!("cannot read the totals: {error}"), &try_as_root()))?;
         if attachment.chosen.is_empty() {
             return Err(nothing_attached(probe.name, &attachment.reports));
         }
+        attachment.watch = Watch::new(filter, target);
         Ok(attachment)
     }
 
@@ -236,8 +247,8 @@ fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions)
 /// Why a filter cannot be honoured, if it cannot: a number is never approximated.
 const fn unfiltered(subject: Subject, target: &Target, object: Object) -> Option<&'static str> {
     match (subject, target, object) {
-        (Subject::Other, Target::Cgroup(_), _) => Some("cannot be filtered by control group: the task is not current"),
-        (Subject::Other, Target::Pid(_), Object::Floor) => {
+        (Subject::Other, Target::Cgroup(..), _) => Some("cannot be filtered by control group: the task is not current"),
+        (Subject::Other, Target::Process(_), Object::Floor) => {
             Some("cannot be filtered by process without the kernel's type information: the task is not current")
         }
         _ => None,

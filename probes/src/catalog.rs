@@ -71,6 +71,17 @@ pub(crate) fn hook_info() -> Arc<Descriptor> {
         .share()
 }
 
+/// `target.present`: only where `only` names something.
+pub(crate) fn target_present() -> Arc<Descriptor> {
+    Descriptor::gauge(
+        "target.present",
+        Unit::ONE,
+        "Whether the process or control group that `only` names is there (1) or not (0)",
+    )
+    .labels(["probe", "target"])
+    .share()
+}
+
 /// `hook.missed`: counted + missed = events.
 pub(crate) fn hook_missed() -> Arc<Descriptor> {
     Descriptor::counter(

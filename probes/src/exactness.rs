@@ -186,7 +186,7 @@ pub(crate) fn misses_are_a_bound(counter: &Counter, candidate: &Candidate, optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Only;
+    use crate::only::Only;
     use crate::{FILE, PROCESS};
 
     /// The candidate of a counter that hooks this function in this tier.
@@ -209,7 +209,11 @@ mod tests {
     }
 
     fn options(mode: Mode, filtered: bool) -> ProbeOptions {
-        ProbeOptions { mode, only: filtered.then_some(Only::Pid(1)), ..ProbeOptions::default() }
+        ProbeOptions {
+            mode,
+            only: filtered.then_some(Only::Process { pid: 1, start_time: None }),
+            ..ProbeOptions::default()
+        }
     }
 
     #[test]

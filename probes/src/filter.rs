@@ -8,52 +8,20 @@ use aya::Ebpf;
 use aya::maps::{Array, CgroupArray, MapData};
 use ebpf_process_core::{BuildError, chain};
 
-use crate::abi::FilterSetting;
+use crate::abi::{FilterSetting, NOBODY, TargetSetting};
 use crate::attachment::Object;
-use crate::kernel::{open_cgroup, own_cgroup};
-use crate::options::Only;
+use crate::cgroup;
+use crate::hook::{Attach, Hook};
+use crate::kernel::Version;
 use crate::refusal::{refused, try_as_root};
+use crate::target::Target;
 
-/// `FILTER_CGROUP` of abi.h.
-const CGROUP_KIND: u32 = 2;
+/// `FILTER_PID` and `FILTER_CGROUP` of abi.h.
+pub(crate) const PID_KIND: u32 = 1;
+pub(crate) const CGROUP_KIND: u32 = 2;
 
-/// What the filter lets through in the end.
-pub(crate) enum Target {
-    Everything,
-    Pid(u32),
-    Cgroup(File),
-}
-
-impl Target {
-    pub(crate) fn open(only: Option<&Only>) -> Result<Self, BuildError> {
-        match only {
-            None => Ok(Self::Everything),
-            Some(Only::Pid(pid)) if std::path::Path::new("/proc").join(pid.to_string()).exists() => Ok(Self::Pid(*pid)),
-            Some(Only::Pid(pid)) => Err(refused(
-                &format!("probes.only.pid: there is no process {pid}"),
-                "name the id of a running process in the initial pid namespace",
-            )),
-            Some(Only::Cgroup(path)) => open_cgroup(path).map(Self::Cgroup).map_err(|problem| {
-                refused(
-                    &format!("probes.only.cgroup: {problem}"),
-                    "name a path of the v2 hierarchy as /proc/PID/cgroup shows it after \"0::\"",
-                )
-            }),
-        }
-    }
-
-    /// `enum filter` of abi.h.
-    pub(crate) const fn kind(&self) -> u32 {
-        match self {
-            Self::Everything => 0,
-            Self::Pid(_) => 1,
-            Self::Cgroup(_) => CGROUP_KIND,
-        }
-    }
-}
-
-/// The filter's two maps, while they may still change. Programs are loaded with the descriptors of
-/// these maps, so it must live until the last one is.
+/// The filter's two maps. Programs are loaded with the descriptors of these maps, so it must live until the last one is;
+/// it lives on where the target may end or be made anew.
 pub(crate) struct Filter {
     process: ProcessFilter,
     cgroup: CgroupArray<MapData>,
@@ -62,10 +30,15 @@ pub(crate) struct Filter {
 /// Where an object keeps the thread group to let through.
 enum ProcessFilter {
     /// In a global variable; the kind of the filter is frozen.
-    Core(Array<MapData, u32>),
+    Core(Array<MapData, [u64; 2]>),
     /// In a map, with the kind.
     Floor(Array<MapData, FilterSetting>),
 }
+
+/// The program that notices when another process gets the number of the one that counts.
+const NUMBER_AGAIN: Hook = Hook { program: "number_again", attach: Attach::Tracepoint("task_newtask"), proof: &[] };
+const NUMBER_AGAIN_FLOOR: Hook =
+    Hook { program: "number_again__event", attach: Attach::Events("task_newtask", &["task/task_newtask"]), proof: &[] };
 
 impl Filter {
     pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
@@ -84,49 +57,84 @@ impl Filter {
         Ok(Self { process: process.map_err(|_| broken())?, cgroup: cgroup.try_into().map_err(|_| broken())? })
     }
 
+    /// What has to be attached for this target besides the counters' programs.
+    pub(crate) fn guard(&self, target: &Target, version: Version) -> Option<&'static Hook> {
+        match (target, &self.process) {
+            (Target::Process(_), ProcessFilter::Core(_)) => Some(&NUMBER_AGAIN),
+            // Before 4.15 a second program on a trace event stops the first: then the watch alone notices, each tick.
+            (Target::Process(_), ProcessFilter::Floor(_)) => (version >= Version(4, 15)).then_some(&NUMBER_AGAIN_FLOOR),
+            (Target::Everything | Target::Cgroup(..), _) => None,
+        }
+    }
+
     /// For the self-test: lets our own events through.
     pub(crate) fn aim_at_self(&mut self, target: &Target) -> Result<(), String> {
         match target {
             Target::Everything => Ok(()),
-            Target::Pid(_) => self.set_tgid(std::process::id()),
-            Target::Cgroup(_) => {
-                let own = own_cgroup().ok_or("this process has no control group in the v2 hierarchy")?;
-                self.set_cgroup(&open_cgroup(&own)?)
-            }
+            Target::Process(_) => self.set_tgid(std::process::id()),
+            Target::Cgroup(..) => self.set_cgroup(&cgroup::open_own()?),
         }
     }
 
     /// For the self-test of what happens to a child: lets that child's events through.
     pub(crate) fn aim_at_pid(&mut self, target: &Target, pid: u32) -> io::Result<()> {
         match target {
-            Target::Pid(_) => self.set_tgid(pid).map_err(io::Error::other),
-            Target::Everything | Target::Cgroup(_) => Ok(()),
+            Target::Process(_) => self.set_tgid(pid).map_err(io::Error::other),
+            Target::Everything | Target::Cgroup(..) => Ok(()),
         }
     }
 
-    /// For good.
+    /// At what is wanted.
     pub(crate) fn aim(&mut self, target: &Target) -> Result<(), BuildError> {
         let aimed = match target {
             Target::Everything => Ok(()),
-            Target::Pid(pid) => self.set_tgid(*pid),
-            Target::Cgroup(directory) => self.set_cgroup(directory),
+            Target::Process(process) => self.set_tgid(process.id()),
+            Target::Cgroup(_, directory) => self.set_cgroup(directory),
         };
         aimed.map_err(|problem| refused(&problem, &try_as_root()))
     }
 
-    fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
+    /// At nobody: the process that counted has ended and its number may be another's. What is released later of its tasks
+    /// still counts. The kernel side has done it already where the number was given away.
+    pub(crate) fn let_nobody_through(&mut self) -> Result<(), String> {
         let set = match &mut self.process {
-            ProcessFilter::Core(variable) => variable.set(0, tgid, 0),
-            ProcessFilter::Floor(setting) => setting.set(0, [Target::Pid(tgid).kind(), tgid], 0),
+            ProcessFilter::Core(variable) => variable.get(&0, 0).and_then(|words| {
+                let setting = TargetSetting::of_words(words);
+                if setting.tgid == NOBODY {
+                    return Ok(());
+                }
+                let reborn = if setting.reborn == 0 { now() } else { setting.reborn };
+                variable.set(0, TargetSetting { tgid: NOBODY, reborn, ..setting }.words(), 0)
+            }),
+            ProcessFilter::Floor(setting) => setting.set(0, [PID_KIND, NOBODY], 0),
         };
-        set.map_err(|error| format!("cannot set the filter: {}", chain(&error)))
+        set.map_err(|error| problem(&error))
     }
 
-    fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {
+    fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
+        let set = match &mut self.process {
+            ProcessFilter::Core(variable) => variable.set(0, TargetSetting { tgid, named: tgid, reborn: 0 }.words(), 0),
+            ProcessFilter::Floor(setting) => setting.set(0, [PID_KIND, tgid], 0),
+        };
+        set.map_err(|error| problem(&error))
+    }
+
+    pub(crate) fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {
         let mut set = self.cgroup.set(0, directory.as_raw_fd(), 0);
         if let (Ok(()), ProcessFilter::Floor(setting)) = (&set, &mut self.process) {
             set = setting.set(0, [CGROUP_KIND, 0], 0);
         }
-        set.map_err(|error| format!("cannot set the filter: {}", chain(&error)))
+        set.map_err(|error| problem(&error))
     }
+}
+
+fn problem(error: &aya::maps::MapError) -> String {
+    format!("cannot set the filter: {}", chain(error))
+}
+
+/// Of the clock that a task's start is taken from, in nanoseconds.
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanoseconds = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }

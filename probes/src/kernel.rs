@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::{Btf, Endianness};
@@ -127,25 +126,6 @@ pub(crate) fn is_sandboxed() -> bool {
 fn runs_32_bit() -> bool {
     let options = ["CONFIG_IA32_EMULATION=y", "CONFIG_X86_X32_ABI=y", "CONFIG_X86_X32=y"];
     build_configuration().map_or(true, |config| config.lines().any(|line| options.contains(&line)))
-}
-
-/// Opens a control group by its path in the v2 hierarchy.
-pub(crate) fn open_cgroup(path: &Path) -> Result<fs::File, String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").map_err(|error| format!("/proc/self/mounts: {error}"))?;
-    let mount = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let (_, place, kind) = (words.next()?, words.next()?, words.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    });
-    let mount = mount.ok_or("no cgroup2 file system is mounted; as root: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
-    let full = mount.join(path.strip_prefix("/").unwrap_or(path));
-    fs::File::open(&full).map_err(|error| format!("{}: {error}", full.display()))
-}
-
-/// This process's own control group in the v2 hierarchy.
-pub(crate) fn own_cgroup() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The options of the kernel probes, common to all of them.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::only::Only;
 
 /// Keys of the table `[probes]` that every kernel probe understands.
 pub(crate) const COMMON_KEYS: &[&str] = &["mode", "hooks", "object", "only"];
@@ -62,26 +63,6 @@ pub(crate) enum ObjectChoice {
     Floor,
     /// Relocated by the kernel's BTF, Linux 5.5 and later.
     Core,
-}
-
-/// Whose events count; the filter is in the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Only {
-    /// The thread group of this process id in the initial pid namespace.
-    Pid(u32),
-    /// The tasks of this control group (its path in the v2 hierarchy) and those below it.
-    Cgroup(PathBuf),
-}
-
-impl JsonSchema for Only {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Only".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "title": "{ pid = NUMBER } or { cgroup = \"/PATH\" }" })
-    }
 }
 
 /// A way to hook the kernel.

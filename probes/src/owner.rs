@@ -4,10 +4,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The initial PID namespace's number on every kernel (`PROC_PID_INIT_INO`): whoever is in it sees all processes.
-const INITIAL: u32 = 0xefff_fffc;
+pub(crate) const INITIAL: u32 = 0xefff_fffc;
 
 /// Namespaces have numbers from here on: what is below, in a name, is the end of a function's.
 const FIRST_NAMESPACE: u32 = 0xf000_0000;
@@ -83,25 +84,31 @@ impl Processes {
 fn is(process: &Path, owner: Owner) -> bool {
     start_time(process) == Some(owner.start)
         && pids(process).is_none_or(|pids| pids.last() == Some(&owner.pid))
-        && namespace(process).is_none_or(|number| number == owner.namespace || owner.namespace == 0)
+        && namespace(process).ok().is_none_or(|number| number == owner.namespace || owner.namespace == 0)
 }
 
 /// The number in `pid:[4026531836]`.
-fn namespace(process: &Path) -> Option<u32> {
-    let link = fs::read_link(process.join("ns/pid")).ok()?;
-    link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
+pub(crate) fn namespace(process: &Path) -> io::Result<u32> {
+    let link = fs::read_link(process.join("ns/pid"))?;
+    let number = link.to_str().and_then(|link| link.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok());
+    number.ok_or_else(|| io::Error::other("not understood"))
 }
 
 /// A process's pid in each namespace that can see it, the innermost last.
 fn pids(process: &Path) -> Option<Vec<u32>> {
-    let status = fs::read_to_string(process.join("status")).ok()?;
+    let status = text(&process.join("status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_whitespace().map(|pid| pid.parse().ok()).collect()
 }
 
+/// A file of a process. The names of processes are bytes, and need not be text.
+pub(crate) fn text(file: &Path) -> Option<String> {
+    fs::read(file).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// When a process started, in clock ticks since boot (field 22 of its `stat`).
-fn start_time(process: &Path) -> Option<u64> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
+pub(crate) fn start_time(process: &Path) -> Option<u64> {
+    let stat = text(&process.join("stat"))?;
     // The name in brackets may hold anything, brackets included: count from its end.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(19)?.parse().ok()

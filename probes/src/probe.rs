@@ -10,7 +10,7 @@ use ebpf_process_core::{
 use tracing::{debug, warn};
 
 use crate::attachment::{Attachment, missed};
-use crate::catalog::{hook_doubt, hook_exact, hook_info, hook_missed, hook_missed_is_bound};
+use crate::catalog::{hook_doubt, hook_exact, hook_info, hook_missed, hook_missed_is_bound, target_present};
 use crate::exactness::{Doubt, Facts, doubts};
 use crate::hook::{Attempt, Counter, CounterReport, HookReport, Output};
 use crate::kernel::Kernel;
@@ -74,7 +74,7 @@ impl ProbePlugin for KernelProbe {
             }
         }
         let own = metrics.into_iter().map(crate::catalog::Metric::descriptor);
-        let hooks = [hook_info(), hook_missed(), hook_missed_is_bound(), hook_exact(), hook_doubt()];
+        let hooks = [hook_info(), hook_missed(), hook_missed_is_bound(), hook_exact(), hook_doubt(), target_present()];
         Ok(own.chain(hooks).collect())
     }
 
@@ -84,7 +84,7 @@ impl ProbePlugin for KernelProbe {
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
         let options: ProbeOptions = options.extract()?;
-        let attachment = Attachment::new(self, &options)?;
+        let mut attachment = Attachment::new(self, &options)?;
         for report in &attachment.reports {
             if let Some(hook) = &report.hook {
                 debug!(counter = report.counter, tier = %hook.tier, function = hook.function, "hooked");
@@ -92,12 +92,16 @@ impl ProbePlugin for KernelProbe {
                 warn!(counter = report.counter, "no hook: {}", tried(report));
             }
         }
-        Ok(Box::new(CountingProbe::new(attachment, options, context.recorder)))
+        if let Some(watch) = &mut attachment.watch {
+            watch.tell(context.recorder, self.name);
+        }
+        Ok(Box::new(CountingProbe::new(self.name, attachment, options, context.recorder)))
     }
 }
 
 /// Reads the totals once per tick.
 struct CountingProbe {
+    name: &'static str,
     attachment: Attachment,
     options: ProbeOptions,
     /// Of the machine, as found now.
@@ -117,7 +121,7 @@ struct CounterSeries {
 }
 
 impl CountingProbe {
-    fn new(attachment: Attachment, options: ProbeOptions, recorder: &mut Recorder) -> Self {
+    fn new(name: &'static str, attachment: Attachment, options: ProbeOptions, recorder: &mut Recorder) -> Self {
         let mode = options.mode;
         let (info, missed) = (hook_info(), hook_missed());
         let series = attachment.chosen.iter().map(|chosen| {
@@ -138,7 +142,8 @@ impl CountingProbe {
         });
         let series = series.collect();
         let facts = attachment.facts;
-        Self { attachment, options, facts, in_force: InForce::open(), looked: Instant::now(), series, settled: false }
+        let (in_force, looked) = (InForce::open(), Instant::now());
+        Self { name, attachment, options, facts, in_force, looked, series, settled: false }
     }
 
     /// The preemption model may be chosen anew at any time: looked at once a minute.
@@ -170,7 +175,8 @@ impl Probe for CountingProbe {
             Kernel::forget();
         }
         self.look_again(recorder);
-        let Attachment { links, totals, chosen, .. } = &mut self.attachment;
+        let Attachment { links, totals, chosen, watch, .. } = &mut self.attachment;
+        let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
         links.refresh().map_err(ProbeError::new)?;
         for (chosen, series) in chosen.iter().zip(&mut self.series) {
             let missed = missed(links, chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
@@ -193,7 +199,7 @@ impl Probe for CountingProbe {
             }
             series.standing.record(recorder);
         }
-        Ok(())
+        watched
     }
 }
 

@@ -292,6 +292,22 @@ pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) 
     told
 }
 
+/// Whether the process of a pidfd is gone to its last trace, so that its number may be another's; a zombie is not.
+pub(crate) fn is_released(process: BorrowedFd<'_>) -> bool {
+    let no_signal = 0;
+    // SAFETY: signal 0 is sent to nobody, the kernel only looks whether it could be; no siginfo is read.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            no_signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    sent < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
 /// Gives memory that is free back to the kernel: the allocator keeps tens of megabytes after type
 /// information has been parsed and dropped.
 pub(crate) fn return_free_memory() {

@@ -34,6 +34,22 @@ impl Cgroup {
         &self.name
     }
 
+    /// Removes it, as a service manager does when a service has ended.
+    ///
+    /// # Errors
+    /// It is not empty in time.
+    pub fn remove(&self) -> Outcome<()> {
+        wait::until("the cgroup's removal", Duration::from_secs(5), || Ok(fs::remove_dir(&self.folder).ok()))
+    }
+
+    /// Makes it again under its name.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn make_anew(&self) -> Outcome<()> {
+        fs::create_dir(&self.folder).map_err(Failure::at(format!("making {}", self.folder.display())))
+    }
+
     /// Moves a process into it.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ mod report;
 pub(crate) use report::explained;
 pub use report::{Check, Report};
 
-use crate::Outcome;
 use crate::agent::Agent;
 use crate::cgroup::Cgroup;
 use crate::expect::{self, Expected, Mode};
@@ -16,6 +15,7 @@ use crate::held;
 use crate::hidden::Hidden;
 use crate::totals::Totals;
 use crate::workload::{self, Place, Workload};
+use crate::{Failure, Outcome};
 use report::checks;
 use std::fmt;
 use std::time::Duration;
@@ -189,6 +189,50 @@ pub fn an_idle_target(row: &Row) -> Outcome<Report> {
     measure(row, &only, &expect::nothing(), Unserved::Wrong, drive)
 }
 
+/// A process that ends, and another one that gets its number at once: nothing of that one counts.
+///
+/// # Errors
+/// As [`whole_workload`].
+pub fn a_number_given_away(row: &Row) -> Outcome<Report> {
+    const READS: u64 = 100;
+    let place = Place::new()?;
+    let mut target = place.reads(READS)?;
+    let mut other = place.reborn(target.pid(), 1000)?;
+    let mut measurement = Measurement::start(row, &format!("{{pid={}}}", target.pid()))?;
+    measurement.wait_for_target(true)?;
+    target.run_to_next_stop()?;
+    target.run_to_end()?;
+    other.run_to_next_stop()?;
+    other.run_to_end()?;
+    measurement.wait_for_target(false)?;
+    measurement.finish(&expect::reads(1, READS), Unserved::Wrong)
+}
+
+/// A control group that is removed and made anew under its name, as a service's is at each restart: both count.
+///
+/// # Errors
+/// As [`two_processes_in_a_cgroup`].
+pub fn a_cgroup_made_anew(row: &Row) -> Outcome<Report> {
+    const READS: u64 = 1000;
+    let place = Place::new()?;
+    let cgroup = Cgroup::new()?;
+    let mut measurement = Measurement::start(row, &format!("{{cgroup=\"{}\"}}", cgroup.name()))?;
+    let in_group = || {
+        let mut reader = place.reads(READS)?;
+        cgroup.add(reader.pid())?;
+        reader.run_to_next_stop()?;
+        reader.run_to_end()
+    };
+    measurement.wait_for_target(true)?;
+    in_group()?;
+    cgroup.remove()?;
+    measurement.wait_for_target(false)?;
+    cgroup.make_anew()?;
+    measurement.wait_for_target(true)?;
+    in_group()?;
+    measurement.finish(&expect::reads(2, READS), Unserved::Noted)
+}
+
 /// What it means that no hook serves a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unserved {
@@ -225,6 +269,20 @@ impl<'a> Measurement<'a> {
         let mut agent = Agent::start(&settings)?;
         agent.wait_for_first_batch()?;
         Ok(Self { row, agent, hidden })
+    }
+
+    /// Waits until every probe says that what it counts is there, or is not.
+    fn wait_for_target(&mut self, present: bool) -> Outcome<()> {
+        let says = |totals: &Totals| {
+            let of = |probe| totals.get("target.present", Some(("probe", probe))).map(|value| value > 0.0);
+            let told: Vec<bool> = ["file", "process"].into_iter().filter_map(of).collect();
+            !told.is_empty() && told.iter().all(|told| *told == present)
+        };
+        if self.agent.watch(SETTLE, says)? {
+            Ok(())
+        } else {
+            Err(Failure::new(format!("what `only` names is not told to be there: {present} after {SETTLE:?}")))
+        }
     }
 
     /// Waits until the numbers are right, and judges the last ones.

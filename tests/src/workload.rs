@@ -99,6 +99,15 @@ impl Place {
         self.start(&["blocked".into(), count.to_string()])
     }
 
+    /// Starts a process that will start another one under this number, which must be free then and reads `count` times.
+    /// Linux 5.5.
+    ///
+    /// # Errors
+    /// As [`Place::all`].
+    pub fn reborn(&self, pid: u32, count: u64) -> Outcome<Workload> {
+        self.start(&["reborn".into(), pid.to_string(), count.to_string()])
+    }
+
     /// Starts a process that does nothing.
     ///
     /// # Errors

@@ -19,6 +19,18 @@ fn tracepoints_count_the_whole_workload_in_return_mode() {
 }
 
 #[test]
+fn a_number_that_is_given_away_counts_nothing() {
+    row("number-given-away", "auto", Mode::Return, exact::a_number_given_away);
+    row("number-given-away-floor", "floor-tracepoint", Mode::Return, exact::a_number_given_away);
+}
+
+#[test]
+fn a_control_group_that_is_made_anew_counts_again() {
+    let needs = agent::can_run().and_then(|()| Cgroup::new().map(drop));
+    row_with("cgroup-made-anew", needs, "auto", Mode::Return, exact::a_cgroup_made_anew);
+}
+
+#[test]
 fn tracepoints_count_the_whole_workload_in_entry_mode() {
     row("tracepoint-entry", "tracepoint", Mode::Entry, exact::whole_workload);
 }

@@ -68,16 +68,24 @@ fn status() -> Outcome<()> {
     let place = Place::new()?;
     let mut target = place.all(int80_works(&place)?)?;
     let socket = format!("status.socket={}", place.path().join("status.sock").display());
-    let only = format!("probes.only={{pid={}}}", target.pid());
+    let target_pid = target.pid();
+    let only = format!("probes.only={{pid={target_pid}}}");
     let mut agent = Agent::start(&["probes.mode=return".to_owned(), only, socket.clone()])?;
     agent.wait_for_first_batch()?;
     target.run_to_next_stop()?;
     target.run_to_end()?;
 
     let (mut wanted, mut told) = (BTreeMap::new(), BTreeMap::new());
+    // The process has ended by then, and the status says so.
     let equal = wait::until("equal totals in the status", LIMIT, || {
         wanted = expected(agent.totals()?);
-        told = ask(&socket)?;
+        let answer = report(&["status", "--set", &socket])?;
+        told = events(&answer);
+        let targets: Vec<Target> = answer["targets"].as_array().into_iter().flatten().filter_map(named).collect();
+        let ended = |probe: &str| (probe.to_owned(), format!("pid {target_pid}"), false);
+        if targets != [ended("process"), ended("file")] {
+            return Ok(None);
+        }
         Ok(wanted.iter().all(|(counter, events)| told.get(*counter) == Some(events)).then_some(()))
     });
     equal.map_err(|failure| Failure::new(format!("{failure}: {told:?}, not {wanted:?}")))
@@ -93,13 +101,20 @@ fn expected(totals: &Totals) -> BTreeMap<&'static str, f64> {
     wanted
 }
 
+/// What `only` names: probe, target, whether it is there.
+type Target = (String, String, bool);
+
+fn named(told: &Value) -> Option<Target> {
+    let word = |key: &str| told[key].as_str().map(str::to_owned);
+    Some((word("probe")?, word("target")?, told["present"].as_bool()?))
+}
+
 /// Per counter what it counted and missed together.
-fn ask(socket: &str) -> Outcome<BTreeMap<String, f64>> {
-    let told = report(&["status", "--set", socket])?;
+fn events(told: &Value) -> BTreeMap<String, f64> {
     let counters = told["counters"].as_array().into_iter().flatten();
     let events = counters.filter_map(|counter| {
         let (counted, missed) = (counter["counted"].as_f64()?, counter["missed"].as_f64()?);
         Some((counter["name"].as_str()?.to_owned(), counted + missed))
     });
-    Ok(events.collect())
+    events.collect()
 }

@@ -255,6 +255,24 @@ static void run_blocked(word count)
 		expect("wait4", call(SYS_wait4, children[i], 0, 0), children[i]);
 }
 
+/* A child under a given number, which must be free, that reads. */
+static void run_reborn(int pid, word count)
+{
+	struct clone_args arguments = { .exit_signal = SIGCHLD, .set_tid = (word)&pid, .set_tid_size = 1 };
+	long zero = expect_fd("/dev/zero", call(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY));
+	long child;
+
+	stop();
+	if ((child = call(SYS_clone3, &arguments, sizeof arguments, 0)) == 0) {
+		for (word i = 0; i < count; i++)
+			expect("read", call(SYS_read, zero, buffer, 1), 1);
+		leave(0);
+	}
+	expect("clone3 with a number", child, pid);
+	reap("a child with a number", child);
+	stop();
+}
+
 static void run_idle(void)
 {
 	stop();
@@ -277,6 +295,8 @@ __attribute__((noreturn, used)) static void run(word *stack)
 		run_deletes(option, parse(arguments[3]));
 	else if (equal(mode, "blocked"))
 		run_blocked(parse(option));
+	else if (equal(mode, "reborn") && count > 3)
+		run_reborn((int)parse(option), parse(arguments[3]));
 	else if (equal(mode, "idle"))
 		run_idle();
 	else if (equal(mode, "operations") && count > 5)
@@ -284,7 +304,7 @@ __attribute__((noreturn, used)) static void run(word *stack)
 	else if (equal(mode, "again") && count > 6)
 		run_again(arguments);
 	else if (!equal(mode, "exit"))
-		fail("usage: workload DIR [no-int80] | read N | delete DIR N | blocked N | idle | exit | "
+		fail("usage: workload DIR [no-int80] | read N | delete DIR N | blocked N | reborn PID N | idle | exit | "
 		     "operations DIR STACKED N NAME...", (long)count);
 	leave(0);
 }

@@ -42,6 +42,8 @@ pub(crate) struct Report {
     overruns: u64,
     clock_steps: u64,
     last_batch: Option<Batch>,
+    /// What `only` names, by probe; nothing where everything counts.
+    targets: Vec<Only>,
     counters: Vec<Counter>,
     sinks: Vec<Sink>,
 }
@@ -53,6 +55,14 @@ struct Batch {
     timestamp: f64,
     age: f64,
     samples: usize,
+}
+
+/// What alone counts for a probe, and whether it is there.
+#[derive(Debug, Deserialize, Serialize)]
+struct Only {
+    probe: String,
+    target: String,
+    present: bool,
 }
 
 /// A counter, its hook, and its events: counted and missed together are what happened.
@@ -121,6 +131,7 @@ impl Source {
             overruns: self.vitals.overruns(),
             clock_steps: self.vitals.clock_steps(),
             last_batch,
+            targets: self.last_batch.look(targets).unwrap_or_default(),
             counters: self.last_batch.look(counters).unwrap_or_default(),
             sinks: running.chain(absent).collect(),
         }
@@ -162,6 +173,17 @@ impl Source {
             mis_settled,
         }
     }
+}
+
+/// What `only` names.
+fn targets(view: &View<'_>) -> Vec<Only> {
+    let metrics = view.metrics().filter(|metric| metric.name() == "target.present");
+    let targets = metrics.flat_map(|metric| metric.samples()).map(|sample| {
+        let label = |key| sample.labels().find(|(known, _)| *known == key).map_or("", |(_, value)| value).to_owned();
+        let present = matches!(sample.value(), Value::Gauge(level) if level > 0.0);
+        Only { probe: label("probe"), target: label("target"), present }
+    });
+    targets.collect()
 }
 
 /// The counters that have a hook, in the order of the batch.
@@ -287,6 +309,10 @@ impl Report {
             ),
             None => writeln!(text, "no batch yet"),
         };
+        for Only { probe, target, present } in &self.targets {
+            let gone = if *present { "" } else { ", which is not there any more" };
+            let _ = writeln!(text, "{probe} counts only {target}{gone}");
+        }
         if !self.counters.is_empty() {
             let mut table = list::plain(&["COUNTER", "TIER", "FUNCTION", "EXACT", "COUNTED", "MISSED"]);
             table.add_rows(self.counters.iter().map(|counter| {

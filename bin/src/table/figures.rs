@@ -103,6 +103,12 @@ impl Figures {
                 let (operation, column) = place(metric.name(), metric.descriptor().unit(), &labels);
                 self.row(&operation).cells[column as usize] = Some(Figure { total, rate });
             }
+            // What `only` names is news when it is gone.
+            Value::Gauge(level) if metric.name() == "target.present" => {
+                let label = |key| sample.labels().find(|(known, _)| *known == key).map_or("", |(_, value)| value);
+                let gone = format!("{}: {} is not there any more", label("probe"), label("target"));
+                self.others.extend((level == 0.0).then(|| clean(&gone)));
+            }
             Value::Gauge(level) => {
                 let unit = metric.descriptor().unit();
                 let unit = if *unit == Unit::ONE { "" } else { unit.as_str() };

@@ -17,9 +17,18 @@ struct record {
 
 enum filter {
 	FILTER_NONE = 0,
-	FILTER_PID = 1,    /* the thread group filter_tgid */
+	FILTER_PID = 1,    /* a thread group, struct target */
 	FILTER_CGROUP = 2, /* the control group in filter_cgroup and those below it */
 };
+
+/* The thread group that counts. Its number may be given to another process when it has ended: then `tgid` is NOBODY, and
+ * of the tasks that are released later the older ones were its own. */
+struct target {
+	u32 tgid;   /* whose events pass */
+	u32 named;  /* whose releases do, if they started before */
+	u64 reborn; /* the start of the process that has the number now, in ns since the boot; 0: none has */
+};
+#define NOBODY 0xffffffff /* no number of a thread group */
 
 /* Records of file.bpf.c: one per kernel function, and one per kind of system
  * call for the system-call tier, so that no event is counted in two. */

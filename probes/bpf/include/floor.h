@@ -37,7 +37,7 @@ _Static_assert(PROCESS_SLOTS <= FILE_SLOTS, "a record for each slot");
 /* Without global data the filter is looked up for each event. Mirrored in src/abi.rs. */
 struct filter_setting {
 	u32 kind; /* enum filter */
-	u32 tgid; /* for FILTER_PID */
+	u32 tgid; /* for FILTER_PID; NOBODY when that process has ended */
 };
 
 struct map filter SEC("maps") = {
@@ -119,6 +119,26 @@ inlined void add(u32 slot, s64 result, u64 bytes)
 struct event {
 	u64 common;
 };
+
+/* The record of task/task_newtask. */
+struct newtask {
+	struct event event;
+	int pid;
+	char comm[16];
+	int padding;
+	u64 clone_flags;
+};
+
+/* As number_again of hooks.h. */
+SEC("tracepoint") int number_again__event(struct newtask *ctx)
+{
+	u32 only = 0;
+	struct filter_setting *setting = bpf_map_lookup_elem(&filter, &only);
+
+	if (setting && setting->kind == FILTER_PID && (u32)ctx->pid == setting->tgid)
+		setting->tgid = NOBODY;
+	return 0;
+}
 
 struct syscall_enter {
 	struct event event;

@@ -38,8 +38,8 @@
 
 /* Frozen when the object is loaded: the verifier removes the branches of the other kinds. */
 const volatile u32 filter_kind = FILTER_NONE;
-/* Changes once, from the agent's own thread group during the self-test to the wanted one. */
-volatile u32 filter_tgid = 0;
+/* Changes from the agent's own thread group during the self-test to the wanted one, and to nobody when that has ended. */
+volatile struct target filter_target = {};
 
 struct {
 	map_type(BPF_MAP_TYPE_CGROUP_ARRAY);
@@ -57,8 +57,24 @@ inlined int passes(void)
 	if (kind == FILTER_NONE)
 		return 1;
 	if (kind == FILTER_PID)
-		return bpf_get_current_pid_tgid() >> 32 == filter_tgid;
+		return bpf_get_current_pid_tgid() >> 32 == filter_target.tgid;
 	return bpf_current_task_under_cgroup(&filter_cgroup, 0) == 1;
+}
+
+/*
+ * TP_PROTO(struct task_struct *task, unsigned long clone_flags); u64 in newer kernels. Comes before the new task runs: if
+ * it has the number of the process that counts, that has ended, and nothing of the new one is counted. Attached for
+ * FILTER_PID alone.
+ */
+SEC("tp_btf/task_newtask") int number_again(u64 *ctx)
+{
+	const struct task_struct *task = (const void *)ctx[0];
+
+	if ((u32)task->pid == filter_target.tgid) {
+		filter_target.reborn = task->start_time;
+		filter_target.tgid = NOBODY;
+	}
+	return 0;
 }
 
 /*

@@ -78,6 +78,7 @@ struct task_struct {
 	struct thread_info thread_info;
 	int pid;
 	int tgid;
+	u64 start_time;
 } relocated;
 
 /* Linux 5.11 and later. */

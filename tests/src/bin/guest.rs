@@ -2,7 +2,8 @@
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
 //! a workload of known numbers, `TIER:operations` tries the table of operations, `TIER:crowd` is both modes under many
-//! readers, `TIER:unfiltered` entry mode under many that delete; the others are told by the functions that they call. A
+//! readers, `TIER:unfiltered` entry mode under many that delete, `TIER:number-again` and `TIER:cgroup-anew` what is left
+//! of a filter whose process or control group has ended; the others are told by the functions that they call. A
 //! line says `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
 //! `row KERNEL workload alone exact`.
@@ -33,28 +34,33 @@ fn main() -> ExitCode {
 fn one(argument: &str) -> bool {
     let (tier, mode) = argument.split_once(':').unwrap_or((argument, ""));
     let start = Instant::now();
-    let result = match (tier, mode) {
-        ("lifetime", "start") => lifetime::emulated(),
-        ("beside", "second-instance") => second_instance(),
-        ("beside", "perf") => beside::perf(),
-        ("clock", "steps") => clock::steps(),
-        ("hygiene", "stop") => hygiene::after_a_stop(),
-        ("hygiene", "kill") => hygiene::after_a_kill(),
-        ("kernel-threads", "start") => kernel_threads::count(),
-        ("refusal", "no-tracefs") => refusal::no_tracefs(),
-        ("refusal", "no-btf") => refusal::no_btf(),
-        ("refusal", "missing-function") => refusal::missing_function(),
-        ("refusal", "no-root") => rights::none(),
-        ("refusal", "missing-capability") => rights::some(),
-        ("lockdown", "integrity") => lockdown::integrity(),
-        ("lockdown", "confidentiality") => lockdown::confidentiality(),
-        (_, "operations") => operations(tier),
-        (_, "crowd") => crowd(tier),
-        (_, "unfiltered") => crowd::deleting_processes(tier),
-        (_, "entry") => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
-        (_, "return") => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
-        _ => Err(Failure::new("there is no such row")),
-    };
+    let result =
+        match (tier, mode) {
+            ("lifetime", "start") => lifetime::emulated(),
+            ("beside", "second-instance") => second_instance(),
+            ("beside", "perf") => beside::perf(),
+            ("clock", "steps") => clock::steps(),
+            ("hygiene", "stop") => hygiene::after_a_stop(),
+            ("hygiene", "kill") => hygiene::after_a_kill(),
+            ("kernel-threads", "start") => kernel_threads::count(),
+            ("refusal", "no-tracefs") => refusal::no_tracefs(),
+            ("refusal", "no-btf") => refusal::no_btf(),
+            ("refusal", "missing-function") => refusal::missing_function(),
+            ("refusal", "no-root") => rights::none(),
+            ("refusal", "missing-capability") => rights::some(),
+            ("lockdown", "integrity") => lockdown::integrity(),
+            ("lockdown", "confidentiality") => lockdown::confidentiality(),
+            (_, "operations") => operations(tier),
+            (_, "crowd") => crowd(tier),
+            (_, "unfiltered") => crowd::deleting_processes(tier),
+            (_, "number-again") => exact::a_number_given_away(&Row { hooks: tier.into(), mode: Mode::Return })
+                .and_then(|report| told(&report)),
+            (_, "cgroup-anew") => exact::a_cgroup_made_anew(&Row { hooks: tier.into(), mode: Mode::Return })
+                .and_then(|report| told(&report)),
+            (_, "entry") => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
+            (_, "return") => measure(&Row { hooks: tier.into(), mode: Mode::Return }),
+            _ => Err(Failure::new("there is no such row")),
+        };
     let took = start.elapsed().as_secs();
     print(tier, mode, result.map(|details| format!("{details}; {took} s")))
 }
@@ -83,6 +89,11 @@ fn measure(row: &Row) -> Outcome<String> {
     exact::reads_beside_blocked_readers(row)?.verdict().map_err(Failure::at("beside blocked readers"))?;
     exact::an_idle_target(row)?.verdict().map_err(Failure::at("an idle target"))?;
     Ok(whole.to_string())
+}
+
+fn told(report: &exact::Report) -> Outcome<String> {
+    report.verdict()?;
+    Ok(report.to_string())
 }
 
 fn workload_alone() -> Outcome<String> {

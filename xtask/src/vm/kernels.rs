@@ -45,6 +45,15 @@ const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"),
 const FLOOR: &[Row] =
     &[("floor", "entry"), ("floor", "return"), ("floor-tracepoint", "entry"), ("floor-tracepoint", "return")];
 
+/// What `only` names ends, and something else gets its name.
+const ENDS: &[Row] = &[
+    ("auto", "number-again"),
+    ("kprobe", "number-again"),
+    ("floor", "number-again"),
+    ("auto", "cgroup-anew"),
+    ("floor", "cgroup-anew"),
+];
+
 /// How fast it starts and stops, and how much it holds: first, before the host has more to do.
 const LIFETIME: &[Row] = &[("lifetime", "start")];
 
@@ -72,7 +81,7 @@ const KERNELS: &[Kernel] = &[
         "5.10",
         "bullseye-security",
         "",
-        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, ENDS, BESIDE, HYGIENE, REFUSALS],
     ),
     Kernel::new(
         "6.1",
@@ -81,7 +90,7 @@ const KERNELS: &[Kernel] = &[
         &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
     ),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
-    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, BESIDE, CLOCK]),
+    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
     Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
