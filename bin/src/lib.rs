@@ -73,6 +73,7 @@ pub fn run_with(registry: Registry, arguments: impl IntoIterator<Item = OsString
 }
 
 fn dispatch(registry: &Registry, arguments: &[OsString]) -> Exit {
+    privileges::raise_descriptors();
     let program = if plugin::is_name(arguments.first()) { plugin::main } else { cli::main };
     // A panic must become an exit code: whoever dies of a signal is never restarted by netdata.
     catch_unwind(AssertUnwindSafe(|| program(registry, arguments))).unwrap_or(Exit::Failed)

@@ -1,7 +1,7 @@
 //! Rights that the caller does not have: whether this process got some, and giving them up.
 
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid, getgid, getuid};
+use rustix::process::{Resource, Rlimit, getegid, geteuid, getgid, getrlimit, getuid, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
     set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
@@ -31,6 +31,14 @@ fn at_secure(vector: &[u8]) -> bool {
     let words: Vec<usize> = words.collect();
     let mut pairs = words.as_chunks::<2>().0.iter().take_while(|[key, _]| *key != AT_NULL);
     pairs.any(|[key, value]| *key == AT_SECURE && *value != 0)
+}
+
+/// Raises the limit on open descriptors as far as this process may: programs, maps, links, sinks and their clients take
+/// one each, and the usual soft limit is for programs that still use select(2).
+pub(crate) fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it fails, what needs a descriptor says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Whether no program that this process's unit or container starts can load BPF programs, whatever its file grants: they

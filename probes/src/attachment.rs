@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use aya::{Ebpf, EbpfLoader};
+use aya::Ebpf;
 use ebpf_process_core::BuildError;
 use tracing::debug;
 
@@ -13,6 +13,7 @@ use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_call
 use crate::filter::Filter;
 use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
 use crate::kernel::Kernel;
+use crate::loader::loader;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
@@ -273,12 +274,12 @@ fn load(
     kernel: &Kernel,
     target: &Target,
 ) -> Result<(Ebpf, Object), BuildError> {
-    let floor = || EbpfLoader::new().btf(None).load(probe.floor).map(|ebpf| (ebpf, Object::Floor));
+    let floor = || loader(None).load(probe.floor).map(|ebpf| (ebpf, Object::Floor));
     let core = |btf| {
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader(Some(btf));
         let kind = target.kind();
         loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
-        loader.btf(Some(btf)).override_global("filter_kind", &kind, true).load(probe.core)
+        loader.override_global("filter_kind", &kind, true).load(probe.core)
     };
     let loaded = match (choice, &kernel.btf) {
         (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => floor(),

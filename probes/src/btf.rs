@@ -8,64 +8,144 @@
 use std::collections::HashMap;
 
 const MAGIC: u16 = 0xeb9f;
-const KIND_FUNC: u32 = 12;
-const KIND_FUNC_PROTO: u32 = 13;
 
-/// The arity of each of these functions that the type information knows.
-///
-/// `None` means that it cannot be read: it ends in the middle of something, or holds a kind of type that a newer kernel
-/// has invented. How long such a type is nobody knows, so everything behind it would be read out of step.
-pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>> {
-    let magic = u16::from_ne_bytes(btf.get(..2)?.try_into().ok()?);
-    if magic != MAGIC {
-        return None;
+/// The kind of a type, by the kernel's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind(u32);
+
+impl Kind {
+    pub(crate) const ARRAY: Self = Self(3);
+    pub(crate) const STRUCT: Self = Self(4);
+    pub(crate) const UNION: Self = Self(5);
+    pub(crate) const ENUM: Self = Self(6);
+    pub(crate) const TYPEDEF: Self = Self(8);
+    pub(crate) const FUNC: Self = Self(12);
+    const FUNC_PROTO: Self = Self(13);
+    pub(crate) const ENUM64: Self = Self(19);
+
+    /// From a type's second word.
+    pub(crate) const fn of(info: u32) -> Self {
+        Self((info >> 24) & 0x1f)
     }
-    let [header, types, types_len, strings, strings_len] =
-        [4, 8, 12, 16, 20].map(|at| word(btf, at).map_or(usize::MAX, |w| w as usize));
-    let section = |offset: usize, len: usize| {
-        let start = header.checked_add(offset)?;
-        btf.get(start..start.checked_add(len)?)
-    };
-    let (types, strings) = (section(types, types_len)?, section(strings, strings_len)?);
 
+    /// Whether a program can be relocated by it: numbers, structures, unions, enumerations and names for one.
+    pub(crate) const fn has_content(self) -> bool {
+        matches!(self.0, 1 | 4..=6 | 8 | 16 | 19)
+    }
+
+    /// Whether it is another type by another name or with a qualifier.
+    pub(crate) const fn refers(self) -> bool {
+        matches!(self.0, 8..=11 | 18)
+    }
+
+    /// What follows a type's three words; `None` for a kind that is not known.
+    const fn extra_bytes(self, members: usize) -> Option<usize> {
+        Some(match self.0 {
+            1 | 14 | 17 => 4, // int, variable, declaration tag
+            // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
+            2 | 7..=12 | 16 | 18 => 0,
+            3 => 12,                         // array
+            4 | 5 | 15 | 19 => members * 12, // struct, union, data section, 64-bit enum
+            6 | 13 => members * 8,           // enum, prototype
+            _ => return None,
+        })
+    }
+}
+
+/// Type information by its parts.
+pub(crate) struct Section<'a> {
+    pub(crate) head: &'a [u8],
+    pub(crate) types: &'a [u8],
+    pub(crate) strings: &'a [u8],
+}
+
+impl<'a> Section<'a> {
+    /// `None` where it is something else, or cut off.
+    pub(crate) fn of(btf: &'a [u8]) -> Option<Self> {
+        let magic = u16::from_ne_bytes(btf.get(..2)?.try_into().ok()?);
+        if magic != MAGIC {
+            return None;
+        }
+        let [header, types, types_len, strings, strings_len] =
+            [4, 8, 12, 16, 20].map(|at| word(btf, at).map_or(usize::MAX, |w| w as usize));
+        let section = |offset: usize, len: usize| {
+            let start = header.checked_add(offset)?;
+            btf.get(start..start.checked_add(len)?)
+        };
+        Some(Self { head: btf, types: section(types, types_len)?, strings: section(strings, strings_len)? })
+    }
+}
+
+/// A type: where it is among the others, and how it begins.
+pub(crate) struct Type {
+    pub(crate) at: usize,
+    pub(crate) end: usize,
+    pub(crate) kind: Kind,
+    pub(crate) name: u32,
+    members: usize,
+    target: u32,
+}
+
+/// The types in the order of their numbers, the first of which is 1. A `None` ends them: the data stops in the middle of
+/// something, or holds a kind of type that a newer kernel has invented. How long such a type is nobody knows, so
+/// everything behind it would be read out of step.
+pub(crate) struct Types<'a> {
+    types: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Types<'a> {
+    pub(crate) const fn of(types: &'a [u8]) -> Self {
+        Self { types, at: 0 }
+    }
+
+    fn read(&self) -> Option<Type> {
+        let at = self.at;
+        let (name, info, target) = (word(self.types, at)?, word(self.types, at + 4)?, word(self.types, at + 8)?);
+        let (kind, members) = (Kind::of(info), (info & 0xffff) as usize);
+        let end = at + 12 + kind.extra_bytes(members)?;
+        (end <= self.types.len()).then_some(Type { at, end, kind, name, members, target })
+    }
+}
+
+impl Iterator for Types<'_> {
+    type Item = Option<Type>;
+
+    fn next(&mut self) -> Option<Option<Type>> {
+        if self.at >= self.types.len() {
+            return None;
+        }
+        let read = self.read();
+        self.at = read.as_ref().map_or(usize::MAX, |ty| ty.end);
+        Some(read)
+    }
+}
+
+/// The arity of each of these functions that the type information knows; `None` means that it cannot be read.
+pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>> {
+    let Section { types, strings, .. } = Section::of(btf)?;
     // By type id: a prototype's number of parameters. Id 0 is void.
     let mut parameters: Vec<u16> = vec![0];
     let mut found: Vec<(&str, usize)> = Vec::new();
-    let mut at = 0;
-    while at < types.len() {
-        let (name, info, target) = (word(types, at)?, word(types, at + 4)?, word(types, at + 8)?);
-        let (kind, members) = ((info >> 24) & 0x1f, info & 0xffff);
-        parameters.push(if kind == KIND_FUNC_PROTO { u16::try_from(members).ok()? } else { 0 });
-        if kind == KIND_FUNC {
-            let name = string(strings, name as usize)?;
+    for ty in Types::of(types) {
+        let Type { kind, members, name, target, .. } = ty?;
+        parameters.push(if kind == Kind::FUNC_PROTO { u16::try_from(members).ok()? } else { 0 });
+        if kind == Kind::FUNC {
+            let name = string(strings, name)?;
             if let Some(function) = functions.iter().find(|function| function.as_bytes() == name) {
                 found.push((function, target as usize));
             }
         }
-        at += 12 + extra_bytes(kind, members as usize)?;
     }
     Some(found.into_iter().filter_map(|(name, proto)| Some((name, usize::from(*parameters.get(proto)?)))).collect())
 }
 
-/// What follows a type's three words, by kind; `None` for a kind that is not known.
-const fn extra_bytes(kind: u32, members: usize) -> Option<usize> {
-    Some(match kind {
-        1 | 14 | 17 => 4, // int, variable, declaration tag
-        // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
-        2 | 7..=KIND_FUNC | 16 | 18 => 0,
-        3 => 12,                            // array
-        4 | 5 | 15 | 19 => members * 12,    // struct, union, data section, 64-bit enum
-        6 | KIND_FUNC_PROTO => members * 8, // enum, prototype
-        _ => return None,
-    })
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-fn string(strings: &[u8], at: usize) -> Option<&[u8]> {
-    let rest = strings.get(at..)?;
+pub(crate) fn string(strings: &[u8], at: u32) -> Option<&[u8]> {
+    let rest = strings.get(at as usize..)?;
     Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
 }
 
@@ -77,10 +157,10 @@ mod tests {
     fn sample() -> Vec<u8> {
         let strings = b"\0f\0";
         let types: Vec<u32> = [
-            vec![0, 4 << 24 | 1, 4, 0, 2, 0],                  // 1: struct with one member
-            vec![0, 1 << 24, 4, 32],                           // 2: int
-            vec![0, KIND_FUNC_PROTO << 24 | 2, 2, 0, 2, 0, 2], // 3: int (int, int)
-            vec![1, KIND_FUNC << 24 | 1, 3],                   // 4: f
+            vec![0, 4 << 24 | 1, 4, 0, 2, 0],     // 1: struct with one member
+            vec![0, 1 << 24, 4, 32],              // 2: int
+            vec![0, 13 << 24 | 2, 2, 0, 2, 0, 2], // 3: int (int, int)
+            vec![1, 12 << 24 | 1, 3],             // 4: f
         ]
         .concat();
         let types_len = u32::try_from(types.len() * 4).expect("small");

@@ -12,6 +12,7 @@ use crate::btf::arities;
 use crate::doctor::missing_rights;
 use crate::exactness::Facts;
 use crate::preemption::Preemption;
+use crate::reduce::reduced;
 use crate::refusal::refuse_bpf;
 use crate::sys;
 use crate::tracefs::Tracefs;
@@ -70,6 +71,7 @@ impl Kernel {
     }
 
     fn read(possible_cpus: usize) -> Self {
+        sys::return_large_blocks();
         let functions: Vec<_> = crate::functions_with_results().collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
@@ -77,13 +79,16 @@ impl Kernel {
             )
         });
         let unknown = |why: &str| format!("this kernel's type information is not understood ({BTF_PATH}): {why}");
-        let parse = |bytes: &Vec<u8>| {
-            let arities =
-                arities(bytes, &functions).ok_or_else(|| unknown("it is newer than this program, or cut off"))?;
-            let btf = Btf::parse(bytes, Endianness::default()).map_err(|error| unknown(&error.to_string()))?;
+        let parse = |bytes: Vec<u8>| {
+            let foreign = || unknown("it is newer than this program, or cut off");
+            let arities = arities(&bytes, &functions).ok_or_else(foreign)?;
+            let reduced = reduced(&bytes, &[crate::FILE.core, crate::PROCESS.core]).ok_or_else(foreign)?;
+            // Megabytes, which are not needed any more when the next ones are.
+            drop(bytes);
+            let btf = Btf::parse(&reduced, Endianness::default()).map_err(|error| unknown(&error.to_string()))?;
             Ok((btf, arities))
         };
-        let (btf, arities) = match bytes.as_ref().map_err(Clone::clone).and_then(parse) {
+        let (btf, arities) = match bytes.and_then(parse) {
             Ok((btf, arities)) => (Ok(btf), arities),
             Err(problem) => (Err(problem), HashMap::new()),
         };

@@ -318,6 +318,17 @@ pub(crate) fn return_free_memory() {
     }
 }
 
+/// Has every large block of memory go back to the kernel as soon as it is freed, and grow where it is: glibc begins to
+/// keep large blocks, and to copy them when they grow, once the first one was freed. From then on costs a block of more
+/// than 128 KiB some system calls.
+pub(crate) fn return_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number of the allocator, under the allocator's lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// Asks for a task that the kernel must refuse: shared signal handlers without shared memory.
 pub(crate) fn fail_to_clone() {
     // SAFETY: CLONE_SIGHAND without CLONE_VM is EINVAL before anything is made.

@@ -1,10 +1,13 @@
-//! The kernel memory that `check` states is what the kernel says that the maps take.
+//! The kernel memory that `check` states is what the kernel says that the maps take, and the agent's own is little.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use ebpf_process_tests::agent::Agent;
-use ebpf_process_tests::{Failure, Outcome, agent, live};
+use ebpf_process_tests::{Failure, Outcome, agent, lifetime, live};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The limit with two processors.
@@ -24,6 +27,36 @@ fn the_memory_that_check_states_is_the_maps() {
             return Err(Failure::new(format!("{fixed} + 2 * {per_cpu} bytes are not under {LIMIT}")));
         }
         Ok(())
+    });
+}
+
+/// Reading the kernel's type information is the most of it, and over before the first batch.
+#[test]
+fn the_agent_holds_24_mebibytes_at_its_start_and_10_later() {
+    live::test("process-memory", agent::can_run(), || lifetime::holds_little(&[]).map(drop));
+}
+
+/// With many sinks, each with a socket or a file, it does not end at a soft limit on descriptors.
+#[test]
+fn the_soft_limit_on_descriptors_is_raised_to_the_hard_one() {
+    live::test("descriptors", agent::can_run(), || {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -S -n 24 && exec \"$0\" \"$@\""]).arg(agent::binary()?);
+        command.args(["run", "--set", "sinks.out.type=influx", "--set", "sinks.out.options.url=stdout"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let child = child.as_mut().map_err(|error| Failure::new(format!("starting the agent: {error}")))?;
+        let first = child.stdout.as_mut().map(|pipe| pipe.read_exact(&mut [0]));
+        let limits = fs::read_to_string(format!("/proc/{}/limits", child.id()));
+        kill_process(Pid::from_child(child), Signal::TERM).map_err(Failure::at("stopping the agent"))?;
+        child.wait().map_err(Failure::at("the agent's end"))?;
+        first.ok_or_else(|| Failure::new("no pipe"))?.map_err(Failure::at("the first batch"))?;
+        let limits = limits.map_err(Failure::at("its limits"))?;
+        let open = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let words: Vec<&str> = open.unwrap_or_default().split_whitespace().collect();
+        match words.as_slice() {
+            [soft, hard, ..] if soft == hard => Ok(()),
+            _ => Err(Failure::new(format!("soft and hard limit: {words:?}"))),
+        }
     });
 }
 
