@@ -6,7 +6,7 @@
 mod figures;
 mod units;
 
-use std::io::{Stdout, Write, stdout};
+use std::io::{ErrorKind, Stdout, Write, stdout};
 use std::time::Duration;
 
 use ebpf_process_core::{Sink, SinkError, View};
@@ -72,7 +72,11 @@ impl<W: Write + Send> Sink for Table<W> {
         };
         let written = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
         match self.place {
-            Place::Once => Ok(written?),
+            Place::Once => written.map_err(|error| match error.kind() {
+                // Whoever reads it has seen enough.
+                ErrorKind::BrokenPipe => SinkError::closed(error),
+                _ => SinkError::failed(error),
+            }),
             // A terminal that was closed answers with an input/output error, and never comes back.
             Place::Same { .. } => written.map_err(SinkError::closed),
         }

@@ -1,10 +1,11 @@
 //! The loop that joins probes and sinks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
@@ -12,11 +13,12 @@ use crate::error::{BuildError, chain};
 use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
 use crate::options::Options;
-use crate::outlet::{Outlet, OutletSpec};
+use crate::outlet::{Outlet, OutletSpec, Reach};
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
-use crate::recorder::Recorder;
+use crate::recorder::{Fate, Recorder};
 use crate::sink::{Sink, SinkContext, SinkPlugin, Stop};
 use crate::vitals::Vitals;
+use crate::vitals_probe::VITALS;
 
 /// Sinks an agent may have; each costs a thread and a queue.
 const SINK_LIMIT: usize = 64;
@@ -31,6 +33,8 @@ pub struct Agent {
     recorder: Recorder,
     probes: Vec<Running>,
     outlets: Vec<Outlet>,
+    /// What each sink has had, as of this tick.
+    reach: Vec<Reach>,
     pool: Vec<Arc<Batch>>,
     vitals: Arc<Vitals>,
     stop: Stop,
@@ -42,10 +46,22 @@ pub struct Agent {
 }
 
 struct Running {
-    name: String,
+    name: Arc<str>,
     probe: Box<dyn Probe>,
-    skip: bool,
-    failing: bool,
+    /// Its last collection took longer than an interval: the next tick leaves it out.
+    slow: bool,
+    health: Health,
+    /// Whether it tells what was left out, so that it never is itself.
+    tells: bool,
+}
+
+/// What came of a probe's last collection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Well,
+    Failing,
+    /// It is never asked again.
+    Panicked,
 }
 
 /// Why [`Agent::run`] returned.
@@ -79,6 +95,7 @@ impl Agent {
             recorder: Recorder::default(),
             probes: Vec::new(),
             outlets: Vec::new(),
+            reach: Vec::new(),
             pool: Vec::new(),
             vitals: Arc::default(),
             stop: Stop::default(),
@@ -116,7 +133,9 @@ impl Agent {
     /// Adds a probe that makes its own series at its first collection.
     pub fn push_probe(&mut self, name: &str, probe: Box<dyn Probe>) {
         self.vitals.add_probe(name);
-        self.probes.push(Running { name: name.to_owned(), probe, skip: false, failing: false });
+        let tells = name == VITALS.name();
+        let running = Running { name: name.into(), probe, slow: false, health: Health::Well, tells };
+        self.probes.push(running);
     }
 
     /// Builds a sink and starts its thread.
@@ -142,14 +161,13 @@ impl Agent {
         if self.outlets.len() >= SINK_LIMIT {
             return Err(refused(format!("more than {SINK_LIMIT} sinks"), "leave some out"));
         }
-        self.vitals.add_sink(&spec.name, &ledger);
         let name = spec.name.clone();
+        let book = Arc::clone(&ledger);
         let outlet = Outlet::start(spec, sink, ledger, self.interval, self.ends.0.clone()).map_err(|error| {
             refused(format!("cannot start a thread for sink {name}: {error}"), "raise the limit on threads")
         })?;
+        self.vitals.add_sink(&name, &book);
         self.outlets.push(outlet);
-        let longest = self.outlets.iter().map(|outlet| outlet.spec().queue).max().unwrap_or(0);
-        self.recorder.set_linger(u32::try_from(longest).unwrap_or(u32::MAX).saturating_add(2));
         Ok(())
     }
 
@@ -180,41 +198,36 @@ impl Agent {
     }
 
     fn last_tick(&mut self) -> Ended {
-        self.tick(self.clock.now());
+        self.tick_whole(self.clock.now());
         Ended::Stopped
     }
 
-    /// Collects one batch and offers it to every sink whose interval it is.
+    /// Collects one batch and offers it to every sink whose interval it is. A probe whose last
+    /// collection took longer than an interval is left out, so that the others keep theirs.
     pub fn tick(&mut self, moment: Moment) {
+        self.round(moment, true);
+    }
+
+    /// As [`tick`](Self::tick), and no probe is left out for being slow: for a batch that has no
+    /// successor to make up for it.
+    pub fn tick_whole(&mut self, moment: Moment) {
+        self.round(moment, false);
+    }
+
+    /// From now on, counters and histograms are totals since the last batch.
+    pub fn set_baseline(&mut self) {
+        if let Some(batch) = self.last_batch.get() {
+            self.recorder.rebase(&batch);
+        }
+    }
+
+    fn round(&mut self, moment: Moment, leave_out: bool) {
         let (tick, elapsed) = self.stamp(moment);
         self.vitals.count_tick();
-        let delivered = self.outlets.iter().map(Outlet::delivered).min().unwrap_or(u64::MAX);
-        self.recorder.begin(delivered);
-        let budget = self.interval;
-        for (index, running) in self.probes.iter_mut().enumerate() {
-            if std::mem::take(&mut running.skip) {
-                self.vitals.update_probe(index, |probe| probe.skips += 1);
-                continue;
-            }
-            let started = self.clock.now().boottime;
-            let outcome = running.probe.collect(&mut self.recorder);
-            let duration = self.clock.now().boottime.saturating_sub(started);
-            running.skip = duration > budget;
-            self.vitals.update_probe(index, |probe| {
-                probe.duration = duration;
-                probe.errors += u64::from(outcome.is_err());
-            });
-            match outcome {
-                Err(error) if !running.failing => {
-                    running.failing = true;
-                    warn!(probe = %running.name, "{}; further failures are counted, not logged", chain(&error));
-                }
-                Ok(()) if running.failing => {
-                    running.failing = false;
-                    info!(probe = %running.name, "the probe works again");
-                }
-                Ok(()) | Err(_) => {}
-            }
+        self.retire();
+        self.leave_out(leave_out);
+        for index in 0..self.probes.len() {
+            self.collect(index);
         }
         let index = self.recycled();
         let Some(batch) = Arc::get_mut(&mut self.pool[index]) else { return };
@@ -227,34 +240,115 @@ impl Agent {
         self.wall = moment.wall;
     }
 
+    /// Lets go of the series that have ended and that every sink has had. What had to be given up is
+    /// the loss of those sinks that had not.
+    fn retire(&mut self) {
+        let Self { recorder, outlets, reach, .. } = self;
+        reach.clear();
+        reach.extend(outlets.iter().map(Outlet::reach));
+        let fate = |since: u64| {
+            let mut fate = Fate::Over;
+            for sink in reach.iter().filter(|sink| !sink.has_had(since)) {
+                if sink.may_get(since) {
+                    return Fate::OnItsWay;
+                }
+                fate = Fate::Waits;
+            }
+            fate
+        };
+        let lost = |metric: &str, since: u64| {
+            for (outlet, _) in outlets.iter().zip(&*reach).filter(|(_, reach)| !reach.has_had(since)) {
+                outlet.lose_finals(metric, 1);
+            }
+        };
+        recorder.begin(fate, lost);
+    }
+
+    /// Decides which probes are left out of this batch, before any is asked: one of them tells.
+    fn leave_out(&mut self, slow_ones: bool) {
+        for (index, running) in self.probes.iter_mut().enumerate() {
+            running.slow &= slow_ones && !running.tells;
+            if running.slow || running.health == Health::Panicked {
+                self.vitals.update_probe(index, |probe| probe.skips += 1);
+                self.recorder.leave_out(&running.name);
+            }
+        }
+    }
+
+    fn collect(&mut self, index: usize) {
+        let Self { probes, recorder, vitals, clock, interval, .. } = self;
+        let running = &mut probes[index];
+        if std::mem::take(&mut running.slow) || running.health == Health::Panicked {
+            return;
+        }
+        let started = clock.now().boottime;
+        let outcome = catch_unwind(AssertUnwindSafe(|| running.probe.collect(recorder)));
+        let duration = clock.now().boottime.saturating_sub(started);
+        running.slow = duration > *interval;
+        vitals.update_probe(index, |probe| {
+            probe.duration = duration;
+            probe.errors += u64::from(!matches!(outcome, Ok(Ok(()))));
+        });
+        match outcome {
+            Err(_) => {
+                running.health = Health::Panicked;
+                error!(probe = %running.name, "the probe panicked: it is not asked again, and its numbers are missing");
+            }
+            Ok(Err(error)) if running.health == Health::Well => {
+                running.health = Health::Failing;
+                warn!(probe = %running.name, "{}; further failures are counted, not logged", chain(&error));
+            }
+            Ok(Ok(())) if running.health == Health::Failing => {
+                running.health = Health::Well;
+                info!(probe = %running.name, "the probe works again");
+            }
+            Ok(_) => {}
+        }
+        if running.health != Health::Well {
+            recorder.leave_out(&running.name);
+        }
+    }
+
     /// Hangs up on all sinks and waits for them until the grace period is over, then drops the
     /// probes, which detaches them.
     pub fn close(mut self, grace: Duration) -> Vec<Closed> {
         let deadline: Instant = self.stop.begin(grace);
-        let books: Vec<_> = self.vitals.ledgers();
         let closing: Vec<_> = self.outlets.drain(..).map(Outlet::hang_up).collect();
         // Detaching waits for the kernel: the probes' waits overlap, and the sinks finish meanwhile.
         std::thread::scope(|scope| {
             for Running { name, probe, .. } in self.probes.drain(..) {
                 // Where no thread can be had the probe is dropped here and now.
-                let _detaching = std::thread::Builder::new().name(name).spawn_scoped(scope, move || drop(probe));
+                let thread = std::thread::Builder::new().name(name.to_string());
+                let _detaching = thread.spawn_scoped(scope, move || detach(&name, probe));
             }
         });
-        let in_time: Vec<bool> = closing.into_iter().map(|outlet| outlet.wait(deadline)).collect();
-        let closed = books.into_iter().zip(in_time);
-        closed.map(|((name, ledger), in_time)| Closed { name, tally: ledger.tally(), in_time }).collect()
+        let closed = closing.into_iter().map(|outlet| {
+            let in_time = outlet.wait(deadline);
+            Closed { tally: outlet.ledger.tally(), name: outlet.name, in_time }
+        });
+        closed.collect()
     }
 
-    /// The batch's identity: its number, and times that never go back.
+    /// The batch's identity: its number and its times. A wall clock that was set back by less than an
+    /// interval is waited for; one that is further behind is followed.
     fn stamp(&self, moment: Moment) -> (Tick, Duration) {
         let Some(last) = self.last else {
             return (Tick { seq: 0, wall: moment.wall, boottime: moment.boottime }, Duration::ZERO);
         };
+        let behind = last.wall.saturating_sub(moment.wall);
         if moment.wall < self.wall {
             self.vitals.count_clock_step();
+            let passed = moment.boottime.saturating_sub(last.boottime);
+            let back = (self.wall + passed).saturating_sub(moment.wall);
+            let then = if behind > self.interval { "timestamps follow it" } else { "timestamps wait for it" };
+            warn!("the wall clock was set back by {back:.3?}: {then}");
         }
-        // A nanosecond keeps timestamps distinct: equal ones overwrite each other in a database.
-        let wall = moment.wall.max(last.wall + Duration::from_nanos(1));
+        let wall = if behind > self.interval {
+            moment.wall
+        } else {
+            // A nanosecond keeps timestamps distinct: equal ones overwrite each other in a database.
+            moment.wall.max(last.wall + Duration::from_nanos(1))
+        };
         let tick = Tick { seq: last.seq + 1, wall, boottime: moment.boottime };
         (tick, moment.boottime.saturating_sub(last.boottime))
     }
@@ -266,5 +360,12 @@ impl Agent {
             self.pool.push(Arc::new(Batch::empty()));
             self.pool.len() - 1
         })
+    }
+}
+
+/// Drops a probe, which detaches it. A panic is its own.
+fn detach(name: &str, probe: Box<dyn Probe>) {
+    if catch_unwind(AssertUnwindSafe(move || drop(probe))).is_err() {
+        error!(probe = %name, "the probe panicked while it was dropped");
     }
 }

@@ -10,8 +10,8 @@ use crate::series::SeriesTable;
 pub struct Tick {
     /// Rises by one per batch, from 0.
     pub seq: u64,
-    /// Wall-clock time since the Unix epoch, the timestamp of every sample of the batch. It never
-    /// goes back from one batch to the next.
+    /// Wall-clock time since the Unix epoch, the timestamp of every sample of the batch. Never the same
+    /// as the batch before; it goes back where the machine's clock was set back by more than an interval.
     pub wall: Duration,
     /// Time since boot, suspend included: what rates are computed from.
     pub boottime: Duration,
@@ -69,6 +69,8 @@ pub struct Batch {
     pub(crate) table: Arc<SeriesTable>,
     pub(crate) columns: Vec<Column>,
     pub(crate) slab: Vec<u64>,
+    /// The probes whose numbers are missing.
+    pub(crate) left_out: Vec<Arc<str>>,
 }
 
 impl Batch {
@@ -79,6 +81,7 @@ impl Batch {
             table: Arc::default(),
             columns: Vec::new(),
             slab: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -117,6 +120,7 @@ impl Batch {
             column.bits.clear();
         }
         self.slab.clear();
+        self.left_out.clear();
     }
 
     /// Writes a histogram to the slab and returns its offset.

@@ -29,9 +29,10 @@ impl SinkError {
 }
 
 impl From<std::io::Error> for SinkError {
-    /// A broken pipe is the end of the sink, anything else a failure of this view.
+    /// A failure of this view, a broken pipe too: a receiver that has hung up may come back. Only a
+    /// sink that was given its output, like standard output, knows that it is [`closed`](Self::closed).
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::closed(error) } else { Self::failed(error) }
+        Self::failed(error)
     }
 }
 

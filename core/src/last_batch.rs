@@ -15,9 +15,13 @@ pub struct LastBatch(Mutex<Option<Arc<Batch>>>);
 impl LastBatch {
     /// Looks at all of the newest batch, under its own names; `None` before there is one.
     pub fn look<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> Option<R> {
-        let batch = self.0.lock().clone()?;
+        let batch = self.get()?;
         let projection = Projection::new(&Selection::default(), &batch.table);
         Some(look(&View::new(&batch, &projection, batch.elapsed())))
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<Batch>> {
+        self.0.lock().clone()
     }
 
     pub(crate) fn set(&self, batch: &Arc<Batch>) {

@@ -1,6 +1,7 @@
 //! What became of every sample that was meant for a sink.
 
 use parking_lot::Mutex;
+use tracing::{error, warn};
 
 use crate::condition::{Condition, SinkState};
 
@@ -74,8 +75,13 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Book {
     tally: Tally,
-    /// The rest was given up at the end of the run: who settles later is late, and changes nothing.
-    closed: bool,
+    /// Why whatever comes is dropped: the sink or the run is over. Who settles later is late, and
+    /// changes nothing.
+    closed: Option<&'static str>,
+    /// How many reasons have been logged, of each list.
+    told: [usize; 2],
+    told_unconfirmed: bool,
+    told_mistake: bool,
 }
 
 impl Ledger {
@@ -165,17 +171,63 @@ impl Ledger {
         tally.spooled += samples;
     }
 
-    /// A batch's selected samples enter the queue.
+    /// A batch's selected samples enter the queue; in a closed book they are dropped.
     pub(crate) fn offered(&self, samples: u64) {
+        let Book { tally, closed, .. } = &mut *self.book.lock();
+        tally.offered += samples;
+        match closed {
+            Some(reason) => add(&mut tally.dropped, reason, samples),
+            None => tally.queued += samples,
+        }
+    }
+
+    /// Samples that were meant for the sink are lost before they came into its queue.
+    pub(crate) fn lost(&self, samples: u64, reason: &'static str) {
         let tally = &mut self.book.lock().tally;
         tally.offered += samples;
-        tally.queued += samples;
+        add(&mut tally.dropped, reason, samples);
+    }
+
+    /// Logs the first loss of each kind. What was the reason the sink itself knows best.
+    pub(crate) fn tell_losses(&self, sink: &str) {
+        let mut book = self.book.lock();
+        let Book { tally, told, told_unconfirmed, told_mistake, .. } = &mut *book;
+        let known = [tally.dropped.len(), tally.rejected.len()];
+        let is_news = |count: u64, told: &mut bool| count > 0 && !std::mem::replace(told, true);
+        let unconfirmed = is_news(tally.unconfirmed, told_unconfirmed);
+        let mistake = is_news(tally.mis_settled, told_mistake);
+        if *told == known && !unconfirmed && !mistake {
+            return;
+        }
+        let before = std::mem::replace(told, known);
+        let news = tally.clone();
+        // Whoever reads the log may be slow.
+        drop(book);
+        for (what, reasons, before) in [("dropped", news.dropped, before[0]), ("rejected", news.rejected, before[1])] {
+            for (reason, samples) in reasons.iter().skip(before) {
+                warn!(sink, samples, "samples are {what}: {reason}; more of them are counted, not logged");
+            }
+        }
+        if unconfirmed {
+            let samples = news.unconfirmed;
+            warn!(
+                sink,
+                samples, "samples may be lost: nothing acknowledges them, and the receiver was gone; more are counted"
+            );
+        }
+        if mistake {
+            error!(
+                sink,
+                samples = news.mis_settled,
+                "the sink settles samples that it was not given: its ledger is wrong"
+            );
+        }
     }
 
     /// Gives up whatever is still queued, and closes the book.
     pub(crate) fn close(&self, reason: &'static str) {
         let mut book = self.book.lock();
-        book.closed = true;
+        book.closed.get_or_insert(reason);
         let rest = std::mem::take(&mut book.tally.queued);
         add(&mut book.tally.dropped, reason, rest);
     }
@@ -193,7 +245,7 @@ impl Ledger {
     /// An entry is made as it is told. What the column has not got is told as well.
     fn enter(&self, samples: u64, from: impl FnOnce(&mut Tally) -> &mut u64, enter: impl FnOnce(&mut Tally)) {
         let mut book = self.book.lock();
-        if samples == 0 || book.closed {
+        if samples == 0 || book.closed.is_some() {
             return;
         }
         let column = from(&mut book.tally);

@@ -82,6 +82,7 @@ mod trial;
 mod view;
 mod vitals;
 mod vitals_probe;
+mod worker;
 
 pub use access::{Access, explain};
 pub use agent::{Agent, Closed, Ended};

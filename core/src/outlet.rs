@@ -1,23 +1,21 @@
 //! The way from the collecting thread to one sink: a bounded queue, a thread and a ledger.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::batch::Batch;
-use crate::error::{SinkError, chain};
 use crate::ledger::Ledger;
 use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
-use crate::sink::{Settlement, Sink};
-use crate::view::{Projection, View};
+use crate::sink::Sink;
+use crate::view::Projection;
+use crate::worker::{CLOSED, Parcel, Progress, Worker};
 
 /// What gives way when a sink's queue is full. Collection never waits, so one batch is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -70,16 +68,28 @@ impl OutletSpec {
     }
 }
 
-/// A batch on its way to one sink.
-#[derive(Debug)]
-struct Parcel {
-    batch: Arc<Batch>,
-    projection: Arc<Projection>,
-    samples: u64,
-    /// Time since the sink's batch before.
-    elapsed: Duration,
-    /// Not written earlier.
-    due: Option<Instant>,
+/// Why finals are dropped that no batch of the sink's has had in time.
+const FINAL: &str = "final value of an ended series";
+
+/// Which batches a sink has had. Numbers are one more than a batch's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// The newest one that it took.
+    delivered: u64,
+    /// The newest one that it may still take; 0 for none.
+    on_its_way: u64,
+}
+
+impl Reach {
+    /// Whether the sink has taken a batch of this number or a later one.
+    pub(crate) const fn has_had(self, seq: u64) -> bool {
+        seq < self.delivered
+    }
+
+    /// Whether such a batch is in its queue or its hands.
+    pub(crate) const fn may_get(self, seq: u64) -> bool {
+        seq < self.on_its_way
+    }
 }
 
 /// The collecting thread's end of the way.
@@ -98,9 +108,9 @@ pub(crate) struct Outlet {
     /// The same queue's other end, to take the oldest batch out when it is full.
     oldest: Receiver<Parcel>,
     ledger: Arc<Ledger>,
-    over: Arc<AtomicBool>,
-    /// One more than the number of the last batch that the sink took without an error.
-    delivered: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+    /// One more than the number of the newest batch that went into the queue.
+    queued: u64,
     /// Hangs up when the sink's thread has ended.
     ended: Receiver<()>,
 }
@@ -120,22 +130,13 @@ impl Outlet {
         let (running, stopping) = bounded(0);
         let pace = Pace::new(base, spec.interval);
         let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
-        let over = Arc::new(AtomicBool::new(false));
-        let delivered = Arc::new(AtomicU64::new(0));
-        let worker = Worker {
-            name: spec.name.clone(),
-            queue: oldest.clone(),
-            ledger: Arc::clone(&ledger),
-            delivered: Arc::clone(&delivered),
-            failing: false,
-            stopping,
-            _alive: alive,
-        };
-        let flag = Arc::clone(&over);
+        let progress = Arc::new(Progress::default());
+        let worker = Worker::new(&spec, oldest.clone(), &ledger, &progress, stopping);
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {
+            // Dropped at the end of the thread: that is what the closing waits for.
+            let _alive: Sender<()> = alive;
             if worker.run(sink).is_err() {
-                flag.store(true, Ordering::Release);
                 // Whoever listens has one place per sink, and each sink ends once.
                 let _ = ends.try_send(name);
             }
@@ -150,8 +151,8 @@ impl Outlet {
             queue,
             oldest,
             ledger,
-            over,
-            delivered,
+            progress,
+            queued: 0,
             ended,
         })
     }
@@ -161,13 +162,20 @@ impl Outlet {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.progress.is_over()
     }
 
-    /// One more than the number of the last batch that the sink took; a sink that is over needs
-    /// nothing any more.
-    pub(crate) fn delivered(&self) -> u64 {
-        if self.is_over() { u64::MAX } else { self.delivered.load(Ordering::Acquire) }
+    /// What the sink has had by now.
+    pub(crate) fn reach(&self) -> Reach {
+        let (done, delivered) = self.progress.read();
+        Reach { delivered, on_its_way: if done < self.queued { self.queued } else { 0 } }
+    }
+
+    /// Final values of ended series of a metric were given up before the sink had them.
+    pub(crate) fn lose_finals(&self, metric: &str, finals: u64) {
+        if self.spec.selection.takes(metric) {
+            self.ledger.lost(finals, FINAL);
+        }
     }
 
     /// Hands a batch over if it is the sink's. Never waits.
@@ -190,13 +198,12 @@ impl Outlet {
         let samples = projection.count(batch);
         let mut parcel = Parcel { batch: Arc::clone(batch), projection: Arc::clone(projection), samples, elapsed, due };
         self.ledger.offered(samples);
-        loop {
-            if self.is_over() {
-                self.ledger.dropped(samples, "sink closed");
-                return;
-            }
+        while !self.is_over() {
             match self.queue.try_send(parcel) {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.queued = batch.tick().seq + 1;
+                    break;
+                }
                 Err(TrySendError::Full(rejected)) if self.spec.when_full == WhenFull::DropOldest => {
                     parcel = rejected;
                     // The worker may have taken one meanwhile: then there is room, and nothing is lost.
@@ -206,10 +213,15 @@ impl Outlet {
                 }
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                     self.ledger.dropped(samples, "queue full");
-                    return;
+                    break;
                 }
             }
         }
+        if self.is_over() {
+            // The sink's book is closed and has entered the samples as dropped; the batches are free again.
+            while self.oldest.try_recv().is_ok() {}
+        }
+        self.ledger.tell_losses(&self.spec.name);
     }
 
     /// Hangs up: the worker writes what is queued, the newest totals last, closes its sink and ends.
@@ -217,147 +229,39 @@ impl Outlet {
         if let Some(batch) = self.withheld.take() {
             self.hand_over(&batch);
         }
-        let Self { spec, queue, running, oldest, ledger, over, ended, .. } = self;
+        let Self { spec, queue, running, oldest, ledger, progress, ended, .. } = self;
         drop((queue, running));
-        Closing { name: spec.name, oldest, ledger, over, ended }
+        Closing { name: spec.name, oldest, ledger, progress, ended }
     }
 }
 
 /// An outlet whose queue takes nothing more.
 #[derive(Debug)]
 pub(crate) struct Closing {
-    name: String,
+    pub(crate) name: String,
+    pub(crate) ledger: Arc<Ledger>,
     oldest: Receiver<Parcel>,
-    ledger: Arc<Ledger>,
-    over: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     ended: Receiver<()>,
 }
 
 impl Closing {
     /// Waits for the worker until the deadline. Whatever is not written then is counted as
     /// dropped; returns whether the worker ended in time.
-    pub(crate) fn wait(self, deadline: Instant) -> bool {
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
         // Nothing is ever sent: the worker's end of the channel goes when the worker does.
         let timed_out = matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
         while self.oldest.try_recv().is_ok() {}
-        let reason = if self.over.load(Ordering::Acquire) { "sink closed" } else { "agent stopped" };
         if timed_out {
             warn!(sink = %self.name, "the sink did not finish in the grace period; what it still held is dropped");
         }
+        let reason = match (self.progress.is_over(), timed_out) {
+            (true, _) => CLOSED,
+            (false, true) => "agent stopped",
+            // It has ended in order, and has not said what became of them.
+            (false, false) => "never settled by the sink",
+        };
         self.ledger.close(reason);
         !timed_out
-    }
-}
-
-/// The sink's thread.
-struct Worker {
-    name: String,
-    queue: Receiver<Parcel>,
-    ledger: Arc<Ledger>,
-    delivered: Arc<AtomicU64>,
-    failing: bool,
-    /// Hangs up when nothing more is to be waited for.
-    stopping: Receiver<()>,
-    _alive: Sender<()>,
-}
-
-impl Worker {
-    /// Runs until the queue is hung up (`Ok`) or the sink is over (`Err`).
-    fn run(mut self, mut sink: Box<dyn Sink>) -> Result<(), SinkError> {
-        let result = self.drain(&mut *sink);
-        if let Err(error) = &result {
-            self.ledger.is_over(&chain(error));
-            info!(sink = %self.name, "the sink is over: {}", chain(error));
-        }
-        // A sink that panicked in use may panic again when dropped.
-        if catch_unwind(AssertUnwindSafe(move || drop(sink))).is_err() {
-            error!(sink = %self.name, "the sink panicked while it was dropped");
-        }
-        result
-    }
-
-    fn drain(&mut self, sink: &mut dyn Sink) -> Result<(), SinkError> {
-        loop {
-            let parcel = match self.queue.try_recv() {
-                Ok(parcel) => parcel,
-                Err(TryRecvError::Empty) => {
-                    self.guard("flush", sink, |sink| sink.flush())?;
-                    match self.wait(sink)? {
-                        Ok(parcel) => parcel,
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        Err(RecvTimeoutError::Disconnected) => break,
-                    }
-                }
-                Err(TryRecvError::Disconnected) => break,
-            };
-            let Parcel { batch, projection, samples, elapsed, due } = parcel;
-            if let Some(due) = due {
-                // Nothing is ever sent: either the time comes or the end.
-                let _ = self.stopping.recv_deadline(due);
-            }
-            let view = View::new(&batch, &projection, elapsed);
-            let outcome = self.guard("write", sink, |sink| sink.write(&view));
-            let seq = batch.tick().seq;
-            // Before the samples are settled: whoever sees an empty queue finds the batch free again.
-            drop((batch, projection));
-            if sink.settles() == Settlement::OnReturn || matches!(outcome, Err(SinkError::Closed(_))) {
-                match &outcome {
-                    Ok(true) => self.ledger.written(samples),
-                    Ok(false) | Err(_) => self.ledger.failed(samples),
-                }
-            }
-            if outcome? {
-                self.delivered.store(seq + 1, Ordering::Release);
-            }
-        }
-        self.guard("flush", sink, |sink| sink.flush())?;
-        self.guard("close", sink, |sink| sink.close())?;
-        Ok(())
-    }
-
-    /// Waits for a parcel, no longer than until the sink has something due.
-    fn wait(&mut self, sink: &mut dyn Sink) -> Result<Result<Parcel, RecvTimeoutError>, SinkError> {
-        let mut due = None;
-        self.guard("say what is due", sink, |sink| {
-            due = sink.due();
-            Ok(())
-        })?;
-        Ok(match due {
-            Some(due) => self.queue.recv_deadline(due),
-            None => self.queue.recv().map_err(RecvTimeoutError::from),
-        })
-    }
-
-    /// Calls the sink. `Ok` says whether the call succeeded; an error means the sink is over.
-    fn guard(
-        &mut self,
-        what: &str,
-        sink: &mut dyn Sink,
-        call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
-    ) -> Result<bool, SinkError> {
-        match catch_unwind(AssertUnwindSafe(|| call(sink))) {
-            Ok(Ok(())) => {
-                if self.failing && what == "write" {
-                    self.failing = false;
-                    self.ledger.works();
-                    info!(sink = %self.name, "the sink works again");
-                }
-                Ok(true)
-            }
-            Ok(Err(SinkError::Failed(cause))) => {
-                self.ledger.fails(&chain(&*cause));
-                // Said once per outage; the ledger counts the rest.
-                if !self.failing {
-                    self.failing = true;
-                    warn!(sink = %self.name, "cannot {what}: {}; further failures are counted, not logged", chain(&*cause));
-                }
-                Ok(false)
-            }
-            Ok(Err(closed @ SinkError::Closed(_))) => Err(closed),
-            Err(_) => {
-                error!(sink = %self.name, "the sink panicked in {what}: it is closed");
-                Err(SinkError::closed("the sink panicked"))
-            }
-        }
     }
 }

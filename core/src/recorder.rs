@@ -5,15 +5,18 @@
 //! total. A tick in which no series comes or goes allocates nothing.
 
 use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Batch, Column, HISTOGRAM_SLOTS, Tick};
 use crate::metric::{Descriptor, Kind};
-use crate::series::{Series, SeriesId, SeriesRefused, SeriesTable, clean_label};
+use crate::series::{Series, SeriesId, SeriesRefused, SeriesTable, clean_label, told_apart};
 
-/// Series that have ended and are still repeated because a sink has not seen their final value. Only
-/// a sink that is stuck for long, or that has a long interval, while series come and go makes it so many.
+/// Series that have ended and are still repeated though no batch with their final value is on its way to
+/// the sink that lacks it. Only a sink that is stuck for long, or that has a long interval, while series
+/// come and go makes it so many.
 const LINGERING_LIMIT: usize = 4096;
 
 /// What a recorder refused, as totals; each is a vital of the agent.
@@ -24,8 +27,20 @@ pub struct Refusals {
     /// Values that fit no sample: NaN or infinite, of another kind than the metric, or for a
     /// series that has ended.
     pub values: u64,
-    /// Final values of ended series that were given up before every sink had seen them.
+    /// Final values of ended series that were given up before every sink had seen them. Which sinks
+    /// lost them is in their ledgers.
     pub finals: u64,
+}
+
+/// What becomes of the final value of a series that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Every sink has had it.
+    Over,
+    /// Each sink that has not had it may still take a batch that holds it.
+    OnItsWay,
+    /// A sink has not had it, and will not without another batch.
+    Waits,
 }
 
 /// Takes values of series and makes batches of them.
@@ -36,7 +51,7 @@ pub struct Recorder {
     slots: Vec<Slot>,
     free: Vec<u32>,
     births: u32,
-    linger: u32,
+    ends: u32,
     lingering: Vec<Lingering>,
     /// How many batches have been sealed: the number of the one being filled.
     sealed: u64,
@@ -53,31 +68,37 @@ struct Registered {
     ending: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
     series: Option<Arc<Series>>,
+    /// Of the labels as they were given: tells apart those that are equal after cleaning.
+    given: u64,
     /// Where in its column this tick's value stands, if there is one.
     position: Option<u32>,
     /// The last counter or gauge, for the time after its end.
     last: Option<u64>,
-    ending: bool,
+    /// What counters and histograms are counted from.
+    base: u64,
+    histogram: Option<Box<Totals>>,
+    histogram_base: Option<Box<Totals>>,
+    /// Which end this is, if it has ended.
+    ending: Option<u32>,
 }
 
-/// A series that has ended, with its last value.
-#[derive(Debug)]
+/// A histogram's totals.
+#[derive(Clone, Debug)]
+struct Totals {
+    slots: [u64; HISTOGRAM_SLOTS],
+    sum: u64,
+}
+
+/// A series that has ended, until it is retired or asked for again.
+#[derive(Clone, Copy, Debug)]
 struct Lingering {
     id: SeriesId,
-    last: Last,
+    end: u32,
     /// The number of the first batch with the final value.
     since: u64,
-    /// For how many more batches it is repeated at least.
-    ticks: u32,
-}
-
-#[derive(Debug)]
-enum Last {
-    Bits(u64),
-    Histogram(Box<([u64; HISTOGRAM_SLOTS], u64)>),
 }
 
 impl Default for Recorder {
@@ -88,7 +109,7 @@ impl Default for Recorder {
             slots: Vec::new(),
             free: Vec::new(),
             births: 0,
-            linger: 0,
+            ends: 0,
             lingering: Vec::new(),
             sealed: 0,
             changed: false,
@@ -99,16 +120,12 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Sets for how many batches after its end a series is repeated with its final value.
-    pub(crate) const fn set_linger(&mut self, ticks: u32) {
-        self.linger = ticks;
-    }
-
     /// Finds or makes the series of a metric with these label values.
     ///
-    /// Not for the hot path: keep the id. Values are cleaned ([`clean_label`]); two sets that are
-    /// equal after cleaning are one series. A series that has ended and is asked for again before
-    /// it is gone goes on. Of two descriptors with one name the first counts.
+    /// Not for the hot path: keep the id. Values are cleaned ([`clean_label`]); where two sets are
+    /// equal after that, the second one gets a suffix that tells them apart. A series that has ended and
+    /// is asked for again before it is gone goes on, as do its totals. Of two descriptors with one name
+    /// the first counts.
     pub fn series(&mut self, descriptor: &Arc<Descriptor>, labels: &[&str]) -> Result<SeriesId, SeriesRefused> {
         let index = self.register(descriptor);
         let expected = self.descriptors[index].descriptor.label_keys().len();
@@ -116,12 +133,21 @@ impl Recorder {
             let metric = descriptor.name().to_owned();
             return Err(SeriesRefused::Labels { metric, expected, given: labels.len() });
         }
-        let labels: Box<[Box<str>]> = labels.iter().map(|value| clean_label(value)).collect();
+        let given = fingerprint(labels);
+        let mut cleaned: Box<[Box<str>]> = labels.iter().map(|value| clean_label(value)).collect();
         let registered = &mut self.descriptors[index];
-        if let Some(&id) = registered.by_labels.get(&labels) {
-            if std::mem::take(&mut self.slots[id.slot()].ending) {
+        let mut known = registered.by_labels.get(&cleaned).copied();
+        if known.is_some_and(|id| self.slots[id.slot()].given != given) {
+            // The one that was changed is told apart by what it was.
+            let changed = labels.iter().zip(&cleaned).position(|(given, cleaned)| **given != **cleaned);
+            if let Some(label) = cleaned.get_mut(changed.unwrap_or(expected.saturating_sub(1))) {
+                *label = told_apart(label, given);
+            }
+            known = registered.by_labels.get(&cleaned).copied();
+        }
+        if let Some(id) = known {
+            if self.slots[id.slot()].ending.take().is_some() {
                 registered.ending -= 1;
-                self.lingering.retain(|lingering| lingering.id != id);
             }
             return Ok(id);
         }
@@ -134,9 +160,9 @@ impl Recorder {
         let next = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let slot = self.free.pop().unwrap_or(next);
         let id = SeriesId { slot, birth: self.births };
-        let series = Arc::new(Series { id, descriptor: index, labels: labels.clone() });
-        registered.by_labels.insert(labels, id);
-        let state = Slot { series: Some(series), position: None, last: None, ending: false };
+        let series = Arc::new(Series { id, descriptor: index, labels: cleaned.clone() });
+        registered.by_labels.insert(cleaned, id);
+        let state = Slot { series: Some(series), given, ..Slot::default() };
         match self.slots.get_mut(slot as usize) {
             Some(free) => *free = state,
             None => self.slots.push(state),
@@ -145,58 +171,48 @@ impl Recorder {
         Ok(id)
     }
 
-    /// Records a counter's total since the baseline; the last value of a tick wins.
+    /// Records a counter's total since the baseline; the last value of a tick wins. Refused and counted
+    /// after the series' [`end`](Self::end), like any other value.
     pub fn counter(&mut self, id: SeriesId, total: u64) {
-        self.put(id, Kind::Counter, total);
+        if let Some(column) = self.column_of(id, Kind::Counter) {
+            let total = total.saturating_sub(self.slots[id.slot()].base);
+            self.put(id, column, total);
+        }
     }
 
     /// Records a gauge; a value that is not finite is refused and counted.
     pub fn gauge(&mut self, id: SeriesId, value: f64) {
-        if value.is_finite() {
-            self.put(id, Kind::Gauge, value.to_bits());
-        } else {
+        if !value.is_finite() {
             self.refusals.values += 1;
+        } else if let Some(column) = self.column_of(id, Kind::Gauge) {
+            self.put(id, column, value.to_bits());
         }
     }
 
     /// Records a histogram's totals since the baseline.
     pub fn histogram(&mut self, id: SeriesId, slots: &[u64; HISTOGRAM_SLOTS], sum: u64) {
         let Some(column) = self.column_of(id, Kind::Histogram) else { return };
-        let position = self.slots[id.slot()].position;
-        if let Some(position) = position {
-            let offset = self.batch.columns[column].bits[position as usize];
-            self.batch.overwrite_histogram(offset, slots, sum);
-        } else {
-            let offset = self.batch.push_histogram(slots, sum);
-            self.put(id, Kind::Histogram, offset);
+        let slot = &mut self.slots[id.slot()];
+        let totals = slot.histogram.get_or_insert_with(|| Box::new(Totals { slots: *slots, sum }));
+        (totals.slots, totals.sum) = (*slots, sum);
+        if let Some(base) = &slot.histogram_base {
+            totals.subtract(base);
         }
+        self.put_histogram(id, column);
     }
 
-    /// Ends a series: its final value is repeated until every sink has had it, then its id is void.
-    /// A histogram's final value must have been recorded in this tick.
+    /// Ends a series: its last value is its final one, repeated until every sink has had it; then its id
+    /// is void.
     pub fn end(&mut self, id: SeriesId) {
         let Some(slot) = self.slots.get_mut(id.slot()) else { return };
         let Some(series) = slot.series.as_ref().filter(|series| series.id == id) else { return };
-        if std::mem::replace(&mut slot.ending, true) {
+        if slot.ending.is_some() {
             return;
         }
-        let registered = &mut self.descriptors[series.descriptor];
-        registered.ending += 1;
-        let last = match (registered.descriptor.kind(), slot.position) {
-            (Kind::Counter | Kind::Gauge, _) => slot.last.map(Last::Bits),
-            (Kind::Histogram, Some(position)) => {
-                let offset = self.batch.columns[series.descriptor].bits[position as usize];
-                let histogram = self.batch.histogram(offset);
-                let mut slots = [0; HISTOGRAM_SLOTS];
-                slots[..histogram.slots.len()].copy_from_slice(histogram.slots);
-                Some(Last::Histogram(Box::new((slots, histogram.sum))))
-            }
-            (Kind::Histogram, None) => None,
-        };
-        // A series without a final value has nothing to repeat: it goes with the next batch.
-        let nothing = Lingering { id, last: Last::Bits(0), since: 0, ticks: 0 };
-        let linger = |last| Lingering { id, last, since: self.sealed, ticks: self.linger };
-        self.lingering.push(last.map_or(nothing, linger));
+        self.ends = self.ends.wrapping_add(1);
+        slot.ending = Some(self.ends);
+        self.descriptors[series.descriptor].ending += 1;
+        self.lingering.push(Lingering { id, end: self.ends, since: self.sealed });
     }
 
     /// What was refused so far.
@@ -209,33 +225,75 @@ impl Recorder {
         self.slots.len() - self.free.len()
     }
 
-    /// Starts a tick with an empty batch and retires ended series whose final value is in a batch
-    /// that every sink has had: one numbered below `delivered`.
-    pub(crate) fn begin(&mut self, delivered: u64) {
+    /// Starts a tick with an empty batch and retires the ended series whose final value is over: `fate`
+    /// says it for a value that has been in all batches from this number on. What has to be given up
+    /// is told to `lost`, by its metric and that number.
+    pub(crate) fn begin(&mut self, fate: impl Fn(u64) -> Fate, mut lost: impl FnMut(&str, u64)) {
         self.batch.clear();
         for slot in &mut self.slots {
             slot.position = None;
         }
-        let mut given_up = self.lingering.len().saturating_sub(LINGERING_LIMIT);
-        let mut index = 0;
-        while index < self.lingering.len() {
-            let Lingering { id, since, ticks, .. } = self.lingering[index];
-            let over = ticks == 0 && since < delivered;
-            if !over && given_up == 0 {
-                index += 1;
-                continue;
+        // They are in the order of their ends: all of one tick have one fate.
+        let mut known = None;
+        let mut fate = |since: u64| match known {
+            Some((number, fate)) if number == since => fate,
+            _ => known.insert((since, fate(since))).1,
+        };
+        let waiting = self.lingering.iter().filter(|lingering| fate(lingering.since) == Fate::Waits).count();
+        let mut excess = waiting.saturating_sub(LINGERING_LIMIT);
+        let Self { lingering, slots, descriptors, free, refusals, changed, .. } = self;
+        lingering.retain(|Lingering { id, end, since }| {
+            let slot = &mut slots[id.slot()];
+            if slot.series.as_ref().is_none_or(|series| series.id != *id) || slot.ending != Some(*end) {
+                // It was asked for again.
+                return false;
             }
-            if !over {
-                given_up -= 1;
-                self.refusals.finals += 1;
+            let has_value = slot.last.is_some() || slot.histogram.is_some();
+            let fate = if has_value { fate(*since) } else { Fate::Over };
+            let given_up = fate == Fate::Waits && excess > 0;
+            if fate != Fate::Over && !given_up {
+                return true;
             }
-            self.lingering.remove(index);
-            if let Some(series) = self.slots[id.slot()].series.take() {
-                let registered = &mut self.descriptors[series.descriptor];
-                registered.by_labels.remove(&series.labels);
-                registered.ending -= 1;
-                self.free.push(id.slot);
-                self.changed = true;
+            let Some(series) = slot.series.take() else { return false };
+            let registered = &mut descriptors[series.descriptor];
+            if given_up {
+                excess -= 1;
+                refusals.finals += 1;
+                lost(registered.descriptor.name(), *since);
+            }
+            registered.by_labels.remove(&series.labels);
+            registered.ending -= 1;
+            free.push(id.slot);
+            *changed = true;
+            false
+        });
+    }
+
+    /// Says in the batch that a probe's numbers are missing.
+    pub(crate) fn leave_out(&mut self, probe: &Arc<str>) {
+        self.batch.left_out.push(Arc::clone(probe));
+    }
+
+    /// From now on counters and histograms are totals since this batch, the last one that was sealed.
+    pub(crate) fn rebase(&mut self, batch: &Batch) {
+        for (registered, column) in self.descriptors.iter().zip(&batch.columns) {
+            for (&slot, &bits) in column.slots.iter().zip(&column.bits) {
+                let Some(slot) = self.slots.get_mut(slot as usize) else { continue };
+                match registered.descriptor.kind() {
+                    Kind::Gauge => {}
+                    Kind::Counter => {
+                        slot.base += bits;
+                        slot.last = Some(0);
+                    }
+                    Kind::Histogram => {
+                        let Some(totals) = &mut slot.histogram else { continue };
+                        match &mut slot.histogram_base {
+                            Some(base) => base.add(totals),
+                            None => slot.histogram_base = Some(totals.clone()),
+                        }
+                        **totals = Totals { slots: [0; HISTOGRAM_SLOTS], sum: 0 };
+                    }
+                }
             }
         }
     }
@@ -243,21 +301,17 @@ impl Recorder {
     /// Ends a tick: repeats the series that have ended and swaps the finished batch with a recycled
     /// one.
     pub(crate) fn seal(&mut self, tick: Tick, elapsed: Duration, recycled: &mut Batch) {
-        let mut lingering = std::mem::take(&mut self.lingering);
-        for series in &mut lingering {
-            if self.slots[series.id.slot()].position.is_some() {
-                continue;
+        for index in 0..self.lingering.len() {
+            let Lingering { id, end, .. } = self.lingering[index];
+            let slot = &self.slots[id.slot()];
+            let column = slot.series.as_ref().filter(|series| series.id == id).map(|series| series.descriptor);
+            let Some(column) = column.filter(|_| slot.ending == Some(end) && slot.position.is_none()) else { continue };
+            if let Some(bits) = slot.last {
+                self.put(id, column, bits);
+            } else if slot.histogram.is_some() {
+                self.put_histogram(id, column);
             }
-            match &series.last {
-                Last::Bits(bits) => {
-                    let kind = self.kind_of(series.id);
-                    self.put(series.id, kind, *bits);
-                }
-                Last::Histogram(last) => self.histogram(series.id, &last.0, last.1),
-            }
-            series.ticks = series.ticks.saturating_sub(1);
         }
-        self.lingering = lingering;
         if self.changed {
             self.changed = false;
             self.table = Arc::new(SeriesTable {
@@ -288,15 +342,11 @@ impl Recorder {
         })
     }
 
-    fn kind_of(&self, id: SeriesId) -> Kind {
-        let series = self.slots.get(id.slot()).and_then(|slot| slot.series.as_ref());
-        series.map_or(Kind::Counter, |series| self.descriptors[series.descriptor].descriptor.kind())
-    }
-
     /// The column of a live series of this kind; counts what does not fit.
     fn column_of(&mut self, id: SeriesId, kind: Kind) -> Option<usize> {
-        let series = self.slots.get(id.slot()).and_then(|slot| slot.series.as_ref());
-        let column = series
+        let slot = self.slots.get(id.slot()).filter(|slot| slot.ending.is_none());
+        let column = slot
+            .and_then(|slot| slot.series.as_ref())
             .filter(|series| series.id == id && self.descriptors[series.descriptor].descriptor.kind() == kind)
             .map(|series| series.descriptor);
         if column.is_none() {
@@ -305,15 +355,32 @@ impl Recorder {
         column
     }
 
-    fn put(&mut self, id: SeriesId, kind: Kind, bits: u64) {
-        let Some(index) = self.column_of(id, kind) else { return };
-        let columns = &mut self.batch.columns;
-        if columns.len() <= index {
-            columns.resize_with(index + 1, Column::default);
+    /// Enters a counter's or a gauge's value.
+    fn put(&mut self, id: SeriesId, column: usize, bits: u64) {
+        self.slots[id.slot()].last = Some(bits);
+        self.enter(id, column, bits);
+    }
+
+    /// Enters the last totals of a histogram.
+    fn put_histogram(&mut self, id: SeriesId, column: usize) {
+        let slot = &self.slots[id.slot()];
+        let Some(totals) = &slot.histogram else { return };
+        if let Some(position) = slot.position {
+            let offset = self.batch.columns[column].bits[position as usize];
+            self.batch.overwrite_histogram(offset, &totals.slots, totals.sum);
+        } else {
+            let offset = self.batch.push_histogram(&totals.slots, totals.sum);
+            self.enter(id, column, offset);
         }
-        let column = &mut columns[index];
+    }
+
+    fn enter(&mut self, id: SeriesId, column: usize, bits: u64) {
+        let columns = &mut self.batch.columns;
+        if columns.len() <= column {
+            columns.resize_with(column + 1, Column::default);
+        }
+        let column = &mut columns[column];
         let slot = &mut self.slots[id.slot()];
-        slot.last = Some(bits);
         if let Some(position) = slot.position {
             column.bits[position as usize] = bits;
         } else {
@@ -322,6 +389,29 @@ impl Recorder {
             column.bits.push(bits);
         }
     }
+}
+
+impl Totals {
+    fn add(&mut self, other: &Self) {
+        for (slot, other) in self.slots.iter_mut().zip(&other.slots) {
+            *slot = slot.wrapping_add(*other);
+        }
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    fn subtract(&mut self, base: &Self) {
+        for (slot, base) in self.slots.iter_mut().zip(&base.slots) {
+            *slot = slot.saturating_sub(*base);
+        }
+        self.sum = self.sum.saturating_sub(base.sum);
+    }
+}
+
+/// Tells sets of labels apart, in every run alike.
+fn fingerprint(labels: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    labels.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -337,16 +427,16 @@ mod tests {
         let descriptor = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["name"]).share();
         let series = recorder.series(&descriptor, &["ends"]).expect("a series");
         let mut batch = Batch::empty();
-        recorder.begin(0);
+        recorder.begin(|_| Fate::Waits, |_, _| ());
         recorder.counter(series, 7);
         recorder.end(series);
         recorder.seal(TICK, Duration::ZERO, &mut batch);
         for _ in 0..3 {
-            recorder.begin(0);
+            recorder.begin(|_| Fate::OnItsWay, |_, _| ());
             assert_eq!(recorder.live_series(), 1, "no sink has taken a batch yet");
             recorder.seal(TICK, Duration::ZERO, &mut batch);
         }
-        recorder.begin(1);
+        recorder.begin(|since| if since < 1 { Fate::Over } else { Fate::Waits }, |_, _| ());
         assert_eq!(recorder.live_series(), 0);
     }
 }

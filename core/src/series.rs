@@ -108,6 +108,16 @@ pub fn clean_label(value: &str) -> Box<str> {
     cleaned.into_boxed_str()
 }
 
+/// A cleaned label value with a suffix for what it was before.
+pub(crate) fn told_apart(cleaned: &str, given: u64) -> Box<str> {
+    let suffix = format!("~{given:016x}");
+    let mut end = cleaned.len().min(LABEL_VALUE_LIMIT - suffix.len());
+    while !cleaned.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &cleaned[..end]).into_boxed_str()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

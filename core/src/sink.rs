@@ -27,7 +27,9 @@ pub trait Sink: Send {
     /// [`SinkError`].
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError>;
 
-    /// Pushes out what is buffered. Called whenever the queue has run empty.
+    /// Pushes out what is buffered. Called whenever the queue has run empty, and after as many views
+    /// as it has room for. Where the outlet settles, a view is written when the flush after it has
+    /// succeeded; where that fails, so have all views since the last one.
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
@@ -55,7 +57,8 @@ pub trait Sink: Send {
 /// Who says what became of a view's samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// The outlet, from the return value of [`Sink::write`]: all written or all failed.
+    /// The outlet, from the return values of [`Sink::write`] and the [`flush`](Sink::flush) after it:
+    /// all written or all failed.
     OnReturn,
     /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it fails: for
     /// partial or later acknowledgement. One exception: when it returns [`SinkError::Closed`] the

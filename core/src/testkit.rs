@@ -11,7 +11,7 @@ use crate::clock::{Clock, Moment};
 use crate::error::SinkError;
 use crate::ledger::Ledger;
 use crate::metric::Descriptor;
-use crate::recorder::Recorder;
+use crate::recorder::{Fate, Recorder};
 use crate::selection::Selection;
 use crate::series::SeriesId;
 use crate::sink::{Scope, Sink, SinkContext, Stop};
@@ -65,8 +65,7 @@ impl Bench {
     /// Starts at 2020-09-13 12:26:40 UTC (1 600 000 000 s), a hundred seconds after boot. A series
     /// that has ended stays for two more batches.
     pub fn new() -> Self {
-        let mut recorder = Recorder::default();
-        recorder.set_linger(2);
+        let recorder = Recorder::default();
         let tick = Tick { seq: 0, wall: Duration::from_secs(1_600_000_000), boottime: Duration::from_secs(100) };
         Self { recorder, tick, batch: Batch::empty() }
     }
@@ -93,7 +92,8 @@ impl Bench {
         record: impl FnOnce(&mut Recorder),
         look: impl FnOnce(&View<'_>) -> R,
     ) -> R {
-        self.recorder.begin(self.tick.seq);
+        let retired = self.tick.seq.saturating_sub(2);
+        self.recorder.begin(|since| if since < retired { Fate::Over } else { Fate::OnItsWay }, |_, _| ());
         record(&mut self.recorder);
         let elapsed = if self.tick.seq == 0 { Duration::ZERO } else { Duration::from_secs(1) };
         self.recorder.seal(self.tick, elapsed, &mut self.batch);

@@ -85,6 +85,12 @@ impl<'a> View<'a> {
         self.batch.table.contains(id)
     }
 
+    /// The probes whose numbers are missing in this batch, or part of them: one that was left out
+    /// because its last collection took longer than an interval, that failed, or that has panicked.
+    pub fn left_out(&self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
+        self.batch.left_out.iter().map(AsRef::as_ref)
+    }
+
     /// How many samples the view holds.
     pub fn len(&self) -> usize {
         self.metrics().map(|metric| metric.len()).sum()

@@ -35,9 +35,10 @@ pub struct ProbeVitals {
     pub name: String,
     /// How long its last collection took.
     pub duration: Duration,
-    /// Collections that failed.
+    /// Collections that failed or panicked.
     pub errors: u64,
-    /// Ticks it was left out of because the one before took too long.
+    /// Ticks it was left out of because its last collection took longer than an interval, or because it
+    /// has panicked.
     pub skips: u64,
 }
 
@@ -52,7 +53,8 @@ impl Vitals {
         self.overruns.load(Ordering::Relaxed)
     }
 
-    /// Times the wall clock was found set back. Timestamps are kept from going back until it has caught up.
+    /// Times that the wall clock was found set back. Timestamps follow it where it is behind by more than an
+    /// interval, and wait for it otherwise.
     pub fn clock_steps(&self) -> u64 {
         self.clock_steps.load(Ordering::Relaxed)
     }

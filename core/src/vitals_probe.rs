@@ -68,7 +68,7 @@ impl Catalog {
             ticks: counter("agent.ticks", Unit::TICKS, "Rounds of collection").share(),
             overruns: counter("agent.overruns", Unit::TICKS, "Ticks left out because the one before was not over")
                 .share(),
-            clock_steps: counter("agent.clock_steps", Unit::EVENTS, "Times the wall clock was set back").share(),
+            clock_steps: counter("agent.clock_steps", Unit::EVENTS, "Times that the wall clock was set back").share(),
             series: gauge("agent.series", Unit::SERIES, "Series known to the agent").share(),
             refusals: counter("agent.refused", Unit::EVENTS, "What the recorder refused").labels(["what"]).share(),
             probe_seconds: gauge("agent.probe_time", Unit::SECONDS, "Time of a probe's last collection")
@@ -77,9 +77,13 @@ impl Catalog {
             probe_errors: counter("agent.probe_errors", Unit::EVENTS, "Collections of a probe that failed")
                 .labels(["probe"])
                 .share(),
-            probe_skips: counter("agent.probe_skips", Unit::TICKS, "Ticks a probe was left out of for being slow")
-                .labels(["probe"])
-                .share(),
+            probe_skips: counter(
+                "agent.probe_skips",
+                Unit::TICKS,
+                "Ticks that a probe was left out of, because it had taken longer than an interval or has panicked",
+            )
+            .labels(["probe"])
+            .share(),
             samples: counter("agent.samples", Unit::SAMPLES, "What became of the samples meant for a sink")
                 .labels(["sink", "state"])
                 .share(),

@@ -62,7 +62,9 @@ fn add(agent: &mut Agent, name: &str, queue: usize, when_full: WhenFull, sink: i
 
 /// Waits until a sink has nothing in hand.
 fn drained(ledger: &Ledger) {
+    let deadline = Instant::now() + Duration::from_mins(1);
     while ledger.tally().queued > 0 {
+        assert!(Instant::now() < deadline, "the sink is stuck: {:?}", ledger.tally());
         std::thread::yield_now();
     }
 }
@@ -209,34 +211,6 @@ fn a_stop_collects_a_last_batch_and_every_sink_has_it() {
     agent.close(SECOND);
     let samples = memory.samples();
     assert_eq!(samples.last().map(|sample| (sample.seq, sample.value.clone())), Some((1, RememberedValue::Counter(2))));
-}
-
-#[test]
-fn a_wall_clock_set_back_does_not_move_a_timestamp_back() {
-    struct Stamps(Sender<Tick>);
-    impl Sink for Stamps {
-        fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-            self.0.send(view.tick()).map_err(SinkError::closed)
-        }
-    }
-    let (mut agent, clock) = agent();
-    let (sender, ticks) = bounded(8);
-    add(&mut agent, "stamps", 8, WhenFull::DropOldest, Stamps(sender));
-    let first = clock.advance(SECOND);
-    agent.tick(first);
-    clock.set_wall(Duration::from_secs(1_500_000_000));
-    agent.tick(clock.advance(SECOND));
-    agent.tick(clock.advance(SECOND));
-    clock.set_wall(Duration::from_secs(1_700_000_000));
-    agent.tick(clock.advance(Duration::from_hours(1)));
-    let vitals = Arc::clone(agent.vitals());
-    agent.close(SECOND);
-    let walls: Vec<Duration> = ticks.iter().map(|tick| tick.wall).collect();
-    assert_eq!(walls[1], first.wall + Duration::from_nanos(1));
-    assert_eq!(walls[2], first.wall + Duration::from_nanos(2));
-    assert_eq!(walls[3], Duration::from_secs(1_700_000_000) + Duration::from_hours(1));
-    assert_eq!(vitals.clock_steps(), 1, "set back once, and behind for two ticks");
-    assert_eq!(vitals.ticks(), 4);
 }
 
 #[test]

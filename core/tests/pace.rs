@@ -50,7 +50,9 @@ fn add(agent: &mut Agent, spec: OutletSpec) -> (MemorySink, Arc<Ledger>) {
 
 /// Waits until a sink has nothing in hand.
 fn drained(ledger: &Ledger) {
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while ledger.tally().queued > 0 {
+        assert!(std::time::Instant::now() < deadline, "the sink is stuck: {:?}", ledger.tally());
         std::thread::yield_now();
     }
 }

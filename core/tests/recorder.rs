@@ -137,3 +137,107 @@ fn a_view_selects_renames_prefixes_and_tags() {
         assert_eq!(metrics[0].tags().collect::<Vec<_>>(), [("env", "prod")]);
     });
 }
+
+/// All samples of a view, with the first label's value.
+fn values(view: &View<'_>) -> Vec<(String, String)> {
+    let samples = view.metrics().flat_map(|metric| metric.samples());
+    let shown = |sample: Sample<'_>| {
+        let label = sample.labels().next().map_or(String::new(), |(_, value)| value.to_owned());
+        let value = match sample.value() {
+            Value::Counter(total) => total.to_string(),
+            Value::Gauge(level) => level.to_string(),
+            Value::Histogram(histogram) => format!("{} of {}", histogram.count(), histogram.sum),
+        };
+        (label, value)
+    };
+    samples.map(shown).collect()
+}
+
+#[test]
+fn a_series_that_ends_without_a_value_in_this_tick_keeps_its_own_last_one() {
+    let latency = Descriptor::histogram("test.latency", Unit::SECONDS, "Latency").labels(["name"]).share();
+    let (mut bench, calls) = (Bench::new(), calls());
+    let all = Selection::default();
+    let (first, ends) = (bench.series(&latency, &["first"]), bench.series(&latency, &["ends"]));
+    let (counter, never) = (bench.series(&calls, &["counter"]), bench.series(&calls, &["never"]));
+    let empty = bench.series(&latency, &["empty"]);
+    let of = |count| {
+        let mut slots = no_slots();
+        slots[2] = count;
+        slots
+    };
+    let record = |recorder: &mut Recorder| {
+        recorder.histogram(first, &of(1), 4);
+        recorder.histogram(ends, &of(5), 20);
+        recorder.counter(counter, 7);
+    };
+    bench.tick(&all, record, |_| ());
+    let record = |recorder: &mut Recorder| {
+        recorder.histogram(first, &of(2), 8);
+        for id in [ends, counter, never, empty] {
+            recorder.end(id);
+        }
+    };
+    let mut expected: Vec<_> = [("first", "2 of 8"), ("ends", "5 of 20"), ("counter", "7")]
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .to_vec();
+    let mut seen = bench.tick(&all, record, values);
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(seen, expected, "no value of another's, and no zero of nobody's");
+    let mut seen = bench.tick(&all, |recorder| recorder.histogram(first, &of(2), 8), values);
+    seen.sort_unstable();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn what_is_recorded_after_the_end_is_refused_and_counted() {
+    let latency = Descriptor::histogram("test.latency", Unit::SECONDS, "Latency").labels(["name"]).share();
+    let (mut bench, calls) = (Bench::new(), calls());
+    let (counter, histogram) = (bench.series(&calls, &["a"]), bench.series(&latency, &["b"]));
+    let mut slots = no_slots();
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(counter, 100);
+        slots[0] = 3;
+        recorder.histogram(histogram, &slots, 2);
+        recorder.end(counter);
+        recorder.end(histogram);
+        recorder.counter(counter, 3);
+        recorder.histogram(histogram, &no_slots(), 0);
+    };
+    let expected = [("a", "100"), ("b", "3 of 2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let all = Selection::default();
+    assert_eq!(bench.tick(&all, record, values), expected);
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(counter, 4);
+        assert_eq!(recorder.refusals().values, 3);
+    };
+    assert_eq!(bench.tick(&all, record, values), expected);
+}
+
+#[test]
+fn labels_that_are_equal_after_cleaning_stay_two_series() {
+    let calls = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["name"]).share();
+    let long = "x".repeat(LABEL_VALUE_LIMIT);
+    let names =
+        [format!("{long}-big"), format!("{long}-small"), "a\nb".to_owned(), "a_b".to_owned(), "a\tb".to_owned()];
+    let labels = |order: &[usize]| {
+        let mut bench = Bench::new();
+        let ids: Vec<_> = order.iter().map(|&name| (name, bench.series(&calls, &[&names[name]]))).collect();
+        for (name, id) in &ids {
+            assert_eq!(bench.series(&calls, &[&names[*name]]), *id, "the same one when it is asked for again");
+        }
+        let total = |name: usize| 10_u64.pow(u32::try_from(name).expect("few"));
+        let record = |recorder: &mut Recorder| ids.iter().for_each(|(name, id)| recorder.counter(*id, total(*name)));
+        bench.tick(&Selection::default(), record, totals)
+    };
+    let seen = labels(&[0, 1, 2, 3, 4]);
+    assert_eq!(seen.iter().map(|(_, total)| total).sum::<u64>(), 11_111, "nothing is overwritten");
+    let mut distinct: Vec<_> = seen.iter().map(|(label, _)| label.clone()).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), 5, "{seen:?}");
+    assert!(distinct.iter().all(|label| label.len() <= LABEL_VALUE_LIMIT), "{seen:?}");
+    assert_eq!((seen[0].0.as_str(), seen[2].0.as_str()), (long.as_str(), "a_b"), "the first one has its name");
+    assert_eq!(labels(&[0, 1]), seen[..2], "in every run alike");
+}

@@ -1,7 +1,7 @@
 //! The machine's clock is set forward, back and forward again while the agent counts. It is everybody's clock: for a
 //! virtual machine only.
 //!
-//! No number changes and batches go on at once. A timestamp never goes back, and is the clock's wherever that is ahead.
+//! No number changes and batches go on at once. A timestamp is the clock's, also where that goes back by more than an interval.
 //! How long a batch took is the time that has passed, whatever the clock said meanwhile. A sink whose receiver was away
 //! all the time brings every batch with its own timestamp.
 
@@ -46,11 +46,12 @@ pub fn steps() -> Outcome<String> {
     let ahead = clock.ahead(STEP)?;
     let mut pauses = vec![goes_on(&mut agent, |totals| batches_since(totals, ahead))?];
     target.run_to_next_stop()?;
-    clock.behind(STEP)?;
-    pauses.push(goes_on(&mut agent, held)?);
+    let behind = clock.behind(STEP)?;
+    let follows = |totals: &Totals| batches_between(totals, behind, behind + STEP / 2);
+    pauses.push(goes_on(&mut agent, follows)?);
     target.run_to_end()?;
     let database = Lines::start(&folder.path().join("database"))?;
-    pauses.push(goes_on(&mut agent, held)?);
+    pauses.push(goes_on(&mut agent, follows)?);
     let ahead = clock.ahead(2 * STEP)?;
     pauses.push(goes_on(&mut agent, |totals| batches_since(totals, ahead))?);
 
@@ -123,10 +124,9 @@ fn batches_since(totals: &Totals, moment: Duration) -> u32 {
     u32::try_from(totals.times().filter(|time| *time >= moment).count()).unwrap_or(u32::MAX)
 }
 
-/// How many batches have the timestamp of the one before and a nanosecond: the clock is behind it.
-fn held(totals: &Totals) -> u32 {
-    let held = totals.times().zip(totals.times().skip(1)).filter(|(before, time)| time - before == 1);
-    u32::try_from(held.count()).unwrap_or(u32::MAX)
+/// How many batches have timestamps from one moment to another.
+fn batches_between(totals: &Totals, from: Duration, to: Duration) -> u32 {
+    batches_since(totals, from).saturating_sub(batches_since(totals, to))
 }
 
 /// The counters that are wrong, as the agent says them and as the server has added them up.
@@ -182,9 +182,11 @@ impl Clock {
         Ok(wall)
     }
 
-    /// Sets it so far behind the true time.
-    fn behind(&self, by: Duration) -> Outcome<()> {
-        set(self.truth().saturating_sub(by))
+    /// Sets it so far behind the true time, and returns to what.
+    fn behind(&self, by: Duration) -> Outcome<Duration> {
+        let wall = self.truth().saturating_sub(by);
+        set(wall)?;
+        Ok(wall)
     }
 }
 

@@ -24,20 +24,25 @@ pub struct Hook {
 pub struct Totals {
     values: BTreeMap<(String, Labels), f64>,
     timestamps: BTreeSet<i64>,
+    /// Of the line read last.
+    last: Option<i64>,
 }
+
+/// By how much a clock is set back at least, if a timestamp may follow it: more than an interval.
+const STEP_BACK: i64 = 1_000_000_000;
 
 impl Totals {
     /// Takes in one line: its values replace those of the same series.
     ///
     /// # Errors
-    /// The line is not line protocol, has no timestamp, is older than one before it, or carries a text where a number
-    /// belongs.
+    /// The line is not line protocol, has no timestamp, is older than the one before it by less than a step of the clock
+    /// that an agent follows, or carries a text where a number belongs.
     pub fn read(&mut self, line: &str) -> Outcome<()> {
         for parsed in parse_lines(line) {
             let parsed = parsed.map_err(Failure::at(format!("not line protocol: {line:?}")))?;
             let timestamp = parsed.timestamp;
             let timestamp = timestamp.ok_or_else(|| Failure::new(format!("no timestamp: {line:?}")))?;
-            if self.timestamps.last().is_some_and(|last| timestamp < *last) {
+            if self.last.replace(timestamp).is_some_and(|last| (1..STEP_BACK).contains(&(last - timestamp))) {
                 return Err(Failure::new(format!("older than the line before it: {line:?}")));
             }
             self.timestamps.insert(timestamp);
@@ -164,9 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_that_goes_back_is_refused() {
+    fn a_timestamp_that_goes_back_is_refused_unless_the_clock_was_set() {
         let mut totals = totals(&["file,operation=open calls=12i 200", "file,operation=close calls=12i 200"]);
         assert!(totals.read("file,operation=open calls=13i 199").is_err());
+        let hour = 3_600_000_000_000_i64;
+        totals.read(&format!("file,operation=open calls=13i {hour}")).unwrap();
+        totals.read("file,operation=open calls=14i 300").unwrap();
+        assert_eq!(totals.get("file.calls", Some(("operation", "open"))), Some(14.0), "the clock was set back");
     }
 
     #[test]
