@@ -1,8 +1,8 @@
 //! How far a spool is acknowledged, kept across restarts.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// The file's name in the spool's directory.
@@ -39,6 +39,12 @@ impl Cursor {
         }
         let (sequence, position) = newest(&file)?;
         Ok(Self { file, sequence, position })
+    }
+
+    /// Whether this is still the directory's cursor.
+    pub(crate) fn is_in(&self, directory: &Path) -> bool {
+        let there = fs::metadata(directory.join(NAME)).ok().zip(self.file.metadata().ok());
+        there.is_some_and(|(there, ours)| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
     }
 
     /// What is acknowledged.
@@ -115,15 +121,15 @@ mod tests {
             cursor.store(Position { segment: 3, offset }).expect("a write");
         }
         let path = folder.path().join(NAME);
-        let whole = std::fs::read(&path).expect("the file");
+        let whole = fs::read(&path).expect("the file");
         for byte in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[byte] ^= 0x40;
-            std::fs::write(&path, damaged).expect("a write");
+            fs::write(&path, damaged).expect("a write");
             let position = peek(folder.path()).expect("a cursor");
             assert_eq!(position.segment, 3);
             assert!([8, 9].contains(&position.offset), "{byte}: {position:?}");
-            std::fs::write(&path, &whole[..byte]).expect("a write");
+            fs::write(&path, &whole[..byte]).expect("a write");
             let position = Cursor::open(folder.path()).expect("a cursor").position();
             assert!([0, 8, 9].contains(&position.offset), "{byte}: {position:?}");
         }

@@ -418,6 +418,7 @@ impl<C: Carrier> Delivery<C> {
     /// Enters what the spool gave up. It may have given up what is in hand, which is older still.
     fn book_losses(&mut self) {
         let Some(spool) = &mut self.spool else { return };
+        self.ledger.recovered(spool.take_found());
         let losses = spool.take_losses();
         let mut full = losses.full;
         if self.hand.spooled && !self.hand.pieces.is_empty() && !spool.is_taken() {

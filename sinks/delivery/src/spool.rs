@@ -29,7 +29,7 @@ const LOCK: &str = "lock";
 pub struct Spool {
     directory: PathBuf,
     /// Held as long as the file is open.
-    _lock: File,
+    lock: File,
     limit: u64,
     cursor: Cursor,
     /// Oldest first.
@@ -40,6 +40,7 @@ pub struct Spool {
     reader: Option<(u64, File)>,
     taken: Option<Taken>,
     losses: Losses,
+    found: u64,
     last: u64,
     buffer: Vec<u8>,
 }
@@ -47,6 +48,7 @@ pub struct Spool {
 /// The record that is in the sender's hands.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
+    segment: u64,
     samples: u64,
     end: u64,
 }
@@ -117,17 +119,20 @@ pub(crate) fn lock(directory: &Path) -> Result<File, SpoolError> {
     }
 }
 
+fn make(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
 impl Spool {
     /// Opens a directory, making it if need be, and takes over what an earlier process left there.
     /// `limit` is what its segments may take, in bytes.
     pub fn open(directory: &Path, limit: u64) -> Result<(Self, Recovery), SpoolError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(SpoolError::at(directory))?;
+        make(directory).map_err(SpoolError::at(directory))?;
         let lock = lock(directory)?;
         let cursor = Cursor::open(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
         let mut spool = Self {
             directory: directory.to_owned(),
-            _lock: lock,
+            lock,
             limit,
             last: cursor.position().segment,
             cursor,
@@ -136,6 +141,7 @@ impl Spool {
             reader: None,
             taken: None,
             losses: Losses::default(),
+            found: 0,
             buffer: Vec::new(),
         };
         let mut recovery = Recovery::default();
@@ -171,6 +177,7 @@ impl Spool {
     /// Appends a frame. Where there is no room the oldest segments go first. An error leaves the
     /// spool as it was, save for those.
     pub fn append(&mut self, frame: &Frame) -> io::Result<()> {
+        self.hold()?;
         if !record::write(frame, &mut self.buffer) {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the frame is too large for a record"));
         }
@@ -222,7 +229,7 @@ impl Spool {
             match step {
                 Step::Record { frame, samples, end } => {
                     segment.samples -= samples.min(segment.samples);
-                    self.taken = Some(Taken { samples, end });
+                    self.taken = Some(Taken { segment: oldest.number, samples, end });
                     if frame.is_some() {
                         return frame;
                     }
@@ -243,6 +250,10 @@ impl Spool {
     /// error means that a later process may.
     pub fn acknowledge(&mut self) -> io::Result<()> {
         let (Some(taken), Some(oldest)) = (self.taken.take(), self.segments.front()) else { return Ok(()) };
+        if taken.segment != oldest.number {
+            // Its segment is gone with the whole directory.
+            return Ok(());
+        }
         let stored = self.cursor.store(Position { segment: oldest.number, offset: taken.end });
         if taken.end >= oldest.end {
             self.finish_oldest();
@@ -279,6 +290,43 @@ impl Spool {
     /// Hands everything to the disk; the next frame begins a new segment.
     pub fn seal(&mut self) -> io::Result<()> {
         self.writer.take().map_or(Ok(()), |writer| writer.sync_data())
+    }
+
+    /// Makes sure that the directory is still ours. Where it was removed it is made again, and where somebody else
+    /// has made it, it has to be locked again: our lock is on a file that nobody finds any more. What was in it is
+    /// lost; what is in the new one is taken over.
+    fn hold(&mut self) -> io::Result<()> {
+        let ours = self.lock.metadata()?;
+        let is_ours = |there: fs::Metadata| (there.dev(), there.ino()) == (ours.dev(), ours.ino());
+        if fs::metadata(self.directory.join(LOCK)).is_ok_and(is_ours) {
+            return Ok(());
+        }
+        make(&self.directory)?;
+        self.lock = lock(&self.directory).map_err(|error| match error {
+            SpoolError::Unusable(_, error) => error,
+            locked @ SpoolError::Locked(_) => io::Error::new(io::ErrorKind::ResourceBusy, locked.to_string()),
+        })?;
+        if self.cursor.is_in(&self.directory) {
+            // Nothing but the lock was removed.
+            return Ok(());
+        }
+        self.writer = None;
+        self.reader = None;
+        let lost: u64 = mem::take(&mut self.segments).iter().map(|segment| segment.samples).sum();
+        self.losses.damaged = self.losses.damaged.saturating_add(lost);
+        self.cursor = Cursor::open(&self.directory)?;
+        let mut recovery = Recovery::default();
+        for number in segment::list(&self.directory)? {
+            self.adopt(number, &segment::path(&self.directory, number), &mut recovery)?;
+        }
+        let found: u64 = self.segments.iter().map(|segment| segment.samples).sum();
+        self.found = self.found.saturating_add(found);
+        Ok(())
+    }
+
+    /// Samples that somebody else had left in a directory which was made anew, since the last call.
+    pub fn take_found(&mut self) -> u64 {
+        mem::take(&mut self.found)
     }
 
     /// Where the first record that is not acknowledged is.

@@ -9,6 +9,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
+use crate::names::Names;
+
 /// What a carrier and its connections tell each other.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -102,7 +104,7 @@ impl<In: Transport> Transport for FrontTransport<In> {
 /// Finds the addresses of whom the connection goes to.
 #[derive(Debug)]
 pub(crate) struct Towards {
-    pub(crate) names: Arc<dyn Resolver>,
+    pub(crate) names: Arc<Names>,
     /// A proxy, where that is not the server.
     pub(crate) peer: Option<Uri>,
 }

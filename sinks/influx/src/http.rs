@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ebpf_process_core::{BuildError, explain};
-use ebpf_process_delivery::{Carrier, Frame, Verdict};
+use ebpf_process_delivery::{Carrier, Frame, Lookup, Resolve, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustls::InvalidMessage;
 use tracing::{info, warn};
-use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Error, Proxy};
 
 use crate::admission::Admission;
 use crate::endpoint::Endpoint;
 use crate::front::{Front, Shared, Towards};
+use crate::names::Names;
 use crate::options::ServerOptions;
 use crate::reply::{self, Reply};
 use crate::tls::TlsConnector;
@@ -36,7 +36,7 @@ pub(crate) struct Http {
     /// The sink's name, for the log.
     sink: String,
     server: ServerOptions,
-    names: Arc<dyn Resolver>,
+    names: Arc<Names>,
     admission: Admission,
     agent: Agent,
     shared: Arc<Shared>,
@@ -48,11 +48,14 @@ pub(crate) struct Http {
 impl Http {
     /// Reads secrets and certificates; connects to nothing yet.
     pub(crate) fn new(server: ServerOptions, sink: &str) -> Result<Self, BuildError> {
-        Self::with_resolver(server, sink, Arc::new(DefaultResolver::default()))
+        Self::with_names(server, sink, Lookup::system())
     }
 
     /// The same with another way from names to addresses.
-    fn with_resolver(server: ServerOptions, sink: &str, names: Arc<dyn Resolver>) -> Result<Self, BuildError> {
+    fn with_names(server: ServerOptions, sink: &str, resolve: Resolve) -> Result<Self, BuildError> {
+        // A proxy finds the server by itself.
+        let option = if server.proxy.is_some() { "proxy" } else { "url" };
+        let names = Arc::new(Names::new(resolve, option));
         let admission = Admission::read(&server)?;
         let shared = Arc::default();
         let agent = connect_by(&server, &admission, &names, &shared)?;
@@ -111,7 +114,16 @@ impl Http {
             }
             outcome => outcome,
         };
-        outcome.unwrap_or_else(|error| self.explain(&error))
+        match outcome {
+            Ok(verdict) => {
+                self.names.trust();
+                verdict
+            }
+            Err(error) => {
+                self.names.doubt();
+                self.explain(&error)
+            }
+        }
     }
 
     fn attempt(&mut self, frame: &Frame, plain: bool, end: Instant) -> Result<Verdict, Error> {
@@ -177,7 +189,7 @@ impl Http {
             Error::Timeout(_) => {
                 retry(format!("{name} does not answer in time; raise the option timeout if it is only slow"))
             }
-            Error::HostNotFound => retry(format!("the host of {name} is not known; check the option url")),
+            Error::HostNotFound => retry(format!("cannot write to {name}: {}", self.names.problem())),
             Error::ConnectProxyFailed(reason) if reason.contains("407") => Verdict::Misconfigured {
                 problem: format!(
                     "the proxy does not let us in ({reason}); check user and password in the option proxy"
@@ -226,7 +238,7 @@ impl Carrier for Http {
 fn connect_by(
     server: &ServerOptions,
     admission: &Admission,
-    names: &Arc<dyn Resolver>,
+    names: &Arc<Names>,
     shared: &Arc<Shared>,
 ) -> Result<Agent, BuildError> {
     let (tunnel, passes_on) = match &admission.proxy {
@@ -293,28 +305,10 @@ fn compress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::net::{SocketAddr, TcpListener};
-    use std::sync::Mutex;
-
-    use ureq::config::Config;
-    use ureq::http::Uri;
-    use ureq::unversioned::resolver::ResolvedSocketAddrs;
-    use ureq::unversioned::transport::NextTimeout;
+    use std::sync::atomic::{AtomicU16, Ordering};
 
     use super::*;
     use crate::options::Place;
-
-    /// A name server that gives these answers one after another.
-    #[derive(Debug)]
-    struct Answers(Mutex<std::vec::IntoIter<Option<SocketAddr>>>);
-
-    impl Resolver for Answers {
-        fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-            let answer = self.0.lock().expect("the answers").next().flatten().ok_or(Error::HostNotFound)?;
-            let mut addresses = self.empty();
-            addresses.push(answer);
-            Ok(addresses)
-        }
-    }
 
     /// A server that takes one request and closes the connection.
     fn once() -> SocketAddr {
@@ -361,10 +355,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_name_that_fails_and_comes_back_with_another_address_is_followed() {
-        let (first, second) = (once(), once());
-        let server = ServerOptions {
+    fn example() -> ServerOptions {
+        ServerOptions {
             name: "http://db.example:8086".to_owned(),
             base: "http://db.example:8086".to_owned(),
             socket: None,
@@ -375,17 +367,49 @@ mod tests {
             client: None,
             proxy: None,
             gzip: true,
-        };
-        let answers = Answers(Mutex::new(vec![None, Some(first), Some(first), None, Some(second)].into_iter()));
-        let mut http = Http::with_resolver(server, "db", Arc::new(answers)).expect("a carrier");
+        }
+    }
+
+    #[test]
+    fn of_several_addresses_the_next_one_is_tried_after_a_refusal() {
+        let nobody = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+        let there = once();
+        let resolve: Resolve = Arc::new(move |_| Ok(vec![nobody, there]));
+        let mut http = Http::with_names(example(), "db", resolve).expect("a carrier");
+        let mut frame = Frame::default();
+        frame.push(b"m f=1i 1\n", 1);
+        assert_eq!(http.send(&frame, Duration::MAX), Verdict::Accepted);
+    }
+
+    #[test]
+    fn a_name_that_fails_and_comes_back_with_another_address_is_followed() {
+        let (first, second) = (once(), once());
+        let server = example();
+        let port = Arc::new(AtomicU16::new(0));
+        let current = Arc::clone(&port);
+        let resolve: Resolve = Arc::new(move |_| match current.load(Ordering::SeqCst) {
+            0 => Err(io::ErrorKind::NotFound.into()),
+            port => Ok(vec![([127, 0, 0, 1], port).into()]),
+        });
+        let mut http = Http::with_names(server, "db", resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"", 1);
-        // Not known; there; gone; not known; there again, elsewhere.
-        for there in [false, true, false, false, true] {
-            match http.send(&frame, Duration::MAX) {
-                Verdict::Accepted => assert!(there),
-                Verdict::Retry { problem, .. } => assert!(!there && problem.contains("db.example"), "{problem}"),
-                other => panic!("{other:?}"),
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Not known; there; gone; there again, elsewhere.
+        for answer in [0, first.port(), second.port()] {
+            port.store(answer, Ordering::SeqCst);
+            loop {
+                match http.send(&frame, Duration::MAX) {
+                    Verdict::Accepted => break,
+                    Verdict::Retry { problem, .. } if answer == 0 => {
+                        assert!(problem.contains("cannot resolve db.example:8086"), "{problem}");
+                        break;
+                    }
+                    Verdict::Retry { problem, .. } => assert!(problem.contains("db.example"), "{problem}"),
+                    other => panic!("{other:?}"),
+                }
+                assert!(Instant::now() < deadline, "the server is not found");
+                std::thread::yield_now();
             }
         }
     }

@@ -79,6 +79,7 @@ mod front;
 mod given;
 mod http;
 mod key;
+mod names;
 mod options;
 mod reply;
 mod secret;
@@ -96,7 +97,7 @@ use ebpf_process_core::{
     Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
     SinkPlugin, View,
 };
-use ebpf_process_delivery::{Carrier, Delivery, Packer};
+use ebpf_process_delivery::{Carrier, Delivery, Lookup, Packer};
 
 pub use encode::{Encoder, Lines};
 use options::{Settings, Target};
@@ -143,7 +144,7 @@ impl SinkPlugin for InfluxPlugin {
         let carrier: Box<dyn Carrier> = match target {
             Target::Stdout => return Ok(Box::new(StreamSink { encoder, ledger, output: stdout() })),
             Target::File(path) => Box::new(file::File::new(path)),
-            Target::Udp(address) => Box::new(udp::Udp::new(address)),
+            Target::Udp(address) => Box::new(udp::Udp::new(&address, Lookup::system())),
             Target::Server(server) => Box::new(http::Http::new(*server, &context.name)?),
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;

@@ -269,10 +269,7 @@ impl Target {
         } else if let Some(path) = raw.url.strip_prefix("file://") {
             Ok(Self::File(absolute(path)?))
         } else if let Some(address) = raw.url.strip_prefix("udp://") {
-            let uri: Option<Uri> = address.parse().ok();
-            let complete = uri.and_then(|uri| uri.authority()?.port_u16()).is_some_and(|port| port > 0);
-            let complete = complete && !address.contains(['/', '@']);
-            complete
+            is_receiver(address)
                 .then(|| Self::Udp(address.to_owned()))
                 .ok_or_else(|| options.refuse("url", "expected a host and a port such as \"udp://127.0.0.1:8089\""))
         } else {
@@ -407,6 +404,18 @@ impl Credentials {
     }
 }
 
+/// Whether it is `HOST:PORT`; an IPv6 address has brackets and may have a zone.
+fn is_receiver(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let plain = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bad = |c: char| c.is_control() || c.is_whitespace() || "/@?#[]".contains(c);
+    let is_host = match plain {
+        Some(plain) => !plain.contains(bad) && plain.contains(':'),
+        None => !host.is_empty() && !host.contains(bad) && !host.contains([':', '%']),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 fn check_address(url: &str) -> Result<(), &'static str> {
     const EXPECTED: &str = "expected an address that begins with \"http://\", \"https://\", \"unix://\", \"udp://\" or \
                             \"file://\", or \"stdout\"";
@@ -454,10 +463,16 @@ mod tests {
 
     #[test]
     fn an_address_says_how_the_lines_go() {
-        let target = |url| read(&[("url", url), ("database", "db")]).expect("right options").target;
+        let target = |url: &str| read(&[("url", url), ("database", "db")]).expect("right options").target;
         assert!(matches!(target("stdout"), Target::Stdout));
         assert!(matches!(target("file:///var/lines"), Target::File(path) if path.as_os_str() == "/var/lines"));
-        assert!(matches!(target("udp://[::1]:8089"), Target::Udp(address) if address == "[::1]:8089"));
+        for address in ["[::1]:8089", "[fe80::1%eth0]:8089", "db.example:8089", "10.0.0.1:65535"] {
+            let url = format!("udp://{address}");
+            assert!(matches!(target(&url), Target::Udp(found) if found == address));
+        }
+        for address in ["db", "db:0", "db:65536", ":8089", "::1:8089", "[::1]", "a b:1", "u@db:1", "db:1/x", "[db]:1"] {
+            assert!(read(&[("url", &format!("udp://{address}"))]).is_err(), "{address}");
+        }
         let unix = server(&[("url", "unix:///run/influx.sock"), ("database", "db")]);
         assert_eq!((unix.socket, unix.base.as_str()), (Some("/run/influx.sock".into()), "http://localhost"));
         let encrypted = server(&[("url", "https://db.example/influx/"), ("database", "db")]);

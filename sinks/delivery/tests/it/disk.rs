@@ -76,7 +76,7 @@ fn a_path_that_is_no_directory_leaves_the_memory() {
 }
 
 #[test]
-fn a_directory_that_vanishes_costs_what_was_in_it_and_the_rest_goes_on_in_memory() {
+fn a_directory_that_vanishes_costs_what_was_in_it_and_is_made_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let directory = folder.path().join("spool");
     let (mut rig, taken) = away(&on(&directory));
@@ -85,12 +85,57 @@ fn a_directory_that_vanishes_costs_what_was_in_it_and_the_rest_goes_on_in_memory
     assert_eq!(rig.tally().spooled, 10);
     fs::remove_dir_all(&directory).expect("a directory");
     rig.offer(frame(10..20));
-    assert_eq!((rig.tally().spooled, rig.tally().queued), (10, 10));
+    let tally = rig.tally();
+    assert_eq!((tally.spooled, tally.queued, &tally.dropped[..]), (10, 0, &[("spool damaged", 10)][..]));
+    assert!(matches!(Spool::open(&directory, 1 << 20), Err(SpoolError::Locked(_))), "it is locked as before");
     *taken.lock() = Some(Vec::new());
     rig.finish();
+    assert_eq!((rig.tally().written, rig.tally().queued), (10, 0));
+    assert_eq!(*taken.lock(), Some((10..20).collect()));
+}
+
+#[test]
+fn a_directory_that_is_made_anew_is_locked_again_or_left_to_who_has_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    let (mut rig, taken) = away(&on(&directory));
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    fs::remove_dir_all(&directory).expect("a directory");
+    // Somebody else is faster.
+    let (mut other, _) = Spool::open(&directory, 1 << 20).expect("a spool");
+    other.append(&frame(500..510)).expect("room");
+    rig.offer(frame(10..20));
+    assert_eq!((rig.tally().spooled, rig.tally().queued), (10, 10), "what is new waits in memory");
+    drop(other);
+    rig.offer(frame(20..30));
     let tally = rig.tally();
-    assert_eq!((tally.written + tally.dropped_total(), tally.queued), (20, 0));
-    assert!(taken.lock().as_ref().is_some_and(|taken| taken.ends_with(&(10..20).collect::<Vec<_>>())));
+    assert_eq!((tally.offered, tally.spooled, tally.queued, tally.dropped_total()), (40, 30, 0, 10));
+    assert!(matches!(Spool::open(&directory, 1 << 20), Err(SpoolError::Locked(_))));
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    // What the other one left goes first.
+    assert_eq!(*taken.lock(), Some((500..510).chain(10..30).collect()));
+}
+
+#[test]
+fn a_frame_in_hand_outlives_the_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    let (mut spool, _) = Spool::open(&directory, 1 << 20).expect("a spool");
+    spool.append(&frame(0..10)).expect("room");
+    assert!(spool.take().is_some());
+    fs::remove_dir_all(&directory).expect("a directory");
+    spool.append(&frame(10..20)).expect("room");
+    spool.append(&frame(20..30)).expect("room");
+    spool.acknowledge().expect("nothing to acknowledge");
+    let mut left = Vec::new();
+    while let Some(frame) = spool.take() {
+        left.extend(numbers(&frame));
+        spool.acknowledge().expect("a cursor");
+    }
+    assert_eq!(left, (10..30).collect::<Vec<_>>());
+    assert!(spool.is_empty());
 }
 
 /// A file system of its own, for the life of a test.
