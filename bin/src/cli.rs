@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ebpf_process_config::{LOG_VARIABLE, Sources};
@@ -28,6 +29,7 @@ environment; --set. `ebpf-process config default` prints all keys and what they 
 
   EBPF_PROCESS_SINKS__LAN__TYPE=statsd    in the environment, two underscores between levels
   --set sinks.lan.type=statsd             the same; a VALUE is TOML if it can be, else text
+  EBPF_PROCESS_CONFIG=FILE                as --config FILE
 
 Exit codes: 0 fine; 1 it cannot run here, or a fatal error; 2 the command line or the configuration is wrong.
 
@@ -181,7 +183,28 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
 }
 
 fn parse(registry: &Registry, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command(registry).try_get_matches_from(arguments)?)
+    let mut command = command(registry);
+    let matches = command.try_get_matches_from_mut(arguments).map_err(|error| with_choices(&mut command, error))?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Where a command lacks a word that is one of a few, says which those are.
+fn with_choices(command: &mut clap::Command, error: clap::Error) -> clap::Error {
+    let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return error };
+    if error.kind() != ErrorKind::MissingRequiredArgument {
+        return error;
+    }
+    let missing = missing.clone();
+    for subcommand in command.get_subcommands_mut() {
+        let argument = subcommand.get_positionals().find(|argument| missing.contains(&argument.to_string()));
+        let choices = argument.map(clap::Arg::get_possible_values).unwrap_or_default();
+        if !choices.is_empty() {
+            let words: Vec<&str> = choices.iter().map(clap::builder::PossibleValue::get_name).collect();
+            let problem = format!("a word is missing, one of: {}", words.join(", "));
+            return subcommand.error(ErrorKind::MissingRequiredArgument, problem);
+        }
+    }
+    error
 }
 
 /// The command line of this registry: each sink that can print is a format of `once`.

@@ -12,6 +12,10 @@ use crate::signals::Caught;
 use crate::stdout;
 use crate::table::Table;
 
+/// What to do about a configuration without any sink.
+pub(crate) const TO_CONFIGURE: &str = "configure one in /etc/ebpf-process/ebpf-process.toml or with --config or --set \
+    ([sinks.NAME] with type = ...; `ebpf-process config default` shows how) and start the agent again";
+
 /// On a terminal a table may be shown, which lines of a log would tear apart.
 pub(crate) fn verbosity() -> Verbosity {
     if stdout::is_terminal() { Verbosity::Warn } else { Verbosity::Info }
@@ -45,14 +49,19 @@ pub(crate) fn careful_plan(registry: &Registry, sources: &Sources, elevated: boo
 pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Result<Exit, Refusal> {
     let mut caught = Caught::new()?;
     let mut plan = careful_plan(registry, sources, elevated)?;
-    let on_terminal = plan.sinks.is_empty();
-    if on_terminal && !stdout::is_terminal() {
-        return Err(Refusal::Usage(
-            "no sink is configured, and standard output is no terminal to show a table on; configure one in \
-             /etc/ebpf-process/ebpf-process.toml or with --config or --set ([sinks.NAME] with type = ...; \
-             `ebpf-process config default` shows how), or use `ebpf-process once`"
-                .to_owned(),
-        ));
+    let on_terminal = plan.sinks.is_empty() && stdout::is_terminal();
+    if plan.sinks.is_empty() && !on_terminal {
+        // A service that is not configured yet runs: then its log and `status` say what to do.
+        let Some(socket) = &plan.status else {
+            return Err(Refusal::Usage(format!(
+                "no sink is configured, standard output is no terminal to show a table on, and status is off; \
+                 {TO_CONFIGURE}, or use `ebpf-process once`"
+            )));
+        };
+        let socket = socket.display();
+        warn!(
+            "no sink is configured: what is counted is told at {socket} (`ebpf-process status`) alone; {TO_CONFIGURE}"
+        );
     }
     // Before anything is counted: what the first agent still counts would be sent twice.
     let claimed = destinations::claim(&mut plan, destinations::directory(elevated), || caught.asked())?;
@@ -62,7 +71,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Re
     let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
     if on_terminal {
         engine.show_on("table", Box::new(Table::on_terminal()))?;
-    } else {
+    } else if !plan.sinks.is_empty() {
         engine.connect(&plan, &claimed.left_out)?;
     }
     match engine.run(caught, &plan)? {

@@ -45,12 +45,29 @@ impl Provider for Layer {
 
 /// Reads a TOML document; an error says the line.
 pub(crate) fn parse_toml(path: &Path, text: &str) -> Result<Dict, ConfigError> {
-    Toml::from_str(text).map_err(|error| ConfigError::File {
-        path: path.to_owned(),
-        line: error.span().map(|span| line_of(text, span.start)),
-        problem: error.message().replace('\n', ", "),
-        way_out: "correct the line; `ebpf-process config default` prints an example".to_owned(),
+    Toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| line_of(text, span.start));
+        let quoted = line.and_then(|line| text.lines().nth(line - 1)).and_then(with_quotes);
+        let (problem, way_out) = match quoted {
+            Some(quoted) => ("the quotes around a text are missing".to_owned(), format!("write {quoted}")),
+            None => (
+                error.message().replace('\n', ", "),
+                "correct the line; `ebpf-process config default` prints an example".to_owned(),
+            ),
+        };
+        ConfigError::File { path: path.to_owned(), line, problem, way_out }
     })
+}
+
+/// The setting on a line with quotes around its value, if those are all that it lacks.
+fn with_quotes(line: &str) -> Option<String> {
+    let reads = |text: &str| Toml::from_str::<Dict>(text).is_ok_and(|table| table.len() == 1);
+    let (key, value) = line.split_once('=')?;
+    // A comment is no part of it.
+    let value = value.split(" #").next().unwrap_or_default().trim();
+    let quoted = format!("{} = \"{value}\"", key.trim());
+    let bare = !value.is_empty() && !value.contains(['"', '\'', '\\', '[', ']', '{', '}']);
+    (bare && !reads(&format!("{} = {value}", key.trim())) && reads(&quoted)).then_some(quoted)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -151,6 +168,24 @@ mod tests {
         }
         assert!(matches!(parse_value("{ pid = 3 }"), Value::Dict(..)));
         assert!(matches!(parse_value("[\"a\", \"b\"]"), Value::Array(..)));
+    }
+
+    #[test]
+    fn what_lacks_quotes_and_nothing_else_is_shown_with_them() {
+        for (line, expected) in [
+            ("interval = 1s", Some("interval = \"1s\"")),
+            ("  mode=return  # errors, too", Some("mode = \"return\"")),
+            ("address = udp://127.0.0.1:8125", Some("address = \"udp://127.0.0.1:8125\"")),
+            ("enabled = yes", Some("enabled = \"yes\"")),
+            ("queue = 8", None),
+            ("interval = \"1s", None),
+            ("interval =", None),
+            ("a b = c", None),
+            ("only = { pid = x }", None),
+            ("[sinks.a]", None),
+        ] {
+            assert_eq!(with_quotes(line).as_deref(), expected, "{line}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod show;
 
 pub use documented::{DocumentedTable, documented};
 pub use error::ConfigError;
-pub use load::{ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
+pub use load::{CONFIG_VARIABLE, ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
 pub use netdata::Directories;
 pub use plan::{Plan, PlannedProbe, PlannedSink};
 pub use raw::Rights;

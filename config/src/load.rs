@@ -19,8 +19,11 @@ pub const SYSTEM_FILE: &str = "/etc/ebpf-process/ebpf-process.toml";
 /// What the names of all environment variables begin with that set a key.
 pub const ENVIRONMENT_PREFIX: &str = "EBPF_PROCESS_";
 
-/// The one variable with that prefix that is no key: the level of the log.
+/// A variable with that prefix that is no key: the level of the log.
 pub const LOG_VARIABLE: &str = "EBPF_PROCESS_LOG";
+
+/// The one that names the file, unless the command line does.
+pub const CONFIG_VARIABLE: &str = "EBPF_PROCESS_CONFIG";
 
 /// The origin of what nobody has typed.
 const BUILT_IN: &str = "built-in default";
@@ -36,6 +39,19 @@ pub struct Sources {
     environment: Vec<(OsString, OsString)>,
     set: Vec<String>,
     trusted_only: bool,
+    named: Named,
+}
+
+/// What a file that is named by somebody is to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Named {
+    /// The command line names it: the environment changes nothing.
+    #[default]
+    Already,
+    /// It takes the system file's place.
+    Alone,
+    /// It comes after all others.
+    Last,
 }
 
 #[derive(Clone, Debug)]
@@ -59,11 +75,11 @@ impl Sources {
 
     /// For the command line: `config`, which must exist, or else the system's file, which need not.
     pub fn command_line(config: Option<&Path>) -> Self {
-        let file = match config {
-            Some(path) => FileLayer { path: path.to_owned(), required: true, syntax: Syntax::Toml },
-            None => FileLayer { path: SYSTEM_FILE.into(), required: false, syntax: Syntax::Toml },
+        let (file, named) = match config {
+            Some(path) => (FileLayer::named(path), Named::Already),
+            None => (FileLayer { path: SYSTEM_FILE.into(), required: false, syntax: Syntax::Toml }, Named::Alone),
         };
-        Self { files: vec![file], ..Self::default() }
+        Self { files: vec![file], named, ..Self::default() }
     }
 
     /// Under netdata: the system's file, `ebpf_process.conf` and `ebpf-process.toml` from the first
@@ -73,16 +89,33 @@ impl Sources {
         let mut files = vec![optional(SYSTEM_FILE.into(), Syntax::Toml)];
         files.extend(directories.find("ebpf_process.conf").map(|path| optional(path, Syntax::Conf)));
         files.extend(directories.find("ebpf-process.toml").map(|path| optional(path, Syntax::Toml)));
-        let config = config.map(|path| FileLayer { path: path.to_owned(), required: true, syntax: Syntax::Toml });
-        files.extend(config);
-        Self { files, ..Self::default() }
+        files.extend(config.map(FileLayer::named));
+        let named = if config.is_some() { Named::Already } else { Named::Last };
+        Self { files, named, ..Self::default() }
     }
 
-    /// Adds the environment: variables that begin with [`ENVIRONMENT_PREFIX`], `__` between levels.
+    /// Adds the environment: variables that begin with [`ENVIRONMENT_PREFIX`], `__` between levels, and the file that
+    /// [`CONFIG_VARIABLE`] names where the command line names none. What Kubernetes sets for a service whose name begins
+    /// like this program's is none of it.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let ours = |key: &OsString| key.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes());
         self.environment = variables.into_iter().filter(|(key, _)| ours(key) && key != LOG_VARIABLE).collect();
+        self.environment.retain(|(key, value)| {
+            if key == CONFIG_VARIABLE {
+                let file = (!value.is_empty()).then(|| FileLayer::named(Path::new(value)));
+                match self.named {
+                    Named::Already => {}
+                    Named::Alone => {
+                        if let Some(file) = file {
+                            self.files = vec![file];
+                        }
+                    }
+                    Named::Last => self.files.extend(file),
+                }
+            }
+            key != CONFIG_VARIABLE && !is_service_link(key, value)
+        });
         self.environment.sort();
         self
     }
@@ -137,7 +170,10 @@ impl Sources {
             Ok(opened) => opened,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 if file.required {
-                    return Err(refused("there is no such file".to_owned(), "correct the path after --config"));
+                    return Err(refused(
+                        "there is no such file".to_owned(),
+                        "correct the path after --config or in EBPF_PROCESS_CONFIG",
+                    ));
                 }
                 return Ok(None);
             }
@@ -163,6 +199,37 @@ impl Sources {
         let text = String::from_utf8(bytes);
         text.map(Some).map_err(|_| refused("is not UTF-8 text".to_owned(), "save it as UTF-8"))
     }
+}
+
+impl FileLayer {
+    /// One that somebody names: it must exist.
+    fn named(path: &Path) -> Self {
+        Self { path: path.to_owned(), required: true, syntax: Syntax::Toml }
+    }
+}
+
+/// Whether a variable is one of those that Kubernetes sets in every container for each service of the namespace: for a
+/// service `ebpf-process` `EBPF_PROCESS_SERVICE_HOST`, `EBPF_PROCESS_SERVICE_PORT`, `EBPF_PROCESS_SERVICE_PORT_HTTP`,
+/// `EBPF_PROCESS_PORT` and `EBPF_PROCESS_PORT_19435_TCP` with `_PROTO`, `_PORT` and `_ADDR`.
+fn is_service_link(key: &OsString, value: &OsString) -> bool {
+    let Some(name) = key.to_str().and_then(|name| name.strip_prefix(ENVIRONMENT_PREFIX)) else { return false };
+    // A key's levels; no service's variable has an empty word.
+    if name.contains("__") {
+        return false;
+    }
+    let words: Vec<&str> = name.split('_').collect();
+    // What comes first is the rest of the service's name.
+    (0..words.len()).any(|start| {
+        let number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        match &words[start..] {
+            ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+            ["PORT"] => value.to_str().is_some_and(|value| value.contains("://")),
+            ["PORT", port, "TCP" | "UDP" | "SCTP", rest @ ..] => {
+                number(port) && matches!(rest, [] | ["PROTO" | "PORT" | "ADDR"])
+            }
+            _ => false,
+        }
+    })
 }
 
 /// The default, without probes and common keys that nothing in the registry knows, and with every

@@ -104,8 +104,10 @@ impl Plan {
     /// Checks what was loaded against the plugins there are. The first thing that is wrong is the
     /// error. Nothing is opened or attached.
     pub fn new(loaded: &Loaded, registry: &Registry) -> Result<Self, ConfigError> {
-        let root: RawRoot =
-            loaded.figment.extract().map_err(|error| loaded.located(OptionsError::explain(&error, "")))?;
+        let root: RawRoot = loaded
+            .figment
+            .extract()
+            .map_err(|error| loaded.located(further_down(OptionsError::explain(&error, ""), registry)))?;
         bounded(loaded, "interval", root.interval, SHORTEST_INTERVAL, LONGEST_INTERVAL)?;
         bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
@@ -128,6 +130,21 @@ impl Plan {
     pub fn at_interval(self, interval: Duration) -> Result<Self, ConfigError> {
         self.sinks.iter().try_for_each(|sink| sink.keeps_pace(interval))?;
         Ok(Self { interval, ..self })
+    }
+}
+
+/// An unknown key of the root may stand further down: names it as a whole.
+fn further_down(error: OptionsError, registry: &Registry) -> OptionsError {
+    let probes = registry.probes().flat_map(|probe| {
+        let common = probe.common_keys().iter().map(|key| (*key, format!("probes.{key}")));
+        common.chain([(probe.name(), format!("probes.{}", probe.name()))])
+    });
+    let sinks = ["type", "queue", "when_full", "jitter", "include", "exclude", "rename", "prefix", "options"];
+    let sinks = sinks.into_iter().map(|key| (key, format!("sinks.NAME.{key}")));
+    let mut known = probes.chain(sinks).chain([("socket", "status.socket".to_owned())]);
+    match known.find(|(key, _)| *key == error.key) {
+        Some((_, whole)) => OptionsError { nearest: Some(whole), ..error },
+        None => error,
     }
 }
 

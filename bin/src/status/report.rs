@@ -10,7 +10,7 @@ use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Value, V
 use ebpf_process_probes::Doubt;
 use serde::{Deserialize, Serialize};
 
-use crate::{list, survey};
+use crate::{list, run, survey};
 
 /// Where a running agent's status comes from.
 pub(crate) struct Source {
@@ -328,6 +328,10 @@ impl Report {
             for (reason, counters) in self.reasons() {
                 let _ = writeln!(text, "Not exact: {} ({reason}): {}.", counters.join(", "), explained(reason));
             }
+        }
+        if self.sinks.is_empty() {
+            let _ = writeln!(text, "\nno sink is configured: {}", run::TO_CONFIGURE);
+            return text;
         }
         let all = self.sink_table(|_| true);
         // On a narrow terminal what nothing is in needs no column.

@@ -11,8 +11,8 @@ const NO_PROBES: [&str; 4] = ["--set", "probes.process.enabled=false", "--set", 
 const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["run", "--nonsense"], 2, &["--nonsense", "--help"]),
     (&["nonsense"], 2, &["nonsense", "--help"]),
-    (&["run"], 2, &["no sink is configured", "config default"]),
-    (&[], 2, &["no sink is configured"]),
+    (&["run", "--set", "status.socket="], 2, &["no sink is configured", "config default"]),
+    (&["--set", "status.socket="], 2, &["no sink is configured"]),
     (&["run", "--config", "/nonexistent/file.toml"], 2, &["/nonexistent/file.toml", "no such file", "--config"]),
     (&["run", "--config", "/"], 2, &["/: is a directory"]),
     (&["run", "--set", "intervall=1s"], 2, &["intervall", "--set intervall", "did you mean \"interval\""]),
@@ -46,6 +46,14 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
         &["/nonexistent/status.sock", "start the agent"],
     ),
     (&["list", "nonsense"], 2, &["nonsense", "metrics"]),
+    (&["list"], 2, &["a word is missing", "probes, sinks, metrics", "--help"]),
+    (&["config"], 2, &["a word is missing", "default, show", "--help"]),
+    (&["completions"], 2, &["a word is missing", "bash", "zsh", "--help"]),
+    (&["spool"], 2, &["inspect", "repair", "drain", "--help"]),
+    (&["run", "--set", "mode=return"], 2, &["mode (from --set mode)", "did you mean \"probes.mode\""]),
+    (&["run", "--set", "socket=/s"], 2, &["did you mean \"status.socket\""]),
+    (&["run", "--set", "when_full=drop-newest"], 2, &["did you mean \"sinks.NAME.when_full\""]),
+    (&["run", "--set", "instance=a/b"], 2, &["instance", "letters, digits"]),
 ];
 
 #[test]
@@ -70,6 +78,8 @@ fn a_wrong_environment_is_refused_by_the_variables_name() {
         ("EBPF_PROCESS_INTERVALL", "1s", "did you mean \"interval\""),
         ("EBPF_PROCESS_LOG", "loud", "expected error, warn, info, debug or trace"),
         ("EBPF_PROCESS_GRACE", "1", "expected a duration"),
+        ("EBPF_PROCESS_CONFIG", "/nonexistent.toml", "no such file"),
+        ("EBPF_PROCESS_PORTS", "tcp://10.0.0.1:1", "unknown key"),
     ] {
         let finished = finish(command(&["run"]).env(name, value));
         assert_eq!(finished.code(), 2, "{finished:?}");

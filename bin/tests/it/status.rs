@@ -165,3 +165,18 @@ fn under_netdata_there_is_a_status_where_one_is_configured() {
     agent.signal(Signal::TERM);
     assert_eq!(agent.finish().code(), 0);
 }
+
+#[test]
+fn without_a_configuration_it_runs_and_says_what_to_configure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("status.sock").display().to_string();
+    let (_folder, path) = file(&format!("{VITALS_ONLY}[status]\nsocket = \"{socket}\"\n"));
+    let mut agent = Running::start(&mut command(&["run", "--config", &path.display().to_string()]));
+    agent.wait_for_log("no sink is configured");
+    agent.wait_for_log("counting");
+    let finished = status(&socket, "table");
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    assert!(finished.stdout.contains("no sink is configured: configure one in /etc/"), "{}", finished.stdout);
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
+}

@@ -55,6 +55,76 @@ fn what_the_default_has_in_comments_is_right_too() {
 }
 
 #[test]
+fn the_environment_may_name_the_file_and_the_command_line_is_stronger() {
+    let folder = Folder::new();
+    let one = folder.file("one.toml", "interval = \"2s\"\n");
+    let other = folder.file("other.toml", "grace = \"3s\"\n");
+    let named = |sources: Sources| {
+        let variables = [("EBPF_PROCESS_CONFIG", one.to_str().expect("a path")), ("EBPF_PROCESS_INSTANCE", "b")];
+        let (_, plan) = plan(&sources.environment(env(&variables))).expect("a right configuration");
+        assert_eq!(plan.instance.as_deref(), Some("b"));
+        (plan.interval.as_secs(), plan.grace.as_secs())
+    };
+    assert_eq!(named(Sources::command_line(None)), (2, 2));
+    assert_eq!(named(Sources::command_line(Some(&other))), (1, 3));
+    let netdata = Directories::new(Some("/nonexistent".into()), Some("/nonexistent".into()));
+    assert_eq!(named(Sources::netdata(&netdata, None)), (2, 2));
+    assert_eq!(named(Sources::netdata(&netdata, Some(&other))), (1, 3));
+    let (_, unset) =
+        plan(&Sources::command_line(None).environment(env(&[("EBPF_PROCESS_CONFIG", "")]))).expect("a plan");
+    assert_eq!(unset.interval.as_secs(), 1);
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_of_this_name_is_no_configuration() {
+    let links = [
+        ("EBPF_PROCESS_SERVICE_HOST", "10.0.0.1"),
+        ("EBPF_PROCESS_SERVICE_PORT", "19435"),
+        ("EBPF_PROCESS_SERVICE_PORT_METRICS", "19435"),
+        ("EBPF_PROCESS_PORT", "tcp://10.0.0.1:19435"),
+        ("EBPF_PROCESS_PORT_19435_TCP", "tcp://10.0.0.1:19435"),
+        ("EBPF_PROCESS_PORT_19435_TCP_PROTO", "tcp"),
+        ("EBPF_PROCESS_PORT_19435_TCP_PORT", "19435"),
+        ("EBPF_PROCESS_PORT_19435_TCP_ADDR", "10.0.0.1"),
+        ("EBPF_PROCESS_LAB_SERVICE_HOST", "10.0.0.2"),
+        ("EBPF_PROCESS_LAB_PORT", "udp://10.0.0.2:1"),
+        ("EBPF_PROCESS_LAB_PORT_1_UDP_ADDR", "10.0.0.2"),
+    ];
+    let (_, plan) = plan(&Sources::built_in().environment(env(&links))).expect("nothing is set");
+    assert_eq!(plan.interval.as_secs(), 1);
+    for (name, value) in [
+        ("EBPF_PROCESS_PORT", "19435"),
+        ("EBPF_PROCESS_PORT_X_TCP", "tcp://10.0.0.1:19435"),
+        ("EBPF_PROCESS_SERVICE", "10.0.0.1"),
+        ("EBPF_PROCESS_SINKS__LAN_SERVICE_HOST", "10.0.0.1"),
+    ] {
+        assert!(self::plan(&Sources::built_in().environment(env(&[(name, value)]))).is_err(), "{name} is a mistake");
+    }
+}
+
+#[test]
+fn an_instance_has_a_socket_a_tag_and_a_name_of_its_own() {
+    let of = |settings: &[&str]| {
+        let address = set(&["sinks.a.options.address=x"]);
+        let sinks = settings.iter().any(|setting| setting.starts_with("sinks.a"));
+        let settings = set(settings).into_iter().chain(address.into_iter().filter(|_| sinks));
+        plan(&Sources::built_in().set(settings)).map(|(_, plan)| plan)
+    };
+    let named = of(&["instance=b", "sinks.a.type=statsd"]).expect("a plan");
+    assert_eq!(named.status.as_deref(), Some(std::path::Path::new("/run/ebpf-process/status-b.sock")));
+    assert_eq!(named.sinks[0].spec.selection.tags["instance"], "b");
+    let own = of(&["instance=b", "sinks.a.type=statsd", "sinks.a.tags={instance=\"c\"}", "status.socket=/a.b/s"]);
+    let own = own.expect("a plan");
+    assert_eq!(own.sinks[0].spec.selection.tags["instance"], "c", "what a sink's own table says is stronger");
+    assert_eq!(own.status.as_deref(), Some(std::path::Path::new("/a.b/s-b")));
+    let none = of(&["sinks.a.type=statsd"]).expect("a plan");
+    assert!(none.instance.is_none() && none.sinks[0].spec.selection.tags.is_empty());
+    for wrong in ["instance=", "instance=a.b", "instance=a/b", "instance=\"a b\"", "instance=7"] {
+        assert!(of(&[wrong]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn later_layers_win_and_the_origin_says_which() {
     let folder = Folder::new();
     let path = folder.file("config.toml", "interval = \"2s\"\ngrace = \"3s\"\n[probes]\nmode = \"return\"\n");

@@ -6,6 +6,7 @@ use ebpf_process_config::Sources;
 /// The text of a file, and words that the refusal must contain.
 const WRONG_FILES: &[(&str, &[&str])] = &[
     ("intervall = \"1s\"", &["intervall", "config.toml", "unknown key", "did you mean \"interval\""]),
+    ("\ninterval = 1s", &["config.toml, line 2", "the quotes around a text are missing", "write interval = \"1s\""]),
     ("interval = 1", &["interval", "config.toml", "expected a duration"]),
     ("interval = \"often\"", &["interval", "often", "is no duration"]),
     ("interval = \"10ms\"", &["interval", "10ms is not between 100ms and 1h"]),
