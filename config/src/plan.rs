@@ -113,10 +113,14 @@ impl Plan {
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
         let instance = plan_instance(loaded, root.instance)?;
         let mut sinks = plan_sinks(loaded, registry, root.sinks.keys())?;
+        let mut tags = root.tags.clone();
+        if let Some(name) = &instance {
+            tags.entry(INSTANCE.to_owned()).or_insert_with(|| name.clone());
+        }
         for sink in &mut sinks {
-            if let Some(name) = &instance {
-                // What a sink's own table says is stronger.
-                sink.spec.selection.tags.entry(INSTANCE.to_owned()).or_insert_with(|| name.clone());
+            // What a sink's own table says is stronger.
+            for (key, value) in &tags {
+                sink.spec.selection.tags.entry(key.clone()).or_insert_with(|| value.clone());
             }
             sink.keeps_pace(root.interval).map_err(|error| loaded.located(error))?;
         }

@@ -29,6 +29,9 @@ pub(crate) struct RawRoot {
     /// What becomes of the capabilities that nothing needs once the probes are attached.
     pub(crate) capabilities: Rights,
     pub(crate) status: RawStatus,
+    /// Tags that every sink adds to every series that has no label of that key; a sink's own `tags` are stronger.
+    #[serde(default)]
+    pub(crate) tags: BTreeMap<String, String>,
     #[serde(default)]
     #[schemars(skip)]
     pub(crate) probes: Dict,

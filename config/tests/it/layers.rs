@@ -197,6 +197,27 @@ fn what_is_shown_can_be_loaded_again_and_hides_secrets() {
 }
 
 #[test]
+fn tags_for_all_sinks_come_under_each_sinks_own() {
+    let settings = [
+        "tags.site=here",
+        "tags.rack=\"7\"",
+        "instance=two",
+        "sinks.lan.type=statsd",
+        "sinks.lan.options.address=a:1",
+        "sinks.lan.tags.rack=\"8\"",
+        "sinks.wan.type=statsd",
+        "sinks.wan.options.address=b:1",
+    ];
+    let (_, plan) = plan(&Sources::built_in().set(set(&settings))).expect("a right configuration");
+    let tags = |sink: usize| {
+        let tags = &plan.sinks[sink].spec.selection.tags;
+        tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(tags(0), ["instance=two", "rack=8", "site=here"]);
+    assert_eq!(tags(1), ["instance=two", "rack=7", "site=here"]);
+}
+
+#[test]
 fn netdata_has_layers_of_its_own() {
     let user = Folder::new();
     let stock = Folder::new();
