@@ -19,7 +19,8 @@ use crate::tracefs::{Event, Profile};
 /// The programs of one object that are attached.
 #[derive(Debug)]
 pub(crate) struct Links {
-    by_program: HashMap<&'static str, Link>,
+    /// By program and place: two counters that want one program at two places have two links.
+    by_hook: HashMap<(&'static str, Attach), Link>,
     profile: Option<Profile>,
     /// Trampolines are refused by some kernels before they look at the function: asked once.
     trampolines_refused: Option<String>,
@@ -49,12 +50,12 @@ enum Hold {
 
 impl Links {
     pub(crate) fn new() -> Self {
-        Self { by_program: HashMap::new(), profile: None, trampolines_refused: None }
+        Self { by_hook: HashMap::new(), profile: None, trampolines_refused: None }
     }
 
     /// Attaches one hook. The error says why in words.
     pub(crate) fn attach(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
-        if let Some(link) = self.by_program.get_mut(hook.program) {
+        if let Some(link) = self.by_hook.get_mut(&(hook.program, hook.attach)) {
             link.users += 1;
             return Ok(());
         }
@@ -63,11 +64,20 @@ impl Links {
         }
         let link = self.attach_anew(ebpf, kernel, hook).inspect_err(|_| {
             // It may have been loaded before the attachment failed; another candidate may want it.
-            let _not_loaded = unload(ebpf, hook);
+            self.unload_unused(ebpf, hook);
         })?;
         debug!(program = hook.program, target = hook.attach.target(), "attached");
-        self.by_program.insert(hook.program, link);
+        self.by_hook.insert((hook.program, hook.attach), link);
         Ok(())
+    }
+
+    /// Takes a program out of the kernel, unless it is attached somewhere.
+    fn unload_unused(&self, ebpf: &mut Ebpf, hook: &Hook) {
+        if !self.by_hook.keys().any(|(program, _)| *program == hook.program)
+            && let Err(error) = unload(ebpf, hook)
+        {
+            debug!(program = hook.program, "cannot unload: {error}");
+        }
     }
 
     fn attach_anew(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
@@ -89,13 +99,12 @@ impl Links {
 
     /// Lets go of a hook that nobody else uses.
     pub(crate) fn detach(&mut self, ebpf: &mut Ebpf, hook: &Hook) {
-        let Some(link) = self.by_program.get_mut(hook.program) else { return };
+        let key = (hook.program, hook.attach);
+        let Some(link) = self.by_hook.get_mut(&key) else { return };
         link.users -= 1;
         if link.users == 0 {
-            self.by_program.remove(hook.program);
-            if let Err(error) = unload(ebpf, hook) {
-                debug!(program = hook.program, "cannot unload: {error}");
-            }
+            self.by_hook.remove(&key);
+            self.unload_unused(ebpf, hook);
         }
     }
 
@@ -106,7 +115,7 @@ impl Links {
 
     /// What a hook missed so far, as of the last refresh for a breakpoint.
     pub(crate) fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
-        let Some(link) = self.by_program.get(hook.program) else { return Ok(0) };
+        let Some(link) = self.by_hook.get(&(hook.program, hook.attach)) else { return Ok(0) };
         let skipped = sys::recursion_misses(link.program.as_fd())?;
         let profile = self.profile.as_ref().zip(link.event.as_ref());
         Ok(skipped + profile.map_or(0, |(profile, event)| profile.missed(event.name())))
@@ -152,7 +161,7 @@ impl Drop for Links {
     /// let go at once, so that the waits overlap.
     fn drop(&mut self) {
         let events: Vec<Option<Event>> = std::thread::scope(|scope| {
-            let links = self.by_program.drain();
+            let links = self.by_hook.drain();
             let let_go = links.map(|(_, Link { hold, event, .. })| {
                 // Where no thread can be had the link is dropped here and now.
                 let _waiting = std::thread::Builder::new().spawn_scoped(scope, move || drop(hold));
@@ -235,11 +244,21 @@ fn perf_refuses(event: &str, error: &std::io::Error) -> String {
     }
 }
 
-/// Loads a program that is hung on a perf event.
+/// Loads a program that is hung on a perf event, unless it is loaded: such a program may stand at several places.
 fn load_for_perf(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {
     match ebpf.program_mut(hook.program) {
-        Some(Program::KProbe(program)) => program.load().and_then(|()| clone_fd(program.fd()?)),
-        Some(Program::TracePoint(program)) => program.load().and_then(|()| clone_fd(program.fd()?)),
+        Some(Program::KProbe(program)) => {
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            clone_fd(program.fd()?)
+        }
+        Some(Program::TracePoint(program)) => {
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            clone_fd(program.fd()?)
+        }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }

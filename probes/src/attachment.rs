@@ -17,7 +17,7 @@ use crate::loader::loader;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
-use crate::refusal::{nothing_attached, refuse_load, refused, try_as_root};
+use crate::refusal::{REBUILD, nothing_attached, refuse_load, refused, try_as_root};
 use crate::target::{Target, Watch};
 use crate::totals::{KPROBE_TOTALS, Totals};
 
@@ -64,9 +64,11 @@ impl Attachment {
         }
         let target = Target::open(options.only.as_ref())?;
         let (mut ebpf, object) = load(probe, options.object, &kernel, &target)?;
-        let memory = MapMemory::of(&ebpf, kernel.possible_cpus)
-            .map_err(|error| refused(&format!("the kernel does not describe its maps: {error}"), &try_as_root()))?;
+        let bytes = if object == Object::Core { probe.core } else { probe.floor };
+        let memory = MapMemory::of(bytes, kernel.possible_cpus)
+            .map_err(|error| refused(&format!("the probe's own object cannot be read: {error}"), REBUILD))?;
         let mut filter = Filter::take(&mut ebpf, object)?;
+        filter.close(&target)?;
         let totals = Totals::new(&ebpf, kernel.possible_cpus)
             .map_err(|error| refused(&format!("the totals cannot be had: {error}"), &try_as_root()))?;
         let mut attachment = Self {
@@ -109,11 +111,13 @@ impl Attachment {
         target: &Target,
         filter: &mut Filter,
     ) {
-        let mut tried = Vec::new();
+        let (mut tried, mut others) = (Vec::new(), Vec::new());
         let mut hook = None;
         for candidate in candidates(kernel, counter, options) {
             if candidate.hooks.iter().any(|hook| self.ebpf.program(hook.program).is_none()) {
-                continue; // a way of the other object
+                // A way of the other object.
+                others.extend(lacking(kernel, self.object).map(|problem| attempt(candidate, problem)));
+                continue;
             }
             if let Some(problem) = unfiltered(counter.subject, target, self.object) {
                 tried.push(attempt(candidate, problem.to_owned()));
@@ -148,6 +152,10 @@ impl Attachment {
                 }
                 Err(problem) => tried.push(attempt(candidate, problem)),
             }
+        }
+        if hook.is_none() && tried.is_empty() {
+            // Nothing of what is allowed was there to be tried: what the other object would have had says why.
+            tried = others;
         }
         self.reports.push(CounterReport { counter: counter.name, hook, tried });
     }
@@ -235,7 +243,7 @@ impl Attachment {
 }
 
 /// The candidates in the order in which they are tried.
-fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions) -> Vec<&'a Candidate> {
+pub(crate) fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions) -> Vec<&'a Candidate> {
     let all = if options.mode == Mode::Return { counter.results } else { counter.entry };
     let mut allowed: Vec<_> = all.iter().filter(|candidate| options.hooks.allows(candidate.tier)).collect();
     if options.hooks == Hooks::Auto {
@@ -243,6 +251,15 @@ fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions)
         allowed.sort_by_key(|candidate| doubts(&kernel.facts, candidate, options).into_iter().max());
     }
     allowed
+}
+
+/// What the loaded object lacks: the floor has no program that needs the kernel's type information.
+fn lacking(kernel: &Kernel, object: Object) -> Option<String> {
+    match (object, &kernel.btf) {
+        (Object::Core, _) => None,
+        (Object::Floor, Err(problem)) => Some(problem.clone()),
+        (Object::Floor, Ok(_)) => Some("the floor object has no program for it (probes.object)".to_owned()),
+    }
 }
 
 /// Why a filter cannot be honoured, if it cannot: a number is never approximated.

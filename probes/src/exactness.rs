@@ -135,18 +135,31 @@ pub(crate) fn doubts(facts: &Facts, candidate: &Candidate, options: &ProbeOption
         }
     };
     add(facts.sandboxed && fires_anywhere(candidate), Doubt::Sandbox);
-    add(heeds_bpf && preemptible && !told, Doubt::OtherPrograms);
+    // Before 5.7 bpf(2) was not preempted while it worked on a map, so nothing else happened on its processor.
+    add(heeds_bpf && preemptible && !told && facts.version >= PREEMPTED_BY_PERF, Doubt::OtherPrograms);
     add(facts.preemption == Preemption::RealTime, Doubt::RealTime);
     add(by_events && facts.version < Version(4, 15), Doubt::SharedEvent);
     let returns = candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Kretprobe(_)));
     add(returns && !facts.takes_instances, Doubt::Instances);
-    add(by_events && facts.runs_32_bit && candidate.layer == Layer::Syscall, Doubt::Calls32Bit);
+    add(by_events && facts.runs_32_bit && sees_native_calls_only(candidate), Doubt::Calls32Bit);
     // A breakpoint's handler cannot be preempted; a trampoline's or tracepoint's program can, where tasks can.
-    if candidate.tier != Tier::Kprobe && !rescued {
+    let may_be_preempted = candidate.tier != Tier::Kprobe && !(by_events && facts.version < PREEMPTED_BY_PERF);
+    if may_be_preempted && !rescued {
         add(facts.preemption == Preemption::Unknown, Doubt::PreemptionUnknown);
         add(matches!(facts.preemption, Preemption::Possible | Preemption::RealTime), Doubt::Preempted);
     }
     doubts
+}
+
+/// From here on neither bpf(2) on a map nor a program of a trace event switches preemption off (2a916f2f546c "bpf: Use
+/// `migrate_disable` in hashtab code", b0a81b94cc50 "bpf/trace: Remove redundant `preempt_disable` from `trace_call_bpf`").
+const PREEMPTED_BY_PERF: Version = Version(5, 7);
+
+/// Whether it stands on the events of single system calls. That of all of them shows the others' too.
+fn sees_native_calls_only(candidate: &Candidate) -> bool {
+    candidate.hooks.iter().any(
+        |hook| matches!(hook.attach, Attach::Events(_, events) if events.iter().any(|event| event.starts_with("syscalls/"))),
+    )
 }
 
 /// Whether the kernel counts what it leaves out: trampolines and tracepoints from the day on which it began to do so
@@ -224,6 +237,7 @@ mod tests {
         let read = |mode, tier, target| candidate("vfs.read", mode, tier, target);
         let (fentry, kprobe) = ((Tier::Fentry, "vfs_read"), (Tier::Kprobe, "vfs_read"));
         let (sys_exit, event) = ((Tier::Tracepoint, "sys_exit"), (Tier::Tracepoint, "sys_exit_read*"));
+        let all_calls = (Tier::Tracepoint, "raw_sys_exit");
         for ((tier, target), mode, filtered, version, preemption, expected) in [
             (fentry, Return, false, (6, 1), Never, &[][..]),
             (fentry, Return, false, (6, 1), Possible, &[Preempted]),
@@ -248,6 +262,10 @@ mod tests {
             (sys_exit, Entry, false, (7, 2), Possible, &[Preempted]),
             (event, Return, false, (6, 18), Never, &[Calls32Bit]),
             (event, Return, false, (4, 14), Never, &[SharedEvent, Calls32Bit]),
+            (event, Return, false, (4, 14), Possible, &[SharedEvent, Calls32Bit]),
+            (kprobe, Return, false, (4, 11), Possible, &[Instances]),
+            (kprobe, Return, false, (5, 4), Possible, &[]),
+            (all_calls, Return, false, (4, 11), Possible, &[SharedEvent]),
             (event, Return, false, (6, 6), Possible, &[OtherPrograms, Calls32Bit, Preempted]),
             (event, Return, false, (7, 2), Possible, &[Calls32Bit, Preempted]),
         ] {

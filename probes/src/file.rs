@@ -5,8 +5,8 @@
 //! | `file.open` | `do_sys_openat2`, before 5.6 `do_sys_open` | negative |
 //! | `file.close` | `file_close_fd`, before 6.8 `close_fd_get_file` | NULL |
 //! | | before 6.6 `close_fd`, before 5.11 `__close_fd` | negative |
-//! | `vfs.read` | `vfs_read` and `vfs_readv` | negative |
-//! | `vfs.write` | `vfs_write` and `vfs_writev` | negative |
+//! | `vfs.read` | `vfs_read` and `vfs_readv`, before 4.13 `vfs_read` and `do_readv_writev` | negative |
+//! | `vfs.write` | `vfs_write` and `vfs_writev`, before 4.13 `vfs_write` and `do_readv_writev` | negative |
 //! | `vfs.delete` | `vfs_unlink` (4 arguments since 5.12, 3 before) | negative |
 //!
 //! The commits that changed them, and what never fires, stand in docs/hooks.md.
@@ -58,6 +58,7 @@ const OPEN: Counter = Counter {
         function(Tier::Kprobe, &[hook("open__kprobe", Attach::Kprobe("do_sys_open"), &[slot::OPEN])], &[&[slot::OPEN]]),
         syscall(&[sys_exit(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
         syscall(OPENS, &[&[slot::SYS_OPEN]]),
+        syscall(&[all_exits(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
     ],
     results: &[
         function(
@@ -82,6 +83,7 @@ const OPEN: Counter = Counter {
         ),
         syscall(&[sys_exit(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
         syscall(OPENS, &[&[slot::SYS_OPEN]]),
+        syscall(&[all_exits(&[slot::SYS_OPEN])], &[&[slot::SYS_OPEN]]),
     ],
     exercise: |_| File::open("/dev/null").map(drop),
     outputs: &file_outputs("open"),
@@ -102,6 +104,7 @@ const CLOSE: Counter = Counter {
         close(Tier::Kprobe, &[hook("close__kprobe", Attach::Kprobe("__close_fd"), &[slot::CLOSE])]),
         syscall(&[sys_exit(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
         syscall(CLOSES, &[&[slot::SYS_CLOSE]]),
+        syscall(&[all_exits(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
     ],
     results: &[
         close(Tier::Fentry, &[hook("close_file__fexit1", Attach::Fexit("file_close_fd", 1), &[slot::CLOSE])]),
@@ -114,6 +117,7 @@ const CLOSE: Counter = Counter {
         close(Tier::Kprobe, &[hook("close__kretprobe", Attach::Kretprobe("__close_fd"), &[slot::CLOSE])]),
         syscall(&[sys_exit(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
         syscall(CLOSES, &[&[slot::SYS_CLOSE]]),
+        syscall(&[all_exits(&[slot::SYS_CLOSE])], &[&[slot::SYS_CLOSE]]),
     ],
     exercise: |_| File::open("/dev/null").map(drop),
     outputs: &file_outputs("close"),
@@ -140,8 +144,17 @@ const READ: Counter = Counter {
             ],
             READS,
         ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("read__kprobe", Attach::Kprobe("vfs_read"), &[slot::READ]),
+                hook("readv_writev__kprobe", Attach::Kprobe("do_readv_writev"), &[slot::READV]),
+            ],
+            READS,
+        ),
         syscall(&[sys_exit(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
         syscall(READ_CALLS, &[&[slot::SYS_READ]]),
+        syscall(&[all_exits(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
     ],
     results: &[
         function(
@@ -160,8 +173,18 @@ const READ: Counter = Counter {
             ],
             READS,
         ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("read__kretprobe", Attach::Kretprobe("vfs_read"), &[slot::READ]),
+                hook("readv_writev_enter__kprobe", Attach::Kprobe("do_readv_writev"), &[]),
+                hook("readv_writev__kretprobe", Attach::Kretprobe("do_readv_writev"), &[slot::READV]),
+            ],
+            READS,
+        ),
         syscall(&[sys_exit(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
         syscall(READ_CALLS, &[&[slot::SYS_READ]]),
+        syscall(&[all_exits(&[slot::SYS_READ])], &[&[slot::SYS_READ]]),
     ],
     exercise: |_| read_once(),
     outputs: &transfer_outputs("read"),
@@ -188,8 +211,17 @@ const WRITE: Counter = Counter {
             ],
             WRITES,
         ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("write__kprobe", Attach::Kprobe("vfs_write"), &[slot::WRITE]),
+                hook("readv_writev__kprobe", Attach::Kprobe("do_readv_writev"), &[slot::WRITEV]),
+            ],
+            WRITES,
+        ),
         syscall(&[sys_exit(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
         syscall(WRITE_CALLS, &[&[slot::SYS_WRITE]]),
+        syscall(&[all_exits(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
     ],
     results: &[
         function(
@@ -208,8 +240,18 @@ const WRITE: Counter = Counter {
             ],
             WRITES,
         ),
+        function(
+            Tier::Kprobe,
+            &[
+                hook("write__kretprobe", Attach::Kretprobe("vfs_write"), &[slot::WRITE]),
+                hook("readv_writev_enter__kprobe", Attach::Kprobe("do_readv_writev"), &[]),
+                hook("readv_writev__kretprobe", Attach::Kretprobe("do_readv_writev"), &[slot::WRITEV]),
+            ],
+            WRITES,
+        ),
         syscall(&[sys_exit(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
         syscall(WRITE_CALLS, &[&[slot::SYS_WRITE]]),
+        syscall(&[all_exits(&[slot::SYS_WRITE])], &[&[slot::SYS_WRITE]]),
     ],
     exercise: |_| write_once(),
     outputs: &transfer_outputs("write"),
@@ -224,6 +266,7 @@ const DELETE: Counter = Counter {
         unlink(Tier::Kprobe, &[hook("unlink__kprobe", Attach::Kprobe("vfs_unlink"), &[slot::UNLINK])]),
         syscall(&[sys_exit(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
         syscall(UNLINKS, &[&[slot::SYS_UNLINK]]),
+        syscall(&[all_exits(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
     ],
     results: &[
         unlink(Tier::Fentry, &[hook("unlink__fexit4", Attach::Fexit("vfs_unlink", 4), &[slot::UNLINK])]),
@@ -231,6 +274,7 @@ const DELETE: Counter = Counter {
         unlink(Tier::Kprobe, &[hook("unlink__kretprobe", Attach::Kretprobe("vfs_unlink"), &[slot::UNLINK])]),
         syscall(&[sys_exit(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
         syscall(UNLINKS, &[&[slot::SYS_UNLINK]]),
+        syscall(&[all_exits(&[slot::SYS_UNLINK])], &[&[slot::SYS_UNLINK]]),
     ],
     exercise: |_| unlink_once(),
     outputs: &vfs_outputs("delete"),
@@ -291,6 +335,11 @@ const fn hook(program: &'static str, attach: Attach, proof: &'static [Slot]) -> 
 /// The program that serves every system call of this probe; each counter proves its own record.
 const fn sys_exit(proof: &'static [Slot]) -> Hook {
     hook("sys_exit", Attach::Tracepoint("sys_exit"), proof)
+}
+
+/// The same by a trace event, on the floor, where no program may stand on the events of single system calls.
+const fn all_exits(proof: &'static [Slot]) -> Hook {
+    hook("sys_exit__event", Attach::Events("raw_sys_exit", &["raw_syscalls/sys_exit"]), proof)
 }
 
 const fn function(tier: Tier, hooks: &'static [Hook], parts: &'static [&'static [Slot]]) -> Candidate {

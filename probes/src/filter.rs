@@ -13,7 +13,7 @@ use crate::attachment::Object;
 use crate::cgroup;
 use crate::hook::{Attach, Hook};
 use crate::kernel::Version;
-use crate::refusal::{refused, try_as_root};
+use crate::refusal::{REBUILD, refused, try_as_root};
 use crate::target::Target;
 
 /// `FILTER_PID` and `FILTER_CGROUP` of abi.h.
@@ -42,8 +42,7 @@ const NUMBER_AGAIN_FLOOR: Hook =
 
 impl Filter {
     pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
-        let broken =
-            || refused("the kernel object is not the one this program was made for", "rebuild it: cargo xtask bpf");
+        let broken = || refused("the kernel object is not the one this program was made for", REBUILD);
         let name = match object {
             Object::Core => ".bss",
             Object::Floor => "filter",
@@ -65,6 +64,20 @@ impl Filter {
             (Target::Process(_), ProcessFilter::Floor(_)) => (version >= Version(4, 15)).then_some(&NUMBER_AGAIN_FLOOR),
             (Target::Everything | Target::Cgroup(..), _) => None,
         }
+    }
+
+    /// For the time before anything is attached. Where the kind of the filter is no constant it lets everybody through
+    /// until it is set, and what a stranger has begun meanwhile is counted when it ends.
+    pub(crate) fn close(&mut self, target: &Target) -> Result<(), BuildError> {
+        let set = match (target, &mut self.process) {
+            (Target::Everything, _) | (Target::Cgroup(..), ProcessFilter::Core(_)) => Ok(()),
+            (Target::Process(_), _) => self.set_tgid(NOBODY),
+            // There is no control group in the map yet: nobody is in it.
+            (Target::Cgroup(..), ProcessFilter::Floor(setting)) => {
+                setting.set(0, [CGROUP_KIND, 0], 0).map_err(|error| problem(&error))
+            }
+        };
+        set.map_err(|problem| refused(&problem, &try_as_root()))
     }
 
     /// For the self-test: lets our own events through.
@@ -120,11 +133,7 @@ impl Filter {
     }
 
     pub(crate) fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {
-        let mut set = self.cgroup.set(0, directory.as_raw_fd(), 0);
-        if let (Ok(()), ProcessFilter::Floor(setting)) = (&set, &mut self.process) {
-            set = setting.set(0, [CGROUP_KIND, 0], 0);
-        }
-        set.map_err(|error| problem(&error))
+        self.cgroup.set(0, directory.as_raw_fd(), 0).map_err(|error| problem(&error))
     }
 }
 

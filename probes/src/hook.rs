@@ -58,7 +58,7 @@ pub(crate) struct Hook {
 }
 
 /// A point of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Attach {
     /// At the start of this function, by trampoline.
     Fentry(&'static str),

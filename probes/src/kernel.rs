@@ -25,7 +25,7 @@ pub(crate) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 pub(crate) struct Kernel {
     /// The kernel's type information, or why there is none.
     pub(crate) btf: Result<Btf, String>,
-    arities: HashMap<&'static str, usize>,
+    pub(crate) arities: HashMap<&'static str, usize>,
     pub(crate) tracefs: Result<Tracefs, String>,
     pub(crate) facts: Facts,
     pub(crate) possible_cpus: usize,

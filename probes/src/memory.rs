@@ -1,7 +1,7 @@
 //! How much kernel memory a probe's maps take.
 
-use aya::Ebpf;
-use aya::maps::{Map, MapData, MapError, MapType};
+use aya_obj::generated::bpf_map_type;
+use aya_obj::{Map, Object, ParseError};
 use serde::Serialize;
 
 use crate::totals::KPROBE_TOTALS;
@@ -41,47 +41,57 @@ impl MapMemory {
         }
     }
 
-    /// Of all maps of a loaded object.
-    pub(crate) fn of(ebpf: &Ebpf, possible_cpus: usize) -> Result<Self, MapError> {
+    /// Of all maps of an object, by what it says of them: a kernel before 4.13 describes no map that it has.
+    pub(crate) fn of(object: &[u8], possible_cpus: usize) -> Result<Self, ParseError> {
         let mut memory = Self { fixed: 0, per_cpu: 0, possible_cpus: possible_cpus as u64 };
-        for (name, map) in ebpf.maps() {
-            if let Some(data) = data(map) {
-                memory.add(name, data)?;
-            }
+        for (name, map) in &Object::parse(object)?.maps {
+            memory.add(name, map);
         }
         Ok(memory)
     }
 
-    fn add(&mut self, name: &str, map: &MapData) -> Result<(), MapError> {
-        let info = map.info()?;
-        let (entries, element) = (u64::from(info.max_entries()), rounded(info.value_size()));
-        match info.map_type()? {
-            // An element for each processor, mapped and so in whole pages.
-            _ if name == KPROBE_TOTALS => {
-                self.fixed += PAGE;
-                self.per_cpu += element;
-            }
-            MapType::PerCpuArray => {
-                self.fixed += entries * POINTER;
-                self.per_cpu += entries * element;
-            }
-            MapType::LruHash => {
-                let key = rounded(info.key_size());
-                self.fixed += entries * (key + element + HASH_ELEMENT) + entries.next_power_of_two() * HASH_BUCKET;
-            }
-            _ => self.fixed += entries * element,
+    fn add(&mut self, name: &str, map: &Map) {
+        let (entries, element) = (u64::from(map.max_entries()), rounded(map.value_size()));
+        let is = |kind: bpf_map_type| map.map_type() == kind as u32;
+        // An element for each processor, mapped and so in whole pages.
+        if name == KPROBE_TOTALS {
+            self.fixed += PAGE;
+            self.per_cpu += element;
+        } else if is(bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY) {
+            self.fixed += entries * POINTER;
+            self.per_cpu += entries * element;
+        } else if is(bpf_map_type::BPF_MAP_TYPE_LRU_HASH) {
+            let key = rounded(map.key_size());
+            self.fixed += entries * (key + element + HASH_ELEMENT) + entries.next_power_of_two() * HASH_BUCKET;
+        } else {
+            self.fixed += entries * element;
         }
-        Ok(())
-    }
-}
-
-const fn data(map: &Map) -> Option<&MapData> {
-    match map {
-        Map::PerCpuArray(data) | Map::LruHashMap(data) | Map::Array(data) | Map::CgroupArray(data) => Some(data),
-        _ => None,
     }
 }
 
 fn rounded(bytes: u32) -> u64 {
     u64::from(bytes).next_multiple_of(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FILE, PROCESS};
+
+    #[test]
+    fn every_object_says_itself_what_its_maps_take() {
+        for probe in [&FILE, &PROCESS] {
+            for object in [probe.core, probe.floor] {
+                let memory = MapMemory::of(object, 3).expect("an object of ours");
+                assert!(memory.fixed > 0 && memory.per_cpu > 0, "{}: {memory:?}", probe.name);
+                assert_eq!(memory.total(), memory.fixed + 3 * memory.per_cpu);
+            }
+        }
+        // The forks under way, their filter and its control group, a pointer for each record.
+        let (elements, buckets) = (4096 * (8 + 8 + 64), 4096 * 16);
+        let floor = MapMemory::of(PROCESS.floor, 1).expect("an object of ours");
+        assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 12 * 8);
+        assert_eq!(floor.per_cpu, 12 * size_of::<crate::abi::Record>() as u64);
+        assert!(MapMemory::of(b"no object", 1).is_err());
+    }
 }

@@ -11,6 +11,9 @@ use crate::doctor::missing_rights;
 use crate::hook::CounterReport;
 use crate::tracefs::NOT_MOUNTED;
 
+/// The way out of an object that is broken.
+pub(crate) const REBUILD: &str = "rebuild it: cargo xtask bpf";
+
 /// The rights that this process lacks, in words; empty when it has what it takes.
 fn missing_here() -> String {
     rustix::thread::capabilities(None).map(|sets| missing_rights(sets.effective)).unwrap_or_default()

@@ -197,9 +197,42 @@ fn event_of_ours(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FILE;
+    use crate::attachment::candidates;
+    use crate::exactness::Facts;
+    use crate::hook::Layer;
+    use crate::kernel::{Kernel, Version};
+    use crate::options::{Mode, ProbeOptions, Tier};
+    use crate::preemption::Preemption;
+    use std::collections::HashMap;
 
     const README: &str = "\t   Format: p[:[<group>/]<event>] <place>\n\t   r[maxactive][:[<group>/]<event>] <place>\n";
     const README_4_11: &str = "\t   Format: p|r[:[<group>/]<event>] <place> [<args>]\n";
+
+    #[test]
+    fn without_the_number_a_result_is_exact_by_trace_events_only() {
+        let options = ProbeOptions { mode: Mode::Return, ..ProbeOptions::default() };
+        for (readme, layer) in [(README, Layer::Function), (README_4_11, Layer::Syscall)] {
+            let kernel = Kernel {
+                btf: Err("no type information".to_owned()),
+                arities: HashMap::new(),
+                tracefs: Ok(folder(readme, "", &[]).1),
+                facts: Facts {
+                    version: Version(4, if readme == README { 14 } else { 11 }),
+                    preemption: Preemption::Possible,
+                    sandboxed: false,
+                    runs_32_bit: true,
+                    takes_instances: takes_instances(readme),
+                },
+                possible_cpus: 2,
+            };
+            for counter in FILE.counters {
+                let mut on_the_floor = candidates(&kernel, counter, &options).into_iter();
+                let first = on_the_floor.find(|candidate| candidate.tier != Tier::Fentry).expect("a candidate");
+                assert_eq!(first.layer, layer, "{}", counter.name);
+            }
+        }
+    }
 
     /// A folder that takes every command and makes no event: those that shall be there are given.
     fn folder(readme: &str, lines: &str, events: &[&str]) -> (tempfile::TempDir, Tracefs) {
