@@ -42,7 +42,7 @@ impl Record {
     }
 }
 
-/// `struct target`: the thread group that counts, in two words as the kernel has them.
+/// `struct target`: what counts, in two words as the kernel has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TargetSetting {
     pub(crate) tgid: u32,
@@ -60,6 +60,9 @@ impl TargetSetting {
         Self { tgid: tgids as u32, named: (tgids >> 32) as u32, reborn }
     }
 }
+
+/// Bytes of `cgroup_name`: the longest name of a file, and a zero.
+pub(crate) const CGROUP_NAME: usize = 256;
 
 /// No number of a thread group.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -121,6 +124,7 @@ mod tests {
         assert_eq!(super::TargetSetting::of_words(target.words()), target);
         let header = include_str!("../bpf/include/abi.h");
         assert!(header.contains("struct target {\n\tu32 tgid;") && header.contains("#define NOBODY 0xffffffff"));
+        assert!(header.contains(&format!("#define CGROUP_NAME {}", super::CGROUP_NAME)));
     }
 
     #[test]

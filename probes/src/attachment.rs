@@ -88,7 +88,7 @@ impl Attachment {
         if let Some(guard) = filter.guard(&target, kernel.facts.version)
             && let Err(problem) = attachment.links.attach(&mut attachment.ebpf, &kernel, guard)
         {
-            debug!("another process of the same number is noticed at the next tick only: {problem}");
+            debug!("what comes after the one that counts is noticed at the next tick only: {problem}");
         }
         filter.aim(&target)?;
         target.is_there()?;
@@ -296,6 +296,10 @@ fn load(
         let mut loader = loader(Some(btf));
         let kind = target.kind();
         loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
+        let lineage = target.lineage();
+        if let Some((parent, name)) = &lineage {
+            loader.override_global("cgroup_parent", parent, true).override_global("cgroup_name", name, true);
+        }
         loader.override_global("filter_kind", &kind, true).load(probe.core)
     };
     let loaded = match (choice, &kernel.btf) {

@@ -1,6 +1,6 @@
 //! Control groups of the v2 hierarchy, by path: opened, and watched for being made anew.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, open, stat};
 use rustix::io::Errno;
 
+use crate::abi::CGROUP_NAME;
 use crate::mounts;
 
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -70,6 +71,16 @@ impl NamedCgroup {
         let mut named = Self { path: path.to_owned(), full, identity: None };
         let file = named.open_now()?;
         Ok((named, file))
+    }
+
+    /// By what the kernel knows the group if it is made anew: the id of its parent, and its name. The root has none.
+    pub(crate) fn lineage(&self) -> Option<(u64, [u8; CGROUP_NAME])> {
+        let full = Path::new(OsStr::from_bytes(self.full.as_bytes()));
+        let parent = stat(full.parent()?).ok()?.st_ino;
+        let given = full.file_name()?.as_bytes();
+        let mut name = [0; CGROUP_NAME];
+        name.get_mut(..given.len())?.copy_from_slice(given);
+        Some((parent, name))
     }
 
     /// Its path as it was named.

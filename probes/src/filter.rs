@@ -40,6 +40,9 @@ const NUMBER_AGAIN: Hook = Hook { program: "number_again", attach: Attach::Trace
 const NUMBER_AGAIN_FLOOR: Hook =
     Hook { program: "number_again__event", attach: Attach::Events("task_newtask", &["task/task_newtask"]), proof: &[] };
 
+/// The program that notices when the control group that counts is made anew.
+const CGROUP_AGAIN: Hook = Hook { program: "cgroup_again", attach: Attach::Tracepoint("cgroup_mkdir"), proof: &[] };
+
 impl Filter {
     pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
         let broken = || refused("the kernel object is not the one this program was made for", REBUILD);
@@ -62,7 +65,8 @@ impl Filter {
             (Target::Process(_), ProcessFilter::Core(_)) => Some(&NUMBER_AGAIN),
             // Before 4.15 a second program on a trace event stops the first: then the watch alone notices, each tick.
             (Target::Process(_), ProcessFilter::Floor(_)) => (version >= Version(4, 15)).then_some(&NUMBER_AGAIN_FLOOR),
-            (Target::Everything | Target::Cgroup(..), _) => None,
+            (Target::Cgroup(..), ProcessFilter::Core(_)) => Some(&CGROUP_AGAIN),
+            (Target::Everything, _) | (Target::Cgroup(..), ProcessFilter::Floor(_)) => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use ebpf_process_core::{BuildError, ProbeError, Recorder, SeriesId};
 use tracing::{info, warn};
 
+use crate::abi::CGROUP_NAME;
 use crate::catalog::target_present;
 use crate::cgroup::{self, Change, NamedCgroup};
 use crate::filter::{CGROUP_KIND, Filter, PID_KIND};
@@ -44,6 +45,11 @@ impl Target {
             Self::Process(_) => PID_KIND,
             Self::Cgroup(..) => CGROUP_KIND,
         }
+    }
+
+    /// By what the kernel knows a control group that is made anew.
+    pub(crate) fn lineage(&self) -> Option<(u64, [u8; CGROUP_NAME])> {
+        if let Self::Cgroup(cgroup, _) = self { cgroup.lineage() } else { None }
     }
 
     /// Whether it is still there when all hooks are in place.

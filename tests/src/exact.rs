@@ -208,11 +208,31 @@ pub fn a_number_given_away(row: &Row) -> Outcome<Report> {
     measurement.finish(&expect::reads(1, READS), Unserved::Wrong)
 }
 
-/// A control group that is removed and made anew under its name, as a service's is at each restart: both count.
+/// A control group that is removed and made anew under its name, as a service's is at each restart: both count, the new
+/// one from its beginning on.
 ///
 /// # Errors
 /// As [`two_processes_in_a_cgroup`].
 pub fn a_cgroup_made_anew(row: &Row) -> Outcome<Report> {
+    cgroup_made_anew(row, Anew::AtOnce)
+}
+
+/// The same, where the new group is waited for until the agent says that it counts it.
+///
+/// # Errors
+/// As [`two_processes_in_a_cgroup`].
+pub fn a_cgroup_made_anew_and_told(row: &Row) -> Outcome<Report> {
+    cgroup_made_anew(row, Anew::Told)
+}
+
+/// When something happens in the new group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anew {
+    AtOnce,
+    Told,
+}
+
+fn cgroup_made_anew(row: &Row, when: Anew) -> Outcome<Report> {
     const READS: u64 = 1000;
     let place = Place::new()?;
     let cgroup = Cgroup::new()?;
@@ -226,9 +246,13 @@ pub fn a_cgroup_made_anew(row: &Row) -> Outcome<Report> {
     measurement.wait_for_target(true)?;
     in_group()?;
     cgroup.remove()?;
-    measurement.wait_for_target(false)?;
+    if when == Anew::Told {
+        measurement.wait_for_target(false)?;
+    }
     cgroup.make_anew()?;
-    measurement.wait_for_target(true)?;
+    if when == Anew::Told {
+        measurement.wait_for_target(true)?;
+    }
     in_group()?;
     measurement.finish(&expect::reads(2, READS), Unserved::Noted)
 }

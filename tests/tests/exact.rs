@@ -27,7 +27,8 @@ fn a_number_that_is_given_away_counts_nothing() {
 #[test]
 fn a_control_group_that_is_made_anew_counts_again() {
     let needs = agent::can_run().and_then(|()| Cgroup::new().map(drop));
-    row_with("cgroup-made-anew", needs, "auto", Mode::Return, exact::a_cgroup_made_anew);
+    row_with("cgroup-made-anew", needs.clone(), "auto", Mode::Return, exact::a_cgroup_made_anew);
+    row_with("cgroup-made-anew-told", needs, "auto", Mode::Return, exact::a_cgroup_made_anew_and_told);
 }
 
 #[test]

@@ -21,13 +21,15 @@ enum filter {
 	FILTER_CGROUP = 2, /* the control group in filter_cgroup and those below it */
 };
 
-/* The thread group that counts. Its number may be given to another process when it has ended: then `tgid` is NOBODY, and
+/* What counts. A thread group's number may be given to another process when it has ended: then `tgid` is NOBODY, and
  * of the tasks that are released later the older ones were its own. */
 struct target {
 	u32 tgid;   /* whose events pass */
 	u32 named;  /* whose releases do, if they started before */
-	u64 reborn; /* the start of the process that has the number now, in ns since the boot; 0: none has */
+	u64 reborn; /* the start of the process that has the number now, in ns since the boot; or the id of the control
+		     * group that was made anew under the name of the one that counts; 0: none has */
 };
+#define CGROUP_NAME 256 /* bytes; the longest name of a file, and a zero */
 #define NOBODY 0xffffffff /* no number of a thread group */
 
 /* Records of file.bpf.c: one per kernel function, and one per kind of system

@@ -48,6 +48,10 @@ struct {
 	int(*value_size)[sizeof(u32)];
 } filter_cgroup SEC(".maps");
 
+/* The name of the control group that counts, and its parent's id: frozen. */
+const volatile u64 cgroup_parent = 0;
+const volatile char cgroup_name[CGROUP_NAME] __attribute__((aligned(8))) = {};
+
 /* Whether an event of the current task is to be counted. The filter's kind is read once:
  * each reading is two instructions of every event. */
 inlined int passes(void)
@@ -58,7 +62,10 @@ inlined int passes(void)
 		return 1;
 	if (kind == FILTER_PID)
 		return bpf_get_current_pid_tgid() >> 32 == filter_target.tgid;
-	return bpf_current_task_under_cgroup(&filter_cgroup, 0) == 1;
+	if (bpf_current_task_under_cgroup(&filter_cgroup, 0) == 1)
+		return 1;
+	/* Made anew, and user space has not aimed at it yet. */
+	return filter_target.reborn && bpf_get_current_cgroup_id() == filter_target.reborn;
 }
 
 /*
@@ -74,6 +81,35 @@ SEC("tp_btf/task_newtask") int number_again(u64 *ctx)
 		filter_target.reborn = task->start_time;
 		filter_target.tgid = NOBODY;
 	}
+	return 0;
+}
+
+/*
+ * TP_PROTO(struct cgroup *cgrp, const char *path). Comes before anybody can be in the new group: if it has the name and
+ * the parent of the one that counts, it counts from now on. Attached for FILTER_CGROUP alone.
+ */
+SEC("tp_btf/cgroup_mkdir") int cgroup_again(u64 *ctx)
+{
+	const struct cgroup *cgroup = (const void *)ctx[0];
+	const struct cgroup *parent = (const void *)cgroup->self.parent;
+	const struct kernfs_node *node = 0;
+	union {
+		char text[CGROUP_NAME];
+		u64 words[CGROUP_NAME / sizeof(u64)];
+	} name = {};
+	u64 id = 0;
+
+	bpf_probe_read_kernel(&node, sizeof(node), &parent->kn);
+	bpf_probe_read_kernel(&id, sizeof(id), &node->id);
+	if (id != cgroup_parent)
+		return 0;
+	node = cgroup->kn;
+	bpf_probe_read_kernel_str(name.text, sizeof(name.text), node->name);
+#pragma unroll
+	for (u32 i = 0; i < CGROUP_NAME / sizeof(u64); i++)
+		if (name.words[i] != ((const volatile u64 *)cgroup_name)[i])
+			return 0;
+	filter_target.reborn = node->id;
 	return 0;
 }
 

@@ -25,8 +25,10 @@ static u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 static u64 (*const bpf_get_current_task)(void) = (void *)35;
 static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
+static u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 
 enum {
 	BPF_MAP_TYPE_ARRAY = 2,
@@ -79,6 +81,20 @@ struct task_struct {
 	int pid;
 	int tgid;
 	u64 start_time;
+} relocated;
+
+struct kernfs_node {
+	const char *name;
+	u64 id; /* the inode's number, and what bpf_get_current_cgroup_id says */
+} relocated;
+
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+} relocated;
+
+struct cgroup {
+	struct cgroup_subsys_state self; /* the first field: a pointer to one is one to the other */
+	struct kernfs_node *kn;
 } relocated;
 
 /* Linux 5.11 and later. */

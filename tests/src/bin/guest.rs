@@ -55,6 +55,11 @@ fn one(argument: &str) -> bool {
             (_, "unfiltered") => crowd::deleting_processes(tier),
             (_, "number-again") => exact::a_number_given_away(&Row { hooks: tier.into(), mode: Mode::Return })
                 .and_then(|report| told(&report)),
+            ("floor", "cgroup-anew") => {
+                // It has no program for that: the agent has to say so first.
+                let row = Row { hooks: tier.into(), mode: Mode::Return };
+                exact::a_cgroup_made_anew_and_told(&row).and_then(|report| told(&report))
+            }
             (_, "cgroup-anew") => exact::a_cgroup_made_anew(&Row { hooks: tier.into(), mode: Mode::Return })
                 .and_then(|report| told(&report)),
             (_, "entry") => measure(&Row { hooks: tier.into(), mode: Mode::Entry }),
