@@ -9,6 +9,7 @@ use ebpf_process_core::{BuildError, Ledger, SinkContext, Stop};
 
 use crate::backoff::Backoff;
 use crate::carrier::Carrier;
+use crate::doubt::Doubt;
 use crate::frame::Frame;
 use crate::health::Health;
 use crate::options::DeliveryOptions;
@@ -58,6 +59,7 @@ pub struct Delivery<C> {
     backoff: Backoff,
     not_before: Option<Instant>,
     health: Health,
+    doubt: Doubt,
     now: Box<dyn Fn() -> Instant + Send>,
 }
 
@@ -131,6 +133,7 @@ impl<C: Carrier> Delivery<C> {
             backoff: Backoff::new(options.retry_min, options.retry_max),
             not_before: None,
             health,
+            doubt: Doubt::new(Arc::clone(&context.ledger)),
             now: Box::new(Instant::now),
         };
         delivery.book_losses();
@@ -176,6 +179,7 @@ impl<C: Carrier> Delivery<C> {
     /// Sends the oldest frame, or a piece of it, unless it is too early.
     pub fn work(&mut self) {
         let now = (self.now)();
+        self.look();
         if self.not_before.is_none_or(|moment| moment <= now) {
             self.attempt(self.end());
         }
@@ -185,7 +189,8 @@ impl<C: Carrier> Delivery<C> {
     pub fn due(&self) -> Option<Instant> {
         let spooled = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
         let waits = spooled || !self.hand.pieces.is_empty() || self.aside.is_some() || !self.memory.is_empty();
-        waits.then(|| self.not_before.unwrap_or_else(|| (self.now)()))
+        let next = waits.then(|| self.not_before.unwrap_or_else(|| (self.now)()));
+        next.into_iter().chain(self.doubt.due()).min()
     }
 
     /// The end: sends what is in memory within three quarters of the grace that is left, also where
@@ -205,6 +210,20 @@ impl<C: Carrier> Delivery<C> {
         if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
             self.health.spool_fails(&error);
         }
+        if let Some(ripe) = self.doubt.ripe() {
+            // What was sent last has the same time to come back as all else.
+            let left = ripe.saturating_duration_since((self.now)());
+            std::thread::park_timeout(self.stop.remaining().map_or(left, |grace| left.min(grace.mul_f64(0.75))));
+            self.doubt.look(self.carrier.peer(), ripe);
+        }
+    }
+
+    /// What was handed over without an acknowledgement: is the connection still there?
+    fn look(&mut self) {
+        if !self.doubt.is_empty() {
+            let peer = self.carrier.peer();
+            self.doubt.look(peer, (self.now)());
+        }
     }
 
     /// When sending has to end: on a stop, so that there is time to spool what is left.
@@ -219,7 +238,9 @@ impl<C: Carrier> Delivery<C> {
             return false;
         }
         self.refill();
+        self.look();
         let Some(piece) = self.hand.pieces.front() else { return false };
+        let samples = piece.samples();
         let verdict = self.carrier.send(piece, limit);
         self.not_before = None;
         let verdict = match verdict {
@@ -230,6 +251,11 @@ impl<C: Carrier> Delivery<C> {
             Verdict::Accepted => {
                 self.gets_through();
                 self.settle(Ledger::written);
+            }
+            Verdict::Sent => {
+                self.gets_through();
+                self.settle(|_, _| ());
+                self.doubt.sent(samples, (self.now)());
             }
             Verdict::Partly { rejected, reason, problem } => {
                 self.gets_through();

@@ -6,8 +6,11 @@ use std::time::Duration;
 /// Problems are for people: what went wrong and the way out, on one line, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The receiver has all of it.
+    /// The receiver has all of it, and says so.
     Accepted,
+    /// It is on its way over a connection, and nothing acknowledges it: whether it is written depends on
+    /// the connection ([`Carrier::peer`](crate::Carrier::peer)). It is not sent again.
+    Sent,
     /// The receiver kept the rest and does not want these; which of them they are, it may not say.
     Partly {
         /// How many samples it refused.

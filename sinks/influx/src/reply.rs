@@ -283,6 +283,7 @@ mod tests {
     fn short(place: &Place, status: u16, body: &str) -> Short {
         match answer(place, status, body) {
             Verdict::Accepted => Short::Accepted,
+            Verdict::Sent => unreachable!("HTTP acknowledges"),
             Verdict::Partly { rejected, .. } => Short::Partly(rejected.min(10)),
             Verdict::Rejected { .. } => Short::Rejected,
             Verdict::TooLarge { .. } => Short::TooLarge,

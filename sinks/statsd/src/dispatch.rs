@@ -28,6 +28,8 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) series: &'a SeriesCache<Entry>,
     pub(crate) send: &'a mut dyn FnMut(&[u8]) -> Fate,
     pub(crate) settled: &'a mut Settled,
+    /// Samples with nothing to send.
+    pub(crate) idle: &'a mut u64,
 }
 
 /// A line that was taken: what became of the packet that had to go before it, if one had to.
@@ -37,7 +39,7 @@ impl Dispatch<'_> {
     /// A counter's total.
     pub(crate) fn counter(&mut self, id: SeriesId, line: &Line, sent: &Cell<u64>, total: u64) {
         let Some(growth) = growth(total, sent) else {
-            self.settled.written += 1;
+            self.idle();
             return;
         };
         line.push(self.packet.start_line(), b"", itoa::Buffer::new().format(growth).as_bytes());
@@ -72,7 +74,7 @@ impl Dispatch<'_> {
             lines += 1;
         }
         match (lines, arrived) {
-            (0, _) => self.settled.written += 1,
+            (0, _) => self.idle(),
             (_, true) => self.packet.samples += 1,
             (_, false) => self.settled.failed += 1,
         }
@@ -85,6 +87,12 @@ impl Dispatch<'_> {
             self.settle(fate);
             self.packet.clear();
         }
+    }
+
+    /// A sample with nothing to send.
+    const fn idle(&mut self) {
+        self.settled.written += 1;
+        *self.idle += 1;
     }
 
     /// Ends the only line of a sample.

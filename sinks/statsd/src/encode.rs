@@ -26,6 +26,8 @@ pub struct Encoder {
     gauges: HashSet<Arc<[u8]>>,
     /// A level's digits.
     level: Vec<u8>,
+    /// Samples of the last view with nothing to send.
+    idle: u64,
 }
 
 /// What is kept per series: its line, and the totals that have been sent.
@@ -58,13 +60,15 @@ impl Encoder {
             series: SeriesCache::default(),
             gauges: HashSet::new(),
             level: Vec::new(),
+            idle: 0,
         }
     }
 
     /// Sends a view packet by packet: whole lines with line breaks between them. `send` says what
     /// became of each.
     pub fn encode(&mut self, view: &View<'_>, send: &mut dyn FnMut(&[u8]) -> Fate) -> Settled {
-        let Self { syntax, namespace, packet, series, gauges, level: digits } = self;
+        let Self { syntax, namespace, packet, series, gauges, level: digits, idle } = self;
+        *idle = 0;
         series.update(view, |entry| {
             if let Entry::Gauge { line } = &entry {
                 gauges.remove(line.identity());
@@ -76,7 +80,7 @@ impl Encoder {
                 let id = sample.id();
                 series.entry(id, || Entry::new(*syntax, namespace, &metric, &sample, gauges));
                 let Some(entry) = series.get(id) else { continue };
-                let mut dispatch = Dispatch { packet, series, send, settled: &mut settled };
+                let mut dispatch = Dispatch { packet, series, send, settled: &mut settled, idle };
                 match (entry, sample.value()) {
                     (Entry::Counter { line, sent }, Value::Counter(total)) => {
                         dispatch.counter(id, line, sent, total);
@@ -93,8 +97,13 @@ impl Encoder {
                 }
             }
         }
-        Dispatch { packet, series, send, settled: &mut settled }.finish();
+        Dispatch { packet, series, send, settled: &mut settled, idle }.finish();
         settled
+    }
+
+    /// How many of the last view's written samples had nothing to send.
+    pub(crate) const fn idle(&self) -> u64 {
+        self.idle
     }
 }
 

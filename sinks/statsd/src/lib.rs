@@ -74,7 +74,9 @@
 //!
 //! A packet's samples are **written** when the kernel took it and knows of no refusal, and **failed**
 //! when sending it failed or when a refusal is known. Neither UDP nor a connection has a receipt in
-//! this protocol: what is lost behind the kernel is not known to anybody.
+//! this protocol. Over a connection, TCP or `unix://`, a packet's samples are written if it is still there a
+//! tenth of a second later, and **unconfirmed** if the receiver closed it before: they may have arrived, so
+//! they are not sent again.
 //!
 //! * What did not go out stays due: what its counters have grown by goes with the next batch that has
 //!   the series. A receiver that starts late gets everything since the baseline but for series that are
@@ -109,9 +111,9 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
     Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
-    SinkPlugin, View,
+    SinkPlugin, Stop, View,
 };
-use ebpf_process_delivery::{Backoff, Datagrams, Lookup, Unread};
+use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Unread};
 
 use address::Address;
 pub use dialect::Syntax;
@@ -183,7 +185,8 @@ impl SinkPlugin for StatsdPlugin {
             Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
             Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),
         };
-        Ok(Box::new(SocketSink { encoder, ledger, transport }))
+        let (doubt, stop) = (Doubt::new(Arc::clone(&ledger)), context.stop);
+        Ok(Box::new(SocketSink { encoder, ledger, transport, doubt, stop }))
     }
 
     fn confined(&self, options: &Options) -> bool {
@@ -218,15 +221,52 @@ struct SocketSink {
     encoder: Encoder,
     ledger: Arc<Ledger>,
     transport: Box<dyn Transport>,
+    /// What a connection took, where there is one.
+    doubt: Doubt,
+    stop: Stop,
+}
+
+impl SocketSink {
+    /// Enters what is known by now of what a connection took. False where nothing is connected to.
+    fn look(&mut self, now: Instant) -> bool {
+        self.transport.peer().map(|peer| self.doubt.look(peer, now)).is_some()
+    }
 }
 
 impl Sink for SocketSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let Self { encoder, ledger, transport } = self;
-        transport.begin(Instant::now());
-        let settled = encoder.encode(view, &mut |packet| transport.send(packet));
-        settle(ledger, settled);
-        transport.problem().map_or(Ok(()), |problem| Err(SinkError::failed(problem)))
+        self.transport.begin(Instant::now());
+        let has_peer = self.look(Instant::now());
+        let Self { encoder, transport, .. } = self;
+        let mut settled = encoder.encode(view, &mut |packet| transport.send(packet));
+        let now = Instant::now();
+        if has_peer {
+            // It may go without having read what its connection took.
+            self.doubt.sent(settled.written - encoder.idle(), now);
+            settled.written = encoder.idle();
+            self.look(now);
+        }
+        settle(&self.ledger, settled);
+        self.transport.problem().map_or(Ok(()), |problem| Err(SinkError::failed(problem)))
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.look(Instant::now());
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.doubt.due()
+    }
+
+    /// What was sent last has the same time to come back as all else.
+    fn close(&mut self) -> Result<(), SinkError> {
+        if let Some(ripe) = self.doubt.ripe() {
+            let left = ripe.saturating_duration_since(Instant::now());
+            std::thread::park_timeout(self.stop.remaining().map_or(left, |grace| left.min(grace.mul_f64(0.75))));
+            self.look(ripe);
+        }
+        Ok(())
     }
 
     fn settles(&self) -> Settlement {
@@ -283,8 +323,68 @@ impl<W: Write + Send> Sink for StreamSink<W> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    use ebpf_process_core::testkit::{Bench, context, offer};
+    use ebpf_process_core::{Descriptor, Selection, Unit};
 
     use super::*;
+
+    /// Closes the connection that is waiting, having read so many bytes of it.
+    type Close = Box<dyn Fn(usize) -> Vec<u8>>;
+
+    fn closing(mut client: impl std::io::Read, bytes: usize) -> Vec<u8> {
+        let mut read = vec![0; bytes];
+        client.read_exact(&mut read).expect("bytes");
+        read
+    }
+
+    #[test]
+    fn what_a_connection_took_before_it_was_closed_is_unconfirmed_and_never_sent_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let unix = UnixListener::bind(&path).expect("the path");
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = tcp.local_addr().expect("an address");
+        let ways: [(String, Close); 2] = [
+            (format!("unix://{}", path.display()), Box::new(move |n| closing(unix.accept().expect("a client").0, n))),
+            (format!("tcp://{address}"), Box::new(move |n| closing(tcp.accept().expect("a client").0, n))),
+        ];
+        for (address, close) in ways {
+            let context = context("lan");
+            let ledger = Arc::clone(&context.ledger);
+            let options = Options::from_value(BTreeMap::from([("address", address), ("namespace", "n".to_owned())]));
+            let mut sink = PLUGIN.build(&options, context).expect("a sink");
+            let calls = Descriptor::counter("a.calls", Unit::CALLS, "Calls").labels(["of"]).share();
+            let mut bench = Bench::new();
+            let (grows, stays) = (bench.series(&calls, &["it"]), bench.series(&calls, &["us"]));
+            let mut write = |total, sink: &mut Box<dyn Sink>| {
+                offer(&ledger, 2);
+                let record = |recorder: &mut ebpf_process_core::Recorder| {
+                    recorder.counter(grows, total);
+                    recorder.counter(stays, 0);
+                };
+                bench.tick(&Selection::default(), record, |view| sink.write(view))
+            };
+            write(5, &mut sink).expect("it is handed over");
+            assert_eq!((ledger.tally().written, ledger.tally().queued), (1, 1), "one has nothing to send");
+            assert!(sink.due().is_some());
+            // The receiver goes without having read all of it.
+            assert_eq!(close(3), b"n.a");
+            sink.flush().expect("a look");
+            let tally = ledger.tally();
+            assert_eq!((tally.written, tally.unconfirmed, tally.queued), (1, 1, 0));
+            // Its events may have arrived: only the new ones go over the next connection.
+            write(7, &mut sink).expect("it is handed over");
+            sink.close().expect("the end");
+            let line = b"n.a.it.calls:2|c\n";
+            assert_eq!(close(line.len()), line);
+            let tally = ledger.tally();
+            assert_eq!((tally.written, tally.unconfirmed), (3, 1), "{tally:?}");
+            assert!(tally.balances());
+        }
+    }
 
     #[test]
     fn only_what_writes_to_standard_output_claims_it() {

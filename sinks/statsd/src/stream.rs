@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::explain;
-use ebpf_process_delivery::{Backoff, Lookup};
-use rustix::io::Errno;
+use ebpf_process_delivery::{Backoff, Lookup, Peer, look_for_close};
 use rustix::net::sockopt::set_tcp_user_timeout;
-use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::packet::Fate;
 use crate::transport::{self, Transport};
@@ -35,6 +34,8 @@ pub(crate) struct Stream {
     target: Target,
     framing: Framing,
     connection: Option<Connection>,
+    /// Whether a connection was lost since this was asked last.
+    broke: bool,
     backoff: Backoff,
     /// Not connected before this.
     retry: Instant,
@@ -66,6 +67,7 @@ impl Stream {
             target,
             framing,
             connection: None,
+            broke: false,
             backoff: crate::backoff(),
             retry: now,
             timeout,
@@ -78,7 +80,7 @@ impl Stream {
 
     /// Gives a connection up that is of no use any more; what is in the kernel's buffer still goes.
     fn lose(&mut self, error: &io::Error) {
-        self.connection = None;
+        self.broke |= self.connection.take().is_some();
         self.retry = self.now + self.backoff.failed(None);
         if let Target::Tcp(lookup) = &mut self.target {
             lookup.doubt(self.now);
@@ -91,9 +93,13 @@ impl Transport for Stream {
     fn begin(&mut self, now: Instant) {
         self.now = now;
         if let Some(connection) = &self.connection {
-            if connection.is_open().is_ok() && self.target.is_still_at(connection, now) {
+            if look_for_close(&connection.socket).is_err() {
+                self.connection = None;
+                self.broke = true;
+            } else if self.target.is_still_at(connection, now) {
                 self.backoff.succeeded();
             } else {
+                // What it took still goes.
                 self.connection = None;
             }
         }
@@ -132,6 +138,12 @@ impl Transport for Stream {
             Framing::Lines if sent > 0 => Fate::Cut(sent),
             Framing::Lines | Framing::Length => Fate::Lost,
         }
+    }
+
+    fn peer(&mut self) -> Option<Peer> {
+        let closed = self.connection.take_if(|connection| look_for_close(&connection.socket).is_err()).is_some();
+        let broke = std::mem::take(&mut self.broke) || closed;
+        Some(if broke { Peer::Gone } else { Peer::Here })
     }
 
     fn problem(&self) -> Option<&str> {
@@ -196,26 +208,10 @@ impl Target {
 }
 
 impl Connection {
-    /// Whether the receiver is still there. It has nothing to say; if it says something all the same,
-    /// that is thrown away.
-    fn is_open(&self) -> io::Result<()> {
-        let mut words = [0; 256];
-        // A receiver that never stops talking is there.
-        for _ in 0..16 {
-            match rustix::net::recv(&self.socket, &mut words, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(Errno::AGAIN) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     /// Sends all, and says how much of it is on its way.
     fn send(&self, bytes: &[u8], deadline: Instant) -> (usize, io::Result<()>) {
         // Else the first packet after the receiver's end would go into the void without an error.
-        if let Err(error) = self.is_open() {
+        if let Err(error) = look_for_close(&self.socket) {
             return (0, Err(error));
         }
         let mut sent = 0;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use ebpf_process_delivery::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -17,6 +18,12 @@ pub(crate) trait Transport: Send {
 
     /// Sends a packet.
     fn send(&mut self, packet: &[u8]) -> Fate;
+
+    /// Whether the connection is still there that took packets since the last call; `None` where there is
+    /// none that could be closed.
+    fn peer(&mut self) -> Option<Peer> {
+        None
+    }
 
     /// What went wrong first since `begin`, for a person.
     fn problem(&self) -> Option<&str>;

@@ -8,4 +8,5 @@ mod outage;
 mod properties;
 mod rig;
 mod spool;
+mod unacknowledged;
 mod verdicts;

@@ -1,11 +1,12 @@
 //! A delivery whose receiver and whose clock are the test's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{context, offer};
 use ebpf_process_core::{Ledger, Tally};
-use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Verdict};
+use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Peer, Verdict};
 use parking_lot::Mutex;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -14,6 +15,8 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct Receiver {
     answer: Box<dyn FnMut(&Frame) -> Verdict + Send>,
     overwrites: bool,
+    /// Whether the connection is gone that took the frames since this was asked last.
+    gone: Arc<AtomicBool>,
 }
 
 impl Carrier for Receiver {
@@ -24,6 +27,10 @@ impl Carrier for Receiver {
     fn overwrites(&self) -> bool {
         self.overwrites
     }
+
+    fn peer(&mut self) -> Peer {
+        if self.gone.swap(false, Ordering::SeqCst) { Peer::Gone } else { Peer::Here }
+    }
 }
 
 /// A delivery, its book and its clock.
@@ -31,6 +38,8 @@ pub(crate) struct Rig {
     pub(crate) delivery: Delivery<Receiver>,
     ledger: Arc<Ledger>,
     clock: Arc<Mutex<Instant>>,
+    /// Closes the receiver's connection.
+    pub(crate) gone: Arc<AtomicBool>,
 }
 
 impl Rig {
@@ -46,10 +55,11 @@ impl Rig {
         let context = context("test");
         let clock = Arc::new(Mutex::new(Instant::now()));
         let time = Arc::clone(&clock);
-        let carrier = Receiver { answer: Box::new(answer), overwrites };
+        let gone = Arc::new(AtomicBool::new(false));
+        let carrier = Receiver { answer: Box::new(answer), overwrites, gone: Arc::clone(&gone) };
         let delivery = Delivery::new(carrier, options, &context).expect("a delivery");
         let delivery = delivery.with_clock(move || *time.lock(), 7);
-        Self { delivery, ledger: context.ledger, clock }
+        Self { delivery, ledger: context.ledger, clock, gone }
     }
 
     /// Offers a frame as a sink does; its samples are in the book before.
