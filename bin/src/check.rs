@@ -95,14 +95,13 @@ struct SinkFinding {
 pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format, scope: Scope) -> Result<Exit, Refusal> {
     let plan = run::plan(registry, sources)?;
     let report = if scope.offline { Report::offline(&plan) } else { Report::of(&plan) };
-    let text = match format {
-        Format::Table => report.for_people(),
+    let printed = match format {
+        Format::Table => stdout::print_for_people(&report.for_people())?,
         Format::Json => {
-            let text = serde_json::to_string_pretty(&report);
-            text.map(|text| text + "\n").map_err(|error| Refusal::lasting(error.to_string()))?
+            let text = serde_json::to_string_pretty(&report).map_err(|error| Refusal::lasting(error.to_string()))?;
+            stdout::print(&(text + "\n"))?
         }
     };
-    let printed = stdout::print(&text)?;
     let failure = if scope.strict { Verdict::Degraded } else { Verdict::Failed };
     Ok(if report.verdict >= failure { Exit::Failed } else { printed })
 }

@@ -66,15 +66,16 @@ pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Ex
         What::Metrics => all_metrics(registry)?,
         What::Options => all_options(registry),
     };
-    stdout::print(&match format {
+    let text = match format {
         Format::Table => {
             let mut table = plain(list.header);
             table.add_rows(list.rows.iter().map(|row| row.iter().map(Cell::shown).collect::<Vec<_>>()));
-            rendered(&table)
+            return stdout::print_for_people(&rendered(&table));
         }
         Format::Markdown => markdown(&list),
         Format::Json => json(list),
-    })
+    };
+    stdout::print(&text)
 }
 
 fn all_metrics(registry: &Registry) -> Result<List, Refusal> {

@@ -45,7 +45,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Re
             let report: Report = serde_json::from_str(&answer).map_err(|error| {
                 Refusal::lasting(format!("{} does not answer as an agent of this version: {error}", path.display()))
             })?;
-            stdout::print(&report.table())
+            stdout::print_for_people(&report.table())
         }
     }
 }

@@ -28,6 +28,40 @@ pub(crate) fn size() -> Option<(usize, usize)> {
     (ws_col > 0 && ws_row > 0).then_some((usize::from(ws_col), usize::from(ws_row)))
 }
 
+/// Breaks lines that are longer than this at blanks, so that no word is broken; what follows is indented as the line is,
+/// and two blanks more. A word that is longer than a line stays whole.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let indent = line.len() - line.trim_start_matches(' ').len() + 2;
+        let mut rest = line.to_owned();
+        while rest.chars().count() > width {
+            // Only a blank behind the indentation, and between two words.
+            let begin = rest.len() - rest.trim_start_matches(' ').len();
+            let blanks = rest.char_indices().enumerate().filter(|(_, (at, c))| *c == ' ' && *at > begin);
+            let fits = blanks.clone().take_while(|(column, _)| *column <= width).last();
+            let Some((_, (at, _))) = fits.or_else(|| blanks.clone().next()) else { break };
+            let tail = rest[at..].trim_start_matches(' ');
+            if tail.is_empty() {
+                break;
+            }
+            let next = format!("{:indent$}{tail}", "");
+            lines.push(rest[..at].trim_end().to_owned());
+            rest = next;
+        }
+        lines.push(rest);
+    }
+    lines.join("\n")
+}
+
+/// Prints a report for people: on a terminal as wide as that is.
+pub(crate) fn print_for_people(text: &str) -> Result<Exit, Refusal> {
+    match size() {
+        Some((columns, _)) => print(&wrapped(text, columns)),
+        None => print(text),
+    }
+}
+
 /// Prints the whole of a command's output. A reader that went away is no failure.
 pub(crate) fn print(text: &str) -> Result<Exit, Refusal> {
     let mut stdout = io::stdout().lock();
@@ -36,5 +70,24 @@ pub(crate) fn print(text: &str) -> Result<Exit, Refusal> {
         Ok(()) => Ok(Exit::Fine),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Fine),
         Err(error) => Err(Refusal::lasting(format!("cannot write to standard output: {error}; redirect it elsewhere"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_broken_between_words_and_nowhere_else() {
+        let text = "one two three\n  four five six\n\nseven  eight\nextraordinarily long\n";
+        for width in 1..40 {
+            let wrapped = wrapped(text, width);
+            assert_eq!(wrapped.split_whitespace().collect::<Vec<_>>(), text.split_whitespace().collect::<Vec<_>>());
+            for line in wrapped.lines().filter(|line| line.chars().count() > width) {
+                assert_eq!(line.split_whitespace().count(), 1, "{line:?} at {width}");
+            }
+        }
+        assert_eq!(wrapped(text, 40), text);
+        assert_eq!(wrapped("  four five six", 11), "  four five\n    six");
     }
 }

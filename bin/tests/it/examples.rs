@@ -5,6 +5,9 @@ use std::path::Path;
 
 use ebpf_process_config::{DEFAULT, Plan, Sources};
 use ebpf_process_core::{Options, Registry, Scope};
+use rustix::process::Signal;
+
+use crate::agent::{Running, command, finish};
 
 fn plan(path: &Path) -> Plan {
     let registry = ebpf_process::registry();
@@ -63,4 +66,42 @@ fn what_the_default_has_in_comments_is_right_for_the_real_plugins() {
     let path = folder.path().join("all.toml");
     std::fs::write(&path, uncommented.join("\n")).expect("a file");
     assert_eq!(plan(&path).sinks.len(), 1);
+}
+
+/// The configurations that the README shows.
+fn readme() -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("the README");
+    let parts = text.split("```toml\n").skip(1);
+    parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn what_the_readme_shows_passes_check_and_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("status.sock");
+    for (index, config) in readme().into_iter().enumerate() {
+        // Ports and paths that nobody else has; all else as it stands there.
+        let config = config
+            .replace("listen = \"127.0.0.1:19435\"", "listen = \"127.0.0.1:0\"")
+            .replace("/var/log/ebpf-process", &folder.path().display().to_string());
+        let path = folder.path().join(format!("{index}.toml"));
+        std::fs::write(&path, &config).expect("a file");
+        let path = path.display().to_string();
+        let socket = format!("status.socket={}", socket.display());
+        let instance = format!("instance=readme-{}", std::process::id());
+        let settings =
+            ["--set", "probes.process.enabled=false", "--set", "probes.file.enabled=false", "--set", &socket];
+        let arguments =
+            |command: &'static str| [&[command, "--config", &path, "--set", &instance], &settings[..]].concat();
+
+        let checked = finish(command(&arguments("check")).env("XDG_RUNTIME_DIR", folder.path()));
+        assert_eq!(checked.code(), 0, "{config}{checked:?}");
+        let mut run = command(&arguments("run"));
+        let mut agent = Running::start(run.env("XDG_RUNTIME_DIR", folder.path()));
+        agent.wait_for_log("counting");
+        agent.signal(Signal::TERM);
+        let ended = agent.finish();
+        assert_eq!(ended.code(), 0, "{config}{ended:?}");
+        assert!(!ended.stderr.contains("left out"), "{config}{ended:?}");
+    }
 }

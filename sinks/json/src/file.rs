@@ -27,10 +27,16 @@ pub(crate) struct LineFile {
 }
 
 impl LineFile {
-    /// Opens the file, or makes it. A FIFO that nobody reads is for later.
+    /// Opens the file, or makes it, with its directory where that alone is missing. A FIFO that nobody reads is for later.
     pub(crate) fn open(path: &Path, context: &SinkContext) -> io::Result<Self> {
         let mut file = Self { path: path.to_owned(), file: None, torn: false, unread: Unread::nowhere(context) };
-        match file.reopen() {
+        let opened = match file.reopen() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                path.parent().map_or(Err(error), fs::create_dir).and_then(|()| file.reopen())
+            }
+            opened => opened,
+        };
+        match opened {
             Err(error) if !is_unread(&error) => Err(error),
             _ => Ok(file),
         }
@@ -177,6 +183,17 @@ mod tests {
         file.append(b"four\n", 1).expect("a line");
         assert_eq!(fs::read_to_string(&moved).expect("text"), "one\n");
         assert_eq!(fs::read_to_string(&path).expect("text"), "four\n");
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_and_one_above_it_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut file = open(&folder.path().join("log/lines")).expect("a file");
+        file.append(b"one\n", 1).expect("a line");
+        assert_eq!(fs::read(folder.path().join("log/lines")).expect("the file"), b"one\n");
+        let error = open(&folder.path().join("a/b/lines")).expect_err("two are missing");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(!folder.path().join("a").exists());
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `path` | `"stdout"` | the file that lines are appended to, made if there is none; `"stdout"` prints them |
+//! | `path` | `"stdout"` | the file that lines are appended to, made if there is none, with its directory; `"stdout"` prints them |
 //!
 //! # Lines
 //!
