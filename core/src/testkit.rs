@@ -2,7 +2,7 @@
 //! still, and a sink that remembers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -128,6 +128,21 @@ pub fn context(name: &str) -> SinkContext {
 /// Enters samples in a sink's book as its outlet does before the sink sees them.
 pub fn offer(ledger: &Ledger, samples: u64) {
     ledger.offered(samples);
+}
+
+/// Longer than any machine is busy.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until a sink has nothing in hand.
+///
+/// # Panics
+/// It has not within a minute.
+pub fn drained(ledger: &Ledger) {
+    let start = Instant::now();
+    while ledger.read(|tally| tally.queued > 0) {
+        assert!(start.elapsed() < PATIENCE, "the sink does not take what is queued: {:?}", ledger.tally());
+        std::thread::yield_now();
+    }
 }
 
 /// A sample as [`MemorySink`] remembers it.

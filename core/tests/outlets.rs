@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue};
+use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue, drained};
 use ebpf_process_core::*;
 use proptest::prelude::*;
 
@@ -58,15 +58,6 @@ fn add(agent: &mut Agent, name: &str, queue: usize, when_full: WhenFull, sink: i
     let spec = OutletSpec { queue, when_full, ..OutletSpec::new(name) };
     agent.push_sink(Box::new(sink), spec, Arc::clone(&ledger)).expect("a sink");
     ledger
-}
-
-/// Waits until a sink has nothing in hand.
-fn drained(ledger: &Ledger) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while ledger.tally().queued > 0 {
-        assert!(Instant::now() < deadline, "the sink is stuck: {:?}", ledger.tally());
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue};
+use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue, drained};
 use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,15 +46,6 @@ fn add(agent: &mut Agent, spec: OutletSpec) -> (MemorySink, Arc<Ledger>) {
     let (sink, ledger) = (MemorySink::default(), Arc::new(Ledger::default()));
     agent.push_sink(Box::new(sink.clone()), spec, Arc::clone(&ledger)).expect("a sink");
     (sink, ledger)
-}
-
-/// Waits until a sink has nothing in hand.
-fn drained(ledger: &Ledger) {
-    let deadline = std::time::Instant::now() + Duration::from_mins(1);
-    while ledger.tally().queued > 0 {
-        assert!(std::time::Instant::now() < deadline, "the sink is stuck: {:?}", ledger.tally());
-        std::thread::yield_now();
-    }
 }
 
 #[test]

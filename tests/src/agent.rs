@@ -1,7 +1,7 @@
 //! The agent under test: the release binary as a child process, its output read as it comes.
 
 use crate::totals::Totals;
-use crate::{Failure, Outcome, wait};
+use crate::{Failure, Outcome, built, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ const FIRST_BATCH: Duration = Duration::from_mins(1);
 /// From SIGTERM to the exit: detaching many probes is slow in an emulator.
 const STOP: Duration = Duration::from_secs(30);
 
-/// The release binary: `AGENT_UNDER_TEST`, else the one beside this test's own build.
+/// The release binary: `AGENT_UNDER_TEST`, whatever that is, else the one beside this test's own build.
 ///
 /// # Errors
 /// There is none; the message says how to get it.
@@ -25,15 +25,7 @@ pub fn binary() -> Outcome<PathBuf> {
     if let Some(path) = env::var_os("AGENT_UNDER_TEST") {
         return Ok(path.into());
     }
-    let own = env::current_exe().map_err(Failure::at("the test's own path"))?;
-    let found = own
-        .ancestors()
-        .filter(|folder| folder.file_name().is_some_and(|name| name == "debug" || name == "release"))
-        .filter_map(|profile| Some(profile.parent()?.join("release/ebpf-process")))
-        .find(|path| path.is_file());
-    found.ok_or_else(|| {
-        Failure::new("no release binary of the agent: run `cargo build --release`, or set AGENT_UNDER_TEST")
-    })
+    built::find("release/ebpf-process", "cargo build --release")
 }
 
 /// A command for the agent with nothing in its environment that configures it.

@@ -1,6 +1,7 @@
 //! Tests of the whole agent: the release binary on a live kernel, beside a process of known numbers.
 //!
 //! * [`workload`] starts that process and moves it from stop to stop; [`expect`] says what each counter must show.
+//! * [`built`] finds what cargo has built, and refuses what is older than its sources.
 //! * [`agent`] runs the binary and reads its lines into [`totals`].
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
@@ -26,6 +27,7 @@
 pub mod agent;
 pub mod answer;
 pub mod beside;
+pub mod built;
 pub mod cgroup;
 pub mod clock;
 pub mod crowd;

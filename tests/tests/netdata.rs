@@ -2,11 +2,10 @@
 //! by its exit code.
 
 use ebpf_process_tests::receivers::netdata::Netdata;
-use ebpf_process_tests::{Failure, Outcome, hostile, live, wait};
+use ebpf_process_tests::{Failure, Outcome, built, hostile, live, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -76,9 +75,7 @@ NETDATA_LOCK_DIR='{}' exec '{}' \"$@\" --config '{}'
 
 /// The example `scripted`, which cargo builds with the tests.
 fn binary() -> Outcome<PathBuf> {
-    let own = env::current_exe().map_err(Failure::at("the test's own path"))?;
-    let found = own.ancestors().map(|folder| folder.join("examples/scripted")).find(|path| path.is_file());
-    found.ok_or_else(|| Failure::new("run `cargo build -p ebpf-process-tests --example scripted` first"))
+    built::find("examples/scripted", "cargo build -p ebpf-process-tests --example scripted")
 }
 
 /// A TOML string of any text.

@@ -2,7 +2,7 @@
 
 use ebpf_process_tests::held::Held;
 use ebpf_process_tests::unit::{Unit, agent_for_everybody, packaging};
-use ebpf_process_tests::{Failure, Outcome, agent, live, receivers, wait};
+use ebpf_process_tests::{Failure, Outcome, agent, built, live, receivers, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 use std::collections::BTreeSet;
@@ -268,7 +268,5 @@ fn nothing_that_a_running_agent_starts_gets_a_right_back() {
 
 /// The example, which cargo builds with the tests.
 fn regain() -> Outcome<PathBuf> {
-    let own = std::env::current_exe().map_err(Failure::at("the test's own path"))?;
-    let found = own.ancestors().map(|folder| folder.join("examples/regain")).find(|path| path.is_file());
-    found.ok_or_else(|| Failure::new("run `cargo build -p ebpf-process-tests --example regain` first"))
+    built::find("examples/regain", "cargo build -p ebpf-process-tests --example regain")
 }

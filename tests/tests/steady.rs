@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ebpf_process_core::testkit::drained;
 use ebpf_process_core::{
     Agent, Clock as _, Descriptor, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, Scope, SeriesId, Sink,
     SinkError, SystemClock, Unit, View,
@@ -80,9 +81,7 @@ fn settle(agent: &mut Agent, books: &[Arc<Ledger>], ticks: usize) {
     for _ in 0..ticks {
         agent.tick(SystemClock.now());
         for book in books {
-            while book.read(|tally| tally.queued > 0) {
-                std::hint::spin_loop();
-            }
+            drained(book);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bpf;
 mod cost;
+mod deny;
 mod fuzz;
 mod packages;
 mod vm;
@@ -20,10 +21,13 @@ const USAGE: &str = "usage: cargo xtask TASK
   cost [--kernel VERSION]... [--print]
                                  instructions that each way of counting adds to an event, on several kernels, into
                                  docs/cost.md; with --print onto the terminal only
+  deny                           licences and sources of all dependencies, and known faults where their database can
+                                 be fetched
   fuzz [--seconds SECONDS] [TARGET]...
                                  made-up inputs for whatever reads bytes from outside or writes what others read,
                                  each target for so many seconds (20); an input that breaks a promise is kept in
                                  tests/fuzz/findings
+  test --fast                    what needs no root, no kernel and no other program: a minute or two
   test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
                                  and say which live tests ran; with --no-skip or CI=true a skipped one is a
                                  failure
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["bpf", options @ ..] => bpf::bpf(options),
         ["cost", options @ ..] => cost::run(options),
+        ["deny", options @ ..] => deny::deny(options),
         ["fuzz", options @ ..] => fuzz::run(options),
         ["test", options @ ..] => packages::test(options),
         ["vm", options @ ..] => vm::run(options),

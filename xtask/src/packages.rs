@@ -62,7 +62,7 @@ pub(crate) fn target_directory() -> Outcome<PathBuf> {
     Ok(target.into())
 }
 
-/// `cargo xtask test [--no-skip]`; the environment's `CI=true` means `--no-skip`.
+/// `cargo xtask test [--fast | --no-skip]`; the environment's `CI=true` means `--no-skip`.
 ///
 /// # Errors
 /// A wrong option, a build or a test that fails, or, with `--no-skip`, a live test that was skipped.
@@ -71,6 +71,7 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
         // On CI nobody reads what was skipped.
         [] => env::var_os("CI").is_some_and(|ci| ci == "true"),
         ["--no-skip"] => true,
+        ["--fast"] => return fast(),
         _ => return Err(crate::USAGE.into()),
     };
     install();
@@ -99,6 +100,15 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     workspace?;
     stranger?;
     account.verdict(no_skip)
+}
+
+/// The tests without a live agent: those of every crate that `cargo test` takes by itself, the dependencies between
+/// crates, the generated documentation, and the tasks.
+fn fast() -> Outcome {
+    run(Command::new(env!("CARGO")).args(["test", "--no-fail-fast"]))?;
+    let tests = ["--package", "ebpf-process-tests", "--lib", "--test", "arrows", "--test", "docs"];
+    run(Command::new(env!("CARGO")).arg("test").args(tests))?;
+    run(Command::new(env!("CARGO")).args(["test", "--package", "xtask"]))
 }
 
 /// Installs what is missing where that is allowed; says what is skipped where it is not. Never an error: the account
@@ -150,7 +160,7 @@ fn install_statsd() -> Outcome {
 }
 
 /// A program on the PATH or where Debian keeps the system's own.
-fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain([Path::new("/usr/sbin").into()]);
     folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -26,7 +27,10 @@ fn terminal() -> (File, File) {
 fn read_until(screen: &mut File, words: &str, times: usize) -> String {
     let mut text = String::new();
     let mut buffer = [0; 4096];
+    let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
     while text.matches(words).count() < times {
+        let shown = poll(&mut [PollFd::new(screen, PollFlags::IN)], Some(&limit)).expect("the screen");
+        assert!(shown > 0, "nothing more is shown: {text:?}");
         let read = screen.read(&mut buffer).expect("the screen");
         assert!(read > 0, "the screen went dark: {text:?}");
         text += &String::from_utf8_lossy(&buffer[..read]);

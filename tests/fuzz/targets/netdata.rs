@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use parser::Netdata;
 
 fuzz_target!(|story: Story<'_>| {
-    let scope = if story.choice % 2 == 0 { Scope::Host } else { Scope::Filtered };
+    let scope = if story.choice.is_multiple_of(2) { Scope::Host } else { Scope::Filtered };
     let mut encoder = Encoder::new(Duration::from_secs(1), scope);
     let mut netdata = Netdata::default();
     story.tell(|view| {

@@ -9,7 +9,7 @@ use fuzz::story::Story;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|story: Story<'_>| {
-    let mut encoder = Encoder::new(if story.choice % 2 == 0 { "" } else { "ebpf_process" });
+    let mut encoder = Encoder::new(if story.choice.is_multiple_of(2) { "" } else { "ebpf_process" });
     let mut page = Page::default();
     story.tell(|view| {
         let counts = encoder.encode(view, &mut page);
