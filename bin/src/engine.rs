@@ -129,6 +129,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Reads all probes together: whatever is shown counts from here. Returns when that was, since boot.
+    pub(crate) fn set_baseline(&mut self) -> Duration {
+        // The first collection takes longer than others: it makes the series.
+        self.agent.tick_whole(self.clock.now());
+        let now = self.clock.now();
+        self.agent.tick_whole(now);
+        self.agent.set_baseline();
+        now.boottime
+    }
+
     /// Adds a sink that is no plugin's; the run ends when it does.
     pub(crate) fn show_on(&mut self, name: &str, sink: Box<dyn Sink>) -> Result<(), Refusal> {
         let spec = OutletSpec { essential: true, ..OutletSpec::new(name) };

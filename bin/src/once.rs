@@ -22,22 +22,20 @@ pub(crate) fn formats(registry: &Registry) -> Vec<&'static str> {
     ["table", "json"].into_iter().chain(sinks).collect()
 }
 
-/// Attaches, collects a batch, waits for one interval, collects another and prints it. A signal
-/// ends the interval early.
+/// Attaches, reads all probes together, waits for one interval, reads them again and prints what has
+/// come in between, in each format. A signal ends the interval early.
 pub(crate) fn main(registry: &Registry, sources: &Sources, interval: Duration, format: &str) -> Result<Exit, Refusal> {
     let caught = Caught::new()?;
     let mut plan = run::plan(registry, sources)?;
     plan.interval = interval;
     let mut engine = Engine::attach(&plan, interval, false)?;
-    // These show differences: the first batch is where they start.
+    let listening = caught.listen()?;
+    let baseline = engine.set_baseline();
     match format {
-        "table" => engine.show_on(format, Box::new(Table::once()))?,
-        "json" => engine.show_on(format, json::differences(std::io::stdout()))?,
+        "table" => engine.show_on(format, Box::new(Table::once(baseline)))?,
+        "json" => engine.show_on(format, json::printing(std::io::stdout(), baseline))?,
         _ => {}
     }
-    let listening = caught.listen()?;
-    let now = engine.clock.now();
-    engine.agent.tick(now);
     if let Some((plugin, options)) = registry.find_sink(format).and_then(|sink| Some((sink, sink.stdout_options()?))) {
         let spec = OutletSpec::new(format);
         let context = engine.context(&spec);
@@ -46,7 +44,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, interval: Duration, f
     // Whether the time is up or a signal came: what there is gets printed.
     let _ = listening.stop().recv_timeout(interval);
     let now = engine.clock.now();
-    engine.agent.tick(now);
+    engine.agent.tick_whole(now);
     if engine.stop(GRACE) || stdout::is_closed() {
         Ok(Exit::Fine)
     } else {

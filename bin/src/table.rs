@@ -19,46 +19,39 @@ pub(crate) struct Table<W> {
     output: W,
     figures: Figures,
     place: Place,
-    first: Option<Duration>,
 }
 
 /// Where a table goes.
 enum Place {
     /// Over the one before, so many lines further up.
     Same { above: usize },
-    /// Wherever the output is; the first view is only what rates start from.
+    /// Wherever the output is.
     Once,
 }
 
 impl Table<Stdout> {
-    /// For a terminal: a table per view, in one place.
-    pub(crate) fn on_terminal() -> Self {
-        Self::new(stdout(), Place::Same { above: 0 })
+    /// For a terminal: a table per view, in one place. What it shows counts from the baseline, a time since boot.
+    pub(crate) fn on_terminal(baseline: Duration) -> Self {
+        Self::new(stdout(), Place::Same { above: 0 }, baseline)
     }
 
-    /// One table, for the second view.
-    pub(crate) fn once() -> Self {
-        Self::new(stdout(), Place::Once)
+    /// One table, for one view.
+    pub(crate) fn once(baseline: Duration) -> Self {
+        Self::new(stdout(), Place::Once, baseline)
     }
 }
 
 impl<W: Write> Table<W> {
-    fn new(output: W, place: Place) -> Self {
-        Self { output, figures: Figures::default(), place, first: None }
+    fn new(output: W, place: Place, baseline: Duration) -> Self {
+        Self { output, figures: Figures::since(baseline), place }
     }
 }
 
 impl<W: Write + Send> Sink for Table<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let now = view.tick().boottime;
-        let started = self.first.is_some();
-        let first = *self.first.get_or_insert(now);
         self.figures.read(view);
-        if matches!(self.place, Place::Once) && !started {
-            return Ok(());
-        }
         let size = stdout::size();
-        let mut lines = self.figures.lines(now.saturating_sub(first), size.map(|(columns, _)| columns));
+        let mut lines = self.figures.lines(size.map(|(columns, _)| columns));
         let text = match &mut self.place {
             Place::Once => lines.join("\n") + "\n",
             Place::Same { above } => {
@@ -115,14 +108,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn once_prints_the_second_view_and_a_terminal_every_view_in_one_place() {
+    fn once_prints_a_view_and_a_terminal_every_view_in_one_place() {
         let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
         let (mut printed, mut drawn) = (Vec::new(), Vec::new());
-        for (output, place) in [(&mut printed, Place::Once), (&mut drawn, Place::Same { above: 0 })] {
-            let mut table = Table::new(output, place);
+        for (output, place, views) in [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same { above: 0 }, 2)] {
+            let mut table = Table::new(output, place, Duration::from_secs(99));
             let mut bench = Bench::new();
             let id = bench.series(&calls, &[]);
-            for total in [1, 2] {
+            for total in 1..=views {
                 let selection = Selection::default();
                 bench
                     .tick(&selection, |recorder| recorder.counter(id, total), |view| table.write(view))

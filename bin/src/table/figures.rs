@@ -12,8 +12,15 @@ use super::units;
 #[derive(Default)]
 pub(super) struct Figures {
     totals: SeriesCache<u64>,
-    last: Option<Duration>,
-    elapsed: Option<Duration>,
+    /// When totals begin, since boot.
+    baseline: Duration,
+    /// When the view before was, or the baseline.
+    last: Duration,
+    /// What rates are of: the time since the view before.
+    elapsed: Duration,
+    /// What totals are of.
+    window: Duration,
+    left_out: Vec<String>,
     rows: Vec<Operation>,
     others: Vec<String>,
     /// Operations that signals interrupted, with how often so far: too seldom for a column.
@@ -55,11 +62,18 @@ struct Hooks {
 }
 
 impl Figures {
+    /// Of totals that count from a baseline, a time since boot.
+    pub(super) fn since(baseline: Duration) -> Self {
+        Self { baseline, last: baseline, ..Self::default() }
+    }
+
     /// Takes over the numbers of a view.
     pub(super) fn read(&mut self, view: &View<'_>) {
         self.totals.update(view, drop);
         let now = view.tick().boottime;
-        self.elapsed = self.last.replace(now).map(|last| now.saturating_sub(last));
+        self.elapsed = now.saturating_sub(std::mem::replace(&mut self.last, now));
+        self.window = now.saturating_sub(self.baseline);
+        self.left_out = view.left_out().map(clean).collect();
         self.rows.clear();
         self.others.clear();
         self.interrupted.clear();
@@ -94,8 +108,7 @@ impl Figures {
                 let before = self.totals.get(sample.id()).copied();
                 *self.totals.entry(sample.id(), || 0) = total;
                 let delta = total.saturating_sub(before.unwrap_or(0));
-                let elapsed = self.elapsed.map(|elapsed| elapsed.as_secs_f64()).filter(|elapsed| *elapsed > 0.0);
-                let rate = elapsed.map(|elapsed| units::approximate(delta) / elapsed);
+                let rate = self.has_rates().then(|| units::approximate(delta) / self.elapsed.as_secs_f64());
                 if let Some(operation) = interrupted(metric.name(), &labels) {
                     self.interrupted.extend((total > 0).then_some((operation, total)));
                     return;
@@ -133,15 +146,18 @@ impl Figures {
         &mut self.rows[index]
     }
 
-    /// The table and its remarks, line by line. `running` is the time since the first view. Where
-    /// there is no room for totals, they are left out.
-    pub(super) fn lines(&self, running: Duration, width: Option<usize>) -> Vec<String> {
-        let mut lines = vec![match self.elapsed {
-            Some(elapsed) => {
-                let (elapsed, running) = (elapsed.as_secs_f64(), running.as_secs_f64());
-                format!("Per second over the last {elapsed:.1} s; totals of {running:.0} s.")
-            }
-            None => "Totals since the start.".to_owned(),
+    /// A rate of less time would be noise.
+    fn has_rates(&self) -> bool {
+        self.elapsed >= Duration::from_millis(50)
+    }
+
+    /// The table and its remarks, line by line. Where there is no room for totals, they are left out.
+    pub(super) fn lines(&self, width: Option<usize>) -> Vec<String> {
+        let window = units::seconds(self.window);
+        let mut lines = vec![if self.has_rates() {
+            format!("Per second over the last {}; totals of {window}.", units::seconds(self.elapsed))
+        } else {
+            format!("Totals of {window}.")
         }];
         lines.push(String::new());
         let with_totals = self.table(true);
@@ -188,17 +204,26 @@ impl Figures {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = self.others.clone();
         if !self.hooks.serving.is_empty() {
-            let mut tiers: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+            // How many there are, and how many of them are exact.
+            let mut tiers: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
             for (tier, exact) in self.hooks.serving.values() {
-                *tiers.entry((tier, !exact)).or_default() += 1;
+                let (all, exact_ones) = tiers.entry(tier).or_default();
+                *all += 1;
+                *exact_ones += usize::from(*exact);
             }
-            let tiers = tiers.iter().map(|((tier, inexact), count)| {
-                format!("{count} by {tier}, {}", if *inexact { "not exact" } else { "exact" })
+            let tiers = tiers.iter().map(|(tier, (all, exact))| match all - exact {
+                0 => format!("{all} by {tier}, exact"),
+                inexact if inexact == *all => format!("{all} by {tier}, not exact"),
+                _ => format!("{all} by {tier}, {exact} of them exact"),
             });
             remarks.push(format!("counters: {}", tiers.collect::<Vec<_>>().join("; ")));
         }
         for (reason, counters) in &self.hooks.doubts {
             remarks.push(format!("not exact: {} ({reason})", counters.join(", ")));
+        }
+        if !self.left_out.is_empty() {
+            let left_out = self.left_out.join(", ");
+            remarks.push(format!("missing here: probes {left_out} (failed, or left out for being slow)"));
         }
         if !self.hooks.missed.is_empty() {
             let missed =
@@ -323,10 +348,6 @@ mod tests {
 
     use super::*;
 
-    fn second() -> Duration {
-        Duration::from_secs(1)
-    }
-
     #[test]
     fn operations_are_rows_and_their_aspects_columns() {
         let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
@@ -355,7 +376,7 @@ mod tests {
             ["vfs.read", "vfs.delete", "task.exit"].map(|name| bench.series(&info, &[name, "tracepoint", "yes"]));
         let exact = bench.series(&exact, &["vfs.read"]);
         let doubts = ["missed", "preempted"].map(|reason| bench.series(&doubt, &["vfs.read", reason]));
-        let mut figures = Figures::default();
+        let mut figures = Figures::since(Duration::from_secs(100));
         for second in [false, true] {
             bench.tick(
                 &Selection::default(),
@@ -375,7 +396,7 @@ mod tests {
             );
         }
         let expected = "\
-Per second over the last 1.0 s; totals of 1 s.
+Per second over the last 1.0 s; totals of 1.0 s.
 
 OPERATION           CALLS/S  ERRORS/S  BYTES/S   CALLS  ERRORS    BYTES
 task start process        2                          3
@@ -383,12 +404,12 @@ task exit                12                         12
 vfs read              12.3k         1  1.5 MiB  13,345       1  1.5 MiB
 vfs delete                0                          5
 
-counters: 2 by tracepoint, exact; 1 by tracepoint, not exact
+counters: 3 by tracepoint, 2 of them exact
 not exact: vfs.read (missed)
 missed so far: 4 of vfs.read
 interrupted by signals so far: 100 of vfs read";
-        assert_eq!(figures.lines(second(), None).join("\n"), expected);
-        let narrow = figures.lines(second(), Some(60));
+        assert_eq!(figures.lines(None).join("\n"), expected);
+        let narrow = figures.lines(Some(60));
         assert!(narrow.iter().all(|line| line.chars().count() <= 60), "{narrow:?}");
     }
 
@@ -404,9 +425,26 @@ interrupted by signals so far: 100 of vfs read";
             recorder.counter(own, 1);
         };
         bench.tick(&Selection::default(), record, |view| figures.read(view));
-        let text = figures.lines(Duration::ZERO, None).join("\n");
+        let text = figures.lines(None).join("\n");
         assert!(text.contains("demo.level sda: 0.25 seconds"), "{text}");
         assert!(!text.contains("ticks"), "{text}");
+    }
+
+    #[test]
+    fn the_first_view_is_the_whole_window_and_its_rates_are_its_totals_by_its_time() {
+        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
+        // The first tick is 100 s after boot.
+        for (baseline, heading, row) in [
+            (99_800, "Per second over the last 0.2 s; totals of 0.2 s.", "vfs read      5.0k  1,000"),
+            (99_980, "Totals of 0.020 s.", "vfs read         -  1,000"),
+        ] {
+            let mut bench = Bench::new();
+            let read = bench.series(&calls, &["read"]);
+            let mut figures = Figures::since(Duration::from_millis(baseline));
+            bench.tick(&Selection::default(), |recorder| recorder.counter(read, 1000), |view| figures.read(view));
+            let lines = figures.lines(None);
+            assert_eq!((lines[0].as_str(), lines[3].as_str()), (heading, row), "{lines:#?}");
+        }
     }
 
     #[test]
@@ -416,7 +454,7 @@ interrupted by signals so far: 100 of vfs read";
         let id = bench.series(&calls, &["\u{1b}[2J\u{9b}2J\u{202e}txt.exe\u{200b}"]);
         let mut figures = Figures::default();
         bench.tick(&Selection::default(), |recorder| recorder.counter(id, 1), |view| figures.read(view));
-        let text = figures.lines(Duration::ZERO, None).join("\n");
+        let text = figures.lines(None).join("\n");
         assert!(text.contains("demo _[2J_2J_txt.exe_"), "{text:?}");
         assert!(!text.replace('\n', "").contains(|c: char| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c)));
     }

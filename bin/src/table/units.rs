@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use std::time::Duration;
+
 /// Factors of a thousand, for counts.
 const THOUSANDS: [&str; 5] = ["", "k", "M", "G", "T"];
 /// Factors of 1024, for bytes.
@@ -26,6 +28,12 @@ pub(super) fn total(count: u64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// A time, to a tenth of a second: `0.2 s`, `61.0 s`. One that would be none is shown to the millisecond.
+pub(super) fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 0.05 { format!("{seconds:.3} s") } else { format!("{seconds:.1} s") }
 }
 
 /// A count as a number that can be divided.
@@ -69,6 +77,9 @@ mod tests {
         }
         for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (u64::MAX, "18,446,744,073,709,551,615")] {
             assert_eq!(total(count), text);
+        }
+        for (milliseconds, text) in [(204, "0.2 s"), (50, "0.1 s"), (3, "0.003 s"), (61_000, "61.0 s")] {
+            assert_eq!(seconds(Duration::from_millis(milliseconds)), text);
         }
         for (value, text) in [(1.0, "1"), (0.25, "0.25"), (10.0, "10"), (-3.5, "-3.5")] {
             assert_eq!(level(value), text);

@@ -48,7 +48,13 @@ struct Head<'a> {
 }
 
 impl Encoder {
-    /// The line for a view, its end included. The first one's `elapsed` is 0. A line counts as arrived
+    /// For totals that count from a baseline, a time since boot: the first line's `elapsed` is since then.
+    pub fn since(baseline: Duration) -> Self {
+        Self { newest: Some(baseline), ..Self::default() }
+    }
+
+    /// The line for a view, its end included. The first one's `elapsed` is 0, unless there is a
+    /// [baseline](Self::since). Where numbers are missing, `left_out` names their probes. A line counts as arrived
     /// unless [`lost`](Self::lost) is called before the next one.
     ///
     /// An error is a bug: everything that a view holds can be said in JSON.
@@ -67,6 +73,10 @@ impl Encoder {
         serde_json::to_writer(&mut *line, &view.tick().wall.as_secs_f64())?;
         line.extend_from_slice(b",\"elapsed\":");
         serde_json::to_writer(&mut *line, &elapsed)?;
+        if view.left_out().len() > 0 {
+            line.extend_from_slice(b",\"left_out\":");
+            serde_json::to_writer(&mut *line, &view.left_out().collect::<Vec<_>>())?;
+        }
         line.extend_from_slice(b",\"samples\":[");
         let empty = line.len();
         for metric in view.metrics() {

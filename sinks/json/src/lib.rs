@@ -47,7 +47,7 @@ mod file;
 use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
     Access, BuildError, Cause, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
@@ -126,7 +126,7 @@ impl SinkPlugin for JsonPlugin {
         let Some(path) = Settings::read(options)? else {
             let output = stdout();
             let unread = Some(Unread::new(&output, &context));
-            return Ok(Box::new(StreamSink { encoder, output, silent: false, unread }));
+            return Ok(Box::new(StreamSink { encoder, output, unread }));
         };
         let file = LineFile::open(&path, &context).map_err(|error| BuildError::Refused {
             problem: file::explain(&path, &error),
@@ -141,10 +141,10 @@ impl SinkPlugin for JsonPlugin {
     }
 }
 
-/// The sink of `once --format json`: prints a line for each view but the first, which is only what
-/// differences start from.
-pub fn differences(output: impl Write + Send + 'static) -> Box<dyn Sink> {
-    Box::new(StreamSink { encoder: Encoder::default(), output, silent: true, unread: None })
+/// The sink of `once --format json`: prints a line for each view, of totals that count from a baseline, a time
+/// since boot.
+pub fn printing(output: impl Write + Send + 'static, baseline: Duration) -> Box<dyn Sink> {
+    Box::new(StreamSink { encoder: Encoder::since(baseline), output, unread: None })
 }
 
 /// Appends one line per view.
@@ -191,8 +191,6 @@ impl Sink for FileSink {
 struct StreamSink<W> {
     encoder: Encoder,
     output: W,
-    /// The next view is encoded and not printed.
-    silent: bool,
     /// What is not read yet, unless nobody keeps a book.
     unread: Option<Unread>,
 }
@@ -200,9 +198,6 @@ struct StreamSink<W> {
 impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let line = self.encoder.encode(view).map_err(SinkError::closed)?;
-        if std::mem::take(&mut self.silent) {
-            return Ok(());
-        }
         let written = self.output.write_all(line).and_then(|()| self.output.flush());
         match (written, &mut self.unread) {
             (Err(error), unread) => {

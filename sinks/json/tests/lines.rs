@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, context, no_slots};
 use ebpf_process_core::{Descriptor, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit};
-use ebpf_process_sink_json::{Encoder, PLUGIN, differences};
+use ebpf_process_sink_json::{Encoder, PLUGIN, printing};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -49,11 +49,16 @@ fn two_ticks(sink: &mut dyn Sink) {
 }
 
 #[test]
-fn the_second_batch_is_one_object_with_differences() {
+fn what_once_prints_is_of_one_window_from_its_baseline() {
     let output = Shared::default();
-    two_ticks(&mut *differences(output.clone()));
+    // The first tick is 100 s after boot.
+    two_ticks(&mut *printing(output.clone(), Duration::from_millis(98_000)));
     let text = String::from_utf8(output.0.lock().clone()).expect("text");
-    assert_eq!(text, include_str!("golden/differences.json"));
+    let first: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first["elapsed"], 2.0);
+    let sample = &first["samples"][0];
+    assert_eq!((&sample["value"], &sample["delta"], &sample["rate"]), (&json!(40), &json!(40), &json!(20.0)));
+    assert!(text.ends_with(include_str!("golden/differences.json")), "{text}");
 }
 
 #[test]
