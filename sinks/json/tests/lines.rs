@@ -152,9 +152,9 @@ fn a_wrong_option_names_its_key() {
     }
     assert!(PLUGIN.check(&Options::none()).expect("the default").stdout);
     assert!(!PLUGIN.confined(&Options::none()), "it may open files");
-    let missing = Options::from_value(BTreeMap::from([("path", "/nonexistent/lines.json")]));
+    let missing = Options::from_value(BTreeMap::from([("path", "/nonexistent/either/lines.json")]));
     let error = PLUGIN.build(&missing, context("lines")).err().expect("no directory").to_string();
-    assert!(error.contains("/nonexistent/lines.json") && error.contains("options.path"), "{error}");
+    assert!(error.contains("/nonexistent/either/lines.json") && error.contains("options.path"), "{error}");
 }
 
 proptest! {
