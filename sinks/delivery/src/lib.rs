@@ -62,6 +62,7 @@ mod packer;
 mod record;
 mod segment;
 mod spool;
+mod trial;
 mod unread;
 mod verdict;
 
@@ -76,5 +77,6 @@ pub use lookup::{Lookup, Resolve};
 pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
 pub use spool::{Losses, Recovery, Spool, SpoolError};
+pub use trial::try_file;
 pub use unread::Unread;
 pub use verdict::Verdict;

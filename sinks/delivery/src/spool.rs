@@ -22,7 +22,7 @@ const SEGMENT: u64 = 1 << 20;
 /// The fewest segments that a full spool has.
 const SEGMENTS: u64 = 16;
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// A bounded queue of frames in a directory that one process owns.
 #[derive(Debug)]

@@ -14,6 +14,8 @@ use crate::secret::Secret;
 #[derive(PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) address: String,
+    /// Where and with which words the database is made, where the interface can do that.
+    pub(crate) creation: Option<(String, String)>,
     pub(crate) authorization: Option<String>,
     /// In every form in which they are sent: a server may repeat what it does not like.
     pub(crate) secrets: Vec<String>,
@@ -66,14 +68,28 @@ impl Endpoint {
                 Some(header)
             }
         };
-        let mut address = format!("{}{path}", server.base);
-        for (index, (key, value)) in query.iter().enumerate() {
-            let separator = if index == 0 { '?' } else { '&' };
-            let _ = write!(address, "{separator}{key}={}", percent(value));
-        }
+        let address = address(server, path, &query);
+        let creation = match &server.place {
+            Place::V1 { database, .. } => {
+                query.retain(|(key, _)| matches!(*key, "u" | "p"));
+                let quoted = database.replace('\\', "\\\\").replace('"', "\\\"");
+                let words = format!("q={}", percent(&format!("CREATE DATABASE \"{quoted}\"")));
+                Some((self::address(server, "/query", &query), words))
+            }
+            Place::V2 { .. } | Place::V3 { .. } => None,
+        };
         secrets.retain(|secret| !secret.is_empty());
-        Ok(Self { address, authorization, secrets })
+        Ok(Self { address, creation, authorization, secrets })
     }
+}
+
+fn address(server: &ServerOptions, path: &str, query: &[(&str, String)]) -> String {
+    let mut address = format!("{}{path}", server.base);
+    for (index, (key, value)) in query.iter().enumerate() {
+        let separator = if index == 0 { '?' } else { '&' };
+        let _ = write!(address, "{separator}{key}={}", percent(value));
+    }
+    address
 }
 
 impl fmt::Debug for Endpoint {
@@ -114,6 +130,7 @@ mod tests {
             client: None,
             proxy: None,
             gzip: true,
+            create_database: false,
         };
         Endpoint::new(&server).expect("an endpoint")
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::{BuildError, explain};
+use ebpf_process_core::{BuildError, Finding, TrialContext, explain};
 use ebpf_process_delivery::{Carrier, Frame, Lookup, Resolve, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -28,8 +28,23 @@ use crate::unix::{NoResolver, UnixConnector};
 const REPLY_LIMIT: u64 = 1 << 20;
 /// A body that is smaller is not worth compressing.
 const WORTH_COMPRESSING: usize = 1024;
+/// The number for a database that does not exist.
+const NOT_FOUND: u16 = 404;
 /// More than any request takes; a moment that is further away may not exist.
 const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// What is sent.
+const LINES: &str = "text/plain; charset=utf-8";
+
+/// What a server said, as it came.
+struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    location: Option<String>,
+    compressed: bool,
+    body: String,
+    broken: bool,
+}
 
 /// A connection to one server.
 pub(crate) struct Http {
@@ -43,6 +58,8 @@ pub(crate) struct Http {
     /// The connection over which a compressed body was understood.
     unpacks: Option<u64>,
     compressed: Vec<u8>,
+    /// The last answer's number.
+    status: u16,
 }
 
 impl Http {
@@ -68,6 +85,7 @@ impl Http {
             shared,
             unpacks: None,
             compressed: Vec::new(),
+            status: 0,
         })
     }
 
@@ -127,46 +145,74 @@ impl Http {
     }
 
     fn attempt(&mut self, frame: &Frame, plain: bool, end: Instant) -> Result<Verdict, Error> {
-        let Endpoint { address, authorization, secrets } = &self.admission.endpoint;
+        let answer = if plain {
+            self.post(&self.admission.endpoint.address, LINES, false, frame.bytes(), end)?
+        } else {
+            compress(frame.bytes(), &mut self.compressed)?;
+            self.post(&self.admission.endpoint.address, LINES, true, &self.compressed, end)?
+        };
+        self.status = answer.status;
+        let Endpoint { authorization, secrets, .. } = &self.admission.endpoint;
+        let reply = Reply {
+            status: answer.status,
+            retry_after: answer.retry_after,
+            body: &answer.body,
+            broken: answer.broken,
+            compressed: answer.compressed,
+            location: answer.location.as_deref(),
+            encrypted: self.server.is_encrypted(),
+            authorization: authorization.as_deref(),
+            secrets,
+        };
+        Ok(reply.verdict(&self.server.place, frame))
+    }
+
+    fn post(&self, address: &str, kind: &str, compressed: bool, body: &[u8], end: Instant) -> Result<Answer, Error> {
         let left = end.saturating_duration_since(Instant::now());
         let request = self.agent.post(address).config().timeout_global(Some(left)).build();
-        let mut request = request
-            .header("Content-Type", "text/plain; charset=utf-8")
-            // An answer is short, and has to be read.
-            .header("Accept-Encoding", "identity");
-        if let Some(authorization) = authorization {
+        // An answer is short, and has to be read.
+        let mut request = request.header("Content-Type", kind).header("Accept-Encoding", "identity");
+        if let Some(authorization) = &self.admission.endpoint.authorization {
             request = request.header("Authorization", authorization);
         }
         let passed_on = self.admission.proxy.as_ref().filter(|_| !self.server.is_encrypted());
         if let Some(credentials) = passed_on.and_then(credentials) {
             request = request.header("Proxy-Authorization", credentials);
         }
-        let mut response = if plain {
-            request.send(frame.bytes())?
-        } else {
-            compress(frame.bytes(), &mut self.compressed)?;
-            request.header("Content-Encoding", "gzip").send(&self.compressed)?
-        };
-        let status = response.status().as_u16();
+        if compressed {
+            request = request.header("Content-Encoding", "gzip");
+        }
+        let mut response = request.send(body)?;
         let header = |name| response.headers().get(name)?.to_str().ok();
-        let retry_after = header("retry-after").and_then(|wish| reply::retry_after(wish, header("date")));
-        let location = header("location").map(str::to_owned);
-        let compressed = header("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"));
-        let mut body = Vec::new();
-        let read = response.body_mut().as_reader().take(REPLY_LIMIT).read_to_end(&mut body);
-        let body = String::from_utf8_lossy(&body);
-        let reply = Reply {
-            status,
-            retry_after,
-            body: &body,
-            broken: read.is_err(),
-            compressed,
-            location: location.as_deref(),
-            encrypted: self.server.is_encrypted(),
-            authorization: authorization.as_deref(),
-            secrets,
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            retry_after: header("retry-after").and_then(|wish| reply::retry_after(wish, header("date"))),
+            location: header("location").map(str::to_owned),
+            compressed: header("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")),
+            body: String::new(),
+            broken: false,
         };
-        Ok(reply.verdict(&self.server.place, frame))
+        let mut body = Vec::new();
+        answer.broken = response.body_mut().as_reader().take(REPLY_LIMIT).read_to_end(&mut body).is_err();
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Ok(answer)
+    }
+
+    /// Makes the database that the server has not got. The error is for a person.
+    fn create(&self, end: Instant) -> Result<(), String> {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let Endpoint { creation, secrets, .. } = &self.admission.endpoint;
+        let Some((address, words)) = creation else { return Ok(()) };
+        self.shared.begin();
+        let problem = match self.post(address, FORM, false, words.as_bytes(), end) {
+            Ok(answer) if answer.status == 200 && !answer.body.contains("\"error\"") => {
+                info!(sink = %self.sink, "made the {}, which did not exist", self.server.place);
+                return Ok(());
+            }
+            Ok(answer) => format!("the server answered {}: {}", answer.status, reply::excerpt(&answer.body, secrets)),
+            Err(_) => "the server did not answer".to_owned(),
+        };
+        Err(format!("cannot make the {}: {problem}; make it on the server", self.server.place))
     }
 
     /// Reads again what lets us in; whether it has changed. The error is for a person.
@@ -219,6 +265,12 @@ impl Carrier for Http {
         let end = Instant::now() + self.server.timeout.min(limit).min(LONGEST);
         let verdict = self.exchange(frame, end);
         let Verdict::Misconfigured { problem } = &verdict else { return verdict };
+        if self.server.create_database && self.status == NOT_FOUND {
+            return match self.create(end) {
+                Ok(()) => self.exchange(frame, end),
+                Err(problem) => Verdict::Misconfigured { problem },
+            };
+        }
         // A secret or a certificate may have been replaced since it was read.
         match self.read_again() {
             Ok(false) => verdict,
@@ -230,6 +282,42 @@ impl Carrier for Http {
     /// A point with the same series and timestamp is the same point.
     fn overwrites(&self) -> bool {
         true
+    }
+}
+
+/// Asks a server whether it takes writes, by one without a line. Makes and leaves nothing.
+pub(crate) fn try_out(server: ServerOptions, context: &TrialContext) -> Finding {
+    let (name, place, create) = (server.name.clone(), server.place.to_string(), server.create_database);
+    let end = Instant::now() + server.timeout.min(context.limit);
+    let mut http = match Http::new(server, &context.name) {
+        Ok(http) => http,
+        Err(BuildError::Refused { problem, way_out, .. }) => return Finding::error(problem, way_out),
+        Err(error) => return Finding::error(error.to_string(), "check the options of this sink"),
+    };
+    let verdict = http.request(&Frame::default(), true, end);
+    // Messages end with the way out.
+    let split = |problem: String| match problem.rsplit_once("; ") {
+        Some((what, way_out)) => (format!("{name}: {what}"), way_out.to_owned()),
+        None => (format!("{name}: {problem}"), "check the option url".to_owned()),
+    };
+    match verdict {
+        // That there is nothing in it can be all that the server finds wrong: then it has let us in.
+        Verdict::Accepted
+        | Verdict::Sent
+        | Verdict::Partly { .. }
+        | Verdict::Rejected { .. }
+        | Verdict::TooLarge { .. } => Finding::fine(format!("{name} answers and takes writes to the {place}")),
+        Verdict::Misconfigured { .. } if create && http.status == NOT_FOUND => {
+            Finding::fine(format!("{name} answers; the {place} does not exist, and `run` makes it (create_database)"))
+        }
+        Verdict::Doubtful { problem, .. } | Verdict::Misconfigured { problem } => {
+            let (what, way_out) = split(problem);
+            Finding::error(what, way_out)
+        }
+        Verdict::Retry { problem, .. } => {
+            let (what, way_out) = split(problem);
+            Finding::warning(what, way_out)
+        }
     }
 }
 
@@ -367,6 +455,7 @@ mod tests {
             client: None,
             proxy: None,
             gzip: true,
+            create_database: false,
         }
     }
 

@@ -19,6 +19,7 @@
 //! | `version` | `1` | the interface: 1 (`/write`), 2 (`/api/v2/write`) or 3 (`/api/v3/write_lp`) |
 //! | `database` | required with versions 1 and 3 | the database |
 //! | `retention_policy` | the database's own | the retention policy, with version 1 |
+//! | `create_database` | `false` | whether a database that does not exist is made, with version 1 |
 //! | `org`, `bucket` | required with version 2 | the organization and its bucket |
 //! | `username`, `password` | none | credentials |
 //! | `token` | none | the other kind of credentials |
@@ -94,10 +95,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
-    SinkPlugin, View,
+    Access, BuildError, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
+    SinkError, SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::{Carrier, Delivery, Lookup, Packer};
+use ebpf_process_delivery::{Carrier, Delivery, Lookup, Packer, try_file};
 
 pub use encode::{Encoder, Lines};
 use options::{Settings, Target};
@@ -131,6 +132,21 @@ impl SinkPlugin for InfluxPlugin {
             Target::Udp(address) => Some(format!("udp://{address}")),
             Target::Server(server) => Some(format!("{} {}", server.name, server.place)),
         }
+    }
+
+    fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
+        let settings = match Settings::read(options) {
+            Ok(settings) => settings,
+            Err(error) => return vec![Finding::error(error.to_string(), "correct the option")],
+        };
+        let mut findings = match settings.target {
+            Target::Stdout => Vec::new(),
+            Target::File(path) => vec![try_file(&path)],
+            Target::Udp(address) => vec![udp::try_out(&address, context.limit)],
+            Target::Server(server) => vec![http::try_out(*server, context)],
+        };
+        findings.extend(settings.delivery.try_out(context));
+        findings
     }
 
     fn options(&self) -> Vec<OptionDoc> {

@@ -37,6 +37,9 @@ pub(crate) struct Raw {
     version: Option<u8>,
     /// The database to write to; required to a server with versions 1 and 3.
     database: Option<String>,
+    /// Whether a database that does not exist is made, with version 1. `check` never does that.
+    #[serde(default)]
+    create_database: bool,
     /// The database's retention policy, with version 1; without it the server's default.
     retention_policy: Option<String>,
     /// The organization, required with version 2.
@@ -158,6 +161,7 @@ pub(crate) struct ServerOptions {
     pub(crate) client: Option<ClientFiles>,
     pub(crate) proxy: Option<Secret>,
     pub(crate) gzip: bool,
+    pub(crate) create_database: bool,
 }
 
 /// Where our own certificate is, and its key.
@@ -289,6 +293,7 @@ impl Target {
                 client: ClientFiles::read(raw, options)?,
                 proxy: raw.proxy.clone(),
                 gzip: raw.gzip,
+                create_database: raw.create_database,
             })))
         }
     }
@@ -348,6 +353,11 @@ impl Place {
         ];
         if !(1..=3).contains(&version) {
             return Err(options.refuse("version", "expected 1, 2 or 3: the version of the server's interface"));
+        }
+        if raw.create_database && version != 1 {
+            let problem =
+                "version 2 has buckets, which are made on the server, and version 3 makes databases by itself";
+            return Err(options.refuse("create_database", problem));
         }
         for (key, value, belongs) in keys {
             if value.is_some() && !belongs {

@@ -71,6 +71,9 @@ impl Reply<'_> {
             404 => Verdict::Misconfigured { problem: self.describe(&missing(place)) },
             407 => Verdict::Misconfigured { problem: self.describe("check user and password in the option proxy") },
             300..=399 => Verdict::Misconfigured { problem: self.describe(&self.redirect()) },
+            500 if body.contains("retention policy not found") => Verdict::Misconfigured {
+                problem: self.describe("create it on the server, or check the option retention_policy"),
+            },
             408 | 429 | 500..=599 => Verdict::Retry {
                 after: self.retry_after,
                 problem: self.describe("it is busy, or see its log for what is wrong"),
@@ -170,7 +173,7 @@ pub(crate) fn retry_after(wish: &str, date: Option<&str>) -> Option<Duration> {
 fn missing(place: &Place) -> String {
     match place {
         Place::V1 { database, .. } => {
-            format!("create the database on the server: CREATE DATABASE \"{database}\"; or check the option version")
+            format!("create the database on the server (CREATE DATABASE \"{database}\"), or set create_database = true")
         }
         Place::V2 { .. } => "create the bucket, or check the options org, bucket and version".to_owned(),
         Place::V3 { .. } => "check the options database and version".to_owned(),
@@ -190,7 +193,7 @@ fn unreadable(body: &str) -> u64 {
 }
 
 /// The start of an error text, on one line and without our secrets.
-fn excerpt(body: &str, secrets: &[String]) -> String {
+pub(crate) fn excerpt(body: &str, secrets: &[String]) -> String {
     let hidden = secrets.iter().fold(body.trim().to_owned(), |body, secret| body.replace(secret, "***"));
     let cleaned = hidden.chars().map(|c| if c.is_control() { ' ' } else { c });
     cleaned.take(EXCERPT).collect()

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::Finding;
 use ebpf_process_delivery::{Carrier, Datagrams, Frame, Lookup, Passage, Resolve, Verdict};
 
 use crate::names::AGAIN;
@@ -18,6 +19,21 @@ impl Udp {
     /// To `HOST:PORT`.
     pub(crate) fn new(address: &str, resolve: Resolve) -> Self {
         Self { datagrams: Datagrams::new(Lookup::new(address, "url", resolve, AGAIN, Instant::now())) }
+    }
+}
+
+/// Whether the name is known, and whether somebody listens as far as this host can tell. An empty datagram is no line.
+pub(crate) fn try_out(address: &str, limit: Duration) -> Finding {
+    let mut udp = Udp::new(address, Lookup::system());
+    let way_out = "start the receiver, or check the option url";
+    if let Err(problem) = udp.datagrams.begin(Instant::now(), limit) {
+        return Finding::warning(problem, way_out);
+    }
+    match udp.datagrams.send(b"") {
+        Passage::Sent => Finding::fine(format!("there is a way to udp://{address}; over UDP nobody answers")),
+        Passage::Late { problem } | Passage::Lost { problem } | Passage::TooLarge { problem } => {
+            Finding::warning(problem, way_out)
+        }
     }
 }
 

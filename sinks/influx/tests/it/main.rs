@@ -9,3 +9,4 @@ mod requests;
 mod server;
 mod sink;
 mod tls;
+mod trials;
