@@ -75,7 +75,10 @@ fn once_prints_one_object_as_json() {
 fn check_says_that_the_configuration_is_right() {
     let (_folder, path) = file(VITALS_ONLY);
     let path = path.display().to_string();
-    let sink = ["--set", "sinks.lan.type=statsd"];
+    // Where nobody listens, the verdict is another.
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = format!("sinks.lan.options.address=udp://{}", receiver.local_addr().expect("an address"));
+    let sink = ["--set", "sinks.lan.type=statsd", "--set", &address];
     let arguments: Vec<&str> = ["check", "--config", &path].into_iter().chain(sink).collect();
     let finished = finish(&mut command(&arguments));
     assert_eq!(finished.code(), 0, "{finished:?}");

@@ -6,10 +6,10 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::SinkContext;
+use ebpf_process_core::{Finding, SinkContext};
 use ebpf_process_delivery::Unread;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 use rustix::io::Errno;
 
 /// How long a reader of a FIFO may leave no room.
@@ -113,6 +113,35 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> String {
     format!("cannot append to {}: {}", path.display(), ebpf_process_core::explain(error))
 }
 
+/// What appending to this path would come to. Nothing is made and nothing is changed.
+pub(crate) fn try_out(path: &Path, option: &str) -> Finding {
+    let shown = path.display();
+    let may = |what: &Path, access| accessat(CWD, what, access, AtFlags::empty()).map_err(io::Error::from);
+    let change = |what: &str| format!("{what}, or change {option}.path");
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Finding::error(format!("{shown} is a directory"), change("name a file in it")),
+        // Opening a FIFO and closing it again would tell its reader that there is nothing more.
+        Ok(_) => match may(path, Access::WRITE_OK) {
+            Ok(()) => Finding::fine(format!("{shown} can be appended to")),
+            Err(error) => Finding::error(explain(path, &error), change("make it writable for this user")),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().unwrap_or(path);
+            match may(parent, Access::WRITE_OK | Access::EXEC_OK) {
+                Ok(()) => Finding::fine(format!("{shown} can be made")),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Finding::error(format!("there is no directory {}", parent.display()), change("make it"))
+                }
+                Err(error) => Finding::error(
+                    format!("{shown} cannot be made: {}", ebpf_process_core::explain(&error)),
+                    change("make its directory writable for this user"),
+                ),
+            }
+        }
+        Err(error) => Finding::error(explain(path, &error), change("make it reachable for this user")),
+    }
+}
+
 /// Whether this says that nobody has a FIFO open for reading.
 fn is_unread(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
@@ -160,8 +189,9 @@ fn ends_in_a_line_end(file: &mut File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use ebpf_process_core::Severity;
     use ebpf_process_core::testkit::{context, offer};
-    use rustix::fs::{CWD, Mode, mkfifoat};
+    use rustix::fs::{Mode, mkfifoat};
 
     use super::*;
 
@@ -289,5 +319,28 @@ mod tests {
         bytes.clear();
         let _ = reader.read_to_end(&mut bytes);
         assert_eq!(bytes, b"\nnext\n");
+    }
+
+    #[test]
+    fn a_trial_tells_what_would_happen_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| try_out(&folder.path().join(name), "sinks.lines.options");
+        fs::write(folder.path().join("there"), "one\n").expect("a file");
+        mkfifoat(CWD, folder.path().join("fifo"), Mode::RUSR | Mode::WUSR).expect("a FIFO");
+        for (name, severity, words) in [
+            ("there", Severity::Fine, "can be appended to"),
+            ("fifo", Severity::Fine, "can be appended to"),
+            ("new", Severity::Fine, "can be made"),
+            ("no/new", Severity::Error, "there is no directory"),
+            ("there/new", Severity::Error, "Not a directory"),
+            (".", Severity::Error, "is a directory"),
+        ] {
+            let finding = at(name);
+            assert_eq!(finding.severity, severity, "{finding:?}");
+            assert!(finding.what.contains(words), "{finding:?}");
+            assert_eq!(finding.way_out.is_some(), severity == Severity::Error, "{finding:?}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
+        assert_eq!(fs::read_to_string(folder.path().join("there")).expect("text"), "one\n");
     }
 }

@@ -50,8 +50,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, Cause, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
-    SinkError, SinkPlugin, View,
+    Access, BuildError, Cause, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
+    SinkContext, SinkError, SinkPlugin, TrialContext, View,
 };
 use ebpf_process_delivery::Unread;
 use schemars::JsonSchema;
@@ -134,6 +134,11 @@ impl SinkPlugin for JsonPlugin {
             passing: error.kind() == ErrorKind::NotFound,
         })?;
         Ok(Box::new(FileSink { encoder, file, ledger: context.ledger }))
+    }
+
+    fn try_out(&self, options: &Options, _: &TrialContext) -> Vec<Finding> {
+        let path = Settings::read(options).ok().flatten();
+        path.map(|path| file::try_out(&path, options.path())).into_iter().collect()
     }
 
     fn opens(&self, options: &Options) -> Vec<Access> {

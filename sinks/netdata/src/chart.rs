@@ -50,9 +50,13 @@ impl Algorithm {
 /// The lines that give a chart these labels.
 pub(crate) fn labels<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut labels = String::new();
+    let mut keys: Vec<String> = Vec::new();
     for (key, value) in tags {
+        // Cleaning may have made two keys equal, and netdata would keep one of them.
+        let key = words::unique(words::key(key), |key| keys.iter().any(|known| known == key));
         // A label without its source crashes netdata 1.37; 2 says that a person set it.
-        let _ = writeln!(labels, "CLABEL {} {} 2", words::quoted(key), words::quoted(value));
+        let _ = writeln!(labels, "CLABEL {} {} 2", words::quoted(&key), words::quoted(value));
+        keys.push(key);
     }
     if !labels.is_empty() {
         labels.push_str("CLABEL_COMMIT\n");
@@ -107,7 +111,7 @@ impl Chart {
         let id = format!("ebpf.{}", spec.id);
         let head = format!(
             "CHART {id} '' {} {} {} {id} {} {} {update_every} '",
-            words::quoted(&spec.title),
+            words::title(&spec.title),
             words::quoted(&spec.units),
             words::quoted(&spec.family),
             spec.style,
@@ -272,5 +276,19 @@ impl Dimension {
 
     fn is_alive(&self) -> bool {
         self.state != State::Gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_netdata_refuses_are_cleaned_and_stay_apart() {
+        let tags = [("rack", "7"), ("1", "a"), ("é", "b"), ("ü", "c")];
+        let expected =
+            "CLABEL 'rack' '7' 2\nCLABEL 'tag_1' 'a' 2\nCLABEL 'tag__' 'b' 2\nCLABEL 'tag___2' 'c' 2\nCLABEL_COMMIT\n";
+        assert_eq!(labels(tags.into_iter()), expected);
+        assert_eq!(labels(std::iter::empty()), "");
     }
 }

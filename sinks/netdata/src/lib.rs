@@ -24,7 +24,8 @@
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!
 //! A series that ends takes its dimension along, the last one its chart; a clean stop retires all
-//! charts. Tags of the selection become chart labels, for a histogram its own labels as well.
+//! charts. Tags of the selection become chart labels, for a histogram its own labels as well; a key without an
+//! ASCII letter, which netdata refuses, gets `tag_` in front.
 //!
 //! A sample is written once netdata has read its line. What it has not read when it goes, or half a second
 //! after the agent's last line, is unconfirmed.

@@ -22,6 +22,26 @@ pub(crate) fn quoted(text: &str) -> String {
     word
 }
 
+/// A title: as [`quoted`], but an apostrophe stays one. Quotes of the other kind say so.
+pub(crate) fn title(text: &str) -> String {
+    if !text.contains('\'') {
+        return quoted(text);
+    }
+    let mut word = String::with_capacity(text.len() + 2);
+    word.push('"');
+    push_cleaned(&mut word, text, TEXT_LIMIT, |c| !c.is_control() && !"\"\\=\u{2028}\u{2029}".contains(c));
+    word.push('"');
+    word
+}
+
+/// A label's key: netdata refuses one without an ASCII letter, and logs that each time it hears it.
+pub(crate) fn key(text: &str) -> String {
+    if text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return text.to_owned();
+    }
+    format!("tag_{}", id(text))
+}
+
 /// A word that needs no quotes: of letters, digits, `_`, `.` and `-`, never empty.
 pub(crate) fn id(text: &str) -> String {
     let mut id = String::with_capacity(text.len());
@@ -74,6 +94,28 @@ mod tests {
             assert_eq!(quoted(text), expected);
         }
         assert_eq!(quoted(&"é".repeat(1000)).len(), TEXT_LIMIT + 2);
+    }
+
+    #[test]
+    fn an_apostrophe_of_a_title_stays() {
+        for (text, expected) in [
+            ("plain words", "'plain words'"),
+            ("a \"title\"", "'a _title_'"),
+            ("the agent's own", "\"the agent's own\""),
+            ("it's \"a\\b\" = c\n", "\"it's _a_b_ _ c_\""),
+        ] {
+            assert_eq!(title(text), expected);
+        }
+        assert_eq!(title(&"'".repeat(1000)).len(), TEXT_LIMIT + 2);
+    }
+
+    #[test]
+    fn a_key_has_a_letter_that_netdata_knows() {
+        for (text, expected) in
+            [("rack", "rack"), ("é1a", "é1a"), ("1", "tag_1"), ("é", "tag__"), ("", "tag__"), ("-", "tag_-")]
+        {
+            assert_eq!(key(text), expected);
+        }
     }
 
     #[test]

@@ -128,8 +128,12 @@ fn no_quote_and_no_equals_sign_ends_a_word_early() {
         }
     }
     for line in LINES.iter() {
-        assert_eq!(line.matches(['"', '\\']).count(), 0, "{line}");
-        assert_eq!(line.matches('\'').count() % 2, 0, "{line}");
+        // A title with an apostrophe stands in quotes of the other kind, whole.
+        let outside: Vec<&str> = line.split('"').step_by(2).collect();
+        assert!(outside.len() <= 2 && line.matches('"').count() % 2 == 0, "{line}");
+        assert!(outside.len() == 1 || line.starts_with("CHART "), "{line}");
+        assert_eq!(outside.concat().matches('\'').count() % 2, 0, "{line}");
+        assert_eq!(line.matches('\\').count(), 0, "{line}");
         assert_eq!(line.matches('=').count(), usize::from(line.starts_with("SET ")), "{line}");
     }
 }

@@ -93,13 +93,13 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write, stdout};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
-    SinkPlugin, View,
+    Access, BuildError, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
+    SinkError, SinkPlugin, TrialContext, View,
 };
 use ebpf_process_delivery::Unread;
 use schemars::JsonSchema;
@@ -208,8 +208,33 @@ impl SinkPlugin for PrometheusPlugin {
         address.map(|address| Access::Listen(address.port())).into_iter().collect()
     }
 
+    fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
+        let address = Settings::read(options).ok().and_then(|(_, address)| address);
+        address.map(|address| try_out(address, options.path(), context.running)).into_iter().collect()
+    }
+
     fn stdout_options(&self) -> Option<Options> {
         Some(Options::from_value(BTreeMap::from([("listen", STDOUT)])))
+    }
+}
+
+/// Whether the port is free; it is free again afterwards.
+fn try_out(address: SocketAddr, option: &str, running: Option<u32>) -> Finding {
+    let change = |what: &str| format!("{what}, or set {option}.listen to another");
+    match (TcpListener::bind(address).map_err(|error| (error.kind(), error)), running) {
+        (Ok(_), _) => Finding::fine(format!("{address} is free")),
+        (Err((ErrorKind::AddrInUse, _)), Some(process)) => {
+            Finding::fine(format!("{address} is taken while the agent runs (process {process})"))
+        }
+        (Err((ErrorKind::AddrInUse, _)), None) => {
+            Finding::error(format!("{address} is taken by another process"), change("end that one"))
+        }
+        (Err((ErrorKind::AddrNotAvailable, _)), _) => {
+            Finding::error(format!("this host has no address {}", address.ip()), change("give it to an interface"))
+        }
+        (Err((_, error)), _) => {
+            Finding::error(format!("cannot listen at {address}: {error}"), change("let this user do so"))
+        }
     }
 }
 
@@ -251,5 +276,29 @@ impl<W: Write + Send> Sink for StreamSink<W> {
 
     fn settles(&self) -> Settlement {
         Settlement::BySink
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::Severity;
+
+    use super::*;
+
+    #[test]
+    fn a_trial_tells_whether_the_port_is_free_and_leaves_it_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let taken = try_out(address, "sinks.x.options", None);
+        assert_eq!(taken.severity, Severity::Error);
+        assert!(taken.way_out.is_some_and(|way_out| way_out.contains("sinks.x.options.listen")));
+        assert_eq!(try_out(address, "sinks.x.options", Some(7)).severity, Severity::Fine, "the running agent has it");
+        drop(listener);
+        for _ in 0..2 {
+            assert_eq!(try_out(address, "sinks.x.options", None).severity, Severity::Fine);
+        }
+        // Of a net that is for documentation.
+        let elsewhere = try_out(([192, 0, 2, 1], 9).into(), "sinks.x.options", None);
+        assert!(elsewhere.severity == Severity::Error && elsewhere.what.contains("no address"), "{elsewhere:?}");
     }
 }

@@ -110,8 +110,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError,
-    SinkPlugin, Stop, View,
+    Access, BuildError, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
+    SinkError, SinkPlugin, Stop, TrialContext, View,
 };
 use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Unread};
 
@@ -172,21 +172,33 @@ impl SinkPlugin for StatsdPlugin {
         let encoder = Encoder::new(syntax, &namespace, max_packet);
         let unread = Unread::new(stdout(), &context);
         let ledger = context.ledger;
-        let framing = if length_prefix { Framing::Length } else { Framing::Lines };
-        let now = Instant::now();
-        let lookup = |receiver: &str| Lookup::new(receiver, "address", Lookup::system(), resolve_every, now);
-        let transport: Box<dyn Transport> = match address {
-            Address::Stdout => {
-                let output = stdout();
-                return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output, unread }));
-            }
-            Address::Udp(receiver) => Box::new(Udp::new(Datagrams::new(lookup(&receiver)), timeout)),
-            Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
-            Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
-            Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),
+        let Some(transport) = transport(address, length_prefix, timeout, resolve_every) else {
+            let output = stdout();
+            return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output, unread }));
         };
         let (doubt, stop) = (Doubt::new(Arc::clone(&ledger)), context.stop);
         Ok(Box::new(SocketSink { encoder, ledger, transport, doubt, stop }))
+    }
+
+    fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
+        let Ok(Settings { address, length_prefix, resolve_every, .. }) = Settings::read(options) else {
+            return Vec::new();
+        };
+        let Some(place) = address.destination() else { return Vec::new() };
+        // A name and a connection may each take their time.
+        let Some(mut transport) = transport(address, length_prefix, context.limit / 3, resolve_every) else {
+            return Vec::new();
+        };
+        vec![match transport.try_out(Instant::now()) {
+            Ok(()) if place.starts_with("udp:") => {
+                Finding::fine(format!("{place} refuses nothing, which is all that UDP tells"))
+            }
+            Ok(()) => Finding::fine(format!("{place} is there")),
+            Err(problem) => {
+                let (what, way_out) = problem.split_once("; ").unwrap_or((&problem, "check the option address"));
+                Finding::warning(what, way_out)
+            }
+        }]
     }
 
     fn confined(&self, options: &Options) -> bool {
@@ -206,6 +218,25 @@ impl SinkPlugin for StatsdPlugin {
         let options = [("address", address::STDOUT)];
         Some(Options::from_value(options.into_iter().collect::<std::collections::BTreeMap<_, _>>()))
     }
+}
+
+/// The way to a receiver, if it is not standard output.
+fn transport(
+    address: Address,
+    length_prefix: bool,
+    timeout: Duration,
+    resolve_every: Duration,
+) -> Option<Box<dyn Transport>> {
+    let framing = if length_prefix { Framing::Length } else { Framing::Lines };
+    let now = Instant::now();
+    let lookup = |receiver: &str| Lookup::new(receiver, "address", Lookup::system(), resolve_every, now);
+    Some(match address {
+        Address::Stdout => return None,
+        Address::Udp(receiver) => Box::new(Udp::new(Datagrams::new(lookup(&receiver)), timeout)),
+        Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
+        Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
+        Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),
+    })
 }
 
 /// Enters what became of a view's samples.

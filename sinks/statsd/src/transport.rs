@@ -27,6 +27,12 @@ pub(crate) trait Transport: Send {
 
     /// What went wrong first since `begin`, for a person.
     fn problem(&self) -> Option<&str>;
+
+    /// Looks whether the receiver is there, without sending it a number. The error is for a person.
+    fn try_out(&mut self, now: Instant) -> Result<(), String> {
+        self.begin(now);
+        self.problem().map_or(Ok(()), |problem| Err(problem.to_owned()))
+    }
 }
 
 /// Sends a datagram, or as much of a piece of a stream as there is room for. Waits for room until

@@ -40,7 +40,21 @@ impl Transport for Udp {
     fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
+
+    /// An empty datagram means nothing to any receiver; where nobody listens it is refused.
+    fn try_out(&mut self, now: Instant) -> Result<(), String> {
+        self.begin(now);
+        for pause in [REFUSAL, Duration::ZERO] {
+            if self.send(b"") == Fate::Sent {
+                std::thread::park_timeout(pause);
+            }
+        }
+        self.problem.take().map_or(Ok(()), Err)
+    }
 }
+
+/// How long a refusal from elsewhere may take.
+const REFUSAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

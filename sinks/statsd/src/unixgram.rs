@@ -77,6 +77,10 @@ impl Transport for Unixgram {
     fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
+
+    fn try_out(&mut self, _: Instant) -> Result<(), String> {
+        connect(&self.path).map(drop).map_err(|error| self.explain(&error))
+    }
 }
 
 fn connect(path: &Path) -> io::Result<UnixDatagram> {
