@@ -50,6 +50,8 @@ pub struct Delivery<C> {
     carrier: C,
     ledger: Arc<Ledger>,
     stop: Stop,
+    /// When sending ends, once a stop was seen.
+    last_moment: Option<Instant>,
     hand: Hand,
     /// A frame that was refused in doubt, passed by the others until one of them gets through.
     aside: Option<Aside>,
@@ -125,6 +127,7 @@ impl<C: Carrier> Delivery<C> {
             carrier,
             ledger: Arc::clone(&context.ledger),
             stop: context.stop.clone(),
+            last_moment: None,
             hand: Hand::default(),
             aside: None,
             memory: VecDeque::new(),
@@ -166,14 +169,20 @@ impl<C: Carrier> Delivery<C> {
                 && !self.send_if_well()
                 && let Some(samples) = self.pop_oldest()
             {
-                self.drops(samples, reason::MEMORY);
+                // Nothing is sent any more near the end of a stop: then it is that which fills the memory.
+                let over = self.last_moment.is_some_and(|moment| moment <= Instant::now());
+                self.drops(samples, if over { reason::STOPPED } else { reason::MEMORY });
             }
         }
     }
 
     /// Sends the oldest piece unless the last attempt failed. Whether its verdict was final.
     fn send_if_well(&mut self) -> bool {
-        self.not_before.is_none() && !self.health.is_failing() && self.attempt(self.end())
+        if self.not_before.is_some() || self.health.is_failing() {
+            return false;
+        }
+        let end = self.end();
+        self.attempt(end)
     }
 
     /// Sends the oldest frame, or a piece of it, unless it is too early.
@@ -181,7 +190,8 @@ impl<C: Carrier> Delivery<C> {
         let now = (self.now)();
         self.look();
         if self.not_before.is_none_or(|moment| moment <= now) {
-            self.attempt(self.end());
+            let end = self.end();
+            self.attempt(end);
         }
     }
 
@@ -226,9 +236,12 @@ impl<C: Carrier> Delivery<C> {
         }
     }
 
-    /// When sending has to end: on a stop, so that there is time to spool what is left.
-    fn end(&self) -> Option<Instant> {
-        self.stop.remaining().map(|left| Instant::now() + left.mul_f64(0.75))
+    /// When sending has to end: on a stop, so that there is time to spool or to count what is left.
+    fn end(&mut self) -> Option<Instant> {
+        if self.last_moment.is_none() {
+            self.last_moment = self.stop.remaining().map(|left| Instant::now() + left.mul_f64(0.75));
+        }
+        self.last_moment
     }
 
     /// Sends the oldest piece. Whether there was one in time, and whether its verdict is final.

@@ -4,6 +4,7 @@
 
 mod faults;
 mod files;
+mod many;
 mod replies;
 mod requests;
 mod server;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{ManualClock, context};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Descriptor, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, SinkContext, Tally,
-    Unit,
+    Agent, BuildError, Clock, Closed, Descriptor, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder,
+    SinkContext, Tally, Unit,
 };
 use ebpf_process_sink_influx::PLUGIN;
 use figment::Figment;
@@ -17,12 +17,13 @@ use crate::server::LIMIT;
 /// The samples of one tick.
 pub(crate) const TEN: u64 = 10;
 
-struct Ten(Arc<Descriptor>, u64);
+/// So many counters.
+struct Counters(Arc<Descriptor>, u64, u64);
 
-impl Probe for Ten {
+impl Probe for Counters {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         self.1 += 1;
-        for n in 0..TEN {
+        for n in 0..self.2 {
             let id = recorder.series(&self.0, &[&n.to_string()]).map_err(ProbeError::new)?;
             recorder.counter(id, self.1);
         }
@@ -46,10 +47,17 @@ pub(crate) fn options(text: &str) -> Options {
 
 impl Running {
     pub(crate) fn start(text: &str) -> Result<Self, BuildError> {
+        Self::of(text, TEN)
+    }
+
+    /// One with so many series.
+    pub(crate) fn of(text: &str, series: u64) -> Result<Self, BuildError> {
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::from_secs(1));
-        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]).share();
-        agent.push_probe("ten", Box::new(Ten(calls, 0)));
+        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]);
+        let limit = usize::try_from(series).unwrap_or(usize::MAX);
+        let calls = calls.series_limit(limit.max(1000)).share();
+        agent.push_probe("counters", Box::new(Counters(calls, 0, series)));
         let ledger = Arc::new(Ledger::default());
         let context = SinkContext { ledger: Arc::clone(&ledger), stop: agent.stop_signal(), ..context("db") };
         agent.add_sink(&PLUGIN, &options(text), OutletSpec { queue: 64, ..OutletSpec::new("db") }, context)?;
@@ -91,10 +99,14 @@ impl Running {
 
     /// Stops and returns the book.
     pub(crate) fn stop(self, grace: Duration) -> Tally {
-        let mut closed = self.agent.close(grace);
-        let tally = closed.pop().expect("one sink").tally;
-        assert!(tally.balances() && tally.queued == 0, "{tally:?}");
-        tally
+        self.close(grace).tally
+    }
+
+    /// Stops and returns the book, and whether the sink ended by itself in time.
+    pub(crate) fn close(self, grace: Duration) -> Closed {
+        let closed = self.agent.close(grace).pop().expect("one sink");
+        assert!(closed.tally.balances() && closed.tally.queued == 0, "{closed:?}");
+        closed
     }
 }
 
