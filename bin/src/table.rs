@@ -19,12 +19,16 @@ pub(crate) struct Table<W> {
     output: W,
     figures: Figures,
     place: Place,
+    size: fn() -> Option<Size>,
 }
+
+/// Columns and rows.
+type Size = (usize, usize);
 
 /// Where a table goes.
 enum Place {
-    /// Over the one before, so many lines further up.
-    Same { above: usize },
+    /// Over the one before, so many lines further up, on a terminal of this size.
+    Same { above: usize, on: Option<Size> },
     /// Wherever the output is.
     Once,
 }
@@ -32,7 +36,7 @@ enum Place {
 impl Table<Stdout> {
     /// For a terminal: a table per view, in one place. What it shows counts from the baseline, a time since boot.
     pub(crate) fn on_terminal(baseline: Duration) -> Self {
-        Self::new(stdout(), Place::Same { above: 0 }, baseline)
+        Self::new(stdout(), Place::Same { above: 0, on: None }, baseline)
     }
 
     /// One table, for one view.
@@ -43,22 +47,25 @@ impl Table<Stdout> {
 
 impl<W: Write> Table<W> {
     fn new(output: W, place: Place, baseline: Duration) -> Self {
-        Self { output, figures: Figures::since(baseline), place }
+        Self { output, figures: Figures::since(baseline), place, size: stdout::size }
     }
 }
 
 impl<W: Write + Send> Sink for Table<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.figures.read(view);
-        let size = stdout::size();
-        let mut lines = self.figures.lines(size.map(|(columns, _)| columns));
+        let size = (self.size)();
+        let picture = self.figures.picture(size.map(|(columns, _)| columns));
         let text = match &mut self.place {
-            Place::Once => lines.join("\n") + "\n",
-            Place::Same { above } => {
-                if let Some((_, rows)) = size {
-                    crop(&mut lines, rows);
-                }
-                let drawn = over(*above, &lines);
+            Place::Once => picture.lines().join("\n") + "\n",
+            Place::Same { above, on } => {
+                // From further up than its first row nothing can be drawn over.
+                let lines =
+                    size.map_or_else(|| picture.lines(), |(_, rows)| picture.within(rows.saturating_sub(1).max(1)));
+                // A terminal of another size has moved what it shows.
+                let moved = *above > 0 && *on != size;
+                *on = size;
+                let drawn = over(if moved { None } else { Some(*above) }, &lines);
                 *above = lines.len();
                 drawn
             }
@@ -76,25 +83,19 @@ impl<W: Write + Send> Sink for Table<W> {
     }
 }
 
-/// Leaves out what a terminal of so many rows cannot show: from further up than its first row
-/// nothing can be drawn over.
-fn crop(lines: &mut Vec<String>, rows: usize) {
-    let room = rows.saturating_sub(1).max(1);
-    if lines.len() > room {
-        let hidden = lines.len() - (room - 1);
-        lines.truncate(room - 1);
-        lines.push(format!("... {hidden} more lines; `ebpf-process once` prints them all"));
-    }
-}
-
-/// Draws lines over those that were drawn before. A line that is too long is cut, not wrapped:
-/// it would move everything below it.
-fn over(above: usize, lines: &[String]) -> String {
+/// Draws lines over those that were drawn before, so many lines further up, or on an empty screen. A line that is too long
+/// is cut, not wrapped: it would move everything below it.
+fn over(above: Option<usize>, lines: &[String]) -> String {
     const NO_WRAP: &str = "\x1b[?7l";
     const WRAP: &str = "\x1b[?7h";
     const CLEAR_LINE: &str = "\x1b[K";
     const CLEAR_BELOW: &str = "\x1b[J";
-    let up = if above == 0 { String::new() } else { format!("\x1b[{above}F") };
+    const CLEAR_ALL: &str = "\x1b[H\x1b[J";
+    let up = match above {
+        None => CLEAR_ALL.to_owned(),
+        Some(0) => String::new(),
+        Some(above) => format!("\x1b[{above}F"),
+    };
     let end = format!("{CLEAR_LINE}\r\n");
     let lines: String = lines.iter().flat_map(|line| [line.as_str(), end.as_str()]).collect();
     format!("{NO_WRAP}{up}{lines}{CLEAR_BELOW}{WRAP}")
@@ -111,7 +112,9 @@ mod tests {
     fn once_prints_a_view_and_a_terminal_every_view_in_one_place() {
         let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
         let (mut printed, mut drawn) = (Vec::new(), Vec::new());
-        for (output, place, views) in [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same { above: 0 }, 2)] {
+        for (output, place, views) in
+            [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same { above: 0, on: None }, 2)]
+        {
             let mut table = Table::new(output, place, Duration::from_secs(99));
             let mut bench = Bench::new();
             let id = bench.series(&calls, &[]);
@@ -131,15 +134,57 @@ mod tests {
         assert!(drawn.contains(&format!("\x1b[{lines}F")), "{drawn:?}");
     }
 
+    /// Two operations and two remarks, drawn twice; the second time on a terminal of another size.
+    fn drawn(sizes: [fn() -> Option<Size>; 2]) -> [String; 2] {
+        let calls = Descriptor::counter("task.started", Unit::CALLS, "Calls").labels(["kind"]).share();
+        let missed = Descriptor::counter("hook.missed", Unit::EVENTS, "Missed").labels(["counter"]).share();
+        let mut table = Table::new(Vec::new(), Place::Same { above: 0, on: None }, Duration::from_secs(99));
+        let mut bench = Bench::new();
+        let ids = [(&calls, "process"), (&calls, "thread"), (&missed, "task.start")];
+        let ids = ids.map(|(descriptor, label)| bench.series(descriptor, &[label]));
+        sizes.map(|size| {
+            table.size = size;
+            let record =
+                |recorder: &mut ebpf_process_core::Recorder| ids.iter().for_each(|id| recorder.counter(*id, 7));
+            bench.tick(&Selection::default(), record, |view| table.write(view)).expect("a write");
+            String::from_utf8(std::mem::take(&mut table.output)).expect("text")
+        })
+    }
+
+    /// What is on the screen: without the sequences that steer it.
+    fn screen(drawn: &str) -> Vec<String> {
+        let plain = drawn.split('\x1b').enumerate().map(|(index, part)| match index {
+            0 => part,
+            _ => part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default(),
+        });
+        plain.collect::<String>().lines().map(str::to_owned).collect()
+    }
+
     #[test]
-    fn what_a_terminal_cannot_hold_is_left_out_and_said() {
-        let mut lines: Vec<String> = (0..10).map(|line| line.to_string()).collect();
-        crop(&mut lines, 5);
-        assert_eq!(lines.len(), 4);
-        assert!(lines[3].starts_with("... 7 more lines"), "{lines:?}");
-        crop(&mut lines, 5);
-        assert_eq!(lines.len(), 4);
-        crop(&mut lines, 0);
-        assert_eq!(lines.len(), 1);
+    fn twenty_columns_and_five_rows_show_numbers() {
+        let [first, second] = drawn([|| Some((20, 5)), || Some((20, 5))]);
+        for drawn in [&first, &second] {
+            let lines = screen(drawn);
+            assert!(lines.len() <= 4 && lines.iter().all(|line| line.chars().count() <= 20), "{lines:?}");
+            assert!(
+                lines[0].starts_with("OPERATION") && lines[1].ends_with('7') || lines[1].ends_with('0'),
+                "{lines:?}"
+            );
+            assert!(lines[1].contains("process") && lines[2].contains("thread"), "told apart: {lines:?}");
+            assert_eq!(lines[3], "... 5 more lines");
+        }
+        assert!(second.contains("\x1b[4F") && !second.contains("\x1b[H"), "over the first one: {second:?}");
+    }
+
+    #[test]
+    fn after_a_resize_the_screen_begins_anew() {
+        let [first, second] = drawn([|| Some((80, 24)), || Some((40, 24))]);
+        assert!(!first.contains("\x1b[H"), "what was there before is left alone: {first:?}");
+        assert!(second.contains("\x1b[H\x1b[J"), "{second:?}");
+        let lines = screen(&second);
+        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:?}");
+        assert!(lines.concat().contains("missed so far: 7 of task.start"), "{lines:?}");
+        let [_, same] = drawn([|| None, || None]);
+        assert!(!same.contains("\x1b[H"), "a terminal that does not tell its size: {same:?}");
     }
 }

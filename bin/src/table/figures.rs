@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 use ebpf_process_core::{Metric, Sample, SeriesCache, Unit, Value, View};
 
 use super::units;
+use crate::stdout;
 
 /// What the last view said, and what it takes to compare it with the next.
 #[derive(Default)]
@@ -28,6 +29,66 @@ pub(super) struct Figures {
     hooks: Hooks,
     counts_calls: bool,
     counts_errors: bool,
+}
+
+/// What a table shows of each operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Everything per second and in total.
+    Totals,
+    /// Everything per second.
+    Rates,
+    /// Calls per second.
+    Calls,
+}
+
+/// A view as lines, none of them empty.
+pub(super) struct Picture {
+    heading: Vec<String>,
+    table: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Picture {
+    /// All of it.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let gap = [String::new()];
+        let rest: &[String] = if self.remarks.is_empty() { &[] } else { &gap };
+        [&self.heading, &gap[..], &self.table, rest, &self.remarks].concat()
+    }
+
+    /// As much of it as so many lines hold: the table first, then what it is about, then what there is to say. Where
+    /// something is left out, the last line says how much.
+    pub(super) fn within(&self, room: usize) -> Vec<String> {
+        let all = self.lines();
+        if all.len() <= room {
+            return all;
+        }
+        let headed = self.heading.len() + 1 + self.table.len() < room;
+        let mut lines = if headed { all.clone() } else { [&self.table[..], &self.remarks].concat() };
+        let shown = room.saturating_sub(1);
+        lines.truncate(shown);
+        let hidden = all.iter().filter(|line| !line.is_empty()).count();
+        let hidden = hidden.saturating_sub(lines.iter().filter(|line| !line.is_empty()).count());
+        lines.push(format!("... {hidden} more lines"));
+        lines
+    }
+}
+
+/// The heading of the names.
+const OPERATION: &str = "OPERATION";
+
+/// A name in at most so many characters: what is too much goes from its middle, since names differ in their beginnings
+/// and ends.
+fn shortened(name: &str, longest: usize) -> String {
+    let characters: Vec<char> = name.chars().collect();
+    if characters.len() <= longest || longest < 3 {
+        return name.to_owned();
+    }
+    let behind = longest * 2 / 3;
+    let before = longest - 1 - behind;
+    let end = &characters[characters.len() - behind..];
+    characters[..before].iter().chain(&['…']).chain(end).collect()
 }
 
 /// One row: an operation and what is known of it, by column.
@@ -151,43 +212,55 @@ impl Figures {
         self.elapsed >= Duration::from_millis(50)
     }
 
-    /// The table and its remarks, line by line. Where there is no room for totals, they are left out.
-    pub(super) fn lines(&self, width: Option<usize>) -> Vec<String> {
+    /// What there is to see. Where the width has no room for totals, they are left out; then all but the calls; then
+    /// the names are shortened.
+    pub(super) fn picture(&self, width: Option<usize>) -> Picture {
         let window = units::seconds(self.window);
-        let mut lines = vec![if self.has_rates() {
+        let heading = if self.has_rates() {
             format!("Per second over the last {}; totals of {window}.", units::seconds(self.elapsed))
         } else {
             format!("Totals of {window}.")
-        }];
-        lines.push(String::new());
-        let with_totals = self.table(true);
-        let fits = width.is_none_or(|width| with_totals.iter().all(|line| line.chars().count() <= width));
-        lines.extend(if fits { with_totals } else { self.table(false) });
-        let remarks = self.remarks();
-        if !remarks.is_empty() {
-            lines.push(String::new());
-            lines.extend(remarks);
-        }
-        lines
+        };
+        let in_lines = |text: &str| -> Vec<String> {
+            let text = width.map_or_else(|| text.to_owned(), |width| stdout::wrapped(text, width));
+            text.lines().map(str::to_owned).collect()
+        };
+        let remarks = self.remarks().iter().flat_map(|remark| in_lines(remark)).collect();
+        Picture { heading: in_lines(&heading), table: self.fitting_table(width), remarks }
     }
 
-    fn table(&self, with_totals: bool) -> Vec<String> {
+    fn fitting_table(&self, width: Option<usize>) -> Vec<String> {
+        let widest = |table: &[String]| table.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+        let details = [Detail::Totals, Detail::Rates, Detail::Calls];
+        let mut tables = details.map(|detail| self.table(detail, usize::MAX)).into_iter();
+        let fitting = tables.find(|table| width.is_none_or(|width| widest(table) <= width));
+        fitting.unwrap_or_else(|| {
+            let names = self.rows.iter().map(|row| row.name.as_str()).chain([OPERATION]);
+            let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+            let numbers = widest(&self.table(Detail::Calls, usize::MAX)).saturating_sub(longest);
+            self.table(Detail::Calls, width.unwrap_or(usize::MAX).saturating_sub(numbers))
+        })
+    }
+
+    /// The table in this detail, names no longer than `longest`; the first line is its header.
+    fn table(&self, detail: Detail, longest: usize) -> Vec<String> {
         let columns: Vec<(Column, &str)> = COLUMNS
             .into_iter()
             .filter(|(column, _)| self.rows.iter().any(|row| row.cells[*column as usize].is_some()))
+            .filter(|(column, _)| detail != Detail::Calls || *column == Column::Calls)
             .collect();
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        let mut header = vec!["OPERATION".to_owned()];
+        let mut header = vec![shortened(OPERATION, longest)];
         header.extend(columns.iter().map(|(_, name)| format!("{name}/S")));
-        if with_totals {
+        if detail == Detail::Totals {
             header.extend(columns.iter().map(|(_, name)| (*name).to_owned()));
         }
         table.set_header(header);
         for row in &self.rows {
-            let mut cells = vec![row.name.clone()];
+            let mut cells = vec![shortened(&row.name, longest)];
             cells.extend(columns.iter().map(|(column, _)| rate(*column, row.cells[*column as usize])));
-            if with_totals {
+            if detail == Detail::Totals {
                 cells.extend(columns.iter().map(|(column, _)| total(*column, row.cells[*column as usize])));
             }
             table.add_row(Row::from(cells));
@@ -408,8 +481,8 @@ counters: 3 by tracepoint, 2 of them exact
 not exact: vfs.read (missed)
 missed so far: 4 of vfs.read
 interrupted by signals so far: 100 of vfs read";
-        assert_eq!(figures.lines(None).join("\n"), expected);
-        let narrow = figures.lines(Some(60));
+        assert_eq!(figures.picture(None).lines().join("\n"), expected);
+        let narrow = figures.picture(Some(60)).lines();
         assert!(narrow.iter().all(|line| line.chars().count() <= 60), "{narrow:?}");
     }
 
@@ -425,7 +498,7 @@ interrupted by signals so far: 100 of vfs read";
             recorder.counter(own, 1);
         };
         bench.tick(&Selection::default(), record, |view| figures.read(view));
-        let text = figures.lines(None).join("\n");
+        let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("demo.level sda: 0.25 seconds"), "{text}");
         assert!(!text.contains("ticks"), "{text}");
     }
@@ -442,7 +515,7 @@ interrupted by signals so far: 100 of vfs read";
             let read = bench.series(&calls, &["read"]);
             let mut figures = Figures::since(Duration::from_millis(baseline));
             bench.tick(&Selection::default(), |recorder| recorder.counter(read, 1000), |view| figures.read(view));
-            let lines = figures.lines(None);
+            let lines = figures.picture(None).lines();
             assert_eq!((lines[0].as_str(), lines[3].as_str()), (heading, row), "{lines:#?}");
         }
     }
@@ -454,7 +527,7 @@ interrupted by signals so far: 100 of vfs read";
         let id = bench.series(&calls, &["\u{1b}[2J\u{9b}2J\u{202e}txt.exe\u{200b}"]);
         let mut figures = Figures::default();
         bench.tick(&Selection::default(), |recorder| recorder.counter(id, 1), |view| figures.read(view));
-        let text = figures.lines(None).join("\n");
+        let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("demo _[2J_2J_txt.exe_"), "{text:?}");
         assert!(!text.replace('\n', "").contains(|c: char| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c)));
     }
