@@ -123,6 +123,7 @@ const CLOSE: Counter = Counter {
     outputs: &file_outputs("close"),
 };
 
+// Where there is a `do_readv_writev` it is tried first: a caller can have `vfs_readv` inlined and another one not.
 const READ: Counter = Counter {
     name: "vfs.read",
     return_only: false,
@@ -140,7 +141,7 @@ const READ: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("read__kprobe", Attach::Kprobe("vfs_read"), &[slot::READ]),
-                hook("readv__kprobe", Attach::Kprobe("vfs_readv"), &[slot::READV]),
+                hook("readv_writev__kprobe", Attach::Kprobe("do_readv_writev"), &[slot::READV]),
             ],
             READS,
         ),
@@ -148,7 +149,7 @@ const READ: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("read__kprobe", Attach::Kprobe("vfs_read"), &[slot::READ]),
-                hook("readv_writev__kprobe", Attach::Kprobe("do_readv_writev"), &[slot::READV]),
+                hook("readv__kprobe", Attach::Kprobe("vfs_readv"), &[slot::READV]),
             ],
             READS,
         ),
@@ -169,7 +170,8 @@ const READ: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("read__kretprobe", Attach::Kretprobe("vfs_read"), &[slot::READ]),
-                hook("readv__kretprobe", Attach::Kretprobe("vfs_readv"), &[slot::READV]),
+                hook("readv_writev_enter__kprobe", Attach::Kprobe("do_readv_writev"), &[]),
+                hook("readv_writev__kretprobe", Attach::Kretprobe("do_readv_writev"), &[slot::READV]),
             ],
             READS,
         ),
@@ -177,8 +179,7 @@ const READ: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("read__kretprobe", Attach::Kretprobe("vfs_read"), &[slot::READ]),
-                hook("readv_writev_enter__kprobe", Attach::Kprobe("do_readv_writev"), &[]),
-                hook("readv_writev__kretprobe", Attach::Kretprobe("do_readv_writev"), &[slot::READV]),
+                hook("readv__kretprobe", Attach::Kretprobe("vfs_readv"), &[slot::READV]),
             ],
             READS,
         ),
@@ -207,7 +208,7 @@ const WRITE: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("write__kprobe", Attach::Kprobe("vfs_write"), &[slot::WRITE]),
-                hook("writev__kprobe", Attach::Kprobe("vfs_writev"), &[slot::WRITEV]),
+                hook("readv_writev__kprobe", Attach::Kprobe("do_readv_writev"), &[slot::WRITEV]),
             ],
             WRITES,
         ),
@@ -215,7 +216,7 @@ const WRITE: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("write__kprobe", Attach::Kprobe("vfs_write"), &[slot::WRITE]),
-                hook("readv_writev__kprobe", Attach::Kprobe("do_readv_writev"), &[slot::WRITEV]),
+                hook("writev__kprobe", Attach::Kprobe("vfs_writev"), &[slot::WRITEV]),
             ],
             WRITES,
         ),
@@ -236,7 +237,8 @@ const WRITE: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("write__kretprobe", Attach::Kretprobe("vfs_write"), &[slot::WRITE]),
-                hook("writev__kretprobe", Attach::Kretprobe("vfs_writev"), &[slot::WRITEV]),
+                hook("readv_writev_enter__kprobe", Attach::Kprobe("do_readv_writev"), &[]),
+                hook("readv_writev__kretprobe", Attach::Kretprobe("do_readv_writev"), &[slot::WRITEV]),
             ],
             WRITES,
         ),
@@ -244,8 +246,7 @@ const WRITE: Counter = Counter {
             Tier::Kprobe,
             &[
                 hook("write__kretprobe", Attach::Kretprobe("vfs_write"), &[slot::WRITE]),
-                hook("readv_writev_enter__kprobe", Attach::Kprobe("do_readv_writev"), &[]),
-                hook("readv_writev__kretprobe", Attach::Kretprobe("do_readv_writev"), &[slot::WRITEV]),
+                hook("writev__kretprobe", Attach::Kretprobe("vfs_writev"), &[slot::WRITEV]),
             ],
             WRITES,
         ),
