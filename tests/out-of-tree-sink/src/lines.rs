@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use ebpf_process_core::{
-    BuildError, Claims, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, Value, View,
+    BuildError, Claims, Finding, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, TrialContext, Value,
+    View,
 };
 use serde::Deserialize;
 
@@ -32,6 +33,21 @@ impl SinkPlugin for Lines {
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
         options.extract::<LinesOptions>().map(|_| Claims::default())
+    }
+
+    fn destination(&self, options: &Options) -> Option<String> {
+        options.extract::<LinesOptions>().ok().map(|options| options.path.display().to_string())
+    }
+
+    fn try_out(&self, options: &Options, _: &TrialContext) -> Vec<Finding> {
+        let Ok(LinesOptions { path }) = options.extract() else { return Vec::new() };
+        let name = path.display();
+        // Opened, and neither made nor changed.
+        vec![match File::options().append(true).open(&path) {
+            Ok(_) => Finding::fine(format!("{name} can be written")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Finding::fine(format!("{name} will be made")),
+            Err(error) => Finding::error(format!("{name}: {error}"), "name a file that can be written"),
+        }]
     }
 
     fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
