@@ -78,10 +78,25 @@ struct Book {
     /// Why whatever comes is dropped: the sink or the run is over. Who settles later is late, and
     /// changes nothing.
     closed: Option<&'static str>,
-    /// How many reasons have been logged, of each list.
-    told: [usize; 2],
-    told_unconfirmed: bool,
-    told_mistake: bool,
+    told: Told,
+}
+
+/// Which kinds of losses have been logged; of those with reasons, how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    dropped: usize,
+    rejected: usize,
+    unconfirmed: bool,
+    mis_settled: bool,
+}
+
+/// Kinds of losses that are new, with the samples that were lost by then.
+#[derive(Debug, PartialEq, Eq)]
+struct FirstLosses {
+    dropped: Reasons,
+    rejected: Reasons,
+    unconfirmed: u64,
+    mis_settled: u64,
 }
 
 impl Ledger {
@@ -190,38 +205,40 @@ impl Ledger {
 
     /// Logs the first loss of each kind. What was the reason the sink itself knows best.
     pub(crate) fn tell_losses(&self, sink: &str) {
-        let mut book = self.book.lock();
-        let Book { tally, told, told_unconfirmed, told_mistake, .. } = &mut *book;
-        let known = [tally.dropped.len(), tally.rejected.len()];
-        let is_news = |count: u64, told: &mut bool| count > 0 && !std::mem::replace(told, true);
-        let unconfirmed = is_news(tally.unconfirmed, told_unconfirmed);
-        let mistake = is_news(tally.mis_settled, told_mistake);
-        if *told == known && !unconfirmed && !mistake {
-            return;
-        }
-        let before = std::mem::replace(told, known);
-        let news = tally.clone();
-        // Whoever reads the log may be slow.
-        drop(book);
-        for (what, reasons, before) in [("dropped", news.dropped, before[0]), ("rejected", news.rejected, before[1])] {
-            for (reason, samples) in reasons.iter().skip(before) {
+        // Whoever reads the log may be slow: the book is open meanwhile.
+        let Some(first) = self.first_losses() else { return };
+        for (what, reasons) in [("dropped", first.dropped), ("rejected", first.rejected)] {
+            for (reason, samples) in reasons {
                 warn!(sink, samples, "samples are {what}: {reason}; more of them are counted, not logged");
             }
         }
-        if unconfirmed {
-            let samples = news.unconfirmed;
+        if let samples @ 1.. = first.unconfirmed {
             warn!(
                 sink,
                 samples, "samples may be lost: nothing acknowledges them, and the receiver was gone; more are counted"
             );
         }
-        if mistake {
-            error!(
-                sink,
-                samples = news.mis_settled,
-                "the sink settles samples that it was not given: its ledger is wrong"
-            );
+        if let samples @ 1.. = first.mis_settled {
+            error!(sink, samples, "the sink settles samples that it was not given: its ledger is wrong");
         }
+    }
+
+    /// The kinds of losses that were not there when this was asked last.
+    fn first_losses(&self) -> Option<FirstLosses> {
+        let Book { tally, told, .. } = &mut *self.book.lock();
+        let known = Told {
+            dropped: tally.dropped.len(),
+            rejected: tally.rejected.len(),
+            unconfirmed: tally.unconfirmed > 0,
+            mis_settled: tally.mis_settled > 0,
+        };
+        let before = std::mem::replace(told, known);
+        (before != known).then(|| FirstLosses {
+            dropped: tally.dropped[before.dropped..].to_vec(),
+            rejected: tally.rejected[before.rejected..].to_vec(),
+            unconfirmed: if before.unconfirmed { 0 } else { tally.unconfirmed },
+            mis_settled: if before.mis_settled { 0 } else { tally.mis_settled },
+        })
     }
 
     /// Gives up whatever is still queued, and closes the book.
@@ -303,6 +320,30 @@ mod tests {
         assert_eq!((tally.failed, tally.queued, tally.mis_settled), (3, 0, 3));
         assert_eq!(tally.accounted(), tally.offered + 3);
         assert!(!tally.balances());
+    }
+
+    #[test]
+    fn each_kind_of_loss_is_news_once() {
+        let ledger = Ledger::default();
+        let nothing = || FirstLosses { dropped: Vec::new(), rejected: Vec::new(), unconfirmed: 0, mis_settled: 0 };
+        ledger.offered(30);
+        ledger.written(1);
+        assert_eq!(ledger.first_losses(), None);
+        ledger.dropped(2, "queue full");
+        ledger.dropped(3, "queue full");
+        ledger.unconfirmed(4);
+        let first = FirstLosses { dropped: vec![("queue full", 5)], unconfirmed: 4, ..nothing() };
+        assert_eq!(ledger.first_losses(), Some(first));
+        ledger.dropped(1, "queue full");
+        ledger.unconfirmed(1);
+        assert_eq!(ledger.first_losses(), None);
+        ledger.lost(7, "final value");
+        ledger.rejected(8, "too long");
+        let first = FirstLosses { dropped: vec![("final value", 7)], rejected: vec![("too long", 8)], ..nothing() };
+        assert_eq!(ledger.first_losses(), Some(first));
+        ledger.written(20);
+        assert_eq!(ledger.first_losses(), Some(FirstLosses { mis_settled: 10, ..nothing() }));
+        assert_eq!(ledger.first_losses(), None);
     }
 
     #[test]

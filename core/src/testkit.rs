@@ -53,6 +53,7 @@ pub struct Bench {
     recorder: Recorder,
     tick: Tick,
     batch: Batch,
+    left_out: Vec<Arc<str>>,
 }
 
 impl Default for Bench {
@@ -67,12 +68,17 @@ impl Bench {
     pub fn new() -> Self {
         let recorder = Recorder::default();
         let tick = Tick { seq: 0, wall: Duration::from_secs(1_600_000_000), boottime: Duration::from_secs(100) };
-        Self { recorder, tick, batch: Batch::empty() }
+        Self { recorder, tick, batch: Batch::empty(), left_out: Vec::new() }
     }
 
     /// Sets the wall clock of the next tick, which an agent would keep from going back.
     pub const fn set_wall(&mut self, wall: Duration) {
         self.tick.wall = wall;
+    }
+
+    /// Says in the next tick's batch that a probe's numbers are missing.
+    pub fn leave_out(&mut self, probe: &str) {
+        self.left_out.push(probe.into());
     }
 
     /// Makes or finds a series.
@@ -94,6 +100,7 @@ impl Bench {
     ) -> R {
         let retired = self.tick.seq.saturating_sub(2);
         self.recorder.begin(|since| if since < retired { Fate::Over } else { Fate::OnItsWay }, |_, _| ());
+        self.left_out.drain(..).for_each(|probe| self.recorder.leave_out(&probe));
         record(&mut self.recorder);
         let elapsed = if self.tick.seq == 0 { Duration::ZERO } else { Duration::from_secs(1) };
         self.recorder.seal(self.tick, elapsed, &mut self.batch);

@@ -56,6 +56,11 @@ fn a_stuck_pipe() -> Outcome<()> {
     if ticks.iter().any(|step| *step != 1) {
         return fail(format!("the healthy sink misses batches: {ticks:?}"));
     }
+    let told =
+        log.iter().filter(|line| line.contains("samples are dropped: queue full") && line.contains("sink stuck"));
+    if told.count() != 1 {
+        return fail("the first loss is not in the log, or not once".to_owned());
+    }
     if dropped == 0 {
         return fail("the stuck sink's loss was not told".to_owned());
     }

@@ -521,6 +521,22 @@ interrupted by signals so far: 100 of vfs read";
     }
 
     #[test]
+    fn a_probe_whose_numbers_are_missing_is_named() {
+        let mut bench = Bench::new();
+        let mut figures = Figures::default();
+        for (missing, remark) in
+            [(true, Some("missing here: probes process (failed, or left out for being slow)")), (false, None)]
+        {
+            if missing {
+                bench.leave_out("process");
+            }
+            bench.tick(&Selection::default(), |_| (), |view| figures.read(view));
+            let lines = figures.picture(None).lines();
+            assert_eq!(lines.iter().find(|line| line.contains("missing")).map(String::as_str), remark);
+        }
+    }
+
+    #[test]
     fn a_hostile_name_cannot_steer_the_terminal() {
         let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["name"]).share();
         let mut bench = Bench::new();

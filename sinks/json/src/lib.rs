@@ -22,7 +22,9 @@
 //! before, 0 in the first. A counter's `value` is its total since the start, `delta` what was added
 //! since the line before, `rate` that per second, null in the first line. So all deltas add up to the
 //! total. Other kinds have neither: there `delta` and `rate` are null, and a histogram's `value` is
-//! `{"count", "sum", "slots"}`, slot *k* holding the values from 2^*k* to 2^(*k*+1)-1.
+//! `{"count", "sum", "slots"}`, slot *k* holding the values from 2^*k* to 2^(*k*+1)-1. A line that lacks
+//! numbers of a probe (it failed, or was left out for being slow) has its name in an array `left_out`
+//! behind `elapsed`.
 //!
 //! # The file
 //!

@@ -123,6 +123,19 @@ fn what_a_lost_line_had_is_in_the_next_one() {
 }
 
 #[test]
+fn a_line_names_the_probes_whose_numbers_it_lacks() {
+    let (mut bench, mut encoder) = (Bench::new(), Encoder::default());
+    let mut line = |bench: &mut Bench| -> Value {
+        let encode = |view: &ebpf_process_core::View<'_>| serde_json::from_slice(encoder.encode(view).expect("a line"));
+        bench.tick(&Selection::default(), |_| (), encode).expect("JSON")
+    };
+    bench.leave_out("process");
+    bench.leave_out("a\"b");
+    assert_eq!(line(&mut bench)["left_out"], json!(["process", "a\"b"]));
+    assert_eq!(line(&mut bench).get("left_out"), None);
+}
+
+#[test]
 fn a_clock_that_is_set_changes_the_timestamp_and_no_rate() {
     let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
     let mut bench = Bench::new();
