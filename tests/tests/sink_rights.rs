@@ -1,0 +1,103 @@
+//! A sink of root's agent that writes where another user's files are: it keeps the right for that, and no other agent does.
+
+use ebpf_process_tests::agent::{self, Agent};
+use ebpf_process_tests::held::{Held, kept_by_root};
+use ebpf_process_tests::{Failure, Outcome, live, wait};
+use rustix::thread::CapabilitySet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const NOBODY: u32 = 65534;
+const LIMIT: Duration = Duration::from_mins(1);
+const RIGHT: &str = "CAP_DAC_OVERRIDE";
+
+/// A folder with a file in it, both somebody's.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new(owner: u32) -> Outcome<Self> {
+        let this = Self { folder: tempfile::tempdir().map_err(Failure::at("a folder"))? };
+        chown(this.folder.path(), Some(owner), Some(owner)).map_err(Failure::at("the folder's owner"))?;
+        create(&this.file(), owner)?;
+        Ok(this)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("lines.json")
+    }
+
+    fn settings(&self) -> Vec<String> {
+        vec!["sinks.lines.type=json".to_owned(), format!("sinks.lines.options.path=\"{}\"", self.file().display())]
+    }
+
+    /// What logrotate does by `create 0640 nobody`.
+    fn rotate(&self) -> Outcome<()> {
+        fs::rename(self.file(), self.folder.path().join("lines.json.1")).map_err(Failure::at("rotating"))?;
+        create(&self.file(), NOBODY)
+    }
+
+    fn wait_until_it_grows(&self, what: &str) -> Outcome<()> {
+        let has_grown = || fs::metadata(self.file()).is_ok_and(|file| file.len() > 0);
+        wait::until(what, LIMIT, || Ok(has_grown().then_some(())))
+    }
+
+    /// What `check` says of it.
+    fn checked(&self) -> Outcome<String> {
+        let mut command = agent::command()?;
+        command.arg("check");
+        for setting in self.settings() {
+            command.args(["--set", &setting]);
+        }
+        let output = command.output().map_err(Failure::at("check"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn create(path: &Path, owner: u32) -> Outcome<()> {
+    fs::write(path, "").map_err(Failure::at(path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).map_err(Failure::at("a mode"))?;
+    chown(path, Some(owner), Some(owner)).map_err(Failure::at("an owner"))
+}
+
+#[test]
+fn what_a_sink_needs_is_kept_and_named_and_works_after_a_rotation() {
+    live::test("kept-for-a-sink", agent::can_run(), || {
+        let place = Place::new(NOBODY)?;
+        let said = place.checked()?;
+        if !said.contains(&format!("{RIGHT}: sinks.lines has to write {}", place.file().display())) {
+            return Err(Failure::new(format!("check does not name it: {said}")));
+        }
+        let mut agent = Agent::start(&place.settings())?;
+        agent.wait_for_first_batch()?;
+        let kept = kept_by_root() | CapabilitySet::DAC_OVERRIDE;
+        if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept)) {
+            return Err(Failure::new(format!("a thread holds {held:?}")));
+        }
+        place.wait_until_it_grows("the first lines")?;
+        place.rotate()?;
+        place.wait_until_it_grows("lines after the rotation")?;
+        agent.stop().map(drop)
+    });
+}
+
+#[test]
+fn where_no_sink_needs_it_it_is_given_up_and_named_when_it_is_missing_later() {
+    live::test("missing-for-a-sink", agent::can_run(), || {
+        let place = Place::new(0)?;
+        let said = place.checked()?;
+        if said.lines().any(|line| line.trim_start().starts_with(RIGHT)) {
+            return Err(Failure::new(format!("check says that it is kept: {said}")));
+        }
+        let mut agent = Agent::start(&place.settings())?;
+        agent.wait_for_first_batch()?;
+        place.wait_until_it_grows("the first lines")?;
+        place.rotate()?;
+        wait::until("the log", LIMIT, || Ok(agent.log()?.contains(&format!("without {RIGHT}")).then_some(())))?;
+        agent.stop().map(drop)
+    });
+}
