@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ebpf_process_config::{Plan, PlannedSink, Rights};
 use ebpf_process_core::{
-    AbsentSink, Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext,
+    AbsentSink, Agent, BuildError, Clock, Ended, HostName, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext,
     SystemClock, Ticker, VITALS, duration,
 };
 use tracing::{error, info, warn};
@@ -25,7 +25,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     interval: Duration,
     scope: Scope,
-    host: String,
+    host: HostName,
     instance: Option<String>,
     /// What the configuration says about each sink, for the status.
     planned: BTreeMap<String, status::Planned>,
@@ -91,7 +91,7 @@ impl Engine {
             clock,
             interval,
             scope: plan.scope,
-            host: host(),
+            host: HostName::system(),
             instance: plan.instance.clone(),
             planned: BTreeMap::new(),
         })
@@ -228,7 +228,7 @@ fn planned(sink: &PlannedSink) -> (String, status::Planned) {
 
 /// This host's name.
 pub(crate) fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    HostName::system().now()
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use clap::Subcommand;
 use ebpf_process_config::Sources;
-use ebpf_process_core::{Ledger, Registry, SinkContext, Stop, chain, nearest_of, size};
+use ebpf_process_core::{HostName, Ledger, Registry, SinkContext, Stop, chain, nearest_of, size};
 use ebpf_process_delivery::{SegmentReport, inspect, repair};
 
 use crate::cli::Common;
 use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
-use crate::{engine, run, stdout};
+use crate::{run, stdout};
 
 /// What is done with a spool.
 #[derive(Debug, Subcommand)]
@@ -74,7 +74,7 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
     let ledger = Arc::new(Ledger::default());
     let context = SinkContext {
         name: name.to_owned(),
-        host: engine::host(),
+        host: HostName::system(),
         instance: plan.instance.clone(),
         interval: plan.interval,
         scope: plan.scope,

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::access::Access;
 use crate::error::{BuildError, SinkError};
+use crate::host::HostName;
 use crate::ledger::Ledger;
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
@@ -72,7 +73,7 @@ pub struct SinkContext {
     /// The sink's name in the configuration.
     pub name: String,
     /// This host's name.
-    pub host: String,
+    pub host: HostName,
     /// The agent's name among several on this host, if it has one. What a sink keeps on this host for itself
     /// (a spool, a lock) has this in its path; the tag `instance` is added by the agent.
     pub instance: Option<String>,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::batch::{Batch, HISTOGRAM_SLOTS, Tick, Value};
 use crate::clock::{Clock, Moment};
 use crate::error::SinkError;
+use crate::host::HostName;
 use crate::ledger::Ledger;
 use crate::metric::Descriptor;
 use crate::recorder::{Fate, Recorder};
@@ -123,7 +124,7 @@ impl Bench {
 pub fn context(name: &str) -> SinkContext {
     SinkContext {
         name: name.to_owned(),
-        host: "host".to_owned(),
+        host: HostName::of(|| "host".to_owned()),
         instance: None,
         interval: Duration::from_secs(1),
         scope: Scope::Host,

@@ -82,6 +82,16 @@ impl Encoder {
         self
     }
 
+    /// What this host is called from now on.
+    pub(crate) fn set_host(&mut self, host: &str) {
+        if self.host != host {
+            host.clone_into(&mut self.host);
+            // Every line has it.
+            self.series = SeriesCache::default();
+            self.keys.clear();
+        }
+    }
+
     /// The lines for a view.
     pub fn encode(&mut self, view: &View<'_>) -> Lines<'_> {
         let Self { host, writer, series, keys, fields } = self;

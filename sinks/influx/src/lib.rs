@@ -47,7 +47,7 @@
 //! vfs,host=node1,operation=read calls=1000i 1600000000000000000
 //! ```
 //!
-//! Tags are the series' labels, then the selection's tags, then `host` with the host's name; of
+//! Tags are the series' labels, then the selection's tags, then `host` with the host's name as it is then; of
 //! two with one key the first counts. A counter is an integer; a gauge is a float and always has a
 //! decimal point, so that a field never changes its type; a histogram has the fields
 //! `<field>_count`, `<field>_sum` and, for each slot that was ever hit, `<field>_le_<largest
@@ -95,10 +95,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
-    SinkError, SinkPlugin, TrialContext, View,
+    Access, BuildError, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
+    SinkContext, SinkError, SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::{Carrier, Delivery, Lookup, Packer, try_file};
+use ebpf_process_delivery::{Carrier, Delivery, Lookup, Packer, Unread, try_file};
 
 pub use encode::{Encoder, Lines};
 use options::{Settings, Target};
@@ -155,16 +155,20 @@ impl SinkPlugin for InfluxPlugin {
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let Settings { target, integers, limits, delivery } = Settings::read(options)?;
-        let encoder = Encoder::new(&context.host).with_integers(integers);
+        let encoder = Encoder::new(&context.host.now()).with_integers(integers);
         let ledger = Arc::clone(&context.ledger);
         let carrier: Box<dyn Carrier> = match target {
-            Target::Stdout => return Ok(Box::new(StreamSink { encoder, ledger, output: stdout() })),
+            Target::Stdout => {
+                let (output, unread) = (stdout(), Unread::new(stdout(), &context));
+                return Ok(Box::new(StreamSink { encoder, ledger, host: context.host, output, unread }));
+            }
             Target::File(path) => Box::new(file::File::new(path)),
             Target::Udp(address) => Box::new(udp::Udp::new(&address, Lookup::system())),
             Target::Server(server) => Box::new(http::Http::new(*server, &context.name)?),
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;
-        Ok(Box::new(DeliveredSink { encoder, ledger, packer: Packer::new(limits), delivery }))
+        let (packer, host) = (Packer::new(limits), context.host);
+        Ok(Box::new(DeliveredSink { encoder, ledger, host, packer, delivery }))
     }
 
     fn confined(&self, options: &Options) -> bool {
@@ -184,12 +188,14 @@ impl SinkPlugin for InfluxPlugin {
 struct DeliveredSink {
     encoder: Encoder,
     ledger: Arc<Ledger>,
+    host: HostName,
     packer: Packer,
     delivery: Delivery<Box<dyn Carrier>>,
 }
 
 impl Sink for DeliveredSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        self.encoder.set_host(&self.host.now());
         let lines = self.encoder.encode(view);
         self.ledger.rejected(lines.rejected, key::TWIN);
         let now = Instant::now();
@@ -230,15 +236,35 @@ impl Sink for DeliveredSink {
 struct StreamSink<W> {
     encoder: Encoder,
     ledger: Arc<Ledger>,
+    host: HostName,
     output: W,
+    unread: Unread,
 }
 
 impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        self.encoder.set_host(&self.host.now());
         let Lines { bytes, samples, rejected, .. } = self.encoder.encode(view);
-        self.output.write_all(bytes).and_then(|()| self.output.flush()).map_err(SinkError::closed)?;
-        self.ledger.written(samples);
+        if let Err(error) = self.output.write_all(bytes).and_then(|()| self.output.flush()) {
+            self.unread.lost();
+            return Err(SinkError::closed(error));
+        }
+        self.unread.wrote(bytes.len(), samples);
         self.ledger.rejected(rejected, key::TWIN);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.unread.look();
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.unread.due()
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.unread.end();
         Ok(())
     }
 

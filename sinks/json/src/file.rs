@@ -127,7 +127,13 @@ pub(crate) fn try_out(path: &Path, option: &str) -> Finding {
         },
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = path.parent().unwrap_or(path);
-            match may(parent, Access::WRITE_OK | Access::EXEC_OK) {
+            let holds = Access::WRITE_OK | Access::EXEC_OK;
+            let may_hold = may(parent, holds).or_else(|error| match (error.kind(), parent.parent()) {
+                // The directory is made, too, where it alone is missing.
+                (ErrorKind::NotFound, Some(above)) => may(above, holds),
+                _ => Err(error),
+            });
+            match may_hold {
                 Ok(()) => Finding::fine(format!("{shown} can be made")),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     Finding::error(format!("there is no directory {}", parent.display()), change("make it"))
@@ -331,7 +337,8 @@ mod tests {
             ("there", Severity::Fine, "can be appended to"),
             ("fifo", Severity::Fine, "can be appended to"),
             ("new", Severity::Fine, "can be made"),
-            ("no/new", Severity::Error, "there is no directory"),
+            ("made/new", Severity::Fine, "can be made"),
+            ("no/such/new", Severity::Error, "there is no directory"),
             ("there/new", Severity::Error, "Not a directory"),
             (".", Severity::Error, "is a directory"),
         ] {

@@ -9,7 +9,7 @@ use ebpf_process_core::{HISTOGRAM_SLOTS, Kind, Metric, Sample, SeriesCache, Valu
 use crate::dialect::Syntax;
 use crate::dispatch::{Dispatch, Settled};
 use crate::level::push_level;
-use crate::line::Line;
+use crate::line::{Line, Naming};
 use crate::packet::{Fate, Packet};
 
 /// Makes the packets for each view, in a buffer that it uses again.
@@ -18,8 +18,9 @@ use crate::packet::{Fate, Packet};
 /// view in which nothing comes or goes allocates nothing.
 #[derive(Debug)]
 pub struct Encoder {
-    syntax: Syntax,
-    namespace: String,
+    naming: Naming,
+    /// Whether some line was the same on two hosts.
+    adds_up: bool,
     packet: Packet,
     series: SeriesCache<Entry>,
     /// The lines of gauges in use, each by one series.
@@ -54,8 +55,8 @@ impl Encoder {
     /// bytes.
     pub fn new(syntax: Syntax, namespace: &str, max_packet: usize) -> Self {
         Self {
-            syntax,
-            namespace: namespace.to_owned(),
+            naming: Naming { syntax, namespace: namespace.to_owned(), host: None, host_is_tag: false, renames: 0 },
+            adds_up: false,
             packet: Packet::new(max_packet),
             series: SeriesCache::default(),
             gauges: HashSet::new(),
@@ -64,10 +65,33 @@ impl Encoder {
         }
     }
 
+    /// `{host}` in a metric's name or in the namespace becomes this host's name, as one part of a name;
+    /// where `is_tag`, and the dialect has tags, it is a tag as well.
+    #[must_use]
+    pub fn with_host(mut self, host: &str, is_tag: bool) -> Self {
+        self.naming.host = Some(host.to_owned());
+        self.naming.host_is_tag = is_tag;
+        self
+    }
+
+    /// The host may have been renamed: from now on it is called this. Totals that were sent under the old
+    /// name are not sent again.
+    pub fn set_host(&mut self, host: &str) {
+        if self.naming.host.as_deref().is_some_and(|known| known != host) {
+            self.naming.host = Some(host.to_owned());
+            self.naming.renames += 1;
+        }
+    }
+
+    /// Whether two hosts would have sent one of the lines so far under one name.
+    pub(crate) const fn adds_up(&self) -> bool {
+        self.adds_up
+    }
+
     /// Sends a view packet by packet: whole lines with line breaks between them. `send` says what
     /// became of each.
     pub fn encode(&mut self, view: &View<'_>, send: &mut dyn FnMut(&[u8]) -> Fate) -> Settled {
-        let Self { syntax, namespace, packet, series, gauges, level: digits, idle } = self;
+        let Self { naming, adds_up, packet, series, gauges, level: digits, idle } = self;
         *idle = 0;
         series.update(view, |entry| {
             if let Entry::Gauge { line } = &entry {
@@ -78,7 +102,11 @@ impl Encoder {
         for metric in view.metrics() {
             for sample in metric.samples() {
                 let id = sample.id();
-                series.entry(id, || Entry::new(*syntax, namespace, &metric, &sample, gauges));
+                let entry = series.entry(id, || {
+                    *adds_up |= !naming.tells_hosts_apart(&metric);
+                    Entry::new(naming, &metric, &sample, gauges)
+                });
+                entry.follow(naming, &metric, &sample, gauges);
                 let Some(entry) = series.get(id) else { continue };
                 let mut dispatch = Dispatch { packet, series, send, settled: &mut settled, idle };
                 match (entry, sample.value()) {
@@ -88,7 +116,7 @@ impl Encoder {
                     (Entry::Gauge { line }, Value::Gauge(level)) => {
                         digits.clear();
                         let negative = push_level(digits, level);
-                        dispatch.gauge(line, negative, digits, syntax.adds_signed_gauges());
+                        dispatch.gauge(line, negative, digits, naming.syntax.adds_signed_gauges());
                     }
                     (Entry::Histogram { line, sent }, Value::Histogram(histogram)) => {
                         dispatch.histogram(id, line, &**sent, histogram.slots);
@@ -108,19 +136,27 @@ impl Encoder {
 }
 
 impl Entry {
-    fn new(
-        syntax: Syntax,
-        namespace: &str,
-        metric: &Metric<'_>,
-        sample: &Sample<'_>,
-        gauges: &mut HashSet<Arc<[u8]>>,
-    ) -> Self {
-        let line = Line::new(syntax, namespace, metric, sample);
+    fn new(naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>, gauges: &mut HashSet<Arc<[u8]>>) -> Self {
+        let line = Line::new(naming, metric, sample);
         match metric.kind() {
             Kind::Counter => Self::Counter { line, sent: Cell::new(0) },
             Kind::Gauge if gauges.insert(Arc::clone(line.identity())) => Self::Gauge { line },
             Kind::Gauge => Self::Twin,
             Kind::Histogram => Self::Histogram { line, sent: Box::new([const { Cell::new(0) }; HISTOGRAM_SLOTS]) },
+        }
+    }
+
+    /// A host that was renamed has other lines; what was sent stays sent.
+    fn follow(&mut self, naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>, gauges: &mut HashSet<Arc<[u8]>>) {
+        match self {
+            Self::Counter { line, .. } | Self::Histogram { line, .. } if line.renames != naming.renames => {
+                *line = Line::new(naming, metric, sample);
+            }
+            Self::Gauge { line } if line.renames != naming.renames => {
+                gauges.remove(line.identity());
+                *self = Self::new(naming, metric, sample, gauges);
+            }
+            _ => {}
         }
     }
 

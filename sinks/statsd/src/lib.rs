@@ -16,6 +16,7 @@
 //! | `graphite_tags` | `false` | with `etsy` only: labels and tags as Graphite's tags, for a Graphite from 1.1 on behind the server |
 //! | `max_packet` | `1432` over UDP, else `8192` | the largest packet in bytes, from 64 to 65507; 1432 fits an Ethernet frame, 512 the Internet, 8932 a jumbo frame. netdata takes up to 8999 over UDP, a DogStatsD server 8192 unless told otherwise |
 //! | `namespace` | `"ebpf_process"` | the first part of every name, with dots for more parts; may be empty |
+//! | `host` | `false` | this host's name as the tag `host`, in a dialect that has tags; elsewhere write `{host}` into the sink's `prefix` or the namespace |
 //! | `timeout` | `"2s"` | the longest wait for a connection, for a name while no address is known, and for room for the packets of one batch; each |
 //! | `resolve_every` | `"5m"` | how often a name is looked up again while all is well; after a failure that happens soon |
 //!
@@ -39,6 +40,10 @@
 //! letters and digits and `. / : -`; with Telegraf all that is visible but for `: | , = # \`. A tag's
 //! key that the receiver takes for itself (Graphite's `name`, Telegraf's `metric_type`, our `le`) gets
 //! a `_` behind it. A DogStatsD name that would not start with a letter starts with `m`.
+//!
+//! `{host}` in the sink's `prefix` or in the namespace is this host's name as one part of a name, `_` for its dots;
+//! `host = true` makes it a tag. A host that is renamed is followed. With neither, and no tag of the configuration that
+//! does it, what two hosts send to one server adds up there, which is said at the start.
 //!
 //! Counters that get one name by that add up at the receiver, as their sum; of gauges with one name
 //! only the first is sent, the others are rejected and counted.
@@ -110,10 +115,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
-    SinkError, SinkPlugin, Stop, TrialContext, View,
+    Access, BuildError, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
+    SinkContext, SinkError, SinkPlugin, Stop, TrialContext, View,
 };
 use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Unread};
+use tracing::info;
 
 use address::Address;
 pub use dialect::Syntax;
@@ -167,17 +173,18 @@ impl SinkPlugin for StatsdPlugin {
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-        let Settings { address, syntax, length_prefix, max_packet, namespace, timeout, resolve_every } =
+        let Settings { address, syntax, length_prefix, max_packet, namespace, host, timeout, resolve_every } =
             Settings::read(options)?;
-        let encoder = Encoder::new(syntax, &namespace, max_packet);
+        let encoder = Encoder::new(syntax, &namespace, max_packet).with_host(&context.host.now(), host);
+        let host = context.host.clone();
         let unread = Unread::new(stdout(), &context);
         let ledger = context.ledger;
         let Some(transport) = transport(address, length_prefix, timeout, resolve_every) else {
             let output = stdout();
-            return Ok(Box::new(StreamSink { encoder, ledger, lines: Vec::new(), output, unread }));
+            return Ok(Box::new(StreamSink { encoder, ledger, host, lines: Vec::new(), output, unread }));
         };
         let (doubt, stop) = (Doubt::new(Arc::clone(&ledger)), context.stop);
-        Ok(Box::new(SocketSink { encoder, ledger, transport, doubt, stop }))
+        Ok(Box::new(SocketSink { name: context.name, encoder, ledger, host, transport, doubt, stop, said: false }))
     }
 
     fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
@@ -249,12 +256,16 @@ fn settle(ledger: &Ledger, settled: Settled) {
 
 /// Sends each view in packets.
 struct SocketSink {
+    name: String,
     encoder: Encoder,
     ledger: Arc<Ledger>,
+    host: HostName,
     transport: Box<dyn Transport>,
     /// What a connection took, where there is one.
     doubt: Doubt,
     stop: Stop,
+    /// Whether it was said that hosts add up.
+    said: bool,
 }
 
 impl SocketSink {
@@ -269,6 +280,7 @@ impl Sink for SocketSink {
         self.transport.begin(Instant::now());
         let has_peer = self.look(Instant::now());
         let Self { encoder, transport, .. } = self;
+        encoder.set_host(&self.host.now());
         let mut settled = encoder.encode(view, &mut |packet| transport.send(packet));
         let now = Instant::now();
         if has_peer {
@@ -278,6 +290,13 @@ impl Sink for SocketSink {
             self.look(now);
         }
         settle(&self.ledger, settled);
+        if self.encoder.adds_up() && !std::mem::replace(&mut self.said, true) {
+            info!(
+                sink = %self.name,
+                "no name tells this host from others: what two hosts send to one server would add up there; set \
+                 host = true (a tag), or write {{host}} into the sink's prefix"
+            );
+        }
         self.transport.problem().map_or(Ok(()), |problem| Err(SinkError::failed(problem)))
     }
 
@@ -309,6 +328,7 @@ impl Sink for SocketSink {
 struct StreamSink<W> {
     encoder: Encoder,
     ledger: Arc<Ledger>,
+    host: HostName,
     lines: Vec<u8>,
     output: W,
     unread: Unread,
@@ -318,6 +338,7 @@ impl<W: Write + Send> Sink for StreamSink<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let lines = &mut self.lines;
         lines.clear();
+        self.encoder.set_host(&self.host.now());
         let settled = self.encoder.encode(view, &mut |packet| {
             lines.extend_from_slice(packet);
             lines.push(b'\n');

@@ -1,10 +1,49 @@
 //! What of a line is the same each time: all but the numbers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ebpf_process_core::{Kind, Metric, Sample};
 
 use crate::dialect::{Syntax, key_holds};
+
+/// What stands for the host's name in a prefix and in the namespace.
+const HOST: &str = "{host}";
+
+/// The key of the tag that has the host's name.
+const HOST_KEY: &str = "host";
+
+/// What all lines have in common.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    pub(crate) syntax: Syntax,
+    pub(crate) namespace: String,
+    /// The host's name; none while [`HOST`] means nothing.
+    pub(crate) host: Option<String>,
+    /// Whether it is a tag.
+    pub(crate) host_is_tag: bool,
+    /// How often the host was renamed.
+    pub(crate) renames: u32,
+}
+
+impl Naming {
+    /// A part of a name as it is written, but for what is cleaned.
+    fn part<'a>(&self, part: &'a str) -> Cow<'a, str> {
+        match &self.host {
+            Some(host) if part.contains(HOST) => Cow::Owned(part.replace(HOST, host)),
+            _ => Cow::Borrowed(part),
+        }
+    }
+
+    /// Whether a metric's lines tell hosts apart.
+    pub(crate) fn tells_hosts_apart(&self, metric: &Metric<'_>) -> bool {
+        let host = self.host.as_deref().unwrap_or_default();
+        self.host_is_tag
+            || self.namespace.contains(HOST)
+            || metric.name().contains(HOST)
+            || metric.tags().any(|(key, value)| key == HOST_KEY || value == host)
+    }
+}
 
 /// The key of the tag, or the last part of the name, that says which slot of a histogram it is.
 const BOUND: &str = "le";
@@ -17,12 +56,15 @@ pub(crate) struct Line {
     number: usize,
     /// Where the largest value of a histogram's slot belongs; for others nothing does.
     bound: usize,
+    /// How often the host had been renamed when this was made.
+    pub(crate) renames: u32,
 }
 
 impl Line {
-    /// The line of a series whose name starts with `namespace`.
-    pub(crate) fn new(syntax: Syntax, namespace: &str, metric: &Metric<'_>, sample: &Sample<'_>) -> Self {
-        let mut text = name(syntax, namespace, metric, sample);
+    /// The line of a series.
+    pub(crate) fn new(naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>) -> Self {
+        let syntax = naming.syntax;
+        let mut text = name(naming, metric, sample);
         let kind = if metric.kind() == Kind::Gauge { "|g" } else { "|c" };
         let is_histogram = metric.kind() == Kind::Histogram;
         let (number, bound);
@@ -35,7 +77,7 @@ impl Line {
                 text.extend([separator, key, ":", value]);
                 separator = ",";
             };
-            for (key, value) in tags(syntax, metric, sample) {
+            for (key, value) in tags(naming, metric, sample) {
                 push(&key, &value);
             }
             if is_histogram {
@@ -45,7 +87,7 @@ impl Line {
         } else {
             let separator = if syntax == Syntax::Graphite { ";" } else { "," };
             if syntax != Syntax::Plain {
-                for (key, value) in tags(syntax, metric, sample) {
+                for (key, value) in tags(naming, metric, sample) {
                     text.extend([separator, &key, "=", &value]);
                 }
             }
@@ -59,7 +101,7 @@ impl Line {
             number = text.len();
             text.push_str(kind);
         }
-        Self { text: text.into_bytes().into(), number, bound }
+        Self { text: text.into_bytes().into(), number, bound, renames: naming.renames }
     }
 
     /// What tells the series from others.
@@ -92,7 +134,8 @@ impl Line {
 }
 
 /// `namespace.area.what`; without tags with their values and the labels' before and behind the area.
-fn name(syntax: Syntax, namespace: &str, metric: &Metric<'_>, sample: &Sample<'_>) -> String {
+fn name(naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>) -> String {
+    let syntax = naming.syntax;
     let mut name = String::new();
     let mut push = |part: &str| {
         if !name.is_empty() {
@@ -101,15 +144,16 @@ fn name(syntax: Syntax, namespace: &str, metric: &Metric<'_>, sample: &Sample<'_
         push_clean(&mut name, part, |c| syntax.name_holds(c));
     };
     let (area, what) = metric.name().rsplit_once('.').unwrap_or(("", metric.name()));
-    namespace.split('.').filter(|part| !part.is_empty()).for_each(&mut push);
+    // A host's name may have dots: it is one part.
+    naming.namespace.split('.').filter(|part| !part.is_empty()).for_each(|part| push(&naming.part(part)));
     if syntax == Syntax::Plain {
         metric.tags().for_each(|(_, value)| push(value));
     }
-    area.split('.').filter(|part| !part.is_empty()).for_each(&mut push);
+    area.split('.').filter(|part| !part.is_empty()).for_each(|part| push(&naming.part(part)));
     if syntax == Syntax::Plain {
         sample.labels().for_each(|(_, value)| push(value));
     }
-    push(what);
+    push(&naming.part(what));
     // Datadog's names start with a letter; what starts with `_e` or `_sc` is not even a metric there.
     if syntax == Syntax::Dogstatsd && !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         name.insert(0, 'm');
@@ -117,10 +161,12 @@ fn name(syntax: Syntax, namespace: &str, metric: &Metric<'_>, sample: &Sample<'_
     name
 }
 
-/// Labels, then tags, each key once: a receiver would keep one of two, and series would become one.
-fn tags(syntax: Syntax, metric: &Metric<'_>, sample: &Sample<'_>) -> Vec<(String, String)> {
+/// Labels, then tags, then the host, each key once: a receiver would keep one of two, and series would become one.
+fn tags(naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>) -> Vec<(String, String)> {
+    let syntax = naming.syntax;
     let mut tags: Vec<(String, String)> = Vec::new();
-    for (key, value) in sample.labels().chain(metric.tags()) {
+    let host = naming.host.as_deref().filter(|_| naming.host_is_tag).map(|host| (HOST_KEY, host));
+    for (key, value) in sample.labels().chain(metric.tags()).chain(host) {
         let (mut clean_key, mut clean_value) = (String::new(), String::new());
         push_clean(&mut clean_key, key, key_holds);
         push_clean(&mut clean_value, value, |c| syntax.value_holds(c));

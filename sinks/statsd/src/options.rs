@@ -24,6 +24,9 @@ pub(crate) struct Table {
     max_packet: Option<usize>,
     /// What every name begins with, before a dot; "" for nothing.
     namespace: String,
+    /// This host's name as the tag `host`, in a dialect that has tags. Where there are none, write `{host}` into the
+    /// sink's `prefix` or the namespace: it stands for the name.
+    host: bool,
     /// How long connecting and sending may take.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
@@ -42,6 +45,7 @@ impl Default for Table {
             graphite_tags: false,
             max_packet: None,
             namespace: "ebpf_process".to_owned(),
+            host: false,
             timeout: Duration::from_secs(2),
             resolve_every: Duration::from_mins(5),
         }
@@ -57,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) length_prefix: bool,
     pub(crate) max_packet: usize,
     pub(crate) namespace: String,
+    /// Whether the host's name is a tag.
+    pub(crate) host: bool,
     pub(crate) timeout: Duration,
     pub(crate) resolve_every: Duration,
 }
@@ -76,7 +82,7 @@ const LOCAL: usize = 8192;
 impl Settings {
     /// Reads the options without asking anybody.
     pub(crate) fn read(options: &Options) -> Result<Self, OptionsError> {
-        let Table { address, dialect, graphite_tags, max_packet, namespace, timeout, resolve_every } =
+        let Table { address, dialect, graphite_tags, max_packet, namespace, host, timeout, resolve_every } =
             options.extract()?;
         let address = Address::parse(&address).map_err(|problem| options.refuse("address", problem))?;
         let syntax = match (dialect, graphite_tags) {
@@ -86,6 +92,10 @@ impl Settings {
             (Dialect::Dogstatsd, false) => Syntax::Dogstatsd,
             (Dialect::Telegraf, false) => Syntax::Telegraf,
         };
+        if host && syntax == Syntax::Plain {
+            let problem = "this dialect has no tags; write {host} into the sink's prefix or into namespace";
+            return Err(options.refuse("host", problem));
+        }
         let is_udp = matches!(address, Address::Udp(_));
         let max_packet = max_packet.unwrap_or(if is_udp || address == Address::Stdout { FRAME } else { LOCAL });
         let largest = if is_udp && dialect == Dialect::Netdata { LARGEST_FOR_NETDATA } else { LARGEST };
@@ -98,7 +108,7 @@ impl Settings {
             }
         }
         let length_prefix = dialect == Dialect::Dogstatsd && matches!(address, Address::Unix(_));
-        Ok(Self { address, syntax, length_prefix, max_packet, namespace, timeout, resolve_every })
+        Ok(Self { address, syntax, length_prefix, max_packet, namespace, host, timeout, resolve_every })
     }
 }
 
@@ -122,6 +132,8 @@ mod tests {
             (&[("dialect", "brubeck".into())], "options.dialect"),
             (&[("dialect", "telegraf".into()), ("graphite_tags", true.into())], "options.graphite_tags"),
             (&[("timeout", "0s".into())], "options.timeout"),
+            (&[("host", true.into())], "options.host"),
+            (&[("host", true.into()), ("dialect", "netdata".into())], "options.host"),
             (&[("resolve_every", "soon".into())], "options.resolve_every"),
         ] {
             assert_eq!(read(pairs).map(|_| ()).expect_err(key), key);

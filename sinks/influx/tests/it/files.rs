@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use ebpf_process_core::HostName;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
@@ -27,6 +29,24 @@ fn lines_are_appended_to_a_file_that_may_be_rotated() {
     assert_eq!(running.settle().written, 30);
     let count = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file").lines().count();
     assert_eq!((count("old"), count("lines")), (11, 20));
+}
+
+#[test]
+fn a_host_that_is_renamed_is_told_by_its_new_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lines");
+    let name = Arc::new(Mutex::new("old"));
+    let now = Arc::clone(&name);
+    let host = HostName::of(move || (*now.lock().expect("a lock")).to_owned());
+    let mut running = Running::start_on(host, &options(&path)).expect("a sink");
+    running.tick(1);
+    running.until("the first batch", |tally| tally.written == 10);
+    *name.lock().expect("a lock") = "new";
+    running.tick(1);
+    assert_eq!(running.settle().written, 20);
+    let text = fs::read_to_string(&path).expect("a file");
+    let hosts = ["host=old", "host=new"].map(|host| text.lines().filter(|line| line.contains(host)).count());
+    assert_eq!(hosts, [10, 10], "{text}");
 }
 
 #[test]

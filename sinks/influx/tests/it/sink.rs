@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{ManualClock, context};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Closed, Descriptor, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder,
+    Agent, BuildError, Clock, Closed, Descriptor, HostName, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder,
     SinkContext, Tally, Unit,
 };
 use ebpf_process_sink_influx::PLUGIN;
@@ -47,11 +47,20 @@ pub(crate) fn options(text: &str) -> Options {
 
 impl Running {
     pub(crate) fn start(text: &str) -> Result<Self, BuildError> {
-        Self::of(text, TEN)
+        Self::build(context("db").host, text, TEN)
     }
 
     /// One with so many series.
     pub(crate) fn of(text: &str, series: u64) -> Result<Self, BuildError> {
+        Self::build(context("db").host, text, series)
+    }
+
+    /// One on a host of this name.
+    pub(crate) fn start_on(host: HostName, text: &str) -> Result<Self, BuildError> {
+        Self::build(host, text, TEN)
+    }
+
+    fn build(host: HostName, text: &str, series: u64) -> Result<Self, BuildError> {
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::from_secs(1));
         let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]);
@@ -59,7 +68,8 @@ impl Running {
         let calls = calls.series_limit(limit.max(1000)).share();
         agent.push_probe("counters", Box::new(Counters(calls, 0, series)));
         let ledger = Arc::new(Ledger::default());
-        let context = SinkContext { ledger: Arc::clone(&ledger), stop: agent.stop_signal(), ..context("db") };
+        let (own, stop) = (Arc::clone(&ledger), agent.stop_signal());
+        let context = SinkContext { host, ledger: own, stop, ..context("db") };
         agent.add_sink(&PLUGIN, &options(text), OutletSpec { queue: 64, ..OutletSpec::new("db") }, context)?;
         Ok(Self { agent, clock, ledger })
     }
