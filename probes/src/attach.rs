@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::hook::{Attach, Hook};
 use crate::kernel::Kernel;
+use crate::switches;
 use crate::sys;
 use crate::tracefs::{Event, Profile};
 
@@ -24,6 +25,7 @@ pub(crate) struct Links {
     profile: Option<Profile>,
     /// Trampolines are refused by some kernels before they look at the function: asked once.
     trampolines_refused: Option<String>,
+    prefix: &'static str,
 }
 
 /// An attached program; the fields' order is the order of letting go.
@@ -33,6 +35,8 @@ struct Link {
     /// The tracefs event of a breakpoint.
     event: Option<Event>,
     program: OwnedFd,
+    /// The perf events that it stands on, by id.
+    ids: Vec<u64>,
     /// Several counters may stand on one program.
     users: usize,
 }
@@ -46,11 +50,16 @@ enum Hold {
     Tracepoint(BtfTracePointLink),
     Breakpoint(OwnedFd),
     Events(Vec<OwnedFd>),
+    /// A trampoline or tracepoint that was attached again.
+    Again(OwnedFd),
+    /// Between two attachments.
+    None,
 }
 
 impl Links {
-    pub(crate) fn new() -> Self {
-        Self { by_hook: HashMap::new(), profile: None, trampolines_refused: None }
+    /// The names of our tracefs events begin with `prefix`: those of a test stand beside those that count.
+    pub(crate) fn new(prefix: &'static str) -> Self {
+        Self { by_hook: HashMap::new(), profile: None, trampolines_refused: None, prefix }
     }
 
     /// Attaches one hook. The error says why in words.
@@ -81,6 +90,11 @@ impl Links {
     }
 
     fn attach_anew(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+        if !matches!(hook.attach, Attach::Tracepoint(_) | Attach::Events(..))
+            && let Some(off) = switches::ftrace_off()
+        {
+            return Err(off);
+        }
         match hook.attach {
             Attach::Fexit(function, arity) if kernel.arity(function) != Some(arity) => {
                 Err(match kernel.arity(function) {
@@ -108,6 +122,20 @@ impl Links {
         }
     }
 
+    /// Lets go of a hook and attaches the same loaded program again: for one that has stopped firing.
+    pub(crate) fn attach_again(&mut self, hook: &Hook, possible_cpus: usize) -> std::io::Result<()> {
+        let Some(link) = self.by_hook.get_mut(&(hook.program, hook.attach)) else { return Ok(()) };
+        // First: a trace event held one program before 4.15, and a trampoline holds each one once.
+        drop(std::mem::replace(&mut link.hold, Hold::None));
+        link.hold = if link.ids.is_empty() {
+            Hold::Again(sys::attach_again(link.program.as_fd())?)
+        } else {
+            let perf = link.ids.iter().map(|id| sys::attach_to_event(*id, link.program.as_fd(), possible_cpus));
+            Hold::Events(perf.collect::<std::io::Result<_>>()?)
+        };
+        Ok(())
+    }
+
     /// Reads anew what the breakpoints missed.
     pub(crate) fn refresh(&mut self) -> std::io::Result<()> {
         self.profile.as_mut().map_or(Ok(()), Profile::refresh)
@@ -126,7 +154,7 @@ impl Links {
         tracefs.needs_kprobes()?;
         let at_return = matches!(hook.attach, Attach::Kretprobe(_));
         let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
-        let created = tracefs.create(hook.attach.target(), at_return);
+        let created = tracefs.create(self.prefix, hook.attach.target(), at_return);
         let (event, id) = created.map_err(|error| match error.raw_os_error() {
             Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
             _ => format!("tracefs refuses the event: {error}"),
@@ -136,7 +164,7 @@ impl Links {
         if self.profile.is_none() {
             self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
         }
-        Ok(Link { hold: Hold::Breakpoint(perf), event: Some(event), program, users: 1 })
+        Ok(Link { hold: Hold::Breakpoint(perf), event: Some(event), program, ids: vec![id], users: 1 })
     }
 
     fn explain(&mut self, hook: &Hook, error: &ProgramError) -> String {
@@ -200,19 +228,20 @@ fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, Progra
             return Err(ProgramError::UnexpectedProgramType);
         }
     };
-    Ok(Link { hold, event: None, program: fd, users: 1 })
+    Ok(Link { hold, event: None, program: fd, ids: Vec::new(), users: 1 })
 }
 
 /// Attaches a program to each of the events that this kernel has: newer system calls may be missing.
 fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&str]) -> Result<Link, String> {
     let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
     let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
-    let mut held = Vec::new();
+    let (mut held, mut ids) = (Vec::new(), Vec::new());
     for event in events {
         match tracefs.id_of(event) {
             Ok(id) => {
                 let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus);
                 held.push(perf.map_err(|error| perf_refuses(event, &error))?);
+                ids.push(id);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(format!("tracefs hides {event}: {error}")),
@@ -222,7 +251,7 @@ fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&st
     if held.is_empty() && !hook.proof.is_empty() {
         return Err("this kernel has no such events (CONFIG_FTRACE_SYSCALLS)".to_owned());
     }
-    Ok(Link { hold: Hold::Events(held), event: None, program, users: 1 })
+    Ok(Link { hold: Hold::Events(held), event: None, program, ids, users: 1 })
 }
 
 /// An error in one line. A verifier's log is kilobytes: its last words say what it refused.

@@ -1,29 +1,27 @@
 //! What is attached for a probe: for each counter the first way to count it that works here.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aya::Ebpf;
+use aya::{Ebpf, EbpfError};
 use ebpf_process_core::BuildError;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::abi::Record;
 use crate::attach::Links;
 use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
-use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Layer, Subject};
+use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Subject};
 use crate::kernel::Kernel;
 use crate::loader::loader;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
 use crate::refusal::{REBUILD, nothing_attached, refuse_load, refused, try_as_root};
+use crate::selftest::{Proof, Trial, best};
 use crate::target::{Target, Watch};
 use crate::totals::{KPROBE_TOTALS, Totals};
-
-/// How long the self-test waits for a counter that moves a little after its operation: a release
-/// is seen one RCU grace period later.
-const PROOF_WAIT: Duration = Duration::from_millis(60);
+use crate::vigil::{HOOKS, Seen};
 
 /// The kernel's side of a probe: what is attached, and where its numbers are.
 pub(crate) struct Attachment {
@@ -36,6 +34,8 @@ pub(crate) struct Attachment {
     pub(crate) memory: MapMemory,
     /// What of the machine decided on exactness.
     pub(crate) facts: Facts,
+    /// What the hooks were tested with, to be let go when there is time.
+    pub(crate) trial: Option<Trial>,
     /// Where only somebody counts.
     pub(crate) watch: Option<Watch>,
 }
@@ -72,7 +72,7 @@ impl Attachment {
         let totals = Totals::new(&ebpf, kernel.possible_cpus)
             .map_err(|error| refused(&format!("the totals cannot be had: {error}"), &try_as_root()))?;
         let mut attachment = Self {
-            links: Links::new(),
+            links: Links::new(""),
             ebpf,
             object,
             totals,
@@ -80,11 +80,21 @@ impl Attachment {
             reports: Vec::new(),
             memory,
             facts: kernel.facts,
+            trial: None,
             watch: None,
         };
+        let (started, tested) = (Instant::now(), |what: &str, since: Instant| {
+            debug!(probe = probe.name, milliseconds = since.elapsed().as_millis(), "{what}");
+        });
+        let mut trial = Trial::load(probe, object, &kernel)
+            .inspect_err(|problem| warn!(probe = probe.name, "the hooks cannot be tested: {problem}"))
+            .ok();
+        tested("loaded the programs of the test", started);
         for counter in probe.counters_in(options.mode) {
-            attachment.choose(&kernel, counter, options, &target, &mut filter);
+            attachment.choose(&kernel, counter, options, &target, trial.as_mut());
         }
+        tested("tested and attached", started);
+        attachment.trial = trial;
         if let Some(guard) = filter.guard(&target, kernel.facts.version)
             && let Err(problem) = attachment.links.attach(&mut attachment.ebpf, &kernel, guard)
         {
@@ -102,54 +112,42 @@ impl Attachment {
         Ok(attachment)
     }
 
-    /// Attaches the first candidate that is allowed, can be attached and proves itself.
+    /// Attaches the first candidate that is allowed, can be attached and proves itself; one that could not be tested only
+    /// where none does.
     fn choose(
         &mut self,
         kernel: &Kernel,
         counter: &'static Counter,
         options: &ProbeOptions,
         target: &Target,
-        filter: &mut Filter,
+        mut trial: Option<&mut Trial>,
     ) {
         let (mut tried, mut others) = (Vec::new(), Vec::new());
-        let mut hook = None;
+        let mut possible = Vec::new();
         for candidate in candidates(kernel, counter, options) {
             if candidate.hooks.iter().any(|hook| self.ebpf.program(hook.program).is_none()) {
                 // A way of the other object.
                 others.extend(lacking(kernel, self.object).map(|problem| attempt(candidate, problem)));
                 continue;
             }
-            if let Some(problem) = unfiltered(counter.subject, target, self.object) {
-                tried.push(attempt(candidate, problem.to_owned()));
-                continue;
+            match unfiltered(counter.subject, target, self.object) {
+                Some(problem) => tried.push(attempt(candidate, problem.to_owned())),
+                None => possible.push(candidate),
             }
-            match self.try_candidate(kernel, counter, candidate, target, filter) {
-                Ok(proven) => {
-                    let mut doubts = doubts(&kernel.facts, candidate, options);
-                    if !proven {
-                        doubts.push(Doubt::Unproven);
-                    }
-                    let report = HookReport {
-                        tier: candidate.tier,
-                        layer: candidate.layer,
-                        cost: Cost::of(candidate),
-                        function: functions(candidate),
-                        exact: doubts.is_empty(),
-                        doubts,
-                        proven,
-                    };
-                    hook = Some(report.clone());
-                    self.chosen.push(Chosen {
-                        counter,
-                        candidate,
-                        hook: report,
-                        base: Vec::new(),
-                        missed_base: 0,
-                        misses_are_calls: misses_are_calls(candidate, options),
-                        misses_are_a_bound: misses_are_a_bound(counter, candidate, options),
-                    });
-                    break;
-                }
+        }
+        let mut hook = None;
+        let test = |candidate| {
+            let proof = trial.as_mut().map_or(Ok(Proof::Impossible), |trial| trial.test(kernel, counter, candidate))?;
+            if proof == Proof::Proven {
+                self.attach(kernel, candidate)?;
+            }
+            Ok(proof)
+        };
+        let best = best(possible, test, |candidate, problem| tried.push(attempt(candidate, problem)));
+        if let Some((candidate, proof)) = best {
+            let attached = if proof == Proof::Proven { Ok(()) } else { self.attach(kernel, candidate) };
+            match attached {
+                Ok(()) => hook = Some(self.take(counter, candidate, proof, options)),
                 Err(problem) => tried.push(attempt(candidate, problem)),
             }
         }
@@ -160,74 +158,66 @@ impl Attachment {
         self.reports.push(CounterReport { counter: counter.name, hook, tried });
     }
 
-    /// Attaches all hooks of a candidate and does its operation once; says whether that proved
-    /// the hooks, or why they cannot be used.
-    fn try_candidate(
+    /// Attaches all hooks of a candidate, or none.
+    fn attach(&mut self, kernel: &Kernel, candidate: &'static Candidate) -> Result<(), String> {
+        for (attached, hook) in candidate.hooks.iter().enumerate() {
+            if let Err(problem) = self.links.attach(&mut self.ebpf, kernel, hook) {
+                for hook in &candidate.hooks[..attached] {
+                    self.links.detach(&mut self.ebpf, hook);
+                }
+                return Err(problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
         &mut self,
-        kernel: &Kernel,
-        counter: &Counter,
+        counter: &'static Counter,
         candidate: &'static Candidate,
-        target: &Target,
-        filter: &mut Filter,
-    ) -> Result<bool, String> {
-        let mut attached = 0;
-        let mut outcome = Ok(false);
-        for hook in candidate.hooks {
-            outcome = self.links.attach(&mut self.ebpf, kernel, hook).map(|()| false);
-            if outcome.is_err() {
-                break;
-            }
-            attached += 1;
+        proof: Proof,
+        options: &ProbeOptions,
+    ) -> HookReport {
+        let mut doubts = doubts(&self.facts, candidate, options);
+        if proof != Proof::Proven {
+            doubts.push(Doubt::Unproven);
         }
-        if outcome.is_ok() {
-            outcome = self.prove(counter, candidate, target, filter);
-        }
-        if outcome.is_err() {
-            for hook in &candidate.hooks[..attached] {
-                self.links.detach(&mut self.ebpf, hook);
-            }
-        }
-        outcome
+        let hook = HookReport {
+            tier: candidate.tier,
+            layer: candidate.layer,
+            cost: Cost::of(candidate),
+            function: functions(candidate),
+            exact: doubts.is_empty(),
+            doubts,
+            proven: proof == Proof::Proven,
+        };
+        self.chosen.push(Chosen {
+            counter,
+            candidate,
+            hook: hook.clone(),
+            base: Vec::new(),
+            missed_base: 0,
+            misses_are_calls: misses_are_calls(candidate, options),
+            misses_are_a_bound: misses_are_a_bound(counter, candidate, options),
+        });
+        hook
     }
 
-    fn prove(
-        &mut self,
-        counter: &Counter,
-        candidate: &Candidate,
-        target: &Target,
-        filter: &mut Filter,
-    ) -> Result<bool, String> {
-        if let Err(error) = filter.aim_at_self(target) {
-            debug!(counter = counter.name, "not proven: {error}");
-            return Ok(false);
+    /// What the records of a chosen counter's hooks hold.
+    pub(crate) fn seen(&mut self, index: usize) -> io::Result<Seen> {
+        let candidate = self.chosen.get(index).map(|chosen| chosen.candidate).ok_or(io::ErrorKind::NotFound)?;
+        self.links.refresh()?;
+        let mut seen = Seen { calls: [0; HOOKS], missed: missed(&self.links, candidate)? };
+        for (calls, hook) in seen.calls.iter_mut().zip(candidate.hooks).filter(|(_, hook)| !hook.proof.is_empty()) {
+            *calls = self.totals.sum(candidate.tier, hook.proof)?.calls;
         }
-        let before = self.proofs(candidate).map_err(|error| format!("cannot read the totals: {error}"))?;
-        if let Err(error) = (counter.exercise)(&mut |pid| filter.aim_at_pid(target, pid)) {
-            debug!(counter = counter.name, "not proven: {error}");
-            return Ok(false);
-        }
-        let deadline = Instant::now() + PROOF_WAIT;
-        loop {
-            let after = self.proofs(candidate).map_err(|error| format!("cannot read the totals: {error}"))?;
-            if before.iter().zip(&after).all(|(before, after)| before != after) {
-                return Ok(true);
-            }
-            // A call counts before it returns; an event in the life of a task comes when the kernel
-            // likes, and late is not never.
-            if candidate.layer != Layer::Task {
-                return Err("attached, but does not fire".to_owned());
-            }
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            std::thread::yield_now();
-        }
+        Ok(seen)
     }
 
-    /// The record that each hook of a candidate must move.
-    fn proofs(&mut self, candidate: &Candidate) -> io::Result<Vec<Record>> {
-        let proofs = candidate.hooks.iter().filter(|hook| !hook.proof.is_empty());
-        proofs.map(|hook| self.totals.sum(candidate.tier, hook.proof)).collect()
+    /// Lets go of a candidate's hooks and attaches them again.
+    pub(crate) fn attach_again(&mut self, candidate: &Candidate) -> io::Result<()> {
+        let possible_cpus = usize::try_from(self.memory.possible_cpus).map_err(io::Error::other)?;
+        candidate.hooks.iter().try_for_each(|hook| self.links.attach_again(hook, possible_cpus))
     }
 
     fn set_baseline(&mut self) -> io::Result<()> {
@@ -291,30 +281,37 @@ fn load(
     kernel: &Kernel,
     target: &Target,
 ) -> Result<(Ebpf, Object), BuildError> {
-    let floor = || loader(None).load(probe.floor).map(|ebpf| (ebpf, Object::Floor));
-    let core = |btf| {
-        let mut loader = loader(Some(btf));
-        let kind = target.kind();
-        loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
-        let lineage = target.lineage();
-        if let Some((parent, name)) = &lineage {
-            loader.override_global("cgroup_parent", parent, true).override_global("cgroup_name", name, true);
-        }
-        loader.override_global("filter_kind", &kind, true).load(probe.core)
-    };
+    let load = |object| load_object(probe, object, kernel, target.kind(), Some(target)).map(|ebpf| (ebpf, object));
     let loaded = match (choice, &kernel.btf) {
-        (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => floor(),
+        (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
         (ObjectChoice::Core, Err(problem)) => {
             return Err(refused(problem, "set probes.object = \"auto\", or use a kernel with type information"));
         }
-        (ObjectChoice::Core, Ok(btf)) => core(btf).map(|ebpf| (ebpf, Object::Core)),
+        (ObjectChoice::Core, Ok(_)) => load(Object::Core),
         // What an old kernel with type information lacks (global data, a map type) shows here.
-        (ObjectChoice::Auto, Ok(btf)) => match core(btf) {
-            Ok(ebpf) => Ok((ebpf, Object::Core)),
-            Err(error) => floor().map_err(|_also| error),
-        },
+        (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| load(Object::Floor).map_err(|_also| error)),
     };
     loaded.map_err(|error| refuse_load(&error))
+}
+
+/// Loads one of a probe's objects, with a filter of this kind; `target` is what it will be aimed at for good.
+pub(crate) fn load_object(
+    probe: &KernelProbe,
+    object: Object,
+    kernel: &Kernel,
+    kind: u32,
+    target: Option<&Target>,
+) -> Result<Ebpf, EbpfError> {
+    if object == Object::Floor {
+        return loader(None).load(probe.floor);
+    }
+    let mut loader = loader(kernel.btf.as_ref().ok());
+    loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
+    let lineage = target.and_then(Target::lineage);
+    if let Some((parent, name)) = &lineage {
+        loader.override_global("cgroup_parent", parent, true).override_global("cgroup_name", name, true);
+    }
+    loader.override_global("filter_kind", &kind, true).load(probe.core)
 }
 
 fn attempt(candidate: &Candidate, problem: String) -> Attempt {

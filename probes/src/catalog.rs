@@ -117,3 +117,10 @@ pub(crate) fn hook_doubt() -> Arc<Descriptor> {
         .labels(["counter", "reason"])
         .share()
 }
+
+/// `hook.firing`: whether a counter's hooks fire.
+pub(crate) fn hook_firing() -> Arc<Descriptor> {
+    Descriptor::gauge("hook.firing", Unit::ONE, "0 while a counter's hooks were found not to fire, else 1")
+        .labels(["counter"])
+        .share()
+}

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::hook::{Attach, Candidate, Counter, Field, Layer};
+use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer};
 use crate::kernel::Version;
 use crate::options::{Mode, ProbeOptions, Tier};
 use crate::preemption::Preemption;
@@ -33,6 +33,8 @@ pub enum Doubt {
     Preempted,
     /// It has missed events, see `hook.missed`.
     Missed,
+    /// Its hooks were found not to fire.
+    Silent,
 }
 
 impl Doubt {
@@ -49,6 +51,7 @@ impl Doubt {
             Self::PreemptionUnknown => "preemption-unknown",
             Self::Preempted => "preempted",
             Self::Missed => "missed",
+            Self::Silent => "silent",
         }
     }
 
@@ -78,6 +81,7 @@ impl Doubt {
                  missed is counted in hook.missed"
             }
             Self::Missed => "events were missed, see hook.missed",
+            Self::Silent => "its hooks were found not to fire, and what happened meanwhile is in no number",
         }
     }
 
@@ -87,7 +91,7 @@ impl Doubt {
     }
 
     /// All of them, the least harm first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Sandbox,
         Self::OtherPrograms,
         Self::RealTime,
@@ -98,6 +102,7 @@ impl Doubt {
         Self::PreemptionUnknown,
         Self::Preempted,
         Self::Missed,
+        Self::Silent,
     ];
 }
 
@@ -134,7 +139,7 @@ pub(crate) fn doubts(facts: &Facts, candidate: &Candidate, options: &ProbeOption
             doubts.push(doubt);
         }
     };
-    add(facts.sandboxed && fires_anywhere(candidate), Doubt::Sandbox);
+    add(facts.sandboxed && candidate.hooks.iter().any(fires_anywhere), Doubt::Sandbox);
     // Before 5.7 bpf(2) was not preempted while it worked on a map, so nothing else happened on its processor.
     add(heeds_bpf && preemptible && !told && facts.version >= PREEMPTED_BY_PERF, Doubt::OtherPrograms);
     add(facts.preemption == Preemption::RealTime, Doubt::RealTime);
@@ -170,11 +175,8 @@ fn told_of_misses(version: Version, heeds_bpf: bool) -> bool {
 }
 
 /// Whether it fires on top of any task, in an interrupt, and not for the task that is current.
-fn fires_anywhere(candidate: &Candidate) -> bool {
-    candidate.hooks.iter().any(|hook| match hook.attach {
-        Attach::Tracepoint(name) | Attach::Events(name, _) => name == "sched_process_free",
-        _ => false,
-    })
+pub(crate) fn fires_anywhere(hook: &Hook) -> bool {
+    matches!(hook.attach, Attach::Tracepoint("sched_process_free") | Attach::Events("sched_process_free", _))
 }
 
 /// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as

@@ -1,7 +1,6 @@
 //! Whose events count: the filter in the kernel.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
 
 use aya::Ebpf;
@@ -10,7 +9,6 @@ use ebpf_process_core::{BuildError, chain};
 
 use crate::abi::{FilterSetting, NOBODY, TargetSetting};
 use crate::attachment::Object;
-use crate::cgroup;
 use crate::hook::{Attach, Hook};
 use crate::kernel::Version;
 use crate::refusal::{REBUILD, refused, try_as_root};
@@ -84,23 +82,6 @@ impl Filter {
         set.map_err(|problem| refused(&problem, &try_as_root()))
     }
 
-    /// For the self-test: lets our own events through.
-    pub(crate) fn aim_at_self(&mut self, target: &Target) -> Result<(), String> {
-        match target {
-            Target::Everything => Ok(()),
-            Target::Process(_) => self.set_tgid(std::process::id()),
-            Target::Cgroup(..) => self.set_cgroup(&cgroup::open_own()?),
-        }
-    }
-
-    /// For the self-test of what happens to a child: lets that child's events through.
-    pub(crate) fn aim_at_pid(&mut self, target: &Target, pid: u32) -> io::Result<()> {
-        match target {
-            Target::Process(_) => self.set_tgid(pid).map_err(io::Error::other),
-            Target::Everything | Target::Cgroup(..) => Ok(()),
-        }
-    }
-
     /// At what is wanted.
     pub(crate) fn aim(&mut self, target: &Target) -> Result<(), BuildError> {
         let aimed = match target {
@@ -128,12 +109,21 @@ impl Filter {
         set.map_err(|error| problem(&error))
     }
 
-    fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
+    /// At a thread group.
+    pub(crate) fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
         let set = match &mut self.process {
             ProcessFilter::Core(variable) => variable.set(0, TargetSetting { tgid, named: tgid, reborn: 0 }.words(), 0),
             ProcessFilter::Floor(setting) => setting.set(0, [PID_KIND, tgid], 0),
         };
         set.map_err(|error| problem(&error))
+    }
+
+    /// At the tasks of a control group, whatever was let through before.
+    pub(crate) fn aim_at_group(&mut self, directory: &File) -> Result<(), String> {
+        if let ProcessFilter::Floor(setting) = &mut self.process {
+            setting.set(0, [CGROUP_KIND, 0], 0).map_err(|error| problem(&error))?;
+        }
+        self.set_cgroup(directory)
     }
 
     pub(crate) fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {

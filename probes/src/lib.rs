@@ -39,11 +39,14 @@ mod probe;
 mod process;
 mod reduce;
 mod refusal;
+mod selftest;
 mod standing;
+mod switches;
 mod sys;
 mod target;
 mod totals;
 mod tracefs;
+mod vigil;
 
 pub use choice::Choice;
 pub use exactness::Doubt;

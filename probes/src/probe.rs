@@ -1,23 +1,29 @@
 //! A kernel probe: an object of programs and the counters that stand on them.
 
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
     BuildError, Descriptor, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder,
     SeriesId,
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use crate::attachment::{Attachment, missed};
-use crate::catalog::{hook_doubt, hook_exact, hook_info, hook_missed, hook_missed_is_bound, target_present};
-use crate::exactness::{Doubt, Facts, doubts};
-use crate::hook::{Attempt, Counter, CounterReport, HookReport, Output};
+use crate::attachment::{Attachment, Chosen, missed};
+use crate::catalog::{
+    hook_doubt, hook_exact, hook_firing, hook_info, hook_missed, hook_missed_is_bound, target_present,
+};
+use crate::exactness::{Doubt, Facts, doubts, fires_anywhere};
+use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Output};
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
-use crate::options::{COMMON_KEYS, Mode, ProbeOptions};
+use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
 use crate::preemption::{InForce, Preemption};
+use crate::selftest::{OPERATIONS, Trial};
 use crate::standing::Standing;
+use crate::switches::{self, Switch};
+use crate::vigil::{Duty, HOOKS, Vigil, demand};
 
 /// A type of kernel probe.
 #[derive(Debug)]
@@ -74,7 +80,8 @@ impl ProbePlugin for KernelProbe {
             }
         }
         let own = metrics.into_iter().map(crate::catalog::Metric::descriptor);
-        let hooks = [hook_info(), hook_missed(), hook_missed_is_bound(), hook_exact(), hook_doubt(), target_present()];
+        let hooks = [hook_info(), hook_missed(), hook_missed_is_bound(), hook_exact(), hook_doubt(), hook_firing()];
+        let hooks = hooks.into_iter().chain([target_present()]);
         Ok(own.chain(hooks).collect())
     }
 
@@ -108,6 +115,9 @@ struct CountingProbe {
     facts: Facts,
     in_force: InForce,
     looked: Instant,
+    started: Instant,
+    switches: Vec<TierSwitch>,
+    letting_go: Option<JoinHandle<()>>,
     /// By chosen counter.
     series: Vec<CounterSeries>,
     settled: bool,
@@ -117,6 +127,8 @@ struct CounterSeries {
     info: Option<SeriesId>,
     missed: Option<SeriesId>,
     standing: Standing,
+    vigil: Vigil,
+    duty: Duty,
     outputs: Vec<(&'static Output, SeriesId)>,
 }
 
@@ -137,13 +149,101 @@ impl CountingProbe {
                 outputs,
                 info: recorder.series(&info, &labels).ok(),
                 missed: recorder.series(&missed, &[chosen.counter.name]).ok(),
+                vigil: Vigil::new(Duration::ZERO),
+                duty: Duty::Nothing,
                 standing: Standing::new(recorder, chosen.counter.name, doubts, chosen.misses_are_a_bound),
             }
         });
         let series = series.collect();
         let facts = attachment.facts;
-        let (in_force, looked) = (InForce::open(), Instant::now());
-        Self { name, attachment, options, facts, in_force, looked, series, settled: false }
+        let (looked, started) = (Instant::now(), Instant::now());
+        let switches = TierSwitch::of(&attachment.chosen);
+        let in_force = InForce::open();
+        Self {
+            name,
+            attachment,
+            options,
+            facts,
+            in_force,
+            looked,
+            started,
+            switches,
+            letting_go: None,
+            series,
+            settled: false,
+        }
+    }
+
+    /// Whether the hooks still fire. What the agent does for that is done after the totals were read, and counted with
+    /// the next.
+    fn watch(&mut self, recorder: &mut Recorder) {
+        let now = self.started.elapsed();
+        for TierSwitch { tier, switch, off } in &mut self.switches {
+            let found = switch.off();
+            if found.is_some() == *off {
+                continue;
+            }
+            *off = found.is_some();
+            if let Some(why) = found {
+                warn!(%tier, "its hooks do not fire, and what happens meanwhile is in no number: {why}");
+            } else {
+                info!(%tier, "its hooks are switched on again");
+            }
+            let hooked = self.attachment.chosen.iter().zip(&mut self.series);
+            for (_, series) in hooked.filter(|(chosen, _)| chosen.candidate.tier == *tier) {
+                series.standing.fires(recorder, !*off);
+                if *off {
+                    series.vigil.found_silent();
+                }
+            }
+        }
+        // A filter lets nothing through that is ours.
+        if self.options.only.is_none() {
+            for index in 0..self.series.len() {
+                self.keep_vigil(recorder, index, now);
+            }
+        }
+    }
+
+    fn keep_vigil(&mut self, recorder: &mut Recorder, index: usize, now: Duration) {
+        let (Some(series), Some(chosen)) = (self.series.get_mut(index), self.attachment.chosen.get(index)) else {
+            return;
+        };
+        let (counter, candidate) = (chosen.counter, chosen.candidate);
+        let known_off = self.switches.iter().any(|switch| switch.off && switch.tier == candidate.tier);
+        let duty = std::mem::replace(&mut series.duty, Duty::Nothing);
+        let fires = match duty {
+            Duty::Nothing => return,
+            _ if known_off => return series.vigil.asked(now, None),
+            Duty::Ask => {
+                let before = self.attachment.seen(index).ok();
+                let done = (0..OPERATIONS).try_for_each(|_| (counter.exercise)(&mut |_| Ok(())));
+                return series.vigil.asked(now, before.filter(|_| done.is_ok()));
+            }
+            Duty::Back => true,
+            Duty::Judge => {
+                self.attachment.seen(index).is_ok_and(|after| series.vigil.judge(now, after, demands(candidate)))
+            }
+        };
+        let (name, was_firing) = (counter.name, series.standing.is_firing());
+        series.standing.fires(recorder, fires);
+        if fires {
+            if !was_firing {
+                info!(counter = name, "its hooks fire again");
+            }
+            return;
+        }
+        warn!(
+            counter = name,
+            "its hooks do not fire: of {OPERATIONS} operations of the agent's own not all were counted, and what happens \
+             meanwhile is in no number"
+        );
+        if series.vigil.attach_again(now) {
+            match self.attachment.attach_again(candidate) {
+                Ok(()) => info!(counter = name, "its hooks were attached again"),
+                Err(error) => warn!(counter = name, "its hooks cannot be attached again: {error}; restart the agent"),
+            }
+        }
     }
 
     /// The preemption model may be chosen anew at any time: looked at once a minute.
@@ -169,20 +269,75 @@ impl CountingProbe {
 /// How often the preemption model is looked at.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
+/// Lets go of the programs of the self-test by a thread of its own: on Linux 6.1 to 6.12 each trampoline can take 0.15 s,
+/// and nobody has to wait for that.
+fn let_go(trial: Option<Trial>) -> Option<JoinHandle<()>> {
+    let trial = trial?;
+    let started = Instant::now();
+    let work = move || {
+        drop(trial);
+        debug!(milliseconds = started.elapsed().as_millis(), "let go of the programs of the self-test");
+    };
+    // Where no thread can be had they are let go here and now.
+    thread::Builder::new().name("let-go".into()).spawn(work).ok()
+}
+
+impl Drop for CountingProbe {
+    /// What is left of a test would outlive us in tracefs.
+    fn drop(&mut self) {
+        if let Some(thread) = self.letting_go.take() {
+            // It has nothing to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A switch of the kernel that silences the hooks of a tier, and whether it is off.
+struct TierSwitch {
+    tier: Tier,
+    switch: Switch,
+    off: bool,
+}
+
+impl TierSwitch {
+    /// Those of all tiers in use.
+    fn of(chosen: &[Chosen]) -> Vec<Self> {
+        let tiers = [Tier::Fentry, Tier::Kprobe, Tier::Tracepoint].into_iter();
+        let used = tiers.filter(|tier| chosen.iter().any(|chosen| chosen.candidate.tier == *tier));
+        used.flat_map(|tier| switches::of(tier).into_iter().map(move |switch| Self { tier, switch, off: false }))
+            .collect()
+    }
+}
+
+/// How many operations of the agent's own each hook of a candidate must see.
+fn demands(candidate: &Candidate) -> [u64; HOOKS] {
+    let mut demands = [0; HOOKS];
+    for (demanded, hook) in demands.iter_mut().zip(candidate.hooks) {
+        if !hook.proof.is_empty() {
+            *demanded = demand(fires_anywhere(hook));
+        }
+    }
+    demands
+}
+
 impl Probe for CountingProbe {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         if !std::mem::replace(&mut self.settled, true) {
             Kernel::forget();
+            self.letting_go = let_go(self.attachment.trial.take());
         }
         self.look_again(recorder);
+        let now = self.started.elapsed();
         let Attachment { links, totals, chosen, watch, .. } = &mut self.attachment;
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
         links.refresh().map_err(ProbeError::new)?;
         for (chosen, series) in chosen.iter().zip(&mut self.series) {
             let missed = missed(links, chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
             let (counted, missed) = if chosen.misses_are_calls { (missed, 0) } else { (0, missed) };
+            let mut calls = 0_u64;
             for (part, (slots, base)) in chosen.candidate.parts.iter().zip(&chosen.base).enumerate() {
                 let mut record = totals.sum(chosen.candidate.tier, slots).map_err(ProbeError::new)?.since(*base);
+                calls = calls.wrapping_add(record.calls);
                 record.calls = record.calls.wrapping_add(counted);
                 for (output, id) in series.outputs.iter().filter(|(output, _)| output.part == part) {
                     recorder.counter(*id, output.field.of(record));
@@ -197,6 +352,10 @@ impl Probe for CountingProbe {
             if missed > 0 {
                 series.standing.update(recorder, Doubt::Missed, true);
             }
+            series.duty = series.vigil.look(now, calls);
+        }
+        self.watch(recorder);
+        for series in &self.series {
             series.standing.record(recorder);
         }
         watched

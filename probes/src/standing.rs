@@ -6,7 +6,7 @@
 use ebpf_process_core::{Recorder, SeriesId};
 use tracing::{info, warn};
 
-use crate::catalog::{hook_doubt, hook_exact, hook_missed_is_bound};
+use crate::catalog::{hook_doubt, hook_exact, hook_firing, hook_missed_is_bound};
 use crate::exactness::Doubt;
 
 /// The standing of one counter.
@@ -15,6 +15,7 @@ pub(crate) struct Standing {
     exact: Option<SeriesId>,
     bound: Option<SeriesId>,
     misses_are_a_bound: bool,
+    firing: (Option<SeriesId>, bool),
     /// Every doubt that there ever was, with its series and whether it holds.
     doubts: Vec<(Doubt, Option<SeriesId>, bool)>,
 }
@@ -31,6 +32,7 @@ impl Standing {
             exact: recorder.series(&hook_exact(), &[counter]).ok(),
             bound: recorder.series(&hook_missed_is_bound(), &[counter]).ok(),
             misses_are_a_bound,
+            firing: (recorder.series(&hook_firing(), &[counter]).ok(), true),
             doubts: Vec::new(),
         };
         for doubt in doubts {
@@ -52,12 +54,27 @@ impl Standing {
         }
     }
 
+    /// Takes over whether its hooks fire: whoever was silent once lacks what happened meanwhile.
+    pub(crate) fn fires(&mut self, recorder: &mut Recorder, fires: bool) {
+        self.firing.1 = fires;
+        if !fires {
+            self.set(recorder, Doubt::Silent, true);
+        }
+    }
+
+    /// Whether its hooks are taken to fire.
+    pub(crate) const fn is_firing(&self) -> bool {
+        self.firing.1
+    }
+
     /// Writes how it stands.
     pub(crate) fn record(&self, recorder: &mut Recorder) {
         let flag = |holds: bool| if holds { 1.0 } else { 0.0 };
         let exact = !self.doubts.iter().any(|(_, _, holds)| *holds);
         let doubts = self.doubts.iter().map(|(_, id, holds)| (*id, *holds));
-        for (id, holds) in [(self.exact, exact), (self.bound, self.misses_are_a_bound)].into_iter().chain(doubts) {
+        for (id, holds) in
+            [(self.exact, exact), (self.bound, self.misses_are_a_bound), self.firing].into_iter().chain(doubts)
+        {
             if let Some(id) = id {
                 recorder.gauge(id, flag(holds));
             }
@@ -112,10 +129,29 @@ mod tests {
         };
         let (exact, inexact) = ("hook.exact vfs.read 1", "hook.exact vfs.read 0");
         let (bound, doubt) = ("hook.missed_is_bound vfs.read 0", "hook.doubt vfs.read,preempted");
-        assert_eq!(tick(&[]), [exact, bound]);
-        assert_eq!(tick(&[(Doubt::Missed, false)]), [exact, bound]);
-        assert_eq!(tick(&[(Doubt::Preempted, true)]), [inexact, bound, &format!("{doubt} 1")]);
-        assert_eq!(tick(&[(Doubt::Preempted, false)]), [exact, bound, &format!("{doubt} 0")]);
-        assert_eq!(tick(&[(Doubt::Preempted, true)]), [inexact, bound, &format!("{doubt} 1")]);
+        let firing = "hook.firing vfs.read 1";
+        assert_eq!(tick(&[]), [exact, bound, firing]);
+        assert_eq!(tick(&[(Doubt::Missed, false)]), [exact, bound, firing]);
+        assert_eq!(tick(&[(Doubt::Preempted, true)]), [inexact, bound, firing, &format!("{doubt} 1")]);
+        assert_eq!(tick(&[(Doubt::Preempted, false)]), [exact, bound, firing, &format!("{doubt} 0")]);
+        assert_eq!(tick(&[(Doubt::Preempted, true)]), [inexact, bound, firing, &format!("{doubt} 1")]);
+    }
+
+    #[test]
+    fn who_was_silent_fires_again_and_lacks_what_happened_meanwhile() {
+        let mut bench = Bench::new();
+        let mut standing = None;
+        let mut seen = Vec::new();
+        for fires in [false, true] {
+            let record = |recorder: &mut Recorder| {
+                let standing = standing.get_or_insert_with(|| Standing::new(recorder, "vfs.read", &[], false));
+                standing.fires(recorder, fires);
+                standing.record(recorder);
+            };
+            bench.tick(&Selection::default(), record, |view| seen.push(levels(view)));
+        }
+        let silent = "hook.doubt vfs.read,silent 1".to_owned();
+        assert!(seen[0].contains(&"hook.firing vfs.read 0".to_owned()) && seen[0].contains(&silent), "{seen:?}");
+        assert!(seen[1].contains(&"hook.firing vfs.read 1".to_owned()) && seen[1].contains(&silent), "{seen:?}");
     }
 }

@@ -167,6 +167,19 @@ pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     }
 }
 
+/// Attaches a loaded trampoline or typed tracepoint again at the place that it was loaded for (a trampoline from Linux
+/// 5.14 on); it is attached until the descriptor is closed.
+pub(crate) fn attach_again(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.raw_tracepoint.prog_fd = program.as_raw_fd().cast_unsigned();
+    // SAFETY: the name is NULL, which stands for the place in the program itself.
+    let link = unsafe { bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) }?;
+    let link = i32::try_from(link).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
 /// Whether the kernel refuses (EPERM) to load a trampoline without having looked at it: this one has no target, which
 /// every other kernel finds wrong with it first.
 pub(crate) fn trampolines_are_refused() -> bool {
@@ -264,7 +277,7 @@ fn on_first_online(possible_cpus: usize, open: impl Fn(i32) -> io::Result<OwnedF
 
 /// Starts a child, calls `before_exit` with its id, lets it end, and waits for it.
 ///
-/// To be called while the process has one thread: the child then has a whole copy of it.
+/// The child makes two system calls and none of the process's other threads is needed for them.
 pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {
     let (hold, release) = io::pipe()?;
     // SAFETY: the child calls nothing but read(2) and _exit(2).

@@ -88,10 +88,10 @@ impl Tracefs {
         read_id(&self.root.join("events").join(event))
     }
 
-    /// Makes an event on the start or the end of a function and returns its name and id.
-    pub(crate) fn create(&self, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
+    /// Makes an event on the start or the end of a function and returns its name, which begins with `prefix`, and id.
+    pub(crate) fn create(&self, prefix: &str, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
         let letter = if at_return { 'r' } else { 'p' };
-        let name = format!("{letter}_{function}_{}", self.processes.own());
+        let name = format!("{prefix}{letter}_{function}_{}", self.processes.own());
         let instances = if at_return && self.takes_instances { MAX_ACTIVE.to_string() } else { String::new() };
         self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"))?;
         let event = Event { tracefs: self.clone(), name };
@@ -261,7 +261,7 @@ mod tests {
         for (readme, number) in [(README, "4096"), (README_4_11, "")] {
             let (folder, tracefs) = folder(readme, "", &[&format!("{GROUP}/{name}")]);
             assert_eq!(tracefs.takes_instances(), !number.is_empty());
-            let (event, id) = tracefs.create("vfs_read", true).expect("an event");
+            let (event, id) = tracefs.create("", "vfs_read", true).expect("an event");
             assert_eq!((event.name(), id), (name.as_str(), 1234));
             drop(event);
             let expected = format!("r{number}:{GROUP}/{name} vfs_read-:{GROUP}/{name}");
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn an_event_that_gets_no_id_is_removed_again() {
         let (folder, tracefs) = folder(README, "", &[]);
-        assert!(tracefs.create("vfs_read", false).is_err());
+        assert!(tracefs.create("", "vfs_read", false).is_err());
         assert!(commands(&folder).contains("-:ebpf_process/p_vfs_read_"));
     }
 

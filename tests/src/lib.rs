@@ -48,6 +48,7 @@ pub mod own_events;
 pub mod receivers;
 pub mod refusal;
 pub mod rights;
+pub mod switches;
 pub mod totals;
 pub mod trace;
 pub mod unit;

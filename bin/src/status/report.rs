@@ -73,7 +73,9 @@ struct Counter {
     function: String,
     /// As found now: `yes` or `no`.
     exact: String,
-    /// Why not, by the words of `hook.doubt`.
+    /// Whether its hooks fire, as found now.
+    firing: bool,
+    /// Why not exact, by the words of `hook.doubt`.
     doubts: Vec<String>,
     /// None for a counter that only sees failures.
     counted: Option<u64>,
@@ -218,6 +220,7 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
             tier: label("tier"),
             function: label("function"),
             exact: now.map_or_else(|| label("exact"), ToOwned::to_owned),
+            firing: !of("hook.firing", &name).iter().any(|(_, value)| !holds(value)),
             doubts: doubts.filter_map(|(labels, _)| labels.get("reason").map(|reason| (*reason).to_owned())).collect(),
             counted: (!totals.is_empty()).then(|| totals.iter().sum()),
             missed,
@@ -325,6 +328,10 @@ impl Report {
                 [name.clone(), tier.clone(), function.clone(), exact.clone(), counted, missed]
             }));
             text = format!("{text}\n{}", list::rendered(&table));
+            let silent: Vec<&str> = self.counters.iter().filter(|c| !c.firing).map(|counter| &*counter.name).collect();
+            if !silent.is_empty() {
+                let _ = writeln!(text, "Its hooks do not fire now: {}.", silent.join(", "));
+            }
             for (reason, counters) in self.reasons() {
                 let _ = writeln!(text, "Not exact: {} ({reason}): {}.", counters.join(", "), explained(reason));
             }

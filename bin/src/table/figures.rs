@@ -155,7 +155,7 @@ impl Figures {
                     "hook.missed" => self.hooks.miss(&sample),
                     "hook.exact" => self.hooks.stand(&sample),
                     "hook.doubt" => self.hooks.doubt(&sample),
-                    "hook.missed_is_bound" => {}
+                    "hook.missed_is_bound" | "hook.firing" => {}
                     _ => self.take(&metric, &sample),
                 }
             }

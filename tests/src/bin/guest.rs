@@ -12,8 +12,8 @@ use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{
-    Failure, Outcome, beside, clock, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, trace,
-    visibility,
+    Failure, Outcome, beside, clock, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, switches,
+    trace, visibility,
 };
 use std::env;
 use std::io::{self, Write as _};
@@ -50,6 +50,8 @@ fn one(argument: &str) -> bool {
             ("refusal", "missing-capability") => rights::some(),
             ("lockdown", "integrity") => lockdown::integrity(),
             ("lockdown", "confidentiality") => lockdown::confidentiality(),
+            ("switches", "before") => switches::off_before_the_start(),
+            ("switches", "while") => switches::off_while_it_runs(),
             (_, "operations") => operations(tier),
             (_, "crowd") => crowd(tier),
             (_, "unfiltered") => crowd::deleting_processes(tier),

@@ -66,6 +66,9 @@ const CLOCK: &[Row] = &[("clock", "steps")];
 /// What the kernel does by itself, and what stays behind.
 const HYGIENE: &[Row] = &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill")];
 
+/// Hooks that do not fire, before the start and while the agent runs.
+const SWITCHES: &[Row] = &[("switches", "before"), ("switches", "while")];
+
 /// What is told where something is missing.
 const REFUSALS: &[Row] = &[
     ("refusal", "no-tracefs"),
@@ -87,7 +90,7 @@ const KERNELS: &[Kernel] = &[
         "6.1",
         "bookworm-security",
         "",
-        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, REFUSALS],
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, SWITCHES, REFUSALS],
     ),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
     Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
