@@ -211,10 +211,15 @@ impl Report {
         } else {
             match verdict(&self.probes) {
                 Verdict::Ok => "\nEverything that was asked for can be counted.\n",
-                Verdict::Degraded => "\nSome of what was asked for cannot be counted here, see above.\n",
-                Verdict::Failed => "\nNothing can be counted here, see above.\n",
+                Verdict::Degraded => "\nSome of what was asked for cannot be counted here:\n",
+                Verdict::Failed => "\nNothing can be counted here:\n",
             }
         });
+        if !self.offline {
+            for (what, problem) in self.probes.iter().flat_map(ProbeReport::lacking) {
+                let _ = writeln!(text, "  {what}: {problem}");
+            }
+        }
         text.push_str(match self.sinks.iter().map(SinkReport::verdict).max() {
             None | Some(Verdict::Ok) => "",
             Some(Verdict::Degraded) => "What a sink needs is not there now, see above; it may come later.\n",
@@ -337,6 +342,19 @@ impl ProbeReport {
     }
 }
 
+impl ProbeReport {
+    /// What of it is missing, with the reason: of a counter, why the last hook was not taken.
+    fn lacking(&self) -> Vec<(&'static str, &str)> {
+        let whole = self.problem.as_deref().map(|problem| (self.name, problem));
+        let missing = self.counters.iter().flatten().filter(|counter| counter.hook.is_none());
+        let counters = missing.map(|counter| {
+            let tried = counter.tried.last().map(|attempt| attempt.problem.as_str());
+            (counter.counter, tried.unwrap_or("no tier that the configuration allows can count it"))
+        });
+        whole.into_iter().chain(counters).collect()
+    }
+}
+
 fn verdict(probes: &[ProbeReport]) -> Verdict {
     let counters = || probes.iter().filter_map(|probe| probe.counters.as_ref()).flatten();
     let hooked = counters().filter(|counter| counter.hook.is_some()).count();
@@ -354,6 +372,23 @@ fn verdict(probes: &[ProbeReport]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ebpf_process_probes::{Attempt, Tier};
+
+    #[test]
+    fn what_is_missing_is_named_with_its_reason() {
+        let tried = [("no function", Tier::Kprobe), ("no events", Tier::Tracepoint)];
+        let tried =
+            tried.map(|(problem, tier)| Attempt { tier, function: "f".to_owned(), problem: problem.to_owned() });
+        let counters = vec![
+            CounterReport { counter: "vfs.read", hook: None, tried: tried.to_vec() },
+            CounterReport { counter: "vfs.write", hook: None, tried: Vec::new() },
+        ];
+        let probe = ProbeReport { name: "file", counters: Some(counters), memory: None, problem: None };
+        let nothing_allowed = "no tier that the configuration allows can count it";
+        assert_eq!(probe.lacking(), [("vfs.read", "no events"), ("vfs.write", nothing_allowed)]);
+        let broken = ProbeReport { name: "file", counters: None, memory: None, problem: Some("no BPF".to_owned()) };
+        assert_eq!(broken.lacking(), [("file", "no BPF")]);
+    }
 
     #[test]
     fn some_missing_is_degraded_and_all_missing_failed() {

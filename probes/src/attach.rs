@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::hook::{Attach, Hook};
 use crate::kernel::Kernel;
+use crate::refusal::{no_event, no_perf_event};
 use crate::switches;
 use crate::sys;
 use crate::tracefs::{Event, Profile};
@@ -155,12 +156,9 @@ impl Links {
         let at_return = matches!(hook.attach, Attach::Kretprobe(_));
         let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
         let created = tracefs.create(self.prefix, hook.attach.target(), at_return);
-        let (event, id) = created.map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
-            _ => format!("tracefs refuses the event: {error}"),
-        })?;
+        let (event, id) = created.map_err(|error| no_event(tracefs.root(), &error))?;
         let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus)
-            .map_err(|error| perf_refuses("it", &error))?;
+            .map_err(|error| no_perf_event("it", &error))?;
         if self.profile.is_none() {
             self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
         }
@@ -240,7 +238,7 @@ fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&st
         match tracefs.id_of(event) {
             Ok(id) => {
                 let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus);
-                held.push(perf.map_err(|error| perf_refuses(event, &error))?);
+                held.push(perf.map_err(|error| no_perf_event(event, &error))?);
                 ids.push(id);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -262,15 +260,6 @@ fn in_short(error: &ProgramError) -> String {
     let mut told = log.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("processed "));
     let reason = told.next_back().map_or(String::new(), |line| format!(" ({line})"));
     format!("the kernel refuses the program: {io_error}{reason}")
-}
-
-fn perf_refuses(event: &str, error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EACCES) => format!(
-            "perf refuses {event} to this user; as root: sysctl kernel.perf_event_paranoid=2, or grant CAP_SYS_ADMIN"
-        ),
-        _ => format!("perf refuses {event}: {error}"),
-    }
 }
 
 /// Loads a program that is hung on a perf event, unless it is loaded: such a program may stand at several places.

@@ -10,8 +10,11 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
+use crate::cause::Surroundings;
 use crate::kernel::{self, Version};
+use crate::memory::MapMemory;
 use crate::preemption::Preemption;
+use crate::sys::possible_processors;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,6 +57,7 @@ impl Finding {
 
 /// Looks at everything, in the order in which things depend on each other.
 pub fn examine() -> Vec<Finding> {
+    let surroundings = Surroundings::here();
     let mut findings = vec![release()];
     findings.extend(configuration(kernel::build_configuration().ok().as_deref()));
     findings.extend(shared_events(&read("/proc/sys/kernel/osrelease")));
@@ -64,7 +68,10 @@ pub fn examine() -> Vec<Finding> {
         lockdown(&read("/sys/kernel/security/lockdown")),
         preemption(Preemption::read()),
         rights(),
-        locked_memory(),
+        user_namespace(surroundings.user_namespace),
+        seccomp(surroundings.seccomp),
+        // It counts before Linux 5.11, for whoever may not raise it.
+        locked_memory(surroundings.locked_memory.is_some(), getrlimit(Resource::Memlock).current, maps()),
         jit(&read("/proc/sys/net/core/bpf_jit_enable")),
         unprivileged(&read("/proc/sys/kernel/unprivileged_bpf_disabled")),
         control_groups(&read("/proc/self/mounts")),
@@ -219,11 +226,45 @@ fn rights() -> Finding {
     Finding::lacking("capabilities", state, advice)
 }
 
-fn locked_memory() -> Finding {
-    match getrlimit(Resource::Memlock).current {
+/// What both probes' maps take of it on this machine, in bytes, from the floor's objects: the others are for kernels that
+/// do not count.
+fn maps() -> u64 {
+    let of = |object| MapMemory::of(object, possible_processors().unwrap_or(1)).unwrap_or_default();
+    of(crate::FILE.floor).plus(of(crate::PROCESS.floor)).total()
+}
+
+fn locked_memory(counts: bool, limit: Option<u64>, needed: u64) -> Finding {
+    let needed = needed.div_ceil(1024);
+    match limit.map(|bytes| bytes / 1024) {
         None => Finding::good("locked memory", "unlimited"),
-        Some(bytes) => Finding::good("locked memory", format!("{} KiB; counts before Linux 5.11 only", bytes / 1024)),
+        Some(limit) if !counts => Finding::good("locked memory", format!("{limit} KiB; does not count here")),
+        Some(limit) if limit >= needed => {
+            Finding::good("locked memory", format!("{limit} KiB; the maps take {needed}"))
+        }
+        Some(limit) => Finding::lacking(
+            "locked memory",
+            format!("{limit} KiB, and the maps take {needed} KiB; CAP_SYS_RESOURCE, which raises it, is missing"),
+            "grant CAP_SYS_RESOURCE, or raise the limit: LimitMEMLOCK=infinity under systemd, ulimit -l in a shell",
+        ),
     }
+}
+
+fn user_namespace(nested: bool) -> Finding {
+    if nested {
+        return Finding::lacking(
+            "user namespace",
+            "not the initial one: its capabilities do not count for BPF",
+            "start it in the initial user namespace (a container: as root, without user namespaces or rootless mode)",
+        );
+    }
+    Finding::good("user namespace", "the initial one")
+}
+
+fn seccomp(filtered: bool) -> Finding {
+    if filtered {
+        return Finding::unknown("seccomp", "a filter is on: it must allow bpf and perf_event_open");
+    }
+    Finding::good("seccomp", "no filter")
 }
 
 fn jit(setting: &str) -> Finding {
@@ -287,6 +328,16 @@ mod tests {
         assert!(shared_events("4.11.0").is_some());
         for release in ["4.15.0", "5.10.0-46-cloud-amd64", "6.12.107+deb13", ""] {
             assert_eq!(shared_events(release), None, "{release}");
+        }
+    }
+
+    #[test]
+    fn locked_memory_is_judged_by_what_the_maps_take() {
+        assert!(maps() > 700 * 1024);
+        let lacking = locked_memory(true, Some(64 * 1024), 769 * 1024);
+        assert!(lacking.state.contains("769 KiB") && lacking.state.contains("CAP_SYS_RESOURCE"), "{lacking:?}");
+        for (counts, limit) in [(false, Some(64 * 1024)), (true, Some(769 * 1024)), (true, None)] {
+            assert_eq!(locked_memory(counts, limit, 769 * 1024).verdict, Verdict::Good, "{counts} {limit:?}");
         }
     }
 

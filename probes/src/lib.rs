@@ -18,6 +18,7 @@ mod attach;
 mod attachment;
 mod btf;
 mod catalog;
+mod cause;
 mod cgroup;
 mod choice;
 pub mod doctor;

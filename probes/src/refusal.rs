@@ -7,9 +7,13 @@ use std::path::Path;
 use aya::EbpfError;
 use ebpf_process_core::{BuildError, chain};
 
+use crate::cause::Surroundings;
 use crate::doctor::missing_rights;
 use crate::hook::CounterReport;
 use crate::tracefs::NOT_MOUNTED;
+
+/// How the standard library words `EMFILE`.
+const TOO_MANY: &str = "(os error 24)";
 
 /// The way out of an object that is broken.
 pub(crate) const REBUILD: &str = "rebuild it: cargo xtask bpf";
@@ -50,11 +54,21 @@ pub(crate) fn refuse_bpf(error: &io::Error) -> BuildError {
 }
 
 fn refuse_code(code: Option<i32>, text: &str) -> BuildError {
+    if let Some(cause) = code.and_then(|code| Surroundings::here().explain("bpf(2)", code)) {
+        return refused(&cause.problem, &cause.way_out);
+    }
     match code {
+        Some(libc::EPERM | libc::EACCES) if missing_here().is_empty() => refused(
+            "the kernel does not let this process load BPF programs, though it has the rights",
+            "see what a security module says (SELinux, AppArmor: dmesg, or the audit log) and allow bpf to it",
+        ),
         Some(libc::EPERM | libc::EACCES) => {
             refused("the kernel does not let this process load BPF programs", &try_as_root())
         }
-        Some(libc::ENOSYS) => refused("this kernel has no bpf(2)", "use a kernel with CONFIG_BPF_SYSCALL=y"),
+        Some(libc::ENOSYS) => refused(
+            "this kernel has no bpf(2), or a sandbox hides it",
+            "use a kernel with CONFIG_BPF_SYSCALL=y, outside a sandbox such as gVisor",
+        ),
         _ => refused(
             &format!("the kernel does not take the probe's object: {text}"),
             "please report it with the kernel's version",
@@ -69,6 +83,12 @@ pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildE
         if !reasons.contains(&reason) && reasons.len() < 3 {
             reasons.push(reason);
         }
+    }
+    // A cause that is not in the hooks is told instead of what each of them says of it.
+    let too_few_files =
+        reports.iter().flat_map(|report| &report.tried).any(|attempt| attempt.problem.contains(TOO_MANY));
+    if let Some(cause) = too_few_files.then(|| Surroundings::here().explain("bpf(2)", libc::EMFILE)).flatten() {
+        return refused(&cause.problem, &cause.way_out);
     }
     // Whoever has all the rights need not be told to get them.
     let rights = if missing_here().is_empty() { String::new() } else { format!("{}; ", try_as_root()) };
@@ -88,5 +108,37 @@ pub(crate) fn hidden_tracefs(root: &Path, error: &io::Error) -> String {
         "the kernel is locked down and hides tracefs; boot with lockdown=integrity, or without Secure Boot".to_owned()
     } else {
         format!("the tracefs at {place} cannot be read ({error}); run as root, or grant CAP_DAC_OVERRIDE")
+    }
+}
+
+/// Why tracefs makes no event.
+pub(crate) fn no_event(root: &Path, error: &io::Error) -> String {
+    let place = root.display();
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => "this kernel has no such function to trace".to_owned(),
+        Some(libc::EROFS) => {
+            format!("the tracefs at {place} is mounted read-only; as root: mount -o remount,rw {place}")
+        }
+        Some(libc::EACCES) => {
+            format!("the tracefs at {place} may not be written to; run as root, or grant CAP_DAC_OVERRIDE")
+        }
+        _ => format!("tracefs refuses the event: {error}"),
+    }
+}
+
+/// Why perf gives no event.
+pub(crate) fn no_perf_event(event: &str, error: &io::Error) -> String {
+    let surroundings = Surroundings::here();
+    let code = error.raw_os_error().unwrap_or(0);
+    if let Some(cause) = surroundings.explain("perf_event_open(2)", code) {
+        return format!("{}; {}", cause.problem, cause.way_out);
+    }
+    match (code, surroundings.paranoid) {
+        (libc::EACCES, Some(level)) => format!(
+            "perf refuses {event} to this user, since kernel.perf_event_paranoid is {level}; as root: sysctl \
+             kernel.perf_event_paranoid=2, or grant CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)"
+        ),
+        (libc::ENOSYS, _) => "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS is off)".to_owned(),
+        _ => format!("perf refuses {event}: {error}"),
     }
 }

@@ -116,6 +116,11 @@ impl Tracefs {
         Ok(Profile { file: File::open(self.root.join("kprobe_profile"))?, text: Vec::new() })
     }
 
+    /// Where it is mounted.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn command(&self, line: &str) -> io::Result<()> {
         if let Some(mut commands) = self.commands.get() {
             return commands.write_all(line.as_bytes());
