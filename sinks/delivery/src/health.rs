@@ -67,15 +67,20 @@ impl Health {
         }
     }
 
-    /// Samples were given up for this reason.
-    pub(crate) fn drops(&mut self, samples: u64, reason: &'static str, now: Instant) {
-        if samples == 0 {
-            return;
-        }
+    /// Whether a loss of this kind has to be said: the first one, and again after an hour.
+    fn is_news(&mut self, reason: &'static str, now: Instant) -> bool {
         match self.losses.iter_mut().find(|(said, _)| *said == reason) {
-            Some((_, said)) if now.saturating_duration_since(*said) < AGAIN => return,
+            Some((_, said)) if now.saturating_duration_since(*said) < AGAIN => return false,
             Some((_, said)) => *said = now,
             None => self.losses.push((reason, now)),
+        }
+        true
+    }
+
+    /// Samples were given up for this reason.
+    pub(crate) fn drops(&mut self, samples: u64, reason: &'static str, now: Instant) {
+        if samples == 0 || !self.is_news(reason, now) {
+            return;
         }
         let more = "further losses of this kind are counted, logged once an hour";
         let sink = &self.sink;
@@ -122,6 +127,27 @@ impl Health {
         if !std::mem::replace(&mut self.spool_fails, true) {
             let error = explain(error);
             error!(sink = %self.sink, "cannot write to the spool: {error}; data waits in memory meanwhile");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_loss_of_each_kind_is_said_when_it_happens_and_again_after_an_hour() {
+        let start = Instant::now();
+        let mut health = Health::new("db");
+        for (reason, later, said) in [
+            (reason::MEMORY, Duration::ZERO, true),
+            (reason::MEMORY, Duration::from_secs(1), false),
+            (reason::SPOOL, Duration::from_secs(1), true),
+            (reason::MEMORY, AGAIN, true),
+            (reason::SPOOL, AGAIN, false),
+            (reason::STOPPED, AGAIN, true),
+        ] {
+            assert_eq!(health.is_news(reason, start + later), said, "{reason} after {later:?}");
         }
     }
 }

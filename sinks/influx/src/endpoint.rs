@@ -122,6 +122,7 @@ mod tests {
         let server = ServerOptions {
             name: "http://db:8086".to_owned(),
             base: "http://db:8086".to_owned(),
+            zone: None,
             socket: None,
             place,
             credentials,

@@ -72,7 +72,8 @@ impl Http {
     fn with_names(server: ServerOptions, sink: &str, resolve: Resolve) -> Result<Self, BuildError> {
         // A proxy finds the server by itself.
         let option = if server.proxy.is_some() { "proxy" } else { "url" };
-        let names = Arc::new(Names::new(resolve, option));
+        let zone = server.zone.clone().filter(|_| server.proxy.is_none());
+        let names = Arc::new(Names::new(resolve, option, zone));
         let admission = Admission::read(&server)?;
         let shared = Arc::default();
         let agent = connect_by(&server, &admission, &names, &shared)?;
@@ -447,6 +448,7 @@ mod tests {
         ServerOptions {
             name: "http://db.example:8086".to_owned(),
             base: "http://db.example:8086".to_owned(),
+            zone: None,
             socket: None,
             place: Place::V3 { database: "db".to_owned() },
             credentials: None,
@@ -457,6 +459,23 @@ mod tests {
             gzip: true,
             create_database: false,
         }
+    }
+
+    #[test]
+    fn a_zone_finds_the_address_and_is_not_sent() {
+        let there = once();
+        let resolve: Resolve =
+            Arc::new(
+                move |receiver| {
+                    if receiver == "[fe80::1%eth0]:8086" { Ok(vec![there]) } else { Err(io::Error::other(receiver)) }
+                },
+            );
+        let base = "http://[fe80::1]:8086".to_owned();
+        let server = ServerOptions { base, zone: Some("eth0".to_owned()), ..example() };
+        let mut http = Http::with_names(server, "db", resolve).expect("a carrier");
+        let mut frame = Frame::default();
+        frame.push(b"m f=1i 1\n", 1);
+        assert_eq!(http.send(&frame, Duration::MAX), Verdict::Accepted);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Names {
     resolve: Resolve,
     /// The key of the option that has the name.
     option: &'static str,
+    /// The zone of the server's IPv6 address.
+    zone: Option<String>,
     lookups: Mutex<Vec<Lookup>>,
     failing: AtomicBool,
     /// Why a name could not be found last.
@@ -29,8 +31,15 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(resolve: Resolve, option: &'static str) -> Self {
-        Self { resolve, option, lookups: Mutex::default(), failing: AtomicBool::new(false), problem: Mutex::default() }
+    pub(crate) fn new(resolve: Resolve, option: &'static str, zone: Option<String>) -> Self {
+        Self {
+            resolve,
+            option,
+            zone,
+            lookups: Mutex::default(),
+            failing: AtomicBool::new(false),
+            problem: Mutex::default(),
+        }
     }
 
     /// The addresses serve.
@@ -56,7 +65,10 @@ impl Resolver for Names {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let receiver = uri.scheme().zip(uri.authority());
         let receiver = receiver.and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority));
-        let receiver = receiver.ok_or(Error::HostNotFound)?;
+        let receiver = match (receiver.ok_or(Error::HostNotFound)?, &self.zone) {
+            (receiver, Some(zone)) => receiver.replacen(']', &format!("%{zone}]"), 1),
+            (receiver, None) => receiver,
+        };
         let now = Instant::now();
         let mut lookups = self.lookups.lock();
         let index = lookups.iter().position(|lookup| lookup.receiver() == receiver).unwrap_or_else(|| {

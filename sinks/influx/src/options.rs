@@ -152,6 +152,8 @@ pub(crate) struct ServerOptions {
     pub(crate) name: String,
     /// The start of the address to post to.
     pub(crate) base: String,
+    /// The zone of an IPv6 address, such as an interface's name: it is this host's business and not sent.
+    pub(crate) zone: Option<String>,
     /// The Unix socket to connect to, instead of the address.
     pub(crate) socket: Option<PathBuf>,
     pub(crate) place: Place,
@@ -281,10 +283,12 @@ impl Target {
                 Some(path) => ("http://localhost".to_owned(), Some(absolute(path)?)),
                 None => (raw.url.trim_end_matches('/').to_owned(), None),
             };
+            let (base, zone) = split_zone(base);
             check_address(&base).map_err(|problem| options.refuse("url", problem))?;
             Ok(Self::Server(Box::new(ServerOptions {
                 name: raw.url.clone(),
                 base,
+                zone,
                 socket,
                 place: Place::read(raw, options)?,
                 credentials: Credentials::read(raw, options)?,
@@ -426,6 +430,17 @@ fn is_receiver(address: &str) -> bool {
     is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
+/// `http://[fe80::1%eth0]:8086` (or with `%25`, as in RFC 6874) without the zone, and the zone.
+fn split_zone(base: String) -> (String, Option<String>) {
+    let Some((before, rest)) = base.split_once("://[").and_then(|(_, host)| host.split_once('%')) else {
+        return (base, None);
+    };
+    let Some((zone, after)) = rest.split_once(']').filter(|_| !before.contains(']')) else { return (base, None) };
+    let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
+    let without = format!("{}://[{before}]{after}", base.split("://").next().unwrap_or_default());
+    (without, Some(zone.to_owned()).filter(|zone| !zone.is_empty()))
+}
+
 fn check_address(url: &str) -> Result<(), &'static str> {
     const EXPECTED: &str = "expected an address that begins with \"http://\", \"https://\", \"unix://\", \"udp://\" or \
                             \"file://\", or \"stdout\"";
@@ -489,6 +504,12 @@ mod tests {
         assert_eq!(encrypted.base, "https://db.example/influx");
         assert!(encrypted.is_encrypted());
         assert_eq!(encrypted.origin(), "https://db.example");
+        for url in ["http://[fe80::1%eth0]:8086/x", "http://[fe80::1%25eth0]:8086/x"] {
+            let zoned = server(&[("url", url), ("database", "db")]);
+            assert_eq!((zoned.base.as_str(), zoned.zone.as_deref()), ("http://[fe80::1]:8086/x", Some("eth0")));
+        }
+        let plain = server(&[("url", "http://[fe80::1]/a%20b]"), ("database", "db")]);
+        assert_eq!((plain.base.as_str(), plain.zone), ("http://[fe80::1]/a%20b]", None));
     }
 
     #[test]
