@@ -36,11 +36,12 @@ const LONGEST: u64 = 8192;
 /// The directory of the locks: a person's runtime directory, or the system's for root and for a service. An error says
 /// in words why there is none.
 pub(crate) fn directory(elevated: bool) -> Result<PathBuf, String> {
-    if geteuid().is_root() {
-        return Ok(SYSTEM.into());
-    }
+    // Whoever starts it that way must not keep the system's agent from its receivers.
     if elevated {
         return Err("it was started with rights that its caller does not have".to_owned());
+    }
+    if geteuid().is_root() {
+        return Ok(SYSTEM.into());
     }
     let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
     // Systemd names a unit's own directories; of several the first.
