@@ -56,7 +56,9 @@ const volatile char cgroup_name[CGROUP_NAME] __attribute__((aligned(8))) = {};
  * each reading is two instructions of every event. */
 inlined int passes(void)
 {
+	volatile struct target *target;
 	u32 kind = filter_kind;
+	u64 id;
 
 	if (kind == FILTER_NONE)
 		return 1;
@@ -64,8 +66,13 @@ inlined int passes(void)
 		return bpf_get_current_pid_tgid() >> 32 == filter_target.tgid;
 	if (bpf_current_task_under_cgroup(&filter_cgroup, 0) == 1)
 		return 1;
-	/* Made anew, and user space has not aimed at it yet. */
-	return filter_target.reborn && bpf_get_current_cgroup_id() == filter_target.reborn;
+	/* Made anew, and user space has not aimed at it yet. The second address is loaded by hand: the compiler would keep the
+	 * first one over the call, in a register that every event has to save. */
+	if (!filter_target.reborn)
+		return 0;
+	id = bpf_get_current_cgroup_id();
+	asm volatile("%[target] = filter_target ll" : [target] "=r"(target));
+	return id == target->reborn;
 }
 
 /*
