@@ -1,7 +1,7 @@
 //! How long the agent takes to start and to stop, and how much memory it holds.
 
 use crate::agent::{self, Agent};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -18,6 +18,8 @@ pub const STOP: Duration = Duration::from_secs(1);
 /// until every task has left it, which it looks for ten times a second (`rcu_tasks_kthread`): 0.15 s each, and there are
 /// ten. 5.10 and 7.2 stop within [`STOP`].
 const TRAMPOLINES_STOP: Duration = Duration::from_secs(2);
+/// How long the programs of the self-test may take to go: as many trampolines as are left.
+const SETTLED: Duration = Duration::from_secs(30);
 /// Whatever else runs on the machine takes its time too: the best of some shows what the agent can do.
 const TRIES: usize = 8;
 /// Ticks after the start before its memory is looked at.
@@ -60,6 +62,19 @@ impl Started {
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it has let go of the programs of its self-test, for which it has a thread.
+    ///
+    /// # Errors
+    /// It has not within the limit.
+    pub fn settle(&self) -> Outcome<()> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait::until("the end of the self-test", SETTLED, || {
+            let tasks = fs::read_dir(&tasks).map_err(Failure::at(&tasks))?;
+            let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+            Ok(names.map(|name| name.trim() == "let-go").all(|letting_go| !letting_go).then_some(()))
+        })
     }
 
     /// Sends a signal and waits; says how long that took and how it ended.
@@ -144,6 +159,7 @@ impl Best {
         while best.tries < TRIES && (best.start >= EMULATED_START || best.stop >= bound) {
             let started = Started::new(&[&hooks])?;
             best.start = best.start.min(started.first_byte);
+            started.settle()?;
             let (stop, code) = started.end(Signal::TERM)?;
             if code != Some(0) {
                 return Err(Failure::new(format!("{tier}: the agent ended with code {code:?}")));
