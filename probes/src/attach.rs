@@ -11,7 +11,7 @@ use aya::{Btf, Ebpf};
 use ebpf_process_core::chain;
 use tracing::debug;
 
-use crate::hook::{Attach, Hook};
+use crate::hook::{Attach, Candidate, Hook};
 use crate::kernel::Kernel;
 use crate::refusal::{no_event, no_perf_event};
 use crate::switches;
@@ -135,6 +135,13 @@ impl Links {
             Hold::Events(perf.collect::<std::io::Result<_>>()?)
         };
         Ok(())
+    }
+
+    /// Whether all of a candidate's hooks are trace events on which we stand already.
+    pub(crate) fn stand_on_events(&self, candidate: &Candidate) -> bool {
+        candidate.hooks.iter().all(|hook| {
+            matches!(hook.attach, Attach::Events(..)) && self.by_hook.contains_key(&(hook.program, hook.attach))
+        })
     }
 
     /// Reads anew what the breakpoints missed.

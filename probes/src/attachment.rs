@@ -12,7 +12,7 @@ use crate::attach::Links;
 use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
 use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Subject};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Version};
 use crate::loader::loader;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
@@ -137,7 +137,13 @@ impl Attachment {
         }
         let mut hook = None;
         let test = |candidate| {
-            let proof = trial.as_mut().map_or(Ok(Proof::Impossible), |trial| trial.test(kernel, counter, candidate))?;
+            let proof = match trial.as_mut() {
+                // Before 4.15 a second program on a trace event is refused and ends the first, and the first is ours: it
+                // has proven itself for the counter that it serves already.
+                _ if kernel.facts.version < Version(4, 15) && self.links.stand_on_events(candidate) => Proof::Proven,
+                Some(trial) => trial.test(kernel, counter, candidate)?,
+                None => Proof::Impossible,
+            };
             if proof == Proof::Proven {
                 self.attach(kernel, candidate)?;
             }
