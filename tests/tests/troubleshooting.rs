@@ -1,0 +1,43 @@
+//! `docs/troubleshooting.md` is by message, so each message that it names has to be one of ours.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The message in a heading such as ``### `no sink is configured` ``; a heading may have two.
+fn messages(line: &str) -> impl Iterator<Item = &str> {
+    let heading = line.strip_prefix("### ").filter(|heading| heading.starts_with('`')).unwrap_or_default();
+    heading.split('`').skip(1).step_by(2)
+}
+
+/// All sources of the agent, as one text in which a string that is broken across lines is whole.
+fn sources() -> String {
+    fn read(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+            let path = entry.path();
+            if path.is_dir() {
+                read(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&path).expect("a source"));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = ["core", "config", "probes", "bin", "sinks/delivery", "sinks/statsd", "sinks/influx", "sinks/json"];
+    let mut text = String::new();
+    for folder in crates.map(|name| -> PathBuf { root.join(name).join("src") }) {
+        read(&folder, &mut text);
+    }
+    let joined: Vec<&str> = text.split("\\\n").map(str::trim_start).collect();
+    joined.concat().replace("\\\"", "\"")
+}
+
+#[test]
+fn every_message_of_the_guide_is_one_that_the_agent_says() {
+    let guide = include_str!("../../docs/troubleshooting.md");
+    let (sources, mut seen) = (sources().to_lowercase(), 0);
+    for message in guide.lines().flat_map(messages) {
+        assert!(sources.contains(&message.to_lowercase()), "no message has the words \"{message}\" any more");
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen} messages were found in the guide");
+}
