@@ -1,6 +1,7 @@
 //! `docs/troubleshooting.md` is by message, so each message that it names has to be one of ours.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The message in a heading such as ``### `no sink is configured` ``; a heading may have two.
@@ -10,31 +11,32 @@ fn messages(line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// All sources of the agent, as one text in which a string that is broken across lines is whole.
-fn sources() -> String {
-    fn read(folder: &Path, text: &mut String) {
-        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
-            let path = entry.path();
+fn sources() -> io::Result<String> {
+    fn read(folder: &Path, text: &mut String) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
             if path.is_dir() {
-                read(&path, text);
+                read(&path, text)?;
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                text.push_str(&fs::read_to_string(&path).expect("a source"));
+                text.push_str(&fs::read_to_string(&path)?);
             }
         }
+        Ok(())
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let crates = ["core", "config", "probes", "bin", "sinks/delivery", "sinks/statsd", "sinks/influx", "sinks/json"];
     let mut text = String::new();
     for folder in crates.map(|name| -> PathBuf { root.join(name).join("src") }) {
-        read(&folder, &mut text);
+        read(&folder, &mut text)?;
     }
     let joined: Vec<&str> = text.split("\\\n").map(str::trim_start).collect();
-    joined.concat().replace("\\\"", "\"")
+    Ok(joined.concat().replace("\\\"", "\""))
 }
 
 #[test]
 fn every_message_of_the_guide_is_one_that_the_agent_says() {
     let guide = include_str!("../../docs/troubleshooting.md");
-    let (sources, mut seen) = (sources().to_lowercase(), 0);
+    let (sources, mut seen) = (sources().expect("the sources").to_lowercase(), 0);
     for message in guide.lines().flat_map(messages) {
         assert!(sources.contains(&message.to_lowercase()), "no message has the words \"{message}\" any more");
         seen += 1;

@@ -80,26 +80,42 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     let folder = tempfile::tempdir()?;
     let book = folder.path().join("live");
     let target = target_directory()?;
-    let tests = |arguments: &[&str]| {
-        let mut tests = Command::new(env!("CARGO"));
-        tests.arg("test").args(arguments).env("LIVE_TEST_LOG", &book);
-        tests.env("AGENT_UNDER_TEST", target.join("release/ebpf-process"));
+    let live = |command: &mut Command| {
+        command.env("LIVE_TEST_LOG", &book).env("AGENT_UNDER_TEST", target.join("release/ebpf-process"));
         if no_skip {
-            tests.env("LIVE_TEST_NO_SKIP", "1");
+            command.env("LIVE_TEST_NO_SKIP", "1");
         }
-        tests
     };
     // Everything runs, so that the account is complete after a failure too.
-    let workspace = run(&mut tests(&["--workspace", "--no-fail-fast"]));
-    // A workspace of its own, but what it has in common with ours need not be built twice.
-    let stranger = ["--manifest-path", "tests/out-of-tree-sink/Cargo.toml"];
-    let stranger = run(tests(&stranger).env("CARGO_TARGET_DIR", &target));
+    let mut tests = Command::new(env!("CARGO"));
+    live(tests.args(["test", "--workspace", "--no-fail-fast"]));
+    let workspace = run(&mut tests);
+    let stranger = recipe().and_then(|recipe| {
+        let mut shell = Command::new("sh");
+        shell.args(["-euxc", &recipe]).current_dir(folder.path());
+        // A workspace of its own, but what it has in common with ours need not be built twice.
+        shell.env("CARGO_TARGET_DIR", &target).env("EBPF_PROCESS", env::current_dir()?);
+        live(&mut shell);
+        run(&mut shell)
+    });
 
     let account = Account::read(&fs::read_to_string(&book).unwrap_or_default());
     say(account.summary());
     workspace?;
     stranger?;
     account.verdict(no_skip)
+}
+
+/// The commands by which CONTRIBUTING.md makes an agent with a sink of one's own.
+fn recipe() -> Outcome<String> {
+    let text = fs::read_to_string("CONTRIBUTING.md")?;
+    let block = text
+        .split_once("## A sink of your own")
+        .and_then(|(_, section)| section.split_once("```sh\n"))
+        .and_then(|(_, block)| block.split_once("```"));
+    block
+        .map(|(commands, _)| commands.to_owned())
+        .ok_or_else(|| "CONTRIBUTING.md has no recipe for a sink any more".into())
 }
 
 /// The tests without a live agent: those of every crate that `cargo test` takes by itself, the dependencies between
