@@ -80,6 +80,7 @@ impl Engine {
         }
         for (probe, reason, _) in failures {
             warn!(probe, "the probe is left out: {reason}");
+            agent.vitals().add_uncounted(format!("probe {probe}"), reason);
         }
         if elevated {
             privileges::give_up(rights::set_of(&rights::kept(plan)))?;

@@ -32,7 +32,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, interval: Duration, f
     let listening = caught.listen()?;
     let baseline = engine.set_baseline();
     match format {
-        "table" => engine.show_on(format, Box::new(Table::once(baseline)))?,
+        "table" => engine.show_on(format, Box::new(Table::once(baseline, engine.agent.vitals().uncounted())))?,
         "json" => engine.show_on(format, json::printing(std::io::stdout(), baseline))?,
         _ => {}
     }

@@ -71,7 +71,8 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Re
     let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
     if on_terminal {
         let baseline = engine.set_baseline();
-        engine.show_on("table", Box::new(Table::on_terminal(baseline)))?;
+        let table = Table::on_terminal(baseline, engine.agent.vitals().uncounted());
+        engine.show_on("table", Box::new(table))?;
     } else if !plan.sinks.is_empty() {
         engine.connect(&plan, &claimed.left_out)?;
     }

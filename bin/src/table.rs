@@ -9,7 +9,7 @@ mod units;
 use std::io::{ErrorKind, Stdout, Write, stdout};
 use std::time::Duration;
 
-use ebpf_process_core::{Sink, SinkError, View};
+use ebpf_process_core::{Sink, SinkError, Uncounted, View};
 
 use self::figures::Figures;
 use crate::stdout;
@@ -35,19 +35,19 @@ enum Place {
 
 impl Table<Stdout> {
     /// For a terminal: a table per view, in one place. What it shows counts from the baseline, a time since boot.
-    pub(crate) fn on_terminal(baseline: Duration) -> Self {
-        Self::new(stdout(), Place::Same { above: 0, on: None }, baseline)
+    pub(crate) fn on_terminal(baseline: Duration, uncounted: Vec<Uncounted>) -> Self {
+        Self::new(stdout(), Place::Same { above: 0, on: None }, Figures::since(baseline, uncounted))
     }
 
     /// One table, for one view.
-    pub(crate) fn once(baseline: Duration) -> Self {
-        Self::new(stdout(), Place::Once, baseline)
+    pub(crate) fn once(baseline: Duration, uncounted: Vec<Uncounted>) -> Self {
+        Self::new(stdout(), Place::Once, Figures::since(baseline, uncounted))
     }
 }
 
 impl<W: Write> Table<W> {
-    fn new(output: W, place: Place, baseline: Duration) -> Self {
-        Self { output, figures: Figures::since(baseline), place, size: stdout::size }
+    fn new(output: W, place: Place, figures: Figures) -> Self {
+        Self { output, figures, place, size: stdout::size }
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         for (output, place, views) in
             [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same { above: 0, on: None }, 2)]
         {
-            let mut table = Table::new(output, place, Duration::from_secs(99));
+            let mut table = Table::new(output, place, Figures::since(Duration::from_secs(99), Vec::new()));
             let mut bench = Bench::new();
             let id = bench.series(&calls, &[]);
             for total in 1..=views {
@@ -138,7 +138,11 @@ mod tests {
     fn drawn(sizes: [fn() -> Option<Size>; 2]) -> [String; 2] {
         let calls = Descriptor::counter("task.started", Unit::CALLS, "Calls").labels(["kind"]).share();
         let missed = Descriptor::counter("hook.missed", Unit::EVENTS, "Missed").labels(["counter"]).share();
-        let mut table = Table::new(Vec::new(), Place::Same { above: 0, on: None }, Duration::from_secs(99));
+        let mut table = Table::new(
+            Vec::new(),
+            Place::Same { above: 0, on: None },
+            Figures::since(Duration::from_secs(99), Vec::new()),
+        );
         let mut bench = Bench::new();
         let ids = [(&calls, "process"), (&calls, "thread"), (&missed, "task.start")];
         let ids = ids.map(|(descriptor, label)| bench.series(descriptor, &[label]));

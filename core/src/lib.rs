@@ -106,7 +106,7 @@ pub use series::{LABEL_VALUE_LIMIT, SeriesId, SeriesRefused, clean_label};
 pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use trial::{Finding, Severity, TrialContext};
 pub use view::{Metric, Sample, SeriesCache, View};
-pub use vitals::{AbsentSink, ProbeVitals, Vitals};
+pub use vitals::{AbsentSink, ProbeVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
 
 /// What plugins need of figment to make [`Options`] from a configuration of their own.

@@ -17,6 +17,16 @@ pub struct Vitals {
     probes: Mutex<Vec<ProbeVitals>>,
     sinks: Mutex<Vec<(String, Arc<Ledger>)>>,
     absent: Mutex<Vec<AbsentSink>>,
+    uncounted: Mutex<Vec<Uncounted>>,
+}
+
+/// What the configuration asks for and this machine does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncounted {
+    /// A counter such as `file.close`, or `probe NAME` for all of a probe's.
+    pub what: String,
+    /// Why it is not counted.
+    pub reason: String,
 }
 
 /// A sink of the configuration that does not run.
@@ -72,6 +82,16 @@ impl Vitals {
     /// Says that a sink of the configuration does not run, for the status and for `agent.sink_state`.
     pub fn add_absent_sink(&self, sink: AbsentSink) {
         self.absent.lock().push(sink);
+    }
+
+    /// What the configuration asks for and is not counted.
+    pub fn uncounted(&self) -> Vec<Uncounted> {
+        self.uncounted.lock().clone()
+    }
+
+    /// Says that something is not counted here, for the table and the status.
+    pub fn add_uncounted(&self, what: impl Into<String>, reason: impl Into<String>) {
+        self.uncounted.lock().push(Uncounted { what: what.into(), reason: reason.into() });
     }
 
     /// What is known of each probe.

@@ -96,7 +96,9 @@ impl ProbePlugin for KernelProbe {
             if let Some(hook) = &report.hook {
                 debug!(counter = report.counter, tier = %hook.tier, function = hook.function, "hooked");
             } else {
-                warn!(counter = report.counter, "no hook: {}", tried(report));
+                let reason = tried(report);
+                warn!(counter = report.counter, "no hook: {reason}");
+                context.vitals.add_uncounted(report.counter, reason);
             }
         }
         if let Some(watch) = &mut attachment.watch {

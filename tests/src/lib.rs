@@ -10,7 +10,7 @@
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
 //! * [`clock`] sets the machine's clock forward and back while the agent counts.
 //! * [`elevated`] starts it with more rights than its caller has.
-//! * [`held`] is what a running process may do, and [`unit`] what the shipped unit grants.
+//! * [`held`] is what a running process may do, and [`mod@unit`] what the shipped unit grants.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hidden`] is what a kernel may show to no program at all.
 //! * [`hygiene`] looks at what stays behind.

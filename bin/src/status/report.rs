@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::Table;
-use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Value, View, Vitals, duration};
+use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Uncounted, Value, View, Vitals, duration};
 use ebpf_process_probes::Doubt;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub(crate) struct Report {
     /// What `only` names, by probe; nothing where everything counts.
     targets: Vec<Only>,
     counters: Vec<Counter>,
+    /// What the configuration asks for and this machine does not count, each with the reason.
+    uncounted: BTreeMap<String, String>,
     sinks: Vec<Sink>,
 }
 
@@ -135,6 +137,7 @@ impl Source {
             last_batch,
             targets: self.last_batch.look(targets).unwrap_or_default(),
             counters: self.last_batch.look(counters).unwrap_or_default(),
+            uncounted: self.vitals.uncounted().into_iter().map(|Uncounted { what, reason }| (what, reason)).collect(),
             sinks: running.chain(absent).collect(),
         }
     }
@@ -335,6 +338,9 @@ impl Report {
             for (reason, counters) in self.reasons() {
                 let _ = writeln!(text, "Not exact: {} ({reason}): {}.", counters.join(", "), explained(reason));
             }
+        }
+        for (what, reason) in &self.uncounted {
+            let _ = writeln!(text, "NOT COUNTED: {what} ({reason})");
         }
         if self.sinks.is_empty() {
             let _ = writeln!(text, "\nno sink is configured: {}", run::TO_CONFIGURE);

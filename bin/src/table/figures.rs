@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
-use ebpf_process_core::{Metric, Sample, SeriesCache, Unit, Value, View};
+use ebpf_process_core::{Metric, Sample, SeriesCache, Uncounted, Unit, Value, View};
 
 use super::units;
 use crate::stdout;
@@ -22,6 +22,8 @@ pub(super) struct Figures {
     /// What totals are of.
     window: Duration,
     left_out: Vec<String>,
+    /// What is asked for and not counted on this machine.
+    uncounted: Vec<Uncounted>,
     rows: Vec<Operation>,
     others: Vec<String>,
     /// Operations that signals interrupted, with how often so far: too seldom for a column.
@@ -124,8 +126,8 @@ struct Hooks {
 
 impl Figures {
     /// Of totals that count from a baseline, a time since boot.
-    pub(super) fn since(baseline: Duration) -> Self {
-        Self { baseline, last: baseline, ..Self::default() }
+    pub(super) fn since(baseline: Duration, uncounted: Vec<Uncounted>) -> Self {
+        Self { baseline, last: baseline, uncounted, ..Self::default() }
     }
 
     /// Takes over the numbers of a view.
@@ -294,6 +296,9 @@ impl Figures {
         for (reason, counters) in &self.hooks.doubts {
             remarks.push(format!("not exact: {} ({reason})", counters.join(", ")));
         }
+        for Uncounted { what, reason } in &self.uncounted {
+            remarks.push(format!("NOT COUNTED: {what} ({reason})"));
+        }
         if !self.left_out.is_empty() {
             let left_out = self.left_out.join(", ");
             remarks.push(format!("missing here: probes {left_out} (failed, or left out for being slow)"));
@@ -449,7 +454,7 @@ mod tests {
             ["vfs.read", "vfs.delete", "task.exit"].map(|name| bench.series(&info, &[name, "tracepoint", "yes"]));
         let exact = bench.series(&exact, &["vfs.read"]);
         let doubts = ["missed", "preempted"].map(|reason| bench.series(&doubt, &["vfs.read", reason]));
-        let mut figures = Figures::since(Duration::from_secs(100));
+        let mut figures = Figures::since(Duration::from_secs(100), Vec::new());
         for second in [false, true] {
             bench.tick(
                 &Selection::default(),
@@ -487,6 +492,15 @@ interrupted by signals so far: 100 of vfs read";
     }
 
     #[test]
+    fn what_is_not_counted_here_is_said_with_its_reason() {
+        let uncounted =
+            Uncounted { what: "file.close".to_owned(), reason: "kprobe close_fd: no such function".to_owned() };
+        let figures = Figures::since(Duration::ZERO, vec![uncounted]);
+        let text = figures.picture(None).lines().join("\n");
+        assert!(text.contains("NOT COUNTED: file.close (kprobe close_fd: no such function)"), "{text}");
+    }
+
+    #[test]
     fn what_cannot_be_a_row_is_a_remark() {
         let level = Descriptor::gauge("demo.level", Unit::SECONDS, "Level").labels(["disk"]).share();
         let own = Descriptor::counter("agent.ticks", Unit::TICKS, "Ticks").share();
@@ -513,7 +527,7 @@ interrupted by signals so far: 100 of vfs read";
         ] {
             let mut bench = Bench::new();
             let read = bench.series(&calls, &["read"]);
-            let mut figures = Figures::since(Duration::from_millis(baseline));
+            let mut figures = Figures::since(Duration::from_millis(baseline), Vec::new());
             bench.tick(&Selection::default(), |recorder| recorder.counter(read, 1000), |view| figures.read(view));
             let lines = figures.picture(None).lines();
             assert_eq!((lines[0].as_str(), lines[3].as_str()), (heading, row), "{lines:#?}");
