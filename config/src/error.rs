@@ -36,8 +36,11 @@ impl ConfigError {
     #[must_use]
     pub fn without_content(self) -> Self {
         match self {
-            Self::File { path, line, way_out, .. } => {
-                Self::File { path, line, problem: "cannot be read as a configuration".to_owned(), way_out }
+            // The way out may repeat the line.
+            Self::File { path, line, problem: _, way_out: _ } => {
+                let problem = "cannot be read as a configuration".to_owned();
+                let way_out = "run `ebpf-process check` as root, which says why".to_owned();
+                Self::File { path, line, problem, way_out }
             }
             Self::Source { .. } => self,
             Self::Key(error) => {

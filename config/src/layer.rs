@@ -8,6 +8,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider, Source};
 
 use crate::error::ConfigError;
+use crate::show::{is_secret, literal};
 
 /// A table and where it comes from.
 #[derive(Clone, Debug)]
@@ -59,15 +60,17 @@ pub(crate) fn parse_toml(path: &Path, text: &str) -> Result<Dict, ConfigError> {
     })
 }
 
-/// The setting on a line with quotes around its value, if those are all that it lacks.
+/// The setting on a line with quotes around its value, if those are all that it lacks. A secret is not repeated.
 fn with_quotes(line: &str) -> Option<String> {
     let reads = |text: &str| Toml::from_str::<Dict>(text).is_ok_and(|table| table.len() == 1);
     let (key, value) = line.split_once('=')?;
     // A comment is no part of it.
     let value = value.split(" #").next().unwrap_or_default().trim();
-    let quoted = format!("{} = \"{value}\"", key.trim());
+    let key = key.trim();
+    let quoted = format!("{key} = \"{value}\"");
     let bare = !value.is_empty() && !value.contains(['"', '\'', '\\', '[', ']', '{', '}']);
-    (bare && !reads(&format!("{} = {value}", key.trim())) && reads(&quoted)).then_some(quoted)
+    let shown = if is_secret(key) { "\"...\"".to_owned() } else { literal(&Value::from(value)) };
+    (bare && !reads(&format!("{key} = {value}")) && reads(&quoted)).then(|| format!("{key} = {shown}"))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -177,6 +180,9 @@ mod tests {
             ("  mode=return  # errors, too", Some("mode = \"return\"")),
             ("address = udp://127.0.0.1:8125", Some("address = \"udp://127.0.0.1:8125\"")),
             ("enabled = yes", Some("enabled = \"yes\"")),
+            ("token = hunter2", Some("token = \"...\"")),
+            ("options.Password = hunter2 # mine", Some("options.Password = \"...\"")),
+            ("url = http://me:hunter2@db:8086", Some("url = \"http://***@db:8086\"")),
             ("queue = 8", None),
             ("interval = \"1s", None),
             ("interval =", None),

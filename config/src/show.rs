@@ -44,7 +44,8 @@ impl Loaded {
     }
 }
 
-fn is_secret(key: &str) -> bool {
+/// Whether what this key holds must not be shown.
+pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRETS.iter().any(|secret| key.contains(secret))
 }

@@ -13,16 +13,20 @@ use crate::agent::{Finished, Running};
 /// Who starts it.
 const NOBODY: u32 = 65534;
 
+fn skip(reason: &str) {
+    // Not eprintln: the test harness would keep it to itself as long as the test passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED setuid tests: {reason}");
+}
+
 /// A setuid copy of the binary under both names, in a folder that everybody may look into; `None`,
 /// with the reason on the terminal, where there can be none.
 fn setuid_copies() -> Option<tempfile::TempDir> {
-    let skip = |reason: &str| {
-        // Not eprintln: the test harness would keep it to itself as long as the test passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED setuid tests: {reason}");
+    let none = |reason: &str| {
+        skip(reason);
         None
     };
     if !rustix::process::geteuid().is_root() {
-        return skip("making a setuid copy needs root");
+        return none("making a setuid copy needs root");
     }
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("permissions");
@@ -36,7 +40,7 @@ fn setuid_copies() -> Option<tempfile::TempDir> {
     }
     let statistics = rustix::fs::statvfs(folder.path()).expect("a file system");
     if statistics.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID) {
-        return skip("the folder for temporary files is mounted nosuid");
+        return none("the folder for temporary files is mounted nosuid");
     }
     Some(folder)
 }
@@ -95,4 +99,25 @@ fn it_ignores_the_environment_and_gives_up_its_rights() {
     let finished = agent.finish();
     assert_eq!(finished.code(), 0, "{finished:?}");
     hostile(&finished);
+}
+
+/// A file that only root may read, at the usual place as this one process sees it.
+#[test]
+fn it_shows_nothing_of_a_file_that_its_caller_may_not_read() {
+    let Some(folder) = setuid_copies() else { return };
+    let start = "mount -t tmpfs -o mode=755 none /etc && mkdir /etc/ebpf-process && cd /etc/ebpf-process && umask 077 \
+                 && printf '%s\\n' \"$2\" > ebpf-process.toml && echo mounted \
+                 && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$1\" 1";
+    for line in ["options.token = hunter2", "interval = hunter2", "hunter2", "interval = \"hunter2\""] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", start, "sh"]).arg(folder.path().join("ebpf_process.plugin")).arg(line);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let finished = Running::start(&mut command).finish();
+        if !finished.stdout.contains("mounted") {
+            return skip(&format!("there can be no /etc of its own here: {}", finished.stderr.trim()));
+        }
+        assert_eq!(finished.code(), 2, "{line}: {finished:?}");
+        assert!(finished.stderr.contains("ebpf-process.toml"), "{line}: {finished:?}");
+        assert!(!finished.stderr.contains("hunter2"), "{line}: {finished:?}");
+    }
 }

@@ -7,6 +7,7 @@ use ebpf_process_config::Sources;
 const WRONG_FILES: &[(&str, &[&str])] = &[
     ("intervall = \"1s\"", &["intervall", "config.toml", "unknown key", "did you mean \"interval\""]),
     ("\ninterval = 1s", &["config.toml, line 2", "the quotes around a text are missing", "write interval = \"1s\""]),
+    ("token = hush", &["config.toml, line 1", "the quotes around a text are missing", "write token = \"...\""]),
     ("interval = 1", &["interval", "config.toml", "expected a duration"]),
     ("interval = \"often\"", &["interval", "often", "is no duration"]),
     ("interval = \"10ms\"", &["interval", "10ms is not between 100ms and 1h"]),
@@ -160,7 +161,13 @@ fn a_wrong_setting_is_named() {
 #[test]
 fn without_content_a_refusal_names_the_key_and_not_the_value() {
     let folder = Folder::new();
-    for text in ["interval = \"hush\"", "hush", "[sinks.lan]\ntype = \"hush\""] {
+    for text in [
+        "interval = \"hush\"",
+        "hush",
+        "[sinks.lan]\ntype = \"hush\"",
+        "interval = hush",
+        "[sinks.db.options]\ntoken = hush",
+    ] {
         let path = folder.file("config.toml", text);
         let error = refusal(&Sources::command_line(Some(&path))).without_content().to_string();
         assert!(!error.contains("hush"), "{error}");
