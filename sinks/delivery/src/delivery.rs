@@ -11,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::carrier::Carrier;
 use crate::doubt::Doubt;
 use crate::frame::Frame;
+use crate::hand::{Aside, Hand};
 use crate::health::Health;
 use crate::options::DeliveryOptions;
 use crate::spool::{Spool, SpoolError};
@@ -20,7 +21,7 @@ use crate::verdict::Verdict;
 /// takes far fewer; a receiver that refuses everything gets no more than this.
 const PIECES: u32 = 256;
 
-/// How long a frame is kept that nobody takes and that was not refused in the receiver's own words.
+/// How long nothing may get through, and be refused by somebody else than the receiver, before a frame is given up.
 const DOUBTFUL: Duration = Duration::from_secs(3600);
 
 /// Why samples are dropped or rejected here.
@@ -53,8 +54,10 @@ pub struct Delivery<C> {
     /// When sending ends, once a stop was seen.
     last_moment: Option<Instant>,
     hand: Hand,
-    /// A frame that was refused in doubt, passed by the others until one of them gets through.
-    aside: Option<Aside>,
+    /// What was refused in doubt, passed by the others until one of them gets through.
+    aside: Aside,
+    /// Since when nothing but refusals in doubt has happened, or since a frame was given up for it.
+    doubted: Option<Instant>,
     memory: VecDeque<Frame>,
     limit: u64,
     spool: Option<Spool>,
@@ -63,40 +66,6 @@ pub struct Delivery<C> {
     health: Health,
     doubt: Doubt,
     now: Box<dyn Fn() -> Instant + Send>,
-}
-
-/// The frame that is being delivered, in as many pieces as it takes.
-#[derive(Debug, Default)]
-struct Hand {
-    pieces: VecDeque<Frame>,
-    /// Whether it is in the spool until all its pieces are settled.
-    spooled: bool,
-    /// How often it has been split for its content.
-    splits: u32,
-    /// When it was first refused in doubt.
-    doubted: Option<Instant>,
-    /// Whether it is to blame when it is refused in doubt: others got through.
-    to_blame: bool,
-}
-
-/// See [`Verdict::Doubtful`].
-#[derive(Debug)]
-struct Aside {
-    frame: Frame,
-    since: Instant,
-    reason: &'static str,
-    /// Whether another frame got through since.
-    passed: bool,
-}
-
-impl Hand {
-    fn hold(frame: Frame, spooled: bool) -> Self {
-        Self { pieces: [frame].into(), spooled, ..Self::default() }
-    }
-
-    fn samples(&self) -> u64 {
-        self.pieces.iter().map(Frame::samples).sum()
-    }
 }
 
 impl<C: Carrier> Delivery<C> {
@@ -129,7 +98,8 @@ impl<C: Carrier> Delivery<C> {
             stop: context.stop.clone(),
             last_moment: None,
             hand: Hand::default(),
-            aside: None,
+            aside: Aside::default(),
+            doubted: None,
             memory: VecDeque::new(),
             limit: options.memory,
             spool,
@@ -198,7 +168,7 @@ impl<C: Carrier> Delivery<C> {
     /// When [`work`](Self::work) has something to do; `None` while nothing waits.
     pub fn due(&self) -> Option<Instant> {
         let spooled = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
-        let waits = spooled || !self.hand.pieces.is_empty() || self.aside.is_some() || !self.memory.is_empty();
+        let waits = spooled || !self.hand.pieces.is_empty() || !self.aside.is_empty() || !self.memory.is_empty();
         let next = waits.then(|| self.not_before.unwrap_or_else(|| (self.now)()));
         next.into_iter().chain(self.doubt.due()).min()
     }
@@ -211,8 +181,8 @@ impl<C: Carrier> Delivery<C> {
             let end = self.end();
             while self.attempt(end) {}
         }
-        if let Some(aside) = self.aside.take() {
-            self.memory.push_front(aside.frame);
+        for frame in self.aside.drain().rev() {
+            self.memory.push_front(frame);
         }
         while self.spill() {}
         let left: u64 = std::iter::from_fn(|| self.pop_oldest()).sum();
@@ -280,20 +250,21 @@ impl<C: Carrier> Delivery<C> {
                 });
             }
             Verdict::Rejected { reason, problem } => {
-                if self.carrier.overwrites() && self.hand.splits < PIECES && self.split() {
+                if self.carrier.overwrites() && self.hand.splits < PIECES && self.hand.split() {
                     self.hand.splits += 1;
                 } else {
                     self.reject(reason, &problem);
                 }
             }
             Verdict::TooLarge { problem } => {
-                if !self.split() {
+                if !self.hand.split() {
                     self.reject(reason::TOO_LARGE, &problem);
                 }
             }
             Verdict::Doubtful { reason, problem } => {
                 self.doubt(reason, &problem);
                 self.health.fails(&problem);
+                self.ledger.fails(&problem);
                 let wait = self.backoff.failed(None);
                 return self.put_off(wait);
             }
@@ -329,46 +300,47 @@ impl<C: Carrier> Delivery<C> {
         if !self.hand.pieces.is_empty() {
             return;
         }
-        if let Some(aside) = self.aside.take_if(|aside| aside.passed) {
-            self.hand = Hand { to_blame: true, ..Hand::hold(aside.frame, false) };
+        if let Some(frame) = self.aside.pop_passed() {
+            self.hand = Hand { to_blame: true, ..Hand::hold(frame, false) };
         } else if let Some(frame) = self.spool.as_mut().and_then(Spool::take) {
             self.hand = Hand::hold(frame, true);
         } else if let Some(frame) = self.memory.pop_front() {
             self.hand = Hand::hold(frame, false);
-        } else if let Some(aside) = self.aside.take() {
-            self.hand = Hand { doubted: Some(aside.since), ..Hand::hold(aside.frame, false) };
+        } else if let Some(doubted) = self.aside.pop() {
+            self.hand = Hand::hold(doubted.frame, false);
         }
         self.book_losses();
     }
 
     /// The receiver takes data: what it refused in doubt is looked at again.
     fn gets_through(&mut self) {
-        if let Some(aside) = &mut self.aside {
-            aside.passed = true;
-        }
+        self.aside.are_passed();
+        self.doubted = None;
     }
 
-    /// The first piece was refused in doubt: the frames behind it may pass it, to see whether it is to
-    /// blame. What nobody took for long is given up.
+    /// The first piece was refused in doubt: what is behind it may pass it, to see whether it is to blame. While
+    /// nobody takes anything, one frame an hour is given up, the oldest.
     fn doubt(&mut self, reason: &'static str, problem: &str) {
         let now = (self.now)();
-        let too_old = |since: Instant| now.saturating_duration_since(since) >= DOUBTFUL;
-        let since = *self.hand.doubted.get_or_insert(now);
-        if let Some(aside) = self.aside.take_if(|aside| too_old(aside.since)) {
-            self.rejects(aside.frame.samples(), problem);
-            self.ledger.rejected(aside.frame.samples(), aside.reason);
-        } else if self.aside.is_none() && too_old(since) {
-            return self.reject(reason, problem);
+        if now.saturating_duration_since(*self.doubted.get_or_insert(now)) >= DOUBTFUL {
+            self.doubted = Some(now);
+            let Some(oldest) = self.aside.pop() else { return self.reject(reason, problem) };
+            self.rejects(oldest.frame.samples(), problem);
+            self.ledger.rejected(oldest.frame.samples(), oldest.reason);
         }
-        if self.aside.is_some() || self.hand.pieces.len() != 1 {
+        // What is in memory takes no more room there. What is on disk does, and a crash would cost it.
+        let more = self.hand.pieces.front().filter(|_| self.hand.spooled).map_or(0, |piece| piece.size() as u64);
+        if more > 0 && !self.aside.is_empty() && self.aside.size() + more > self.limit / 2 {
             return;
         }
         if let Some(frame) = self.hand.pieces.pop_front() {
-            if std::mem::take(&mut self.hand.spooled) {
+            if self.hand.spooled {
                 self.ledger.unspool(frame.samples());
+            }
+            if self.hand.pieces.is_empty() && std::mem::take(&mut self.hand.spooled) {
                 self.acknowledge();
             }
-            self.aside = Some(Aside { frame, since, reason, passed: false });
+            self.aside.push(frame, reason);
         }
     }
 
@@ -409,20 +381,10 @@ impl<C: Carrier> Delivery<C> {
         self.health.rejects(samples, problem, now);
     }
 
-    /// Halves the first piece. False if it is a single item.
-    fn split(&mut self) -> bool {
-        let Some(piece) = self.hand.pieces.pop_front_if(|piece| piece.len() > 1) else { return false };
-        let (first, second) = piece.split();
-        self.hand.pieces.push_front(second);
-        self.hand.pieces.push_front(first);
-        true
-    }
-
     /// What waits in memory, in bytes; a frame in hand that is also on disk is not counted.
     fn in_memory(&self) -> u64 {
         let hand = self.hand.pieces.iter().filter(|_| !self.hand.spooled);
-        let aside = self.aside.iter().map(|aside| &aside.frame);
-        hand.chain(aside).chain(&self.memory).map(|frame| frame.size() as u64).sum()
+        hand.chain(self.aside.frames()).chain(&self.memory).map(|frame| frame.size() as u64).sum()
     }
 
     /// Moves the oldest frame in memory to the spool. False if there is none, or it cannot be.
@@ -444,7 +406,7 @@ impl<C: Carrier> Delivery<C> {
 
     /// Takes the oldest frame in memory away and returns its samples.
     fn pop_oldest(&mut self) -> Option<u64> {
-        let aside = self.aside.take().map(|aside| aside.frame.samples());
+        let aside = self.aside.pop().map(|oldest| oldest.frame.samples());
         aside.or_else(|| self.pop_next())
     }
 
@@ -460,6 +422,11 @@ impl<C: Carrier> Delivery<C> {
         self.ledger.recovered(spool.take_found());
         let losses = spool.take_losses();
         let mut full = losses.full;
+        if self.hand.spooled && spool.disowns_taken() {
+            // It outlives the spool's directory, in memory.
+            self.hand.spooled = false;
+            self.ledger.unspool(self.hand.samples());
+        }
         if self.hand.spooled && !self.hand.pieces.is_empty() && !spool.is_taken() {
             full = full.saturating_add(self.hand.samples());
             self.hand = Hand::default();
@@ -474,7 +441,7 @@ impl<C: Carrier> Delivery<C> {
 
 impl<C> fmt::Debug for Delivery<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.hand.pieces.len() + usize::from(self.aside.is_some()) + self.memory.len();
+        let waiting = self.hand.pieces.len() + self.aside.len() + self.memory.len();
         f.debug_struct("Delivery").field("waiting", &waiting).field("spool", &self.spool).finish_non_exhaustive()
     }
 }

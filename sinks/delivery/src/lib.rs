@@ -54,6 +54,7 @@ mod datagrams;
 mod delivery;
 mod doubt;
 mod frame;
+mod hand;
 mod health;
 mod inspect;
 mod lookup;

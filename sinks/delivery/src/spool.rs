@@ -30,6 +30,8 @@ pub struct Spool {
     directory: PathBuf,
     /// Held as long as the file is open.
     lock: File,
+    /// Whether everything in the directory has been taken over since it was locked.
+    adopted: bool,
     limit: u64,
     cursor: Cursor,
     /// Oldest first.
@@ -48,7 +50,8 @@ pub struct Spool {
 /// The record that is in the sender's hands.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
-    segment: u64,
+    /// None once it is no longer in the directory.
+    segment: Option<u64>,
     samples: u64,
     end: u64,
 }
@@ -133,6 +136,7 @@ impl Spool {
         let mut spool = Self {
             directory: directory.to_owned(),
             lock,
+            adopted: true,
             limit,
             last: cursor.position().segment,
             cursor,
@@ -214,6 +218,11 @@ impl Spool {
     /// [acknowledged](Self::acknowledge), and one frame is taken at a time. What cannot be read is
     /// skipped and entered in the losses.
     pub fn take(&mut self) -> Option<Frame> {
+        if !self.segments.is_empty() {
+            // Where the directory is somebody else's by now, nothing is left to take. Whatever else is wrong, what
+            // can be read is read.
+            let _ = self.hold();
+        }
         loop {
             let oldest = *self.segments.front()?;
             let start = self.start_of(oldest.number);
@@ -229,13 +238,13 @@ impl Spool {
             match step {
                 Step::Record { frame, samples, end } => {
                     segment.samples -= samples.min(segment.samples);
-                    self.taken = Some(Taken { segment: oldest.number, samples, end });
+                    self.taken = Some(Taken { segment: Some(oldest.number), samples, end });
                     if frame.is_some() {
                         return frame;
                     }
                     self.losses.damaged = self.losses.damaged.saturating_add(samples);
                     // Where it cannot be stored the next process finds the same damage once more.
-                    let _ = self.acknowledge();
+                    let _ = self.acknowledge_taken();
                 }
                 Step::Gap(next) => {
                     // As above.
@@ -249,8 +258,16 @@ impl Spool {
     /// The taken frame has been dealt with and is not sent again, not by a later process either. An
     /// error means that a later process may.
     pub fn acknowledge(&mut self) -> io::Result<()> {
+        if self.taken.is_some() {
+            // As above.
+            let _ = self.hold();
+        }
+        self.acknowledge_taken()
+    }
+
+    fn acknowledge_taken(&mut self) -> io::Result<()> {
         let (Some(taken), Some(oldest)) = (self.taken.take(), self.segments.front()) else { return Ok(()) };
-        if taken.segment != oldest.number {
+        if taken.segment != Some(oldest.number) {
             // Its segment is gone with the whole directory.
             return Ok(());
         }
@@ -264,6 +281,12 @@ impl Spool {
     /// Whether a frame is taken and neither acknowledged nor given up.
     pub const fn is_taken(&self) -> bool {
         self.taken.is_some()
+    }
+
+    /// Whether the taken frame is no longer in the directory: then it is only where it was taken to, and is no
+    /// more the spool's.
+    pub(crate) fn disowns_taken(&mut self) -> bool {
+        self.taken.take_if(|taken| taken.segment.is_none()).is_some()
     }
 
     /// Whether there is neither a taken frame nor one to take.
@@ -294,33 +317,59 @@ impl Spool {
 
     /// Makes sure that the directory is still ours. Where it was removed it is made again, and where somebody else
     /// has made it, it has to be locked again: our lock is on a file that nobody finds any more. What was in it is
-    /// lost; what is in the new one is taken over.
+    /// lost; what is in the new one is taken over. As long as somebody else has it no file in it is touched.
     fn hold(&mut self) -> io::Result<()> {
         let ours = self.lock.metadata()?;
-        let is_ours = |there: fs::Metadata| (there.dev(), there.ino()) == (ours.dev(), ours.ino());
-        if fs::metadata(self.directory.join(LOCK)).is_ok_and(is_ours) {
-            return Ok(());
+        let there = fs::metadata(self.directory.join(LOCK));
+        let is_ours = there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        if !is_ours {
+            make(&self.directory)?;
+            self.lock = match lock(&self.directory) {
+                Ok(lock) => lock,
+                Err(SpoolError::Unusable(_, error)) => return Err(error),
+                Err(locked @ SpoolError::Locked(_)) => {
+                    self.leave();
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, locked.to_string()));
+                }
+            };
+            // Where nothing but the lock was removed, and nobody had the directory meanwhile, all is as it was.
+            if there.is_ok() || !self.cursor.is_in(&self.directory) {
+                self.leave();
+            }
         }
-        make(&self.directory)?;
-        self.lock = lock(&self.directory).map_err(|error| match error {
-            SpoolError::Unusable(_, error) => error,
-            locked @ SpoolError::Locked(_) => io::Error::new(io::ErrorKind::ResourceBusy, locked.to_string()),
-        })?;
-        if self.cursor.is_in(&self.directory) {
-            // Nothing but the lock was removed.
-            return Ok(());
+        if !self.adopted {
+            self.enter()?;
         }
+        Ok(())
+    }
+
+    /// The directory is no longer the one that we had: what was in it is lost.
+    fn leave(&mut self) {
+        self.adopted = false;
         self.writer = None;
         self.reader = None;
+        if let Some(taken) = &mut self.taken {
+            taken.segment = None;
+        }
         let lost: u64 = mem::take(&mut self.segments).iter().map(|segment| segment.samples).sum();
         self.losses.damaged = self.losses.damaged.saturating_add(lost);
+    }
+
+    /// Takes over what is in a directory that we have locked. After an error it is tried again, from the start.
+    fn enter(&mut self) -> io::Result<()> {
         self.cursor = Cursor::open(&self.directory)?;
+        self.last = self.last.max(self.cursor.position().segment);
         let mut recovery = Recovery::default();
         for number in segment::list(&self.directory)? {
-            self.adopt(number, &segment::path(&self.directory, number), &mut recovery)?;
+            let adopted = self.adopt(number, &segment::path(&self.directory, number), &mut recovery);
+            if adopted.is_err() {
+                self.segments.clear();
+                return adopted;
+            }
         }
         let found: u64 = self.segments.iter().map(|segment| segment.samples).sum();
         self.found = self.found.saturating_add(found);
+        self.adopted = true;
         Ok(())
     }
 
@@ -358,7 +407,8 @@ impl Spool {
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.segments.front_mut() else { return false };
         self.losses.full = self.losses.full.saturating_add(mem::take(&mut oldest.samples));
-        self.taken = None;
+        let number = oldest.number;
+        self.taken.take_if(|taken| taken.segment == Some(number));
         self.finish_oldest();
         true
     }

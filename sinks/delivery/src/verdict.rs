@@ -31,8 +31,9 @@ pub enum Verdict {
     },
     /// Refused, but hardly by the receiver itself: somebody on the way to it, or something else at its
     /// address. The frame is kept and sent again, later each time. Where other frames get through
-    /// meanwhile it is to blame itself, and is treated as [`Rejected`](Self::Rejected); where nothing
-    /// gets through, a frame is given up an hour after its first refusal. Other frames may pass it.
+    /// meanwhile it is to blame itself, and is treated as [`Rejected`](Self::Rejected); while nothing
+    /// gets through, one frame an hour is given up, the oldest. Other frames pass it meanwhile; of frames
+    /// that were on disk as many are passed as fit into half of `delivery.memory`.
     Doubtful {
         /// Why, should it be to blame.
         reason: &'static str,

@@ -64,7 +64,7 @@
 //! | 2xx without a body | written | written | written |
 //! | 400 in InfluxDB's own JSON | with "partial write" the lines it names are rejected, the rest is written; else nothing was stored: halved until the culprit is alone, which is rejected | nothing was stored: halved | as version 1 |
 //! | 422 in InfluxDB's own JSON | as 400 | with "partial write" what it says it dropped is rejected, one line at least; else halved | as 400 |
-//! | 400 or 422 in other words (a proxy, an HTTPS port), 2xx with a body (a login page) | kept, tried again; where other requests get through meanwhile, halved as above; where nothing does, given up an hour after its first refusal, one request an hour | the same | the same |
+//! | 400 or 422 in other words (a proxy, an HTTPS port), 2xx with a body (a login page) | kept, tried again; where other requests get through meanwhile, halved as above; while nothing does, one request an hour is given up, the oldest | the same | the same |
 //! | 413 | halved | halved | halved |
 //! | 401, 403, 404, 3xx, others; 400 that repeats our `Authorization` | kept, tried rarely, an error in the log | the same | the same |
 //! | 408, 429, 5xx, none | kept, tried again, Retry-After respected | the same | the same |

@@ -9,7 +9,7 @@ use ebpf_process_core::testkit::context;
 use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Spool, SpoolError, Verdict};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use crate::rig::{Rig, frame, numbers, retry};
+use crate::rig::{Rig, SECOND, frame, numbers, retry};
 
 fn on(spool: &Path) -> DeliveryOptions {
     DeliveryOptions { spool: Some(spool.to_owned()), ..DeliveryOptions::default() }
@@ -105,8 +105,19 @@ fn a_directory_that_is_made_anew_is_locked_again_or_left_to_who_has_it() {
     // Somebody else is faster.
     let (mut other, _) = Spool::open(&directory, 1 << 20).expect("a spool");
     other.append(&frame(500..510)).expect("room");
+    // To send is no right to what is there, not even where it has the names of what was ours.
+    *taken.lock() = Some(Vec::new());
+    rig.wait(SECOND);
+    rig.delivery.work();
+    let tally = rig.tally();
+    assert_eq!((tally.written, tally.spooled, &tally.dropped[..]), (0, 0, &[("spool damaged", 10)][..]));
+    *taken.lock() = None;
     rig.offer(frame(10..20));
-    assert_eq!((rig.tally().spooled, rig.tally().queued), (10, 10), "what is new waits in memory");
+    rig.delivery.work();
+    rig.offer(frame(10..10));
+    assert_eq!((rig.tally().spooled, rig.tally().queued), (0, 10), "what is new waits in memory");
+    let theirs = other.take().map(|frame| numbers(&frame));
+    assert_eq!(theirs, Some((500..510).collect()), "their frames are left alone");
     drop(other);
     rig.offer(frame(20..30));
     let tally = rig.tally();
@@ -116,6 +127,78 @@ fn a_directory_that_is_made_anew_is_locked_again_or_left_to_who_has_it() {
     rig.finish();
     // What the other one left goes first.
     assert_eq!(*taken.lock(), Some((500..510).chain(10..30).collect()));
+}
+
+#[test]
+fn what_somebody_else_took_over_is_theirs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), 1 << 20).expect("a spool");
+    for n in 0..3 {
+        spool.append(&frame(n * 10..n * 10 + 10)).expect("room");
+    }
+    assert_eq!(spool.take().map(|frame| numbers(&frame)), Some((0..10).collect()));
+    // Only the lock goes, and somebody else finds the rest.
+    fs::remove_file(folder.path().join("lock")).expect("a lock");
+    let (mut other, found) = Spool::open(folder.path(), 1 << 20).expect("a spool");
+    assert_eq!(found.samples, 30);
+    spool.acknowledge().expect("it is not ours to acknowledge");
+    assert!(spool.take().is_none());
+    assert_eq!((spool.take_losses().damaged, spool.samples()), (20, 0));
+    for n in 0..3 {
+        assert_eq!(other.take().map(|frame| numbers(&frame)), Some((n * 10..n * 10 + 10).collect()));
+        other.acknowledge().expect("a cursor");
+    }
+}
+
+#[test]
+fn a_directory_that_could_not_be_taken_over_at_first_is_taken_over_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    let (mut spool, _) = Spool::open(&directory, 1 << 20).expect("a spool");
+    fs::remove_dir_all(&directory).expect("a directory");
+    let (mut other, _) = Spool::open(&directory, 1 << 20).expect("a spool");
+    other.append(&frame(500..510)).expect("room");
+    drop(other);
+    // No file, so that it cannot be read.
+    let obstacle = directory.join(format!("{:020}.segment", 7));
+    fs::create_dir(&obstacle).expect("a directory");
+    for _ in 0..2 {
+        spool.append(&frame(0..10)).expect_err("not all can be taken over");
+        assert!(spool.take().is_none(), "half of it is not taken over");
+    }
+    fs::remove_dir(&obstacle).expect("a directory");
+    spool.append(&frame(0..10)).expect("room");
+    assert_eq!((spool.take_found(), spool.take_losses().damaged), (10, 0));
+    for expected in [500..510, 0..10] {
+        assert_eq!(spool.take().map(|frame| numbers(&frame)), Some(expected.collect()));
+        spool.acknowledge().expect("a cursor");
+    }
+}
+
+#[test]
+fn a_frame_in_hand_whose_directory_vanished_is_kept_by_a_stop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    let (mut rig, _) = away(&on(&directory));
+    for n in 0..3 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+        rig.wait(SECOND * 60);
+        rig.delivery.work();
+    }
+    // The first one is in hand, and all are on disk.
+    assert_eq!(rig.tally().spooled, 30);
+    fs::remove_dir_all(&directory).expect("a directory");
+    rig.offer(frame(30..40));
+    rig.delivery.close();
+    let tally = rig.tally();
+    assert_eq!((tally.spooled, tally.queued, &tally.dropped[..]), (20, 0, &[("spool damaged", 20)][..]));
+    drop(rig);
+    let (mut rig, taken) = away(&on(&directory));
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    let mut taken = taken.lock().clone().expect("a receiver");
+    taken.sort_unstable();
+    assert_eq!(taken, (0..10).chain(30..40).collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What each verdict does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use ebpf_process_core::SinkState;
 use ebpf_process_delivery::{DeliveryOptions, Frame, Verdict};
 use parking_lot::Mutex;
 
@@ -238,6 +239,74 @@ fn a_frame_refused_in_doubt_is_to_blame_when_others_get_through_and_blocks_nobod
 }
 
 #[test]
+fn poisoned_frames_in_a_row_block_nobody() {
+    for (poisoned, on_disk) in [(2, false), (2, true), (20, false), (20, true)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&taken);
+        let away = Arc::new(AtomicBool::new(on_disk));
+        let is_away = Arc::clone(&away);
+        let spool = on_disk.then(|| folder.path().to_owned());
+        let mut rig = Rig::new(&DeliveryOptions { spool, ..DeliveryOptions::default() }, move |frame| {
+            let numbers = numbers(frame);
+            if is_away.load(Ordering::Relaxed) {
+                return retry();
+            }
+            // One line of each of the first frames.
+            if numbers.iter().any(|number| number % 10 == 3 && *number < poisoned * 10) {
+                return doubtful();
+            }
+            sink.lock().extend(numbers);
+            Verdict::Accepted
+        });
+        let start = rig.now();
+        for n in 0..poisoned + 5 {
+            rig.offer(frame(n * 10..n * 10 + 10));
+            rig.delivery.work();
+        }
+        away.store(false, Ordering::Relaxed);
+        let healthy = poisoned * 10;
+        while !taken.lock().iter().any(|number| *number >= healthy) {
+            rig.wait(SECOND);
+            rig.delivery.work();
+            assert!(rig.now() - start < SECOND * 60 * 30, "{poisoned} {on_disk}: a healthy frame is blocked");
+        }
+        rig.finish();
+        let tally = rig.tally();
+        assert_eq!((tally.written, &tally.rejected[..]), (poisoned * 9 + 50, &[("malformed", poisoned)][..]));
+        let mut taken = taken.lock().clone();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..healthy + 50).filter(|n| n % 10 != 3 || *n > healthy).collect::<Vec<_>>());
+        assert!(rig.now() - start < SECOND * 60 * 40, "{poisoned} {on_disk}: {:?}", rig.now() - start);
+        assert_eq!(rig.state(), SinkState::Working);
+    }
+}
+
+#[test]
+fn a_receiver_that_breaks_down_again_costs_one_frame_and_not_all_that_was_refused_before() {
+    let answers = Arc::new(Mutex::new(false));
+    let here = Arc::clone(&answers);
+    let mut rig = Rig::new(&DeliveryOptions::default(), move |_| {
+        // It takes a single frame.
+        if std::mem::take(&mut *here.lock()) { Verdict::Accepted } else { doubtful() }
+    });
+    for n in 0..10 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+    }
+    let work = |rig: &mut Rig| {
+        for _ in 0..20 * 60 {
+            rig.delivery.work();
+            rig.wait(SECOND);
+        }
+    };
+    work(&mut rig);
+    *answers.lock() = true;
+    work(&mut rig);
+    let tally = rig.tally();
+    assert_eq!((tally.written, tally.rejected_total(), tally.queued), (10, 10, 80));
+}
+
+#[test]
 fn while_nothing_gets_through_what_is_refused_in_doubt_is_kept_and_asked_for_rarely() {
     for on_disk in [false, true] {
         let folder = tempfile::tempdir().expect("a folder");
@@ -254,11 +323,12 @@ fn while_nothing_gets_through_what_is_refused_in_doubt_is_kept_and_asked_for_rar
             rig.wait(SECOND);
             let tally = rig.tally();
             assert_eq!((tally.written, tally.rejected_total(), tally.dropped_total()), (0, 0, 0));
+            assert_eq!(rig.state(), SinkState::Failing);
         }
         assert!(asked.load(Ordering::Relaxed) < 300, "{asked:?}");
         *wrong.lock() = false;
         rig.finish();
-        assert_eq!(rig.tally().written, 30_000);
+        assert_eq!((rig.tally().written, rig.state()), (30_000, SinkState::Working));
     }
 }
 
