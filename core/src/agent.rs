@@ -2,9 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::batch::{Batch, Tick};
@@ -13,15 +15,19 @@ use crate::error::{BuildError, chain};
 use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
 use crate::options::Options;
-use crate::outlet::{Outlet, OutletSpec, Reach};
+use crate::outlet::{Outlet, OutletSpec};
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
-use crate::recorder::{Fate, Recorder};
+use crate::recorder::Recorder;
 use crate::sink::{Sink, SinkContext, SinkPlugin, Stop};
 use crate::vitals::Vitals;
 use crate::vitals_probe::VITALS;
 
 /// Sinks an agent may have; each costs a thread and a queue.
 const SINK_LIMIT: usize = 64;
+
+/// Between two timestamps, at least: equal ones overwrite each other in a database. Seconds in a floating-point
+/// number, as in JSON, tell times of this century apart down to 0.24 microseconds.
+const LEAST_STEP: Duration = Duration::from_micros(1);
 
 /// Probes, sinks and the tick that joins them.
 ///
@@ -33,8 +39,6 @@ pub struct Agent {
     recorder: Recorder,
     probes: Vec<Running>,
     outlets: Vec<Outlet>,
-    /// What each sink has had, as of this tick.
-    reach: Vec<Reach>,
     pool: Vec<Arc<Batch>>,
     vitals: Arc<Vitals>,
     stop: Stop,
@@ -95,7 +99,6 @@ impl Agent {
             recorder: Recorder::default(),
             probes: Vec::new(),
             outlets: Vec::new(),
-            reach: Vec::new(),
             pool: Vec::new(),
             vitals: Arc::default(),
             stop: Stop::default(),
@@ -240,28 +243,22 @@ impl Agent {
         self.wall = moment.wall;
     }
 
-    /// Lets go of the series that have ended and that every sink has had. What had to be given up is
-    /// the loss of those sinks that had not.
+    /// Lets go of the series that have ended and that every sink has had which takes them. What had to be
+    /// given up is the loss of those sinks that had not, and that no batch on its way brings it.
     fn retire(&mut self) {
-        let Self { recorder, outlets, reach, .. } = self;
-        reach.clear();
-        reach.extend(outlets.iter().map(Outlet::reach));
-        let fate = |since: u64| {
-            let mut fate = Fate::Over;
-            for sink in reach.iter().filter(|sink| !sink.has_had(since)) {
-                if sink.may_get(since) {
-                    return Fate::OnItsWay;
-                }
-                fate = Fate::Waits;
+        let Self { recorder, outlets, .. } = self;
+        let mut lost = 0;
+        for outlet in outlets.iter_mut() {
+            outlet.learn_metrics(recorder.metrics());
+            lost += outlet.learn_progress();
+        }
+        recorder.begin(|metric, since| outlets.iter().all(|outlet| !outlet.lacks(metric, since)));
+        recorder.give_up(|metric, since, upto| {
+            for outlet in outlets.iter_mut().filter(|outlet| outlet.lacks(metric, since)) {
+                lost += outlet.give_up(since, upto);
             }
-            fate
-        };
-        let lost = |metric: &str, since: u64| {
-            for (outlet, _) in outlets.iter().zip(&*reach).filter(|(_, reach)| !reach.has_had(since)) {
-                outlet.lose_finals(metric, 1);
-            }
-        };
-        recorder.begin(fate, lost);
+        });
+        recorder.count_lost_finals(lost);
     }
 
     /// Decides which probes are left out of this batch, before any is asked: one of them tells.
@@ -315,14 +312,8 @@ impl Agent {
         let deadline: Instant = self.stop.begin(grace);
         let closing: Vec<_> = self.outlets.drain(..).map(Outlet::hang_up).collect();
         // Detaching waits for the kernel: the probes' waits overlap, and the sinks finish meanwhile.
-        std::thread::scope(|scope| {
-            for Running { name, probe, .. } in self.probes.drain(..) {
-                // Where no thread can be had the probe is dropped here and now.
-                let thread = std::thread::Builder::new().name(name.to_string());
-                let _detaching = thread.spawn_scoped(scope, move || detach(&name, probe));
-            }
-        });
-        let closed = closing.into_iter().map(|outlet| {
+        detach_all(self.probes.drain(..), thread::Builder::new);
+        let closed = closing.into_iter().map(|mut outlet| {
             let in_time = outlet.wait(deadline);
             Closed { tally: outlet.ledger.tally(), name: outlet.name, in_time }
         });
@@ -343,12 +334,7 @@ impl Agent {
             let then = if behind > self.interval { "timestamps follow it" } else { "timestamps wait for it" };
             warn!("the wall clock was set back by {back:.3?}: {then}");
         }
-        let wall = if behind > self.interval {
-            moment.wall
-        } else {
-            // A nanosecond keeps timestamps distinct: equal ones overwrite each other in a database.
-            moment.wall.max(last.wall + Duration::from_nanos(1))
-        };
+        let wall = if behind > self.interval { moment.wall } else { moment.wall.max(last.wall + LEAST_STEP) };
         let tick = Tick { seq: last.seq + 1, wall, boottime: moment.boottime };
         (tick, moment.boottime.saturating_sub(last.boottime))
     }
@@ -363,9 +349,60 @@ impl Agent {
     }
 }
 
+/// Drops the probes, each on a thread of its own or, where none can be had, on this one.
+fn detach_all(probes: impl Iterator<Item = Running>, thread: impl Fn() -> thread::Builder) {
+    let probes: Vec<_> = probes.map(|Running { name, probe, .. }| (name, Mutex::new(Some(probe)))).collect();
+    thread::scope(|scope| {
+        for (name, probe) in &probes {
+            let detaching = thread().name(name.to_string()).spawn_scoped(scope, || detach(name, probe));
+            if detaching.is_err() {
+                detach(name, probe);
+            }
+        }
+    });
+}
+
 /// Drops a probe, which detaches it. A panic is its own.
-fn detach(name: &str, probe: Box<dyn Probe>) {
+fn detach(name: &str, probe: &Mutex<Option<Box<dyn Probe>>>) {
+    let probe = probe.lock().take();
     if catch_unwind(AssertUnwindSafe(move || drop(probe))).is_err() {
         error!(probe = %name, "the probe panicked while it was dropped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::ProbeError;
+
+    #[test]
+    fn a_probe_that_panics_when_dropped_costs_itself_alone_where_no_thread_can_be_had() {
+        struct Panics(Arc<AtomicUsize>);
+        impl Probe for Panics {
+            fn collect(&mut self, _: &mut Recorder) -> Result<(), ProbeError> {
+                Ok(())
+            }
+        }
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                panic!("a bug in somebody's probe");
+            }
+        }
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let running = |name: &str| Running {
+            name: name.into(),
+            probe: Box::new(Panics(Arc::clone(&dropped))),
+            slow: false,
+            health: Health::Well,
+            tells: false,
+        };
+        // No address space has room for such a stack.
+        detach_all(["a", "b"].map(running).into_iter(), || thread::Builder::new().stack_size(1 << 60));
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+        detach_all(["a", "b"].map(running).into_iter(), thread::Builder::new);
+        assert_eq!(dropped.load(Ordering::Relaxed), 4);
     }
 }

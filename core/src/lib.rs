@@ -62,6 +62,7 @@ mod clock;
 mod condition;
 pub mod duration;
 mod error;
+mod finals;
 mod host;
 mod last_batch;
 mod ledger;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::batch::Batch;
+use crate::finals::Finals;
 use crate::ledger::Ledger;
 use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
@@ -71,27 +72,6 @@ impl OutletSpec {
 /// Why finals are dropped that no batch of the sink's has had in time.
 const FINAL: &str = "final value of an ended series";
 
-/// Which batches a sink has had. Numbers are one more than a batch's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach {
-    /// The newest one that it took.
-    delivered: u64,
-    /// The newest one that it may still take; 0 for none.
-    on_its_way: u64,
-}
-
-impl Reach {
-    /// Whether the sink has taken a batch of this number or a later one.
-    pub(crate) const fn has_had(self, seq: u64) -> bool {
-        seq < self.delivered
-    }
-
-    /// Whether such a batch is in its queue or its hands.
-    pub(crate) const fn may_get(self, seq: u64) -> bool {
-        seq < self.on_its_way
-    }
-}
-
 /// The collecting thread's end of the way.
 #[derive(Debug)]
 pub(crate) struct Outlet {
@@ -109,8 +89,14 @@ pub(crate) struct Outlet {
     oldest: Receiver<Parcel>,
     ledger: Arc<Ledger>,
     progress: Arc<Progress>,
-    /// One more than the number of the newest batch that went into the queue.
-    queued: u64,
+    /// One more than the number of the newest batch that the sink took, as of this tick.
+    delivered: u64,
+    /// The batches that the sink took since the tick before; only to be used again.
+    taken: Vec<u64>,
+    /// What it may still get of the ended series that are repeated no more.
+    finals: Finals,
+    /// Which metrics the sink takes, in the recorder's order.
+    takes: Vec<bool>,
     /// Hangs up when the sink's thread has ended.
     ended: Receiver<()>,
 }
@@ -152,7 +138,10 @@ impl Outlet {
             oldest,
             ledger,
             progress,
-            queued: 0,
+            delivered: 0,
+            taken: Vec::new(),
+            finals: Finals::default(),
+            takes: Vec::new(),
             ended,
         })
     }
@@ -165,17 +154,41 @@ impl Outlet {
         self.progress.is_over()
     }
 
-    /// What the sink has had by now.
-    pub(crate) fn reach(&self) -> Reach {
-        let (done, delivered) = self.progress.read();
-        Reach { delivered, on_its_way: if done < self.queued { self.queued } else { 0 } }
+    /// Looks at the metrics that are new.
+    pub(crate) fn learn_metrics<'a>(&mut self, metrics: impl Iterator<Item = &'a str>) {
+        let known = self.takes.len();
+        self.takes.extend(metrics.skip(known).map(|metric| self.spec.selection.takes(metric)));
     }
 
-    /// Final values of ended series of a metric were given up before the sink had them.
-    pub(crate) fn lose_finals(&self, metric: &str, finals: u64) {
-        if self.spec.selection.takes(metric) {
-            self.ledger.lost(finals, FINAL);
+    /// Looks how far the sink has come. Returns how many finals are now known to be lost: they were given up
+    /// earlier, and the sink took no batch that held them.
+    pub(crate) fn learn_progress(&mut self) -> u64 {
+        let done = self.progress.read(&mut self.taken);
+        self.delivered = self.taken.last().map_or(self.delivered, |newest| newest + 1);
+        if self.is_over() {
+            // It needs nothing any more.
+            self.delivered = u64::MAX;
+            self.finals = Finals::default();
         }
+        let lost = self.finals.settle(done, &self.taken);
+        self.ledger.lost(lost, FINAL);
+        lost
+    }
+
+    /// Whether the sink takes this metric and has not had any batch from this number on.
+    pub(crate) fn lacks(&self, metric: usize, since: u64) -> bool {
+        since >= self.delivered && self.takes.get(metric).copied().unwrap_or(true)
+    }
+
+    /// A final value that the sink lacks, and that the batches of these numbers hold, is given up. Returns how
+    /// many finals are lost by that: none if such a batch is on its way, since it may still be taken.
+    pub(crate) fn give_up(&mut self, since: u64, upto: u64) -> u64 {
+        if self.finals.may_come(since) {
+            self.finals.give_up(since, upto);
+            return 0;
+        }
+        self.ledger.lost(1, FINAL);
+        1
     }
 
     /// Hands a batch over if it is the sink's. Never waits.
@@ -201,13 +214,14 @@ impl Outlet {
         while !self.is_over() {
             match self.queue.try_send(parcel) {
                 Ok(()) => {
-                    self.queued = batch.tick().seq + 1;
+                    self.finals.sent(batch.tick().seq);
                     break;
                 }
                 Err(TrySendError::Full(rejected)) if self.spec.when_full == WhenFull::DropOldest => {
                     parcel = rejected;
                     // The worker may have taken one meanwhile: then there is room, and nothing is lost.
                     if let Ok(oldest) = self.oldest.try_recv() {
+                        self.finals.dropped(oldest.batch.tick().seq);
                         self.ledger.dropped(oldest.samples, "queue full");
                     }
                 }
@@ -229,9 +243,9 @@ impl Outlet {
         if let Some(batch) = self.withheld.take() {
             self.hand_over(&batch);
         }
-        let Self { spec, queue, running, oldest, ledger, progress, ended, .. } = self;
+        let Self { spec, queue, running, oldest, ledger, progress, finals, ended, .. } = self;
         drop((queue, running));
-        Closing { name: spec.name, oldest, ledger, progress, ended }
+        Closing { name: spec.name, oldest, ledger, progress, finals, ended }
     }
 }
 
@@ -242,13 +256,14 @@ pub(crate) struct Closing {
     pub(crate) ledger: Arc<Ledger>,
     oldest: Receiver<Parcel>,
     progress: Arc<Progress>,
+    finals: Finals,
     ended: Receiver<()>,
 }
 
 impl Closing {
     /// Waits for the worker until the deadline. Whatever is not written then is counted as
     /// dropped; returns whether the worker ended in time.
-    pub(crate) fn wait(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait(&mut self, deadline: Instant) -> bool {
         // Nothing is ever sent: the worker's end of the channel goes when the worker does.
         let timed_out = matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
         while self.oldest.try_recv().is_ok() {}
@@ -262,6 +277,11 @@ impl Closing {
             (false, false) => "never settled by the sink",
         };
         self.ledger.close(reason);
+        if !self.progress.is_over() {
+            let mut taken = Vec::new();
+            self.progress.read(&mut taken);
+            self.ledger.lost(self.finals.end(&taken), FINAL);
+        }
         !timed_out
     }
 }

@@ -14,9 +14,8 @@ use crate::batch::{Batch, Column, HISTOGRAM_SLOTS, Tick};
 use crate::metric::{Descriptor, Kind};
 use crate::series::{Series, SeriesId, SeriesRefused, SeriesTable, clean_label, told_apart};
 
-/// Series that have ended and are still repeated though no batch with their final value is on its way to
-/// the sink that lacks it. Only a sink that is stuck for long, or that has a long interval, while series
-/// come and go makes it so many.
+/// Series that have ended and are still repeated since a sink lacks their final value. Only a sink that is
+/// stuck, or that has a long interval, while series come and go makes it so many.
 const LINGERING_LIMIT: usize = 4096;
 
 /// What a recorder refused, as totals; each is a vital of the agent.
@@ -27,20 +26,9 @@ pub struct Refusals {
     /// Values that fit no sample: NaN or infinite, of another kind than the metric, or for a
     /// series that has ended.
     pub values: u64,
-    /// Final values of ended series that were given up before every sink had seen them. Which sinks
-    /// lost them is in their ledgers.
+    /// Final values of ended series that a sink has lost, over all sinks: what their ledgers have as
+    /// dropped for this reason.
     pub finals: u64,
-}
-
-/// What becomes of the final value of a series that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Every sink has had it.
-    Over,
-    /// Each sink that has not had it may still take a batch that holds it.
-    OnItsWay,
-    /// A sink has not had it, and will not without another batch.
-    Waits,
 }
 
 /// Takes values of series and makes batches of them.
@@ -134,17 +122,8 @@ impl Recorder {
             return Err(SeriesRefused::Labels { metric, expected, given: labels.len() });
         }
         let given = fingerprint(labels);
-        let mut cleaned: Box<[Box<str>]> = labels.iter().map(|value| clean_label(value)).collect();
+        let (known, cleaned) = self.find(index, labels, given);
         let registered = &mut self.descriptors[index];
-        let mut known = registered.by_labels.get(&cleaned).copied();
-        if known.is_some_and(|id| self.slots[id.slot()].given != given) {
-            // The one that was changed is told apart by what it was.
-            let changed = labels.iter().zip(&cleaned).position(|(given, cleaned)| **given != **cleaned);
-            if let Some(label) = cleaned.get_mut(changed.unwrap_or(expected.saturating_sub(1))) {
-                *label = told_apart(label, given);
-            }
-            known = registered.by_labels.get(&cleaned).copied();
-        }
         if let Some(id) = known {
             if self.slots[id.slot()].ending.take().is_some() {
                 registered.ending -= 1;
@@ -169,6 +148,34 @@ impl Recorder {
         }
         self.changed = true;
         Ok(id)
+    }
+
+    /// The living series of these labels, or else the labels that a new one gets: cleaned and, where another
+    /// series has those, told apart by what they were.
+    fn find(&self, metric: usize, labels: &[&str], given: u64) -> (Option<SeriesId>, Box<[Box<str>]>) {
+        let by_labels = &self.descriptors[metric].by_labels;
+        let cleaned: Box<[Box<str>]> = labels.iter().map(|value| clean_label(value)).collect();
+        // The label that was changed is the one that is told apart.
+        let changed = labels.iter().zip(&cleaned).position(|(given, cleaned)| **given != **cleaned);
+        let changed = changed.unwrap_or(labels.len().saturating_sub(1));
+        let (mut form, mut vacant) = (cleaned.clone(), None);
+        for attempt in 0_u64.. {
+            match by_labels.get(&form) {
+                Some(id) if self.slots[id.slot()].given == given => return (Some(*id), form),
+                Some(_) => {}
+                None => {
+                    vacant.get_or_insert_with(|| form.clone());
+                }
+            }
+            // One that was told apart keeps its name when the other one has left.
+            if attempt > 0 && vacant.is_some() {
+                break;
+            }
+            if let Some(label) = form.get_mut(changed) {
+                *label = told_apart(&cleaned[changed], given.wrapping_add(attempt));
+            }
+        }
+        (None, vacant.unwrap_or(form))
     }
 
     /// Records a counter's total since the baseline; the last value of a tick wins. Refused and counted
@@ -225,48 +232,68 @@ impl Recorder {
         self.slots.len() - self.free.len()
     }
 
-    /// Starts a tick with an empty batch and retires the ended series whose final value is over: `fate`
-    /// says it for a value that has been in all batches from this number on. What has to be given up
-    /// is told to `lost`, by its metric and that number.
-    pub(crate) fn begin(&mut self, fate: impl Fn(u64) -> Fate, mut lost: impl FnMut(&str, u64)) {
+    /// The names of all metrics, in an order to which new ones are added at the end.
+    pub(crate) fn metrics(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.descriptors.iter().map(|registered| registered.descriptor.name())
+    }
+
+    /// Starts a tick with an empty batch and retires the ended series whose final value every sink has had
+    /// that takes it: `is_over` says it, by the metric's place among all [`metrics`](Self::metrics), for a
+    /// value that has been in all batches from this number on.
+    pub(crate) fn begin(&mut self, is_over: impl Fn(usize, u64) -> bool) {
         self.batch.clear();
         for slot in &mut self.slots {
             slot.position = None;
         }
-        // They are in the order of their ends: all of one tick have one fate.
-        let mut known = None;
-        let mut fate = |since: u64| match known {
-            Some((number, fate)) if number == since => fate,
-            _ => known.insert((since, fate(since))).1,
-        };
-        let waiting = self.lingering.iter().filter(|lingering| fate(lingering.since) == Fate::Waits).count();
-        let mut excess = waiting.saturating_sub(LINGERING_LIMIT);
-        let Self { lingering, slots, descriptors, free, refusals, changed, .. } = self;
-        lingering.retain(|Lingering { id, end, since }| {
-            let slot = &mut slots[id.slot()];
-            if slot.series.as_ref().is_none_or(|series| series.id != *id) || slot.ending != Some(*end) {
-                // It was asked for again.
-                return false;
-            }
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain(|ended| {
+            // It may have been asked for again.
+            let Some(metric) = self.metric_of(ended) else { return false };
+            let slot = &self.slots[ended.id.slot()];
             let has_value = slot.last.is_some() || slot.histogram.is_some();
-            let fate = if has_value { fate(*since) } else { Fate::Over };
-            let given_up = fate == Fate::Waits && excess > 0;
-            if fate != Fate::Over && !given_up {
-                return true;
+            let stays = has_value && !is_over(metric, ended.since);
+            if !stays {
+                self.retire(ended.id);
             }
-            let Some(series) = slot.series.take() else { return false };
-            let registered = &mut descriptors[series.descriptor];
-            if given_up {
-                excess -= 1;
-                refusals.finals += 1;
-                lost(registered.descriptor.name(), *since);
-            }
-            registered.by_labels.remove(&series.labels);
-            registered.ending -= 1;
-            free.push(id.slot);
-            *changed = true;
-            false
+            stays
         });
+        self.lingering = lingering;
+    }
+
+    /// Gives up the oldest of the ended series that linger, if they are too many. Tells `lose` the metric, and
+    /// the numbers of the first and the last batch that hold the final value.
+    pub(crate) fn give_up(&mut self, mut lose: impl FnMut(usize, u64, u64)) {
+        let excess = self.lingering.len().saturating_sub(LINGERING_LIMIT);
+        let mut lingering = std::mem::take(&mut self.lingering);
+        for ended in lingering.drain(..excess) {
+            if let Some(metric) = self.metric_of(&ended) {
+                lose(metric, ended.since, self.sealed.saturating_sub(1));
+                self.retire(ended.id);
+            }
+        }
+        self.lingering = lingering;
+    }
+
+    /// Sinks have lost so many finals.
+    pub(crate) const fn count_lost_finals(&mut self, finals: u64) {
+        self.refusals.finals += finals;
+    }
+
+    /// The metric of a series that has ended and was not asked for again since.
+    fn metric_of(&self, Lingering { id, end, .. }: &Lingering) -> Option<usize> {
+        let slot = &self.slots[id.slot()];
+        let series = slot.series.as_ref().filter(|series| series.id == *id && slot.ending == Some(*end))?;
+        Some(series.descriptor)
+    }
+
+    /// Lets go of a series that has ended.
+    fn retire(&mut self, id: SeriesId) {
+        let Some(series) = self.slots[id.slot()].series.take() else { return };
+        let registered = &mut self.descriptors[series.descriptor];
+        registered.by_labels.remove(&series.labels);
+        registered.ending -= 1;
+        self.free.push(id.slot);
+        self.changed = true;
     }
 
     /// Says in the batch that a probe's numbers are missing.
@@ -302,10 +329,10 @@ impl Recorder {
     /// one.
     pub(crate) fn seal(&mut self, tick: Tick, elapsed: Duration, recycled: &mut Batch) {
         for index in 0..self.lingering.len() {
-            let Lingering { id, end, .. } = self.lingering[index];
+            let Lingering { id, .. } = self.lingering[index];
+            let column = self.metric_of(&self.lingering[index]);
             let slot = &self.slots[id.slot()];
-            let column = slot.series.as_ref().filter(|series| series.id == id).map(|series| series.descriptor);
-            let Some(column) = column.filter(|_| slot.ending == Some(end) && slot.position.is_none()) else { continue };
+            let Some(column) = column.filter(|_| slot.position.is_none()) else { continue };
             if let Some(bits) = slot.last {
                 self.put(id, column, bits);
             } else if slot.histogram.is_some() {
@@ -427,16 +454,16 @@ mod tests {
         let descriptor = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["name"]).share();
         let series = recorder.series(&descriptor, &["ends"]).expect("a series");
         let mut batch = Batch::empty();
-        recorder.begin(|_| Fate::Waits, |_, _| ());
+        recorder.begin(|_, _| false);
         recorder.counter(series, 7);
         recorder.end(series);
         recorder.seal(TICK, Duration::ZERO, &mut batch);
         for _ in 0..3 {
-            recorder.begin(|_| Fate::OnItsWay, |_, _| ());
+            recorder.begin(|_, _| false);
             assert_eq!(recorder.live_series(), 1, "no sink has taken a batch yet");
             recorder.seal(TICK, Duration::ZERO, &mut batch);
         }
-        recorder.begin(|since| if since < 1 { Fate::Over } else { Fate::Waits }, |_, _| ());
+        recorder.begin(|_, since| since < 1);
         assert_eq!(recorder.live_series(), 0);
     }
 }

@@ -63,7 +63,8 @@ pub enum Settlement {
     OnReturn,
     /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it fails: for
     /// partial or later acknowledgement. One exception: when it returns [`SinkError::Closed`] the
-    /// outlet counts the whole view as failed, so the sink must have settled nothing of it.
+    /// outlet counts the whole view as failed, so the sink must have settled nothing of it. Where it panics, what
+    /// it has not settled is dropped with the rest.
     BySink,
 }
 

@@ -12,7 +12,7 @@ use crate::error::SinkError;
 use crate::host::HostName;
 use crate::ledger::Ledger;
 use crate::metric::Descriptor;
-use crate::recorder::{Fate, Recorder};
+use crate::recorder::Recorder;
 use crate::selection::Selection;
 use crate::series::SeriesId;
 use crate::sink::{Scope, Sink, SinkContext, Stop};
@@ -100,7 +100,7 @@ impl Bench {
         look: impl FnOnce(&View<'_>) -> R,
     ) -> R {
         let retired = self.tick.seq.saturating_sub(2);
-        self.recorder.begin(|since| if since < retired { Fate::Over } else { Fate::OnItsWay }, |_, _| ());
+        self.recorder.begin(|_, since| since < retired);
         self.left_out.drain(..).for_each(|probe| self.recorder.leave_out(&probe));
         record(&mut self.recorder);
         let elapsed = if self.tick.seq == 0 { Duration::ZERO } else { Duration::from_secs(1) };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
@@ -30,13 +31,14 @@ pub(crate) struct Parcel {
     pub(crate) due: Option<Instant>,
 }
 
-/// How far a sink has come, for the collecting thread. Numbers are one more than a batch's.
+/// How far a sink has come, for the collecting thread.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     over: AtomicBool,
-    /// The newest batch that the sink took without an error.
-    delivered: AtomicU64,
-    /// The newest batch that the sink is done with, whatever came of it.
+    /// The batches that the sink took without an error and that the collecting thread has not heard of, in
+    /// order: they come from there, so they are few.
+    taken: Mutex<Vec<u64>>,
+    /// One more than the number of the newest batch that the sink is done with, whatever came of it.
     done: AtomicU64,
 }
 
@@ -45,12 +47,14 @@ impl Progress {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// The newest batches that are done and delivered; a sink that is over needs nothing any more.
-    pub(crate) fn read(&self) -> (u64, u64) {
-        // In this order: what is done has been entered as delivered before, if it was.
+    /// Fills in the numbers of the batches that the sink took since this was asked last, and returns one more
+    /// than that of the newest one that it is done with.
+    pub(crate) fn read(&self, taken: &mut Vec<u64>) -> u64 {
+        // In this order: what is done has been entered as taken before, if it was.
         let done = self.done.load(Ordering::Acquire);
-        let delivered = self.delivered.load(Ordering::Acquire);
-        (done, if self.is_over() { u64::MAX } else { delivered })
+        taken.clear();
+        taken.append(&mut self.taken.lock());
+        done
     }
 }
 
@@ -62,6 +66,7 @@ pub(crate) struct Worker {
     progress: Arc<Progress>,
     /// The call that has failed and not succeeded since.
     failing: Option<&'static str>,
+    panicked: bool,
     /// One more than the number of the newest batch that the sink was given.
     seen: u64,
     /// What the sink has taken since its last flush, and its outlet settles.
@@ -74,10 +79,9 @@ pub(crate) struct Worker {
 
 #[derive(Default)]
 struct Unflushed {
-    batches: usize,
+    /// Their numbers.
+    batches: Vec<u64>,
     samples: u64,
-    /// One more than the number of the newest one.
-    upto: u64,
 }
 
 impl Worker {
@@ -94,6 +98,7 @@ impl Worker {
             ledger: Arc::clone(ledger),
             progress: Arc::clone(progress),
             failing: None,
+            panicked: false,
             seen: 0,
             unflushed: Unflushed::default(),
             limit: spec.queue.max(1),
@@ -138,7 +143,7 @@ impl Worker {
                 Err(TryRecvError::Disconnected) => break,
             };
             self.write(sink, parcel)?;
-            if self.unflushed.batches >= self.limit {
+            if self.unflushed.batches.len() >= self.limit {
                 self.flush(sink)?;
             }
         }
@@ -153,23 +158,25 @@ impl Worker {
             // Nothing is ever sent: either the time comes or the end.
             let _ = self.stopping.recv_deadline(due);
         }
+        let by_sink = sink.settles() == Settlement::BySink;
         let view = View::new(&batch, &projection, elapsed);
         let outcome = self.guard("write", sink, |sink| sink.write(&view));
-        let upto = batch.tick().seq + 1;
+        let number = batch.tick().seq;
         // Before the samples are settled: whoever sees an empty queue finds the batch free again.
         drop((batch, projection));
-        let by_sink = sink.settles() == Settlement::BySink;
         match &outcome {
-            Ok(true) if by_sink => self.progress.delivered.store(upto, Ordering::Release),
+            Ok(true) if by_sink => self.progress.taken.lock().push(number),
             Ok(true) => {
-                let Unflushed { batches, samples: unflushed, .. } = self.unflushed;
-                self.unflushed = Unflushed { batches: batches + 1, samples: unflushed + samples, upto };
+                self.unflushed.batches.push(number);
+                self.unflushed.samples += samples;
             }
             Ok(false) if by_sink => {}
+            // What it has settled of the view by then is not known: the rest is given up with the queue.
+            Err(_) if by_sink && self.panicked => {}
             Ok(false) | Err(_) => self.ledger.failed(samples),
         }
-        self.seen = upto;
-        if self.unflushed.batches == 0 {
+        self.seen = number + 1;
+        if self.unflushed.batches.is_empty() {
             self.progress.done.store(self.seen, Ordering::Release);
         }
         self.tell();
@@ -185,13 +192,15 @@ impl Worker {
     }
 
     fn settle_flushed(&mut self, flushed: bool) {
-        let Unflushed { batches, samples, upto } = std::mem::take(&mut self.unflushed);
-        if batches == 0 {
+        let Unflushed { batches, samples } = &mut self.unflushed;
+        let samples = std::mem::take(samples);
+        if batches.is_empty() {
             return;
         }
         if flushed {
-            self.progress.delivered.store(upto, Ordering::Release);
+            self.progress.taken.lock().append(batches);
         }
+        batches.clear();
         self.progress.done.store(self.seen, Ordering::Release);
         if flushed { self.ledger.written(samples) } else { self.ledger.failed(samples) }
     }
@@ -241,6 +250,7 @@ impl Worker {
             }
             Ok(Err(closed @ SinkError::Closed(_))) => Err(closed),
             Err(_) => {
+                self.panicked = true;
                 error!(sink = %self.name, "the sink panicked in {what}: it is closed");
                 Err(SinkError::closed("the sink panicked"))
             }

@@ -8,23 +8,28 @@ use ebpf_process_core::testkit::ManualClock;
 use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Longer than any machine is busy.
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Ends so many series at each tick, each worth one event.
 struct Ending {
     descriptor: Arc<Descriptor>,
     each_tick: u64,
     ended: u64,
+    /// What the recorder has, as of the last tick's start.
+    seen: Arc<parking_lot::Mutex<(usize, Refusals)>>,
 }
 
 impl Ending {
     fn new(each_tick: u64) -> Self {
         let descriptor = Descriptor::counter("test.short", Unit::CALLS, "Over at once").labels(["life"]);
-        Self { descriptor: descriptor.series_limit(1_000_000).share(), each_tick, ended: 0 }
+        Self { descriptor: descriptor.series_limit(1_000_000).share(), each_tick, ended: 0, seen: Arc::default() }
     }
 }
 
 impl Probe for Ending {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+        *self.seen.lock() = (recorder.live_series(), recorder.refusals());
         for _ in 0..self.each_tick {
             let id = recorder.series(&self.descriptor, &[&self.ended.to_string()]).map_err(ProbeError::new)?;
             recorder.counter(id, 1);
@@ -72,14 +77,17 @@ impl Sink for Sums {
 struct Scene {
     agent: Agent,
     clock: Arc<ManualClock>,
+    seen: Arc<parking_lot::Mutex<(usize, Refusals)>>,
 }
 
 impl Scene {
     fn new(each_tick: u64) -> Self {
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_003), 100 * SECOND));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
-        agent.push_probe("ending", Box::new(Ending::new(each_tick)));
-        Self { agent, clock }
+        let ending = Ending::new(each_tick);
+        let seen = Arc::clone(&ending.seen);
+        agent.push_probe("ending", Box::new(ending));
+        Self { agent, clock, seen }
     }
 
     #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
@@ -120,7 +128,7 @@ fn a_series_is_gone_when_every_sink_has_had_its_end() {
         // No batch repeats what the sink has had.
         assert_eq!(book.tally().offered, tick * 1667);
     }
-    scene.agent.close(SECOND);
+    scene.agent.close(MINUTE);
     assert_eq!((*sum.lock(), lost_finals(&book)), (20 * 1667, 0));
 }
 
@@ -136,7 +144,7 @@ fn an_end_that_waits_in_a_sinks_queue_is_not_given_up() {
     drop(word);
     drained(&book);
     scene.tick();
-    scene.agent.close(10 * SECOND);
+    scene.agent.close(MINUTE);
     assert_eq!((*sum.lock(), lost_finals(&book)), (9 * 1667, 0), "{:?}", book.tally());
 }
 
@@ -157,7 +165,7 @@ fn finals_that_come_too_late_for_a_sink_are_its_own_loss_and_no_others() {
             assert!(book.tally().balances());
         }
     }
-    scene.agent.close(10 * SECOND);
+    scene.agent.close(MINUTE);
     let (prompt, slow) = (*prompt.lock(), *slow.lock());
     assert_eq!((prompt, lost_finals(&prompt_book)), (40_000, 0));
     assert!(slow < 40_000, "with an interval of ten ticks there is room for four ticks' ends");
@@ -183,9 +191,59 @@ fn a_stuck_sinks_lost_finals_are_exactly_those_it_never_had() {
             drained(&prompt_book);
             drained(&stuck_book);
         }
-        scene.agent.close(10 * SECOND);
+        scene.agent.close(MINUTE);
         assert_eq!(*prompt.lock(), 32_000);
         assert_eq!(lost_finals(&prompt_book), 0);
         assert_eq!(*stuck.lock() + lost_finals(&stuck_book), 32_000, "{when_full:?}: {:?}", stuck_book.tally());
     }
+}
+
+#[test]
+fn a_stuck_sink_keeps_no_more_ended_series_than_there_is_room_for() {
+    const EACH_TICK: u64 = 500;
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let mut scene = Scene::new(EACH_TICK);
+        let (prompt, prompt_book) = scene.add(OutletSpec { queue: 8, ..OutletSpec::new("prompt") }, None);
+        let (word, gate): (Sender<()>, _) = bounded(64);
+        let spec = OutletSpec { queue: 3, when_full, ..OutletSpec::new("stuck") };
+        let (stuck, stuck_book) = scene.add(spec, Some(gate));
+        for tick in 1..=60 {
+            scene.tick();
+            drained(&prompt_book);
+            let (live, _) = *scene.seen.lock();
+            assert!(live <= 4096, "{when_full:?}: {live} series after {tick} ticks");
+            assert!(stuck_book.tally().balances() && prompt_book.tally().balances());
+        }
+        assert!(lost_finals(&stuck_book) > 0, "{when_full:?}: it is said while the sink is stuck");
+        drop(word);
+        drained(&stuck_book);
+        scene.tick();
+        drained(&stuck_book);
+        // One more, in which the recorder tells what was lost by now.
+        scene.tick();
+        let (_, refusals) = *scene.seen.lock();
+        assert_eq!(refusals.finals, lost_finals(&stuck_book), "{when_full:?}: counted where a ledger has it");
+        let closed = scene.agent.close(MINUTE);
+        assert!(closed.iter().all(|book| book.in_time && book.tally.balances() && book.tally.mis_settled == 0));
+        assert_eq!((*prompt.lock(), lost_finals(&prompt_book)), (62 * EACH_TICK, 0), "{when_full:?}");
+        assert_eq!(*stuck.lock() + lost_finals(&stuck_book), 62 * EACH_TICK, "{when_full:?}: {:?}", stuck_book.tally());
+    }
+}
+
+#[test]
+fn a_sink_that_does_not_take_a_metric_keeps_none_of_its_ends() {
+    let mut scene = Scene::new(1667);
+    let (prompt, prompt_book) = scene.add(OutletSpec { queue: 8, ..OutletSpec::new("prompt") }, None);
+    let (word, gate): (Sender<()>, _) = bounded(64);
+    let selection = Selection { exclude: vec!["test.*".into()], ..Selection::default() };
+    let (_, other_book) = scene.add(OutletSpec { selection, ..OutletSpec::new("other") }, Some(gate));
+    for tick in 1..=10 {
+        scene.tick();
+        drained(&prompt_book);
+        assert_eq!(prompt_book.tally().offered, tick * 1667, "nothing is repeated for a sink that has no use of it");
+    }
+    assert_eq!(*scene.seen.lock(), (0, Refusals::default()));
+    drop(word);
+    scene.agent.close(MINUTE);
+    assert_eq!((*prompt.lock(), lost_finals(&prompt_book), lost_finals(&other_book)), (16_670, 0, 0));
 }

@@ -9,6 +9,8 @@ use ebpf_process_core::*;
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Longer than any machine is busy.
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Counts its own ticks in `series` counters.
 struct Counting {
@@ -98,7 +100,7 @@ fn a_queue_that_drops_the_oldest_keeps_the_newest_in_order() {
     for _ in 0..10 {
         word.send(()).expect("the sink listens");
     }
-    assert!(agent.close(SECOND).iter().all(|book| book.in_time));
+    assert!(agent.close(MINUTE).iter().all(|book| book.in_time));
     let mut seen: Vec<u64> = memory.samples().iter().map(|sample| sample.seq).collect();
     seen.dedup();
     assert_eq!(seen[seen.len() - 2..], [8, 9]);
@@ -120,7 +122,7 @@ fn a_sink_that_panics_is_closed_and_the_others_go_on() {
         agent.tick(clock.advance(SECOND));
         drained(&healthy);
     }
-    let closed = agent.close(SECOND);
+    let closed = agent.close(MINUTE);
     assert_eq!(healthy.tally().written, 30);
     assert_eq!(panics.tally().failed, 10);
     assert_eq!(panics.tally().dropped_total(), 20);
@@ -179,7 +181,7 @@ fn a_sinks_state_and_its_reason_are_known_and_are_samples() {
         }
     }
     agent.tick(clock.advance(SECOND));
-    agent.close(SECOND);
+    agent.close(MINUTE);
     let samples = memory.samples();
     let states = |name: &str| -> Vec<RememberedValue> {
         let of = samples.iter().filter(|sample| sample.name == "agent.sink_state");
@@ -199,7 +201,7 @@ fn a_stop_collects_a_last_batch_and_every_sink_has_it() {
     let (running, stop) = bounded::<()>(0);
     drop(running);
     assert_eq!(agent.run(&ticks, &stop), Ended::Stopped);
-    agent.close(SECOND);
+    agent.close(MINUTE);
     let samples = memory.samples();
     assert_eq!(samples.last().map(|sample| (sample.seq, sample.value.clone())), Some((1, RememberedValue::Counter(2))));
 }
@@ -235,9 +237,9 @@ fn a_sink_is_flushed_when_something_is_due_though_no_batch_came() {
     add(&mut agent, "again", 4, WhenFull::DropOldest, Again { due: None, left: 0, flushed });
     agent.tick(clock.advance(SECOND));
     for _ in 0..3 {
-        calls.recv_timeout(Duration::from_secs(10)).expect("a flush");
+        calls.recv_timeout(MINUTE).expect("a flush");
     }
-    assert!(agent.close(SECOND).iter().all(|book| book.in_time && book.tally.balances()));
+    assert!(agent.close(MINUTE).iter().all(|book| book.in_time && book.tally.balances()));
     assert!(calls.try_recv().is_err());
 }
 
@@ -350,7 +352,7 @@ proptest! {
             }
         }
         drop(word);
-        let closed = agent.close(Duration::from_secs(10));
+        let closed = agent.close(MINUTE);
         prop_assert!(closed[0].in_time && closed[0].tally.balances());
         let truth: std::collections::BTreeMap<String, u64> =
             truth.lock().iter().enumerate().map(|(life, total)| (life.to_string(), *total)).collect();

@@ -8,6 +8,8 @@ use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue};
 use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Longer than any machine is busy.
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Counts its collections, in a time of the test's choice, and may panic.
 struct Counting {
@@ -92,7 +94,7 @@ impl Scene {
 
     /// Ends the run, and shows what its sinks have seen.
     fn close(self) -> Seen {
-        let closed = self.agent.close(SECOND);
+        let closed = self.agent.close(MINUTE);
         assert!(closed.iter().all(|book| book.in_time && book.tally.balances()), "{closed:?}");
         let left_out = self.left_out.0.lock().iter().map(|probes| probes.join(" ")).collect();
         Seen { memory: self.memory, left_out }
@@ -187,7 +189,7 @@ fn the_agents_own_numbers_are_never_left_out() {
     for _ in 0..3 {
         agent.tick(clock.advance(SECOND));
     }
-    agent.close(SECOND);
+    agent.close(MINUTE);
     let ticks = memory.samples().into_iter().filter(|sample| sample.name == "agent.ticks");
     assert_eq!(ticks.map(|sample| sample.seq).collect::<Vec<_>>(), [0, 1, 2]);
 }
@@ -229,7 +231,7 @@ fn from_a_baseline_on_all_totals_are_of_one_window() {
     for _ in 0..2 {
         agent.tick(clock.advance(SECOND));
     }
-    agent.close(SECOND);
+    agent.close(MINUTE);
     let values: Vec<_> = memory.samples().into_iter().map(|sample| sample.value).collect();
     let histogram = |count| {
         let mut slots = vec![0; HISTOGRAM_SLOTS];

@@ -241,3 +241,48 @@ fn labels_that_are_equal_after_cleaning_stay_two_series() {
     assert_eq!((seen[0].0.as_str(), seen[2].0.as_str()), (long.as_str(), "a_b"), "the first one has its name");
     assert_eq!(labels(&[0, 1]), seen[..2], "in every run alike");
 }
+
+#[test]
+fn a_series_that_was_told_apart_is_found_again_when_its_twin_is_gone() {
+    let (mut bench, calls) = (Bench::new(), calls());
+    let all = Selection::default();
+    for names in [["a\nb", "a_b"], ["a_b", "a\tb"], ["c\nd", "c\td"]] {
+        let (first, second) = (bench.series(&calls, &[names[0]]), bench.series(&calls, &[names[1]]));
+        let record = |recorder: &mut Recorder| {
+            recorder.counter(first, 1);
+            recorder.counter(second, 1);
+            recorder.end(first);
+        };
+        bench.tick(&all, record, |_| ());
+        while bench.tick(&all, |recorder| recorder.counter(second, 2), |view| view.contains(first)) {}
+        assert_eq!(bench.series(&calls, &[names[1]]), second, "{names:?}: it lives");
+        let again = bench.series(&calls, &[names[0]]);
+        assert!(again != first && again != second, "{names:?}");
+        assert_eq!(bench.series(&calls, &[names[1]]), second, "{names:?}");
+        let record = |recorder: &mut Recorder| {
+            recorder.end(second);
+            recorder.end(again);
+        };
+        bench.tick(&all, record, |_| ());
+        while bench.tick(&all, |_| (), |view| view.contains(second)) {}
+    }
+}
+
+#[test]
+fn who_takes_the_name_of_a_series_that_was_told_apart_stays_a_series_of_its_own() {
+    let calls = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["name"]).share();
+    let mut bench = Bench::new();
+    let (plain, apart) = (bench.series(&calls, &["a_b"]), bench.series(&calls, &["a\nb"]));
+    let record = |recorder: &mut Recorder| {
+        recorder.counter(plain, 1);
+        recorder.counter(apart, 1);
+    };
+    let name = bench.tick(&Selection::default(), record, totals)[1].0.clone();
+    // Whoever names a process may know the hash.
+    let mut bench = Bench::new();
+    let ids = ["a_b", name.as_str(), "a\nb"].map(|name| bench.series(&calls, &[name]));
+    let record = |recorder: &mut Recorder| ids.iter().for_each(|id| recorder.counter(*id, 1));
+    let seen = bench.tick(&Selection::default(), record, totals);
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert_eq!(["a_b", name.as_str(), "a\nb"].map(|name| bench.series(&calls, &[name])), ids);
+}

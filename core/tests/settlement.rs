@@ -8,6 +8,8 @@ use ebpf_process_core::testkit::{ManualClock, MemorySink};
 use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Longer than any machine is busy.
+const MINUTE: Duration = Duration::from_mins(1);
 const SAMPLES: u64 = 10;
 
 /// Ten counters; the first tick's batch has as many samples as all others.
@@ -180,9 +182,33 @@ fn a_sink_that_settles_twice_is_found_out() {
     let book = Arc::new(Ledger::default());
     agent.push_sink(Box::new(Twice(Arc::clone(&book))), OutletSpec::new("twice"), Arc::clone(&book)).expect("a sink");
     agent.tick(clock.advance(SECOND));
-    let tally = &agent.close(SECOND)[0].tally;
+    let tally = &agent.close(MINUTE)[0].tally;
     assert_eq!((tally.offered, tally.written, tally.mis_settled), (SAMPLES, 2 * SAMPLES, SAMPLES));
     assert!(!tally.balances());
+}
+
+#[test]
+fn what_a_sink_had_settled_before_it_panicked_is_settled_once() {
+    struct Panics(Arc<Ledger>);
+    impl Sink for Panics {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            self.0.written(4);
+            panic!("a bug in somebody's sink");
+        }
+        fn settles(&self) -> Settlement {
+            Settlement::BySink
+        }
+    }
+    let clock = Arc::new(ManualClock::new(SECOND, SECOND));
+    let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
+    agent.push_probe("ten", Box::new(Ten(Vec::new())));
+    let book = Arc::new(Ledger::default());
+    agent.push_sink(Box::new(Panics(Arc::clone(&book))), OutletSpec::new("panics"), Arc::clone(&book)).expect("a sink");
+    agent.tick(clock.advance(SECOND));
+    let tally = &agent.close(MINUTE)[0].tally;
+    assert_eq!((tally.written, tally.failed, tally.mis_settled), (4, 0, 0), "{tally:?}");
+    assert_eq!(tally.dropped, [("sink closed", SAMPLES - 4)]);
+    assert!(tally.balances());
 }
 
 #[test]
@@ -198,7 +224,7 @@ fn what_a_sink_never_settles_is_said_at_the_end() {
     }
     let mut scene = Scene::new(Forgets, 4);
     scene.tick();
-    let closed = scene.agent.close(SECOND);
+    let closed = scene.agent.close(MINUTE);
     assert_eq!(closed[0].tally.dropped, [("never settled by the sink", SAMPLES)]);
 }
 
