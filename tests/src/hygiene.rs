@@ -4,10 +4,12 @@
 //! ours, a killed agent's are swept by the next one, and nobody else's are ever touched. The list of live breakpoints
 //! in debugfs shows what the lines stand for. Both are the whole machine's: for a virtual machine only.
 
-use crate::agent::Agent;
+use crate::agent::{self, Agent};
 use crate::{Failure, Outcome, wait};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const EVENTS: &str = "/sys/kernel/tracing/kprobe_events";
@@ -59,6 +61,70 @@ pub fn after_a_kill() -> Outcome<String> {
     Ok(format!("{} lines of a killed agent were swept", left.len()))
 }
 
+/// What a killed agent leaves is swept although one that cannot be seen from here, in a PID namespace of its own, still
+/// uses its events: they stay, and the sweep goes on behind them.
+///
+/// # Errors
+/// Something of the killed agent is left, or something of the living one is gone.
+pub fn beside_a_container() -> Outcome<String> {
+    let _foreign = Foreign::new()?;
+    let contained = Contained::start()?;
+    let living = lasting()?;
+    if living.is_empty() {
+        return Err(Failure::new("an agent in a PID namespace of its own shows no line"));
+    }
+    // Killed when dropped.
+    drop(start()?);
+    let dead: Vec<String> = ours()?.into_iter().filter(|line| !living.contains(line)).collect();
+    if dead.is_empty() {
+        return Err(Failure::new("a killed agent by kprobes leaves no line, so there was nothing to sweep"));
+    }
+    let next = start()?;
+    let now = ours()?;
+    let still = dead.iter().filter(|line| now.contains(line)).count();
+    let lost = living.iter().filter(|line| !now.contains(line)).count();
+    if still + lost > 0 {
+        let (dead, living) = (dead.len(), living.len());
+        return Err(Failure::new(format!("{still} of {dead} dead lines are left, {lost} of {living} living are gone")));
+    }
+    next.stop()?;
+    contained.stop()?;
+    nothing_left()?;
+    Ok(format!("{} dead lines were swept beside {} living ones", dead.len(), living.len()))
+}
+
+/// An agent in a PID namespace of its own, as in a container.
+struct Contained(Child);
+
+impl Contained {
+    fn start() -> Outcome<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["-p", "-f", "-m", "--mount-proc"]).arg(agent::binary()?).arg("run");
+        let settings = ["probes.mode=return", "probes.hooks=kprobe", "sinks.out.type=json", "status.socket="];
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let child = command.stdout(Stdio::piped()).spawn().map_err(Failure::at("an agent in a PID namespace"))?;
+        let mut contained = Self(child);
+        let pipe = contained.0.stdout.as_mut().ok_or_else(|| Failure::new("no pipe"))?;
+        pipe.read_exact(&mut [0]).map_err(Failure::at("its first batch"))?;
+        Ok(contained)
+    }
+
+    /// Asks the agent to end: the one child of `unshare`, which waits for it.
+    fn stop(mut self) -> Outcome<()> {
+        let pid = self.0.id();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let agent = fs::read_to_string(&children).map_err(Failure::at(&children))?;
+        let agent = agent.trim().parse().ok().and_then(Pid::from_raw);
+        let agent = agent.ok_or_else(|| Failure::new("unshare has no child any more"))?;
+        kill_process(agent, Signal::TERM).map_err(Failure::at("asking the agent in a PID namespace to end"))?;
+        // Nobody reads what it still says.
+        drop(self.0.stdout.take());
+        self.0.wait().map(drop).map_err(Failure::at("the end of the agent in a PID namespace"))
+    }
+}
+
 fn start() -> Outcome<Agent> {
     let mut agent = Agent::start(&["probes.mode=return".to_owned(), "probes.hooks=kprobe".to_owned()])?;
     agent.wait_for_first_batch()?;
@@ -79,6 +145,11 @@ fn nothing_left() -> Outcome<()> {
 
 fn ours() -> Outcome<Vec<String>> {
     Ok(events()?.lines().filter(|line| line.contains(OURS)).map(str::to_owned).collect())
+}
+
+/// The lines that an agent keeps: those of its self-test go soon.
+fn lasting() -> Outcome<Vec<String>> {
+    Ok(ours()?.into_iter().filter(|line| !line.contains("/test_")).collect())
 }
 
 fn events() -> Outcome<String> {

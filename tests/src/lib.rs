@@ -13,7 +13,7 @@
 //! * [`held`] is what a running process may do, and [`mod@unit`] what the shipped unit grants.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hidden`] is what a kernel may show to no program at all.
-//! * [`hygiene`] looks at what stays behind.
+//! * [`hygiene`] looks at what stays behind; [`switches`] and [`processors`] switch hooks and a processor off.
 //! * [`refusal`], [`rights`] and [`lockdown`] take something away and look at what is said ([`answer`]) and what works.
 //! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB`, `VictoriaMetrics` and Prometheus servers on loopback and
 //!   reads back what they received.
@@ -45,6 +45,7 @@ pub mod live;
 pub mod lockdown;
 pub mod observer;
 pub mod own_events;
+pub mod processors;
 pub mod receivers;
 pub mod refusal;
 pub mod rights;

@@ -12,8 +12,8 @@ use ebpf_process_tests::exact::{self, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{
-    Failure, Outcome, beside, clock, crowd, hygiene, kernel_threads, lifetime, lockdown, refusal, rights, switches,
-    trace, visibility,
+    Failure, Outcome, beside, clock, crowd, hygiene, kernel_threads, lifetime, lockdown, processors, refusal, rights,
+    switches, trace, visibility,
 };
 use std::env;
 use std::io::{self, Write as _};
@@ -42,6 +42,8 @@ fn one(argument: &str) -> bool {
             ("clock", "steps") => clock::steps(),
             ("hygiene", "stop") => hygiene::after_a_stop(),
             ("hygiene", "kill") => hygiene::after_a_kill(),
+            ("hygiene", "beside-a-container") => hygiene::beside_a_container(),
+            ("processor-0", "offline") => processors::zero_offline(),
             ("kernel-threads", "start") => kernel_threads::count(),
             ("refusal", "no-tracefs") => refusal::no_tracefs(),
             ("refusal", "no-btf") => refusal::no_btf(),

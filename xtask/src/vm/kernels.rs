@@ -64,7 +64,11 @@ const BESIDE: &[Row] = &[("beside", "second-instance"), ("beside", "perf")];
 const CLOCK: &[Row] = &[("clock", "steps")];
 
 /// What the kernel does by itself, and what stays behind.
-const HYGIENE: &[Row] = &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill")];
+const HYGIENE: &[Row] =
+    &[("kernel-threads", "start"), ("hygiene", "stop"), ("hygiene", "kill"), ("hygiene", "beside-a-container")];
+
+/// The first processor is off, where a kernel can switch it off at all.
+const PROCESSORS: &[Row] = &[("processor-0", "offline")];
 
 /// Hooks that do not fire, before the start and while the agent runs.
 const SWITCHES: &[Row] = &[("switches", "before"), ("switches", "while")];
@@ -89,8 +93,8 @@ const KERNELS: &[Kernel] = &[
     Kernel::new(
         "6.1",
         "bookworm-security",
-        "",
-        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, SWITCHES, REFUSALS],
+        "cpu0_hotplug",
+        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, SWITCHES, REFUSALS, PROCESSORS],
     ),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
     Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
