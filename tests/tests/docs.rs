@@ -53,8 +53,11 @@ fn configuration() -> Outcome<String> {
             let _ = writeln!(text, "| `{key}` | {kind} | {default} | {meaning} |");
         }
         let table = group[0].table.as_str();
-        let title =
-            if table.is_empty() { "The agent".to_owned() } else { format!("`[{}]`", table.replace(", ", "]`, `")) };
+        let title = match table.split_once(", ") {
+            _ if table.is_empty() => "The agent".to_owned(),
+            Some((table, condition)) => format!("`[{table}]` with `{condition}`"),
+            None => format!("`[{table}]`"),
+        };
         match sections.iter_mut().find(|(_, known)| *known == text) {
             Some((titles, _)) => *titles = format!("{titles}, {title}"),
             None => sections.push((title, text)),
