@@ -62,9 +62,11 @@ fn systemd_understands_the_unit_with_each_drop_in() {
                 fs::create_dir(&beside).map_err(Failure::at("a folder"))?;
                 fs::copy(drop_in, beside.join("x.conf")).map_err(Failure::at("a drop-in"))?;
             }
+            // It also reads the machine's own units, which are none of our business.
             let said = analyze(&["verify", "--man=no"], &unit)?;
-            if !said.is_empty() {
-                return Err(Failure::new(format!("{drop_in:?}: {said}")));
+            let of_ours: Vec<&str> = said.lines().filter(|line| line.contains("ebpf-process")).collect();
+            if !of_ours.is_empty() {
+                return Err(Failure::new(format!("{drop_in:?}: {}", of_ours.join("; "))));
             }
         }
         Ok(())

@@ -73,7 +73,8 @@ fn an_agent_that_writes_elsewhere_ends_with_its_terminal_unless_it_was_told_to_s
     let path = path.display().to_string();
     let start = |stays: bool| {
         let (screen, slave) = terminal();
-        let through: &[&str] = if stays { &["nohup"] } else { &[] };
+        // The tests may themselves run under nohup, and what is ignored is inherited.
+        let through: &[&str] = if stays { &["nohup"] } else { &["env", "--default-signal=HUP"] };
         let mut command = with_terminal(through, &["run", "--config", &path]);
         let mut agent = Running::start(command.stdin(Stdio::from(slave)));
         agent.wait_for_log("counting");
