@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ebpf_process_config::Plan;
 use ebpf_process_core::Access;
+use ebpf_process_probes::Version;
 use rustix::fs::{AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -37,8 +38,7 @@ const LOW_PORT: (CapabilitySet, &str, &str) =
 /// plan's sinks cannot do without on this machine.
 pub(crate) fn kept(plan: &Plan) -> Vec<Kept> {
     let Ok(CapabilitySets { permitted, .. }) = capabilities(None) else { return Vec::new() };
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut kept = reading(permitted, &release);
+    let mut kept = reading(permitted, Version::running());
     let opened = plan.sinks.iter().flat_map(|sink| {
         let opens = sink.plugin.opens(&sink.options).into_iter();
         opens.map(|access| (sink.spec.name.as_str(), access))
@@ -56,29 +56,32 @@ pub(crate) fn set_of(kept: &[Kept]) -> CapabilitySet {
     kept.iter().fold(CapabilitySet::empty(), |set, kept| set | kept.capability)
 }
 
-/// What reading what is attached takes. From Linux 5.19 on the descriptors of maps and programs suffice (commit
-/// c8644cd0efe7); what is attached by perf events is attached again with
-/// `CAP_PERFMON`. Before 5.8 there is neither.
-pub(crate) fn reading(permitted: CapabilitySet, release: &str) -> Vec<Kept> {
+/// Since when the descriptors of maps and programs suffice to read them: kernel commit c8644cd0efe7.
+const BY_DESCRIPTORS: Version = Version(5, 19);
+
+/// Since when `CAP_SYS_ADMIN` is not the only right to use BPF.
+const BY_CAP_BPF: Version = Version(5, 8);
+
+/// What reading what is attached takes. What is attached by perf events is attached again with `CAP_PERFMON`.
+pub(crate) fn reading(permitted: CapabilitySet, version: Version) -> Vec<Kept> {
     let because = |(capability, name, means), reason: &str| Kept { capability, name, reason: reason.to_owned(), means };
-    if !permitted.contains(CapabilitySet::BPF) {
-        let all = because(SYS_ADMIN, "reading the counters, before Linux 5.8");
-        return if permitted.contains(CapabilitySet::SYS_ADMIN) { vec![all] } else { Vec::new() };
-    }
     let mut kept = Vec::new();
-    if !descriptors_suffice(release) {
-        kept.push(because(BPF, "reading the counters, before Linux 5.19"));
+    if version < BY_DESCRIPTORS {
+        if permitted.contains(CapabilitySet::BPF) {
+            kept.push(because(BPF, "reading the counters, before Linux 5.19"));
+        } else if permitted.contains(CapabilitySet::SYS_ADMIN) {
+            let reason = if version < BY_CAP_BPF {
+                "reading the counters, before Linux 5.8"
+            } else {
+                "reading the counters, before Linux 5.19 and without CAP_BPF"
+            };
+            return vec![because(SYS_ADMIN, reason)];
+        }
     }
     if permitted.contains(CapabilitySet::PERFMON) {
         kept.push(because(PERFMON, "attaching a probe again that was switched off"));
     }
     kept
-}
-
-fn descriptors_suffice(release: &str) -> bool {
-    let mut numbers = release.split(['.', '-', '+']).map_while(|number| number.parse::<u32>().ok());
-    let version = numbers.next().zip(numbers.next());
-    version.is_some_and(|version| version >= (5, 19))
 }
 
 /// What the sinks need. It is tried out by a thread that has given up what it asks about: to the kernel these are
@@ -159,6 +162,7 @@ fn first_unprivileged_port() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::os::unix::fs::{PermissionsExt as _, chown};
 
     use super::*;
@@ -170,23 +174,37 @@ mod tests {
     #[test]
     fn what_reading_takes_depends_on_the_kernel() {
         let both = CapabilitySet::BPF | CapabilitySet::PERFMON;
-        for (permitted, release, expected) in [
-            (CapabilitySet::all(), "6.18.44", &["CAP_PERFMON"][..]),
-            (CapabilitySet::all(), "5.19.0-rc1", &["CAP_PERFMON"]),
-            (CapabilitySet::all(), "5.18.19", &["CAP_BPF", "CAP_PERFMON"]),
-            (both, "5.10.0-46-cloud-amd64", &["CAP_BPF", "CAP_PERFMON"]),
-            (CapabilitySet::all() - both, "4.19.0", &["CAP_SYS_ADMIN"]),
-            (CapabilitySet::all(), "unheard of", &["CAP_BPF", "CAP_PERFMON"]),
-            (CapabilitySet::empty(), "6.18.44", &[]),
+        let all_in_one = ["CAP_SYS_ADMIN reading the counters, before Linux 5.8"];
+        let instead = ["CAP_SYS_ADMIN reading the counters, before Linux 5.19 and without CAP_BPF"];
+        let by_descriptors = ["CAP_PERFMON attaching a probe again that was switched off"];
+        let before = ["CAP_BPF reading the counters, before Linux 5.19", by_descriptors[0]];
+        for (permitted, version, expected) in [
+            (CapabilitySet::all(), Version(6, 18), &by_descriptors[..]),
+            (CapabilitySet::all(), Version(5, 19), &by_descriptors),
+            (CapabilitySet::all(), Version(5, 18), &before),
+            (both, Version(5, 10), &before),
+            (CapabilitySet::BPF, Version(5, 10), &before[..1]),
+            (CapabilitySet::all() - both, Version(4, 19), &all_in_one),
+            (CapabilitySet::SYS_ADMIN, Version(5, 10), &instead),
+            // Whatever the right was by which it was loaded.
+            (CapabilitySet::SYS_ADMIN, Version(5, 19), &[]),
+            (CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON, Version(6, 18), &by_descriptors),
+            // One that cannot be told.
+            (CapabilitySet::all(), Version(0, 0), &before),
+            (CapabilitySet::empty(), Version(6, 18), &[]),
         ] {
-            assert_eq!(names(&reading(permitted, release)), expected, "{release}");
+            let reasons = reading(permitted, version).into_iter().map(|kept| format!("{} {}", kept.name, kept.reason));
+            assert_eq!(reasons.collect::<Vec<_>>(), expected, "{permitted:?} {version:?}");
         }
     }
 
     #[test]
     fn a_sink_keeps_what_it_cannot_open_without_and_nothing_else() {
         if !rustix::process::geteuid().is_root() {
-            return; // nobody else can make files that belong to others
+            // Not eprintln: the test harness would keep it to itself as long as the test passes.
+            let reason = "SKIPPED a_sink_keeps_what_it_cannot_open...: making files that belong to others takes root";
+            let _ = writeln!(std::io::stderr(), "{reason}");
+            return;
         }
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);

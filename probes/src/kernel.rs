@@ -31,19 +31,19 @@ pub(crate) struct Kernel {
     pub(crate) possible_cpus: usize,
 }
 
-/// The first two numbers of a version.
+/// The first two numbers of a kernel's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
+pub struct Version(pub u32, pub u32);
 
 impl Version {
     /// Of the running kernel; 0.0 where it cannot be told, which is older than anything that came later.
-    pub(crate) fn running() -> Self {
+    pub fn running() -> Self {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self::of(&release).unwrap_or(Self(0, 0))
     }
 
     /// Of a release as uname(2) says it: `6.1.0-56-cloud-amd64`, `6.12.107+deb13`, `7.3-rc7`.
-    pub(crate) fn of(release: &str) -> Option<Self> {
+    pub fn of(release: &str) -> Option<Self> {
         let mut numbers = release.split(['.', '-', '+', '\n']).map_while(|number| number.parse().ok());
         Some(Self(numbers.next()?, numbers.next()?))
     }

@@ -54,6 +54,7 @@ pub use exactness::Doubt;
 pub use feed::Feed;
 pub use file::FILE;
 pub use hook::{Attempt, Cost, CounterReport, HookReport, Layer};
+pub use kernel::Version;
 pub use memory::MapMemory;
 pub use options::Tier;
 pub use probe::{KernelProbe, Survey};
