@@ -4,6 +4,7 @@
 //! terminal the table is drawn over the one before.
 
 mod figures;
+mod hooks;
 mod units;
 
 use std::io::{ErrorKind, Stdout, Write, stdout};

@@ -1,11 +1,11 @@
 //! A view turned into rows and remarks.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 use ebpf_process_core::{Metric, Sample, SeriesCache, Uncounted, Unit, Value, View};
 
+use super::hooks::Hooks;
 use super::units;
 use crate::stdout;
 
@@ -113,16 +113,6 @@ enum Column {
 }
 
 const COLUMNS: [(Column, &str); 3] = [(Column::Calls, "CALLS"), (Column::Errors, "ERRORS"), (Column::Bytes, "BYTES")];
-
-/// Which hooks serve the counters, and what they missed.
-#[derive(Default)]
-struct Hooks {
-    /// By counter: its tier, and whether it is exact.
-    serving: BTreeMap<String, (String, bool)>,
-    missed: Vec<(String, u64)>,
-    /// Reasons, and the counters that they concern.
-    doubts: BTreeMap<String, Vec<String>>,
-}
 
 impl Figures {
     /// Of totals that count from a baseline, a time since boot.
@@ -278,24 +268,7 @@ impl Figures {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = self.others.clone();
-        if !self.hooks.serving.is_empty() {
-            // How many there are, and how many of them are exact.
-            let mut tiers: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-            for (tier, exact) in self.hooks.serving.values() {
-                let (all, exact_ones) = tiers.entry(tier).or_default();
-                *all += 1;
-                *exact_ones += usize::from(*exact);
-            }
-            let tiers = tiers.iter().map(|(tier, (all, exact))| match all - exact {
-                0 => format!("{all} by {tier}, exact"),
-                inexact if inexact == *all => format!("{all} by {tier}, not exact"),
-                _ => format!("{all} by {tier}, {exact} of them exact"),
-            });
-            remarks.push(format!("counters: {}", tiers.collect::<Vec<_>>().join("; ")));
-        }
-        for (reason, counters) in &self.hooks.doubts {
-            remarks.push(format!("not exact: {} ({reason})", counters.join(", ")));
-        }
+        remarks.extend(self.hooks.standing());
         for Uncounted { what, reason } in &self.uncounted {
             remarks.push(format!("NOT COUNTED: {what} ({reason})"));
         }
@@ -303,11 +276,7 @@ impl Figures {
             let left_out = self.left_out.join(", ");
             remarks.push(format!("missing here: probes {left_out} (failed, or left out for being slow)"));
         }
-        if !self.hooks.missed.is_empty() {
-            let missed =
-                self.hooks.missed.iter().map(|(counter, count)| format!("{} of {counter}", units::total(*count)));
-            remarks.push(format!("missed so far: {}", missed.collect::<Vec<_>>().join(", ")));
-        }
+        remarks.extend(self.hooks.missed());
         if !self.interrupted.is_empty() {
             let of =
                 self.interrupted.iter().map(|(operation, count)| format!("{} of {operation}", units::total(*count)));
@@ -318,41 +287,6 @@ impl Figures {
         }
         remarks
     }
-}
-
-impl Hooks {
-    fn serve(&mut self, sample: &Sample<'_>) {
-        let entry = (label(sample, "tier"), label(sample, "exact") == "yes");
-        self.serving.insert(label(sample, "counter"), entry);
-    }
-
-    /// How a counter stands now; `hook.info` says how it stood at the start.
-    fn stand(&mut self, sample: &Sample<'_>) {
-        if let Some((_, exact)) = self.serving.get_mut(&label(sample, "counter")) {
-            *exact = holds(sample);
-        }
-    }
-
-    fn doubt(&mut self, sample: &Sample<'_>) {
-        if holds(sample) {
-            self.doubts.entry(label(sample, "reason")).or_default().push(label(sample, "counter"));
-        }
-    }
-
-    fn miss(&mut self, sample: &Sample<'_>) {
-        if let Value::Counter(total @ 1..) = sample.value() {
-            let counter = sample.labels().map(|(_, value)| clean(value)).collect::<Vec<_>>().join(" ");
-            self.missed.push((counter, total));
-        }
-    }
-}
-
-fn label(sample: &Sample<'_>, key: &str) -> String {
-    sample.labels().find(|(known, _)| *known == key).map_or_else(String::new, |(_, value)| clean(value))
-}
-
-fn holds(sample: &Sample<'_>) -> bool {
-    matches!(sample.value(), Value::Gauge(level) if level > 0.0)
 }
 
 /// Where a counter stands: the row's name and the column. `vfs.errors {read}` is the errors of
@@ -410,7 +344,7 @@ fn total(column: Column, figure: Option<Figure>) -> String {
 
 /// Names may be chosen by whoever runs a process: nothing in them may steer a terminal, and
 /// nothing may turn the reading direction or be invisible.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
