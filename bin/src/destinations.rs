@@ -5,9 +5,9 @@
 //! after SIGKILL is locked by nobody and serves the next agent.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::engine::LeftOut;
 use crate::exit::Refusal;
+use crate::meeting_place::MeetingPlace;
 
 /// Where the agents of root meet.
 const SYSTEM: &str = "/run/ebpf-process";
@@ -83,27 +84,6 @@ impl Drop for Lock {
     }
 }
 
-/// A directory that was made for locks; removed when dropped, unless somebody else uses it as well.
-#[derive(Debug)]
-struct Made(PathBuf);
-
-impl Made {
-    /// Makes the directory if it is missing, for its user alone.
-    fn make(directory: &Path) -> io::Result<Option<Self>> {
-        match DirBuilder::new().mode(0o700).create(directory) {
-            Ok(()) => Ok(Some(Self(directory.to_owned()))),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 /// The file of a destination.
 fn path_of(directory: &Path, instance: Option<&str>, destination: &str) -> PathBuf {
     // FNV-1a: equal in every version of this program, and short whatever the destination is.
@@ -134,12 +114,30 @@ fn holder_of(file: &mut File) -> io::Result<Option<Holder>> {
     Ok(Some(Holder { pid, grace }))
 }
 
-/// The agent that holds this destination, if one does. Takes nothing and leaves nothing behind; where it cannot be told
-/// there is none.
-pub(crate) fn holder(directory: &Path, instance: Option<&str>, destination: &str) -> Option<Holder> {
-    let mut file = opened(&path_of(directory, instance, destination), &mut OpenOptions::new()).ok()?;
-    holder_of(&mut file).ok()?
+/// Where `check` looks for agents that run: where this user's meet, and where root's do.
+pub(crate) fn directories() -> Vec<PathBuf> {
+    let own = directory(false).ok();
+    let of_root = own.as_deref() != Some(Path::new(SYSTEM));
+    own.into_iter().chain(of_root.then(|| SYSTEM.into())).collect()
 }
+
+/// The agent that holds this destination, if one does. Takes nothing and leaves nothing behind; where it cannot be told
+/// there is none. The error is that this user may not look.
+pub(crate) fn holder(
+    directory: &Path,
+    instance: Option<&str>,
+    destination: &str,
+) -> Result<Option<Holder>, PermissionDenied> {
+    match opened(&path_of(directory, instance, destination), &mut OpenOptions::new()) {
+        Ok(mut file) => Ok(holder_of(&mut file).ok().flatten()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(PermissionDenied),
+        Err(_) => Ok(None),
+    }
+}
+
+/// This user may not look into a directory of locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PermissionDenied;
 
 /// Tries to get the lock, without waiting.
 fn take(directory: &Path, note: &Note) -> io::Result<Result<Lock, Holder>> {
@@ -172,7 +170,7 @@ pub(crate) struct Claimed {
     /// Keep it as long as the sinks run.
     locks: Vec<Lock>,
     /// Goes after the locks in it.
-    made: Option<Made>,
+    place: Option<MeetingPlace>,
     /// What the plan lacks now.
     pub(crate) left_out: Vec<LeftOut>,
     /// Somebody asked for the end while this was waiting.
@@ -203,13 +201,13 @@ pub(crate) fn claim(
             return Ok(claimed);
         }
     };
-    match Made::make(&directory) {
-        Ok(made) => claimed.made = made,
+    let place = match MeetingPlace::at(&directory) {
+        Ok(place) => claimed.place.insert(place),
         Err(error) => {
             unknown(&format!("{}: {error}", directory.display()));
             return Ok(claimed);
         }
-    }
+    };
     let grace = plan.grace.as_secs_f64();
     let start = Instant::now();
     let mut waiting: Vec<(Note, Option<Holder>)> = destinations
@@ -220,7 +218,8 @@ pub(crate) fn claim(
     while !waiting.is_empty() {
         let mut still = Vec::new();
         for (note, known) in waiting {
-            match take(&directory, &note) {
+            // Whoever is waited for takes the directory along.
+            match place.put(|directory| take(directory, &note)) {
                 Ok(Ok(lock)) => claimed.locks.push(lock),
                 Err(error) => unknown(&format!("{}: {error}", directory.display())),
                 Ok(Err(holder)) => {
@@ -300,9 +299,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let directory = folder.path().join("run");
         let there = || fs::read_dir(&directory).map_or(0, Iterator::count);
-        assert!(holder(&directory, None, "udp://a:1").is_none() && !directory.exists(), "to ask makes nothing");
-        let made = Made::make(&directory).expect("a directory").expect("it was missing");
-        assert!(Made::make(&directory).expect("it is there").is_none());
+        assert_eq!(holder(&directory, None, "udp://a:1"), Ok(None));
+        assert!(!directory.exists(), "to ask makes nothing");
+        let place = MeetingPlace::at(&directory).expect("a directory");
         let first = take(&directory, &note(None, "udp://a:1")).expect("a directory").expect("nobody has it");
         let others = [(None, "udp://a:2"), (Some("x"), "udp://a:1"), (Some("y"), "udp://a:1")]
             .map(|(instance, place)| take(&directory, &note(instance, place)).expect("a directory").expect("free"));
@@ -310,10 +309,10 @@ mod tests {
         drop(others);
         assert_eq!(there(), 1);
         // A process's own locks do not stand in its way; another process's do: tests/it/two_agents.rs.
-        assert!(holder(&directory, None, "udp://a:1").is_none());
+        assert_eq!(holder(&directory, None, "udp://a:1"), Ok(None));
         drop(first);
         assert_eq!(there(), 0);
-        drop(made);
+        drop(place);
         assert!(!directory.exists());
     }
 

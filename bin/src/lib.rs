@@ -16,8 +16,8 @@
 //! * `trial` tries the sinks for `check`.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `table` is a sink for people.
-//! * `signals`, `log`, `stdout`, `lock`, `destinations`, `privileges` and `rights` are what a process owes its
-//!   surroundings.
+//! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
+//!   process owes its surroundings.
 
 mod check;
 mod cli;
@@ -27,6 +27,7 @@ mod exit;
 mod list;
 mod lock;
 mod log;
+mod meeting_place;
 mod once;
 mod plugin;
 mod privileges;

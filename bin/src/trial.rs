@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use ebpf_process_config::{Plan, PlannedSink};
 use ebpf_process_core::{Finding, Severity, TrialContext, duration};
 
+use crate::destinations::{Holder, PermissionDenied};
 use crate::{destinations, engine, status};
 
 /// How long the trials of all sinks may take; they are made side by side.
@@ -28,13 +30,15 @@ pub(crate) fn all(plan: &Plan, limit: Duration) -> Vec<Vec<Finding>> {
     let mut found: Vec<Option<Vec<Finding>>> = vec![None; plan.sinks.len()];
     for (index, sink) in plan.sinks.iter().enumerate() {
         let PlannedSink { spec, plugin, options, .. } = sink.clone();
+        let (running, unseen) = agent.with(sink);
         let context = TrialContext {
             name: spec.name,
             host: engine::host(),
             instance: plan.instance.clone(),
             limit,
-            running: agent.with(sink),
+            running,
             agent: agent.answers.as_ref().map(status::Report::pid),
+            unseen,
         };
         let sender = sender.clone();
         let trial = move || {
@@ -112,17 +116,24 @@ impl<'a> Running<'a> {
         Self { plan, answers }
     }
 
-    /// The process number of the agent that has this sink: it holds the lock of the destination, or says so itself.
-    fn with(&self, sink: &PlannedSink) -> Option<u32> {
+    /// The process number of the agent that has this sink: it holds the lock of the destination, or says so itself. And
+    /// where nothing can be seen of agents that may have it.
+    fn with(&self, sink: &PlannedSink) -> (Option<u32>, Option<PathBuf>) {
         let destination = sink.plugin.destination(&sink.options);
-        let directory = destinations::directory(false).ok();
-        let holder = destination.as_ref().zip(directory).and_then(|(destination, directory)| {
-            destinations::holder(&directory, self.plan.instance.as_deref(), destination)?.pid
-        });
-        holder.or_else(|| {
-            let report = self.answers.as_ref()?;
-            report.has(&sink.spec.name, sink.plugin.name(), destination.as_deref()).then(|| report.pid())
-        })
+        let mut unseen = None;
+        for directory in destinations::directories() {
+            let Some(destination) = &destination else { break };
+            match destinations::holder(&directory, self.plan.instance.as_deref(), destination) {
+                Ok(Some(Holder { pid: Some(pid), .. })) => return (Some(pid), None),
+                Ok(_) => {}
+                Err(PermissionDenied) => unseen = Some(directory),
+            }
+        }
+        let has = |report: &&status::Report| report.has(&sink.spec.name, sink.plugin.name(), destination.as_deref());
+        match self.answers.as_ref().filter(has) {
+            Some(report) => (Some(report.pid()), None),
+            None => (None, unseen),
+        }
     }
 }
 
@@ -178,7 +189,7 @@ mod tests {
             .fold(Registry::default().probe(&VITALS), |registry, sink| registry.sink(sink))
     }
 
-    fn config(sinks: &[&str]) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn config(sinks: &[&str]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sinks.toml");
         let sinks: Vec<_> = sinks.iter().map(|kind| format!("[sinks.{kind}]\ntype = \"{kind}\"\n")).collect();

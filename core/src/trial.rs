@@ -1,5 +1,6 @@
 //! A sink tried out before it is relied on: what `check` does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a sink knows when it is [tried out](crate::SinkPlugin::try_out).
@@ -19,6 +20,23 @@ pub struct TrialContext {
     /// The process number of the running agent of this configuration, whatever its sinks are: the configuration
     /// may have changed since. What is held by exactly this process (a spool's lock) is no fault.
     pub agent: Option<u32>,
+    /// Where running agents say what they hold, if this user may not look there: what is taken may be a running
+    /// agent's, which is no fault, or somebody else's ([`Self::unless_the_agents`]).
+    pub unseen: Option<PathBuf>,
+}
+
+impl TrialContext {
+    /// The finding that something is taken; a warning where it cannot be told whether a running agent has it.
+    #[must_use]
+    pub fn unless_the_agents(&self, taken: Finding) -> Finding {
+        let Some(unseen) = &self.unseen else { return taken };
+        let what = format!(
+            "{}, or by the agent that runs: this user may not look into {} to tell",
+            taken.what,
+            unseen.display()
+        );
+        Finding::warning(what, "check as root or as the agent's user")
+    }
 }
 
 /// How much a finding matters.

@@ -1,9 +1,9 @@
 //! The socket where a running agent tells its status: connecting is the question, one JSON object the
 //! answer.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -15,6 +15,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 use tracing::debug;
 
+use crate::meeting_place::MeetingPlace;
 use crate::status::Source;
 
 /// How long a write to somebody who asked may take: an answer fits into the socket's buffer.
@@ -28,8 +29,8 @@ pub(crate) struct Server {
     path: PathBuf,
     /// Which file the socket is: another agent may have replaced it.
     identity: (u64, u64),
-    /// The directory, if it was made for the socket.
-    made: Option<PathBuf>,
+    /// Goes after the socket in it.
+    _place: Option<MeetingPlace>,
     hang_up: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,10 +40,14 @@ impl Server {
     ///
     /// An error says in words why there is no status; the agent runs without it.
     pub(crate) fn start(path: &Path, source: Source) -> io::Result<Self> {
-        let made = make_directory(path)?;
+        let mut place = path.parent().map(MeetingPlace::at).transpose()?;
         make_room(path)?;
-        let listener = UnixListener::bind(path)?;
-        let mut server = Self { path: path.to_owned(), identity: identity(path)?, made, hang_up: None, thread: None };
+        let listener = match &mut place {
+            Some(place) => place.put(|_| UnixListener::bind(path))?,
+            None => UnixListener::bind(path)?,
+        };
+        let identity = identity(path)?;
+        let mut server = Self { path: path.to_owned(), identity, _place: place, hang_up: None, thread: None };
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         let (ended, hang_up) = io::pipe()?;
@@ -63,24 +68,11 @@ impl Drop for Server {
         if identity(&self.path).is_ok_and(|there| there == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
-        if let Some(directory) = &self.made {
-            let _ = fs::remove_dir(directory);
-        }
     }
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     path.symlink_metadata().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Makes the socket's directory if it is missing, for its user alone; returns it if so.
-fn make_directory(path: &Path) -> io::Result<Option<PathBuf>> {
-    let Some(directory) = path.parent() else { return Ok(None) };
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => Ok(Some(directory.to_owned())),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes the socket of an agent that is dead; refuses to take the place of anything else.

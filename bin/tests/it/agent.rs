@@ -1,6 +1,6 @@
 //! The binary under test as a child process.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -72,6 +72,12 @@ pub(crate) fn plugin(arguments: &[&str]) -> Command {
     command.arg0("/usr/libexec/netdata/plugins.d/ebpf_process.plugin");
     command.env("NETDATA_USER_CONFIG_DIR", "/nonexistent").env("NETDATA_STOCK_CONFIG_DIR", "/nonexistent");
     command
+}
+
+/// Says that a test cannot run here.
+pub(crate) fn skip(test: &str, reason: &str) {
+    // Not eprintln: the test harness would keep it to itself as long as the test passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
 /// A folder with a file in it.

@@ -1,6 +1,5 @@
 //! Started setuid by somebody without rights: the caller reaches nothing through it.
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -8,21 +7,16 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::agent::{Finished, Running};
+use crate::agent::{Finished, Running, skip};
 
 /// Who starts it.
 const NOBODY: u32 = 65534;
-
-fn skip(reason: &str) {
-    // Not eprintln: the test harness would keep it to itself as long as the test passes.
-    let _ = writeln!(std::io::stderr(), "SKIPPED setuid tests: {reason}");
-}
 
 /// A setuid copy of the binary under both names, in a folder that everybody may look into; `None`,
 /// with the reason on the terminal, where there can be none.
 fn setuid_copies() -> Option<tempfile::TempDir> {
     let none = |reason: &str| {
-        skip(reason);
+        skip("setuid tests", reason);
         None
     };
     if !rustix::process::geteuid().is_root() {
@@ -114,7 +108,7 @@ fn it_shows_nothing_of_a_file_that_its_caller_may_not_read() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let finished = Running::start(&mut command).finish();
         if !finished.stdout.contains("mounted") {
-            return skip(&format!("there can be no /etc of its own here: {}", finished.stderr.trim()));
+            return skip("setuid tests", &format!("there can be no /etc of its own here: {}", finished.stderr.trim()));
         }
         assert_eq!(finished.code(), 2, "{line}: {finished:?}");
         assert!(finished.stderr.contains("ebpf-process.toml"), "{line}: {finished:?}");

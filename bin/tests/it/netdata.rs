@@ -1,7 +1,6 @@
 //! Life as netdata's plugin.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +9,7 @@ use rustix::process::Signal;
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
-use crate::agent::{Finished, HARMLESS, Running, VITALS_ONLY, file, finish, plugin};
+use crate::agent::{Finished, HARMLESS, Running, VITALS_ONLY, file, finish, plugin, skip};
 
 /// A plugin that runs anywhere, in a folder of its own.
 fn vitals_only() -> (tempfile::TempDir, Command) {
@@ -159,9 +158,7 @@ fn the_log_has_the_form_and_the_level_that_netdata_asks_for() {
 #[test]
 fn a_unit_that_withholds_the_rights_is_named_with_the_remedy() {
     if !rustix::process::geteuid().is_root() {
-        // Not eprintln: the test harness would keep it to itself as long as the test passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED withheld rights: cutting the bounding set needs root");
-        return;
+        return skip("withheld rights", "cutting the bounding set needs root");
     }
     // The set is a thread's, and a process gets it from the thread that starts it.
     let cut = || -> Finished {

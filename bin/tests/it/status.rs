@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Signal, getuid};
 
-use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, plugin};
+use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, plugin, skip};
 
 /// A user that has nothing to do with the agent.
 const NOBODY: u32 = 65_534;
@@ -47,6 +47,7 @@ fn it_says_what_became_of_every_sample() {
     let sinks = report["sinks"].as_array().expect("sinks");
     assert_eq!(sinks.iter().map(|sink| &sink["name"]).collect::<Vec<_>>(), ["out", "quiet"]);
     assert_eq!((&sinks[0]["type"], &sinks[1]["type"]), (&"json".into(), &"prometheus".into()));
+    assert_eq!((&sinks[0]["state"], &sinks[1]["state"]), (&"working".into(), &"working".into()), "{report}");
     let number = |key: &str| sinks[0][key].as_u64().expect("a number");
     let reasons = |key: &str| -> u64 {
         sinks[0][key].as_object().expect("reasons").values().map(|samples| samples.as_u64().expect("a number")).sum()
@@ -78,9 +79,8 @@ fn it_says_what_became_of_every_sample() {
 
 #[test]
 fn only_root_and_the_agents_user_may_ask() {
-    // Only root can be somebody else.
     if !getuid().is_root() {
-        return;
+        return skip("only_root_and_the_agents_user_may_ask", "it takes root to be somebody else");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("status.sock").display().to_string();

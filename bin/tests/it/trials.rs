@@ -1,21 +1,32 @@
 //! `check` tries the sinks.
 
 use std::collections::BTreeSet;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Signal, getuid};
 
-use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish};
+use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, skip};
 
 /// A user that has nothing to do with the agent.
 const NOBODY: u32 = 65_534;
 
+/// A loopback address that no other test uses at this time, in this process or in another one: process numbers have 22
+/// bits.
+fn own_address() -> Ipv4Addr {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed) & 3;
+    let [_, high, middle, low] = (((std::process::id() & 0x3f_ffff) << 2) | call).to_be_bytes();
+    Ipv4Addr::new(127, high, middle, low)
+}
+
 /// A configuration with a file, a port, a spool and a receiver, all of them in this folder or free.
 fn everything(folder: &Path, receiver: u16) -> PathBuf {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    // On an address of this test's own: it is bound later, and nobody else must be given it meanwhile.
+    let free = TcpListener::bind((own_address(), 0)).and_then(|listener| listener.local_addr()).expect("a port");
     let path = folder.join("everything.toml");
     let text = format!(
         "interval = \"100ms\"\n[status]\nsocket = \"{0}/status.sock\"\n{VITALS_ONLY}\
@@ -66,8 +77,12 @@ fn nothing_is_left_behind_and_nothing_arrives() {
     receiver.set_nonblocking(true).expect("a socket");
     let path = everything(folder.path(), receiver.local_addr().expect("an address").port());
     let before = there(folder.path());
-    // Only root can be somebody else.
-    let users = if getuid().is_root() { vec![None, Some(NOBODY)] } else { vec![None] };
+    let mut users = vec![None];
+    if getuid().is_root() {
+        users.push(Some(NOBODY));
+    } else {
+        skip("nothing_is_left_behind_and_nothing_arrives as another user", "it takes root to be somebody else");
+    }
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("permissions");
     for user in users {
         let finished = check(&path, folder.path(), user);
@@ -108,6 +123,39 @@ fn what_a_running_agent_holds_is_no_fault_and_what_somebody_else_holds_is() {
     assert_eq!(finished.code(), 1, "{finished:?}");
     let states: Vec<_> = findings(&finished).as_array().expect("sinks").iter().map(|s| s["state"].clone()).collect();
     assert_eq!(states, ["fine", "fine", "fine", "error"], "{finished:?}");
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
+}
+
+#[test]
+fn whoever_may_not_look_is_told_so_and_warned() {
+    if !getuid().is_root() {
+        return skip("whoever_may_not_look_is_told_so_and_warned", "it takes root to be somebody else");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("permissions");
+    let path = folder.path().join("scrape.toml");
+    let socket = folder.path().join("status.sock").display().to_string();
+    let listen = TcpListener::bind((own_address(), 0)).and_then(|listener| listener.local_addr()).expect("a port");
+    let text = format!(
+        "[status]\nsocket = \"{socket}\"\n{VITALS_ONLY}[sinks.scrape]\ntype = \"prometheus\"\n\
+         options.listen = \"{listen}\"\n"
+    );
+    std::fs::write(&path, text).expect("a file");
+    let mut agent = Running::start(&mut command(&["run", "--config", &path.display().to_string()]));
+    agent.wait_for_log("counting");
+    for (strict, code) in [(false, 0), (true, 1)] {
+        let path = path.display().to_string();
+        let mut arguments = vec!["check", "--format", "json", "--config", &path];
+        arguments.extend(strict.then_some("--strict"));
+        let finished = finish(command(&arguments).env("XDG_RUNTIME_DIR", folder.path()).uid(NOBODY).gid(NOBODY));
+        assert_eq!(finished.code(), code, "{finished:?}");
+        let sinks = findings(&finished);
+        assert_eq!(sinks[0]["state"], "warning", "{sinks}");
+        for words in ["is taken", "/run/ebpf-process", "as root"] {
+            assert!(sinks.to_string().contains(words), "no {words:?} in {sinks}");
+        }
+    }
     agent.signal(Signal::TERM);
     assert_eq!(agent.finish().code(), 0);
 }

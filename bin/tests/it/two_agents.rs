@@ -1,11 +1,17 @@
 //! Two agents on one host: what one of them sends, the other one does not send as well.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getuid};
 
 use crate::agent::{Running, VITALS_ONLY, command, finish};
+
+/// A user with a runtime directory of its own.
+const NOBODY: u32 = 65_534;
 
 /// An agent that appends to a file in this folder, and to standard output where it is asked to.
 fn agent(folder: &Path, name: &str, stdout: bool, more: &[&str]) -> Command {
@@ -84,25 +90,56 @@ fn the_second_one_waits_and_then_leaves_out_what_the_first_one_sends() {
     assert_eq!(first.finish().code(), 0);
 }
 
-#[test]
-fn a_restart_may_overlap_and_whoever_waits_can_be_ended() {
+/// Ends the first of two agents and looks whether the second one takes its place, lock included. A third one that waits as
+/// well is asked to end meanwhile.
+fn restart(end: Signal) {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
-    let mut first = Running::start(&mut agent(folder, "first", false, &[]));
+    std::fs::set_permissions(folder, Permissions::from_mode(0o777)).expect("permissions");
+    // Root's agents meet where others may be, which keeps their directory in being.
+    let start = |name: &str, more: &[&str]| {
+        let mut command = agent(folder, name, false, more);
+        if getuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Running::start(&mut command)
+    };
+    // The others have far more patience than anything here takes.
+    let mut first = start("first", &["--set", "grace=30s"]);
     first.wait_for_log("counting");
-    let mut second = Running::start(&mut agent(folder, "second", false, &[]));
-    second.wait_for_log("waiting up to");
-    let mut third = Running::start(&mut agent(folder, "third", false, &[]));
-    third.wait_for_log("waiting up to");
+    let mut second = start("second", &["--set", "grace=30s"]);
+    second.wait_for_log("waiting up to 31s");
+    let mut third = start("third", &[]);
+    third.wait_for_log("waiting up to 31s");
     third.signal(Signal::TERM);
     let third = third.finish();
     assert_eq!(third.code(), 0, "{third:?}");
-    // Not even this first agent takes its lock along.
-    first.signal(Signal::KILL);
-    drop(first);
+    first.signal(end);
+    if end == Signal::TERM {
+        assert_eq!(first.finish().code(), 0);
+    } else {
+        drop(first);
+    }
     second.wait_for_log("counting");
-    second.signal(Signal::TERM);
-    assert_eq!(second.finish().code(), 0);
+    let pid = second.pid().as_raw_nonzero();
+    let mut fourth = start("fourth", &[]);
+    fourth.wait_for_log(&format!("the agent with process number {pid} sends"));
+    for agent in [fourth, second] {
+        agent.signal(Signal::TERM);
+        let finished = agent.finish();
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        assert!(!finished.stderr.contains("no lock"), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_restart_may_overlap_and_whoever_waits_can_be_ended() {
+    restart(Signal::TERM);
+}
+
+#[test]
+fn not_even_an_agent_that_is_killed_takes_its_lock_along() {
+    restart(Signal::KILL);
 }
 
 #[test]

@@ -46,10 +46,11 @@ fn try_spool(directory: &Path, context: &TrialContext) -> Finding {
         return Finding::error(format!("cannot write in the spool {shown}: {error}"), "give it to the agent's user");
     }
     if holder_of(&directory.join(LOCK)) && context.running.or(context.agent).is_none() {
-        return Finding::error(
+        let taken = Finding::error(
             format!("the spool {shown} belongs to another sink or agent"),
             "stop the other one, or give this sink a directory of its own",
         );
+        return context.unless_the_agents(taken);
     }
     Finding::fine(format!("the spool {shown} can be written"))
 }
@@ -109,6 +110,7 @@ mod tests {
             limit: Duration::from_secs(5),
             running: None,
             agent,
+            unseen: None,
         }
     }
 
@@ -138,6 +140,9 @@ mod tests {
         let before = entries(&spool);
         assert_eq!(severity(spool.clone(), None), Severity::Error);
         assert_eq!(severity(spool.clone(), Some(7)), Severity::Fine, "the running agent's own");
+        let blind = TrialContext { unseen: Some("/run/x".into()), ..context(None) };
+        let options = DeliveryOptions { spool: Some(spool.clone()), ..DeliveryOptions::default() };
+        assert_eq!(options.try_out(&blind)[0].severity, Severity::Warning, "it may be the running agent's own");
         drop(held);
         assert_eq!(severity(spool.clone(), None), Severity::Fine);
         assert_eq!(entries(&spool), before);

@@ -179,7 +179,9 @@ impl SinkPlugin for PrometheusPlugin {
     }
 
     fn destination(&self, options: &Options) -> Option<String> {
-        Settings::read(options).ok()?.1.map(|address| format!("port {address}"))
+        // Port 0 is another one at each start.
+        let address = Settings::read(options).ok()?.1.filter(|address| address.port() != 0)?;
+        Some(format!("port {address}"))
     }
 
     fn options(&self) -> Vec<OptionDoc> {
@@ -210,7 +212,7 @@ impl SinkPlugin for PrometheusPlugin {
 
     fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
         let address = Settings::read(options).ok().and_then(|(_, address)| address);
-        address.map(|address| try_out(address, options.path(), context.running)).into_iter().collect()
+        address.map(|address| try_out(address, options.path(), context)).into_iter().collect()
     }
 
     fn stdout_options(&self) -> Option<Options> {
@@ -219,15 +221,16 @@ impl SinkPlugin for PrometheusPlugin {
 }
 
 /// Whether the port is free; it is free again afterwards.
-fn try_out(address: SocketAddr, option: &str, running: Option<u32>) -> Finding {
+fn try_out(address: SocketAddr, option: &str, context: &TrialContext) -> Finding {
     let change = |what: &str| format!("{what}, or set {option}.listen to another");
-    match (TcpListener::bind(address).map_err(|error| (error.kind(), error)), running) {
+    match (TcpListener::bind(address).map_err(|error| (error.kind(), error)), context.running) {
         (Ok(_), _) => Finding::fine(format!("{address} is free")),
         (Err((ErrorKind::AddrInUse, _)), Some(process)) => {
             Finding::fine(format!("{address} is taken while the agent runs (process {process})"))
         }
         (Err((ErrorKind::AddrInUse, _)), None) => {
-            Finding::error(format!("{address} is taken by another process"), change("end that one"))
+            let taken = Finding::error(format!("{address} is taken by another process"), change("end that one"));
+            context.unless_the_agents(taken)
         }
         (Err((ErrorKind::AddrNotAvailable, _)), _) => {
             Finding::error(format!("this host has no address {}", address.ip()), change("give it to an interface"))
@@ -281,24 +284,52 @@ impl<W: Write + Send> Sink for StreamSink<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
     use ebpf_process_core::Severity;
 
     use super::*;
 
     #[test]
+    fn a_port_is_a_destination_unless_the_kernel_chooses_it() {
+        for (listen, destination) in [
+            ("127.0.0.1:19435", Some("port 127.0.0.1:19435")),
+            ("127.0.0.1:0", None),
+            ("[::]:0", None),
+            ("stdout", None),
+        ] {
+            let options = Options::from_value(BTreeMap::from([("listen", listen)]));
+            assert_eq!(PLUGIN.destination(&options).as_deref(), destination, "{listen}");
+        }
+    }
+
+    #[test]
     fn a_trial_tells_whether_the_port_is_free_and_leaves_it_so() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let taken = try_out(address, "sinks.x.options", None);
+        let context = |running, unseen: Option<&str>| TrialContext {
+            name: "x".to_owned(),
+            host: "host".to_owned(),
+            instance: None,
+            limit: Duration::from_secs(5),
+            running,
+            agent: None,
+            unseen: unseen.map(PathBuf::from),
+        };
+        let try_out = |address, running| try_out(address, "sinks.x.options", &context(running, None));
+        let taken = try_out(address, None);
         assert_eq!(taken.severity, Severity::Error);
         assert!(taken.way_out.is_some_and(|way_out| way_out.contains("sinks.x.options.listen")));
-        assert_eq!(try_out(address, "sinks.x.options", Some(7)).severity, Severity::Fine, "the running agent has it");
+        assert_eq!(try_out(address, Some(7)).severity, Severity::Fine, "the running agent has it");
+        let maybe = super::try_out(address, "sinks.x.options", &context(None, Some("/run/x")));
+        assert!(maybe.severity == Severity::Warning && maybe.what.contains("/run/x"), "{maybe:?}");
         drop(listener);
         for _ in 0..2 {
-            assert_eq!(try_out(address, "sinks.x.options", None).severity, Severity::Fine);
+            assert_eq!(try_out(address, None).severity, Severity::Fine);
         }
         // Of a net that is for documentation.
-        let elsewhere = try_out(([192, 0, 2, 1], 9).into(), "sinks.x.options", None);
+        let elsewhere = try_out(([192, 0, 2, 1], 9).into(), None);
         assert!(elsewhere.severity == Severity::Error && elsewhere.what.contains("no address"), "{elsewhere:?}");
     }
 }

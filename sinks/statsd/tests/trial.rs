@@ -18,6 +18,7 @@ fn try_out(address: &str) -> Vec<Finding> {
         limit: Duration::from_secs(30),
         running: None,
         agent: None,
+        unseen: None,
     };
     PLUGIN.try_out(&options, &context)
 }

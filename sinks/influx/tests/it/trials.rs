@@ -17,6 +17,7 @@ fn try_out(text: &str) -> Vec<Finding> {
         limit: Duration::from_secs(5),
         running: None,
         agent: None,
+        unseen: None,
     };
     PLUGIN.try_out(&options(text), &context)
 }
