@@ -1,6 +1,9 @@
 //! A cgroup of version 2 for one test.
 
 use crate::{Failure, Outcome, wait};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::cell::RefCell;
+use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -64,6 +67,49 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // Busy for a moment after its last process is reaped. What stays is an empty folder.
         let _ = wait::until("the cgroup's removal", Duration::from_secs(5), || Ok(fs::remove_dir(&self.folder).ok()));
+    }
+}
+
+/// A hierarchy of version 1 without controllers, mounted for one test.
+#[derive(Debug)]
+pub struct Version1 {
+    root: tempfile::TempDir,
+    made: RefCell<Vec<PathBuf>>,
+}
+
+impl Version1 {
+    /// Mounts one of its own, named after this process.
+    ///
+    /// # Errors
+    /// The kernel has no version 1, or refuses.
+    pub fn mount() -> Outcome<Self> {
+        let root = tempfile::tempdir().map_err(Failure::at("making a folder"))?;
+        let options = CString::new(format!("none,name=ebpf-process-{}", process::id()))
+            .map_err(Failure::at("naming a hierarchy"))?;
+        rustix::mount::mount("none", root.path(), "cgroup", MountFlags::empty(), &*options)
+            .map_err(Failure::at("mounting control groups of version 1"))?;
+        Ok(Self { root, made: RefCell::default() })
+    }
+
+    /// Makes a group of this path.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn make(&self, path: &str) -> Outcome<()> {
+        let folder = self.root.path().join(path.trim_start_matches('/'));
+        fs::create_dir(&folder).map_err(Failure::at(format!("making {}", folder.display())))?;
+        self.made.borrow_mut().push(folder);
+        Ok(())
+    }
+}
+
+impl Drop for Version1 {
+    fn drop(&mut self) {
+        for folder in self.made.get_mut().drain(..) {
+            // A hierarchy goes with its last group.
+            let _ = fs::remove_dir(folder);
+        }
+        let _ = rustix::mount::unmount(self.root.path(), UnmountFlags::DETACH);
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) use report::explained;
 pub use report::{Check, Report};
 
 use crate::agent::Agent;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Version1};
 use crate::expect::{self, Expected, Mode};
 use crate::held;
 use crate::hidden::Hidden;
@@ -225,26 +225,35 @@ pub fn a_cgroup_made_anew_and_told(row: &Row) -> Outcome<Report> {
     cgroup_made_anew(row, Anew::Told)
 }
 
+/// The same, where a group of another hierarchy gets the name and a parent of the same id right after the new one: it
+/// is not what is named.
+///
+/// # Errors
+/// As [`two_processes_in_a_cgroup`]; or no hierarchy of version 1 can be mounted.
+pub fn a_cgroup_made_anew_beside_version_1(row: &Row) -> Outcome<Report> {
+    cgroup_made_anew(row, Anew::BesideVersion1)
+}
+
 /// When something happens in the new group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Anew {
     AtOnce,
     Told,
+    BesideVersion1,
 }
 
 fn cgroup_made_anew(row: &Row, when: Anew) -> Outcome<Report> {
     const READS: u64 = 1000;
     let place = Place::new()?;
     let cgroup = Cgroup::new()?;
+    let other = (when == Anew::BesideVersion1).then(Version1::mount).transpose()?;
     let mut measurement = Measurement::start(row, &format!("{{cgroup=\"{}\"}}", cgroup.name()))?;
-    let in_group = || {
-        let mut reader = place.reads(READS)?;
-        cgroup.add(reader.pid())?;
-        reader.run_to_next_stop()?;
-        reader.run_to_end()
-    };
+    // Both are started before: what the second one does comes before the agent looks.
+    let (mut first, mut second) = (place.reads(READS)?, place.reads(READS)?);
     measurement.wait_for_target(true)?;
-    in_group()?;
+    cgroup.add(first.pid())?;
+    first.run_to_next_stop()?;
+    first.run_to_end()?;
     cgroup.remove()?;
     if when == Anew::Told {
         measurement.wait_for_target(false)?;
@@ -253,7 +262,12 @@ fn cgroup_made_anew(row: &Row, when: Anew) -> Outcome<Report> {
     if when == Anew::Told {
         measurement.wait_for_target(true)?;
     }
-    in_group()?;
+    if let Some(hierarchy) = &other {
+        hierarchy.make(cgroup.name())?;
+    }
+    cgroup.add(second.pid())?;
+    second.run_to_next_stop()?;
+    second.run_to_end()?;
     measurement.finish(&expect::reads(2, READS), Unserved::Noted)
 }
 

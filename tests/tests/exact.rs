@@ -1,6 +1,6 @@
 //! Every counter to the unit, on the kernel at hand.
 
-use ebpf_process_tests::cgroup::Cgroup;
+use ebpf_process_tests::cgroup::{Cgroup, Version1};
 use ebpf_process_tests::exact::{self, Report, Row};
 use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::{Outcome, agent, crowd, live};
@@ -28,7 +28,9 @@ fn a_number_that_is_given_away_counts_nothing() {
 fn a_control_group_that_is_made_anew_counts_again() {
     let needs = agent::can_run().and_then(|()| Cgroup::new().map(drop));
     row_with("cgroup-made-anew", needs.clone(), "auto", Mode::Return, exact::a_cgroup_made_anew);
-    row_with("cgroup-made-anew-told", needs, "auto", Mode::Return, exact::a_cgroup_made_anew_and_told);
+    row_with("cgroup-made-anew-told", needs.clone(), "auto", Mode::Return, exact::a_cgroup_made_anew_and_told);
+    let needs = needs.and_then(|()| Version1::mount().map(drop));
+    row_with("cgroup-of-version-1", needs, "auto", Mode::Return, exact::a_cgroup_made_anew_beside_version_1);
 }
 
 #[test]

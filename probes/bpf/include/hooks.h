@@ -93,7 +93,8 @@ SEC("tp_btf/task_newtask") int number_again(u64 *ctx)
 
 /*
  * TP_PROTO(struct cgroup *cgrp, const char *path). Comes before anybody can be in the new group: if it has the name and
- * the parent of the one that counts, it counts from now on. Attached for FILTER_CGROUP alone.
+ * the parent of the one that counts, it counts from now on. Groups of version 1 come here too, and ids are each hierarchy's
+ * own: every root has 1. Attached for FILTER_CGROUP alone.
  */
 SEC("tp_btf/cgroup_mkdir") int cgroup_again(u64 *ctx)
 {
@@ -106,6 +107,8 @@ SEC("tp_btf/cgroup_mkdir") int cgroup_again(u64 *ctx)
 	} name = {};
 	u64 id = 0;
 
+	if (cgroup->root->hierarchy_id != 0)
+		return 0;
 	bpf_probe_read_kernel(&node, sizeof(node), &parent->kn);
 	bpf_probe_read_kernel(&id, sizeof(id), &node->id);
 	if (id != cgroup_parent)

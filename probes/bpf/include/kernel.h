@@ -92,9 +92,14 @@ struct cgroup_subsys_state {
 	struct cgroup_subsys_state *parent;
 } relocated;
 
+struct cgroup_root {
+	int hierarchy_id; /* 0 is version 2's */
+} relocated;
+
 struct cgroup {
 	struct cgroup_subsys_state self; /* the first field: a pointer to one is one to the other */
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 } relocated;
 
 /* Linux 5.11 and later. */
