@@ -12,7 +12,7 @@ use ebpf_process_core::chain;
 use tracing::debug;
 
 use crate::hook::{Attach, Candidate, Hook};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Version};
 use crate::refusal::{no_event, no_perf_event};
 use crate::switches;
 use crate::sys;
@@ -65,7 +65,7 @@ impl Links {
 
     /// Attaches one hook. The error says why in words.
     pub(crate) fn attach(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
-        if let Some(link) = self.by_hook.get_mut(&(hook.program, hook.attach)) {
+        if let Some(link) = self.by_hook.get_mut(&hook.place()) {
             link.users += 1;
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl Links {
             self.unload_unused(ebpf, hook);
         })?;
         debug!(program = hook.program, target = hook.attach.target(), "attached");
-        self.by_hook.insert((hook.program, hook.attach), link);
+        self.by_hook.insert(hook.place(), link);
         Ok(())
     }
 
@@ -114,18 +114,17 @@ impl Links {
 
     /// Lets go of a hook that nobody else uses.
     pub(crate) fn detach(&mut self, ebpf: &mut Ebpf, hook: &Hook) {
-        let key = (hook.program, hook.attach);
-        let Some(link) = self.by_hook.get_mut(&key) else { return };
+        let Some(link) = self.by_hook.get_mut(&hook.place()) else { return };
         link.users -= 1;
         if link.users == 0 {
-            self.by_hook.remove(&key);
+            self.by_hook.remove(&hook.place());
             self.unload_unused(ebpf, hook);
         }
     }
 
     /// Lets go of a hook and attaches the same loaded program again: for one that has stopped firing.
     pub(crate) fn attach_again(&mut self, hook: &Hook, possible_cpus: usize) -> std::io::Result<()> {
-        let Some(link) = self.by_hook.get_mut(&(hook.program, hook.attach)) else { return Ok(()) };
+        let Some(link) = self.by_hook.get_mut(&hook.place()) else { return Ok(()) };
         // First: a trace event held one program before 4.15, and a trampoline holds each one once.
         drop(std::mem::replace(&mut link.hold, Hold::None));
         link.hold = if link.ids.is_empty() {
@@ -137,11 +136,14 @@ impl Links {
         Ok(())
     }
 
+    /// The link of this program at this place.
+    fn link_of(&self, hook: &Hook) -> Option<&Link> {
+        self.by_hook.get(&hook.place())
+    }
+
     /// Whether all of a candidate's hooks are trace events on which we stand already.
     pub(crate) fn stand_on_events(&self, candidate: &Candidate) -> bool {
-        candidate.hooks.iter().all(|hook| {
-            matches!(hook.attach, Attach::Events(..)) && self.by_hook.contains_key(&(hook.program, hook.attach))
-        })
+        candidate.hooks.iter().all(|hook| matches!(hook.attach, Attach::Events(..)) && self.link_of(hook).is_some())
     }
 
     /// Reads anew what the breakpoints missed.
@@ -151,7 +153,7 @@ impl Links {
 
     /// What a hook missed so far, as of the last refresh for a breakpoint.
     pub(crate) fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
-        let Some(link) = self.by_hook.get(&(hook.program, hook.attach)) else { return Ok(0) };
+        let Some(link) = self.link_of(hook) else { return Ok(0) };
         let skipped = sys::recursion_misses(link.program.as_fd())?;
         let profile = self.profile.as_ref().zip(link.event.as_ref());
         Ok(skipped + profile.map_or(0, |(profile, event)| profile.missed(event.name())))
@@ -205,6 +207,13 @@ impl Drop for Links {
         // An event can be removed when nothing stands on it any more.
         drop(events);
     }
+}
+
+/// Whether a loaded program can be attached a second time: from 5.10 to 5.13 a trampoline forgets its function when it is
+/// attached (mended by f3a95075549e "bpf: Allow trampoline re-attach", 5.14).
+pub(crate) fn can_attach_again(hook: &Hook, version: Version) -> bool {
+    let trampoline = matches!(hook.attach, Attach::Fentry(_) | Attach::Fexit(..));
+    !(trampoline && (Version(5, 10)..Version(5, 14)).contains(&version))
 }
 
 /// Loads and attaches by the names in the kernel's type information.
@@ -301,5 +310,43 @@ fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
         Attach::Tracepoint(_) => <&mut BtfTracePoint>::try_from(program)?.unload(),
         Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(program)?.unload(),
         Attach::Events(..) => <&mut TracePoint>::try_from(program)?.unload(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn hook(program: &'static str, attach: Attach) -> Hook {
+        Hook { program, attach, proof: &[] }
+    }
+
+    #[test]
+    fn links_are_found_by_target_and_not_by_program() {
+        let mut links = Links::new("");
+        let program = || OwnedFd::from(File::open("/dev/null").expect("a descriptor"));
+        let new = hook("clone__kprobe", Attach::Kprobe("kernel_clone"));
+        let old = hook("clone__kprobe", Attach::Kprobe("_do_fork"));
+        let event = hook("clone__kprobe", Attach::Events("fork", &["a/b"]));
+        for (hook, id) in [(&new, 1), (&old, 2)] {
+            let link = Link { hold: Hold::None, event: None, program: program(), ids: vec![id], users: 1 };
+            links.by_hook.insert(hook.place(), link);
+        }
+        let found = |hook| links.link_of(hook).map(|link| link.ids.clone());
+        assert_eq!((found(&new), found(&old), found(&event)), (Some(vec![1]), Some(vec![2]), None));
+    }
+
+    #[test]
+    fn a_trampoline_is_not_attached_again_where_it_forgets_its_function() {
+        let fentry = hook("a", Attach::Fentry("f"));
+        let fexit = hook("a", Attach::Fexit("f", 1));
+        for (version, can) in [((5, 9), true), ((5, 10), false), ((5, 13), false), ((5, 14), true), ((6, 1), true)] {
+            let version = Version(version.0, version.1);
+            assert_eq!((can_attach_again(&fentry, version), can_attach_again(&fexit, version)), (can, can));
+            assert!(can_attach_again(&hook("a", Attach::Tracepoint("t")), version));
+            assert!(can_attach_again(&hook("a", Attach::Kprobe("f")), version));
+        }
     }
 }

@@ -8,7 +8,7 @@ use ebpf_process_core::BuildError;
 use tracing::{debug, warn};
 
 use crate::abi::Record;
-use crate::attach::Links;
+use crate::attach::{Links, can_attach_again};
 use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
 use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Subject};
@@ -17,7 +17,7 @@ use crate::loader::loader;
 use crate::memory::MapMemory;
 use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
 use crate::probe::KernelProbe;
-use crate::refusal::{REBUILD, nothing_attached, refuse_load, refused, try_as_root};
+use crate::refusal::{REBUILD, is_out_of_files, nothing_attached, refuse_load, refuse_totals, refused};
 use crate::selftest::{Proof, Trial, best};
 use crate::target::{Target, Watch};
 use crate::totals::{KPROBE_TOTALS, Totals};
@@ -70,7 +70,7 @@ impl Attachment {
         let mut filter = Filter::take(&mut ebpf, object)?;
         filter.close(&target)?;
         let totals = Totals::new(&ebpf, kernel.possible_cpus)
-            .map_err(|error| refused(&format!("the totals cannot be had: {error}"), &try_as_root()))?;
+            .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
         let mut attachment = Self {
             links: Links::new(""),
             ebpf,
@@ -102,9 +102,7 @@ impl Attachment {
         }
         filter.aim(&target)?;
         target.is_there()?;
-        attachment
-            .set_baseline()
-            .map_err(|error| refused(&format!("cannot read the totals: {error}"), &try_as_root()))?;
+        attachment.set_baseline().map_err(|error| refuse_totals("cannot read the totals", &error))?;
         if attachment.chosen.is_empty() {
             return Err(nothing_attached(probe.name, &attachment.reports));
         }
@@ -220,6 +218,11 @@ impl Attachment {
         Ok(seen)
     }
 
+    /// Whether this kernel attaches what was attached already.
+    pub(crate) fn can_attach_again(&self, candidate: &Candidate) -> bool {
+        candidate.hooks.iter().all(|hook| can_attach_again(hook, self.facts.version))
+    }
+
     /// Lets go of a candidate's hooks and attaches them again.
     pub(crate) fn attach_again(&mut self, candidate: &Candidate) -> io::Result<()> {
         let possible_cpus = usize::try_from(self.memory.possible_cpus).map_err(io::Error::other)?;
@@ -295,7 +298,10 @@ fn load(
         }
         (ObjectChoice::Core, Ok(_)) => load(Object::Core),
         // What an old kernel with type information lacks (global data, a map type) shows here.
-        (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| load(Object::Floor).map_err(|_also| error)),
+        (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {
+            // Where no descriptor is left the other object would get as far as the next one.
+            if is_out_of_files(&error) { Err(error) } else { load(Object::Floor).map_err(|_also| error) }
+        }),
     };
     loaded.map_err(|error| refuse_load(&error))
 }

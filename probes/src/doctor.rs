@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
-use crate::cause::Surroundings;
+use crate::cause::{Answers, Call, Surroundings};
 use crate::kernel::{self, Version};
 use crate::memory::MapMemory;
 use crate::preemption::Preemption;
@@ -77,7 +77,7 @@ pub fn examine() -> Vec<Finding> {
         control_groups(&read("/proc/self/mounts")),
         container(),
     ]);
-    findings.extend(sandbox(kernel::is_sandboxed()));
+    findings.extend(sandbox(kernel::is_sandboxed(surroundings.user_namespace)));
     findings
 }
 
@@ -260,11 +260,19 @@ fn user_namespace(nested: bool) -> Finding {
     Finding::good("user namespace", "the initial one")
 }
 
-fn seccomp(filtered: bool) -> Finding {
-    if filtered {
-        return Finding::unknown("seccomp", "a filter is on: it must allow bpf and perf_event_open");
+fn seccomp(filter: Option<Answers>) -> Finding {
+    let Some(answers) = filter else { return Finding::good("seccomp", "no filter") };
+    let refused = [(Call::Bpf, "bpf"), (Call::PerfEventOpen, "perf_event_open")];
+    let refused: Vec<_> = refused.iter().filter(|(call, _)| answers.refusal(*call).is_some()).collect();
+    if refused.is_empty() {
+        return Finding::good("seccomp", "a filter is on, and lets bpf and perf_event_open pass");
     }
-    Finding::good("seccomp", "no filter")
+    let names = refused.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(" and ");
+    Finding::lacking(
+        "seccomp",
+        format!("a filter is on, and refuses {names}"),
+        "allow bpf and perf_event_open in it: the seccomp profile of a container engine, SystemCallFilter= under systemd",
+    )
 }
 
 fn jit(setting: &str) -> Finding {
@@ -370,6 +378,19 @@ mod tests {
         assert_eq!(missing_rights(CapabilitySet::BPF | CapabilitySet::PERFMON), "");
         let missing = missing_rights(CapabilitySet::BPF);
         assert!(missing.starts_with("CAP_PERFMON (attaching") && !missing.contains("CAP_BPF"), "{missing}");
+    }
+
+    #[test]
+    fn a_filter_is_judged_by_what_it_answers() {
+        let filter = |bpf, perf| seccomp(Some(Answers { bpf: Some(bpf), perf_event_open: Some(perf) }));
+        assert_eq!(filter(libc::E2BIG, libc::EINVAL).verdict, Verdict::Good);
+        let lacking = filter(libc::E2BIG, libc::EPERM);
+        assert!(
+            lacking.verdict == Verdict::Lacking && lacking.state.ends_with("refuses perf_event_open"),
+            "{lacking:?}"
+        );
+        assert!(filter(libc::ENOSYS, libc::EPERM).state.ends_with("bpf and perf_event_open"));
+        assert_eq!(seccomp(None).verdict, Verdict::Good);
     }
 
     #[test]

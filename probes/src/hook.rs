@@ -47,6 +47,13 @@ pub(crate) struct Candidate {
     pub(crate) parts: &'static [&'static [Slot]],
 }
 
+impl Candidate {
+    /// Whether one program at one place serves both.
+    pub(crate) fn shares_a_hook_with(&self, other: &Self) -> bool {
+        self.hooks.iter().any(|hook| other.hooks.iter().any(|theirs| hook.place() == theirs.place()))
+    }
+}
+
 /// A program and where it is attached.
 #[derive(Debug)]
 pub(crate) struct Hook {
@@ -55,6 +62,13 @@ pub(crate) struct Hook {
     /// Any of these records must move when the self-test does the operation; empty for a helper
     /// program that counts nothing itself.
     pub(crate) proof: &'static [Slot],
+}
+
+impl Hook {
+    /// What tells its link from others: two counters may want one program at two places.
+    pub(crate) const fn place(&self) -> (&'static str, Attach) {
+        (self.program, self.attach)
+    }
 }
 
 /// A point of the kernel.

@@ -9,6 +9,7 @@ use aya::{Btf, Endianness};
 use ebpf_process_core::BuildError;
 
 use crate::btf::arities;
+use crate::cause::Surroundings;
 use crate::doctor::missing_rights;
 use crate::exactness::Facts;
 use crate::preemption::Preemption;
@@ -96,7 +97,7 @@ impl Kernel {
         let facts = Facts {
             version: Version::running(),
             preemption: Preemption::read(),
-            sandboxed: is_sandboxed(),
+            sandboxed: is_sandboxed(Surroundings::is_nested()),
             runs_32_bit: runs_32_bit(),
             takes_instances: tracefs.as_ref().is_ok_and(Tracefs::takes_instances),
         };
@@ -122,9 +123,14 @@ pub(crate) fn build_configuration() -> io::Result<String> {
 
 /// Whether the kernel refuses trampolines to somebody who may load programs, before it looks at them: no kernel of a
 /// distribution does. Sandboxes do, and they also show programs nothing of their own first process (docs/hooks.md).
-pub(crate) fn is_sandboxed() -> bool {
+pub(crate) fn is_sandboxed(user_namespace: bool) -> bool {
     let holds = rustix::thread::capabilities(None).is_ok_and(|sets| missing_rights(sets.effective).is_empty());
-    holds && sys::trampolines_are_refused()
+    refuses_trampolines_alone(holds && !user_namespace, sys::trampolines_are_refused, sys::programs_are_taken)
+}
+
+/// What other causes refuse (rights, a seccomp filter, locked memory, a security module) is not trampolines alone.
+fn refuses_trampolines_alone(may_load: bool, refused: fn() -> bool, others_are_taken: fn() -> bool) -> bool {
+    may_load && refused() && others_are_taken()
 }
 
 /// Whether a 32-bit program can run here; where nothing says, it can.
@@ -136,6 +142,18 @@ fn runs_32_bit() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sandbox_refuses_trampolines_and_nothing_else() {
+        let yes: fn() -> bool = || true;
+        let no: fn() -> bool = || false;
+        assert!(refuses_trampolines_alone(true, yes, yes));
+        // A seccomp filter, a security module, no memory to lock.
+        assert!(!refuses_trampolines_alone(true, yes, no));
+        assert!(!refuses_trampolines_alone(true, no, yes));
+        // No rights, or those of a user namespace.
+        assert!(!refuses_trampolines_alone(false, yes, yes));
+    }
 
     #[test]
     fn a_version_is_two_numbers_whatever_follows() {

@@ -126,9 +126,10 @@ impl View<'_> {
             let now = owner::start_time(&self.of(process.id()));
             return match (process.start_time, now) {
                 (Some(then), Some(now)) if then == now => Life::Lives,
-                (Some(_), _) => Life::Released,
-                (None, _) if test_kill_process(process.pid) == Err(Errno::SRCH) => Life::Released,
-                (None, _) => Life::Lives,
+                (Some(_), Some(_)) => Life::Released,
+                // What cannot be read now (no descriptor left, no memory, no right) says nothing of the process.
+                _ if test_kill_process(process.pid) == Err(Errno::SRCH) => Life::Released,
+                _ => Life::Lives,
             };
         };
         let mut watched = [PollFd::new(descriptor, PollFlags::IN)];
@@ -235,6 +236,19 @@ mod tests {
             assert_eq!(view.life(&found), Life::Released, "{name}");
             assert!(refusal(view.find(child.id(), None)).contains("there is no process"), "{name}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_end() {
+        let hidden = hidden();
+        let without = View { descriptor: none, ..here() };
+        let child = sleeper();
+        let found = without.find(child.id(), None).expect("a process");
+        assert!(found.start_time.is_some());
+        let unreadable = View { proc: hidden.path().to_str().expect("a name"), ..without };
+        assert_eq!(unreadable.life(&found), Life::Lives);
+        killed(child).wait().expect("its status");
+        assert_eq!(unreadable.life(&found), Life::Released);
     }
 
     #[test]

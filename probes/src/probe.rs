@@ -22,7 +22,7 @@ use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
 use crate::preemption::{InForce, Preemption};
 use crate::selftest::{OPERATIONS, Trial};
 use crate::standing::Standing;
-use crate::switches::{self, Switch};
+use crate::switches::Board;
 use crate::vigil::{Duty, HOOKS, Vigil, demand};
 
 /// A type of kernel probe.
@@ -118,7 +118,7 @@ struct CountingProbe {
     in_force: InForce,
     looked: Instant,
     started: Instant,
-    switches: Vec<TierSwitch>,
+    switches: Board,
     letting_go: Option<JoinHandle<()>>,
     /// By chosen counter.
     series: Vec<CounterSeries>,
@@ -159,7 +159,9 @@ impl CountingProbe {
         let series = series.collect();
         let facts = attachment.facts;
         let (looked, started) = (Instant::now(), Instant::now());
-        let switches = TierSwitch::of(&attachment.chosen);
+        let tiers = [Tier::Fentry, Tier::Kprobe, Tier::Tracepoint].into_iter();
+        let chosen = &attachment.chosen;
+        let switches = Board::of(tiers.filter(|tier| chosen.iter().any(|chosen| chosen.candidate.tier == *tier)));
         let in_force = InForce::open();
         Self {
             name,
@@ -180,21 +182,14 @@ impl CountingProbe {
     /// the next.
     fn watch(&mut self, recorder: &mut Recorder) {
         let now = self.started.elapsed();
-        for TierSwitch { tier, switch, off } in &mut self.switches {
-            let found = switch.off();
-            if found.is_some() == *off {
-                continue;
-            }
-            *off = found.is_some();
-            if let Some(why) = found {
-                warn!(%tier, "its hooks do not fire, and what happens meanwhile is in no number: {why}");
-            } else {
+        for (tier, fires) in self.switches.look() {
+            if fires {
                 info!(%tier, "its hooks are switched on again");
             }
             let hooked = self.attachment.chosen.iter().zip(&mut self.series);
-            for (_, series) in hooked.filter(|(chosen, _)| chosen.candidate.tier == *tier) {
-                series.standing.fires(recorder, !*off);
-                if *off {
+            for (_, series) in hooked.filter(|(chosen, _)| chosen.candidate.tier == tier) {
+                series.standing.fires(recorder, fires);
+                if !fires {
                     series.vigil.found_silent();
                 }
             }
@@ -212,7 +207,7 @@ impl CountingProbe {
             return;
         };
         let (counter, candidate) = (chosen.counter, chosen.candidate);
-        let known_off = self.switches.iter().any(|switch| switch.off && switch.tier == candidate.tier);
+        let known_off = self.switches.silences(candidate.tier);
         let duty = std::mem::replace(&mut series.duty, Duty::Nothing);
         let fires = match duty {
             Duty::Nothing => return,
@@ -224,7 +219,9 @@ impl CountingProbe {
             }
             Duty::Back => true,
             Duty::Judge => {
-                self.attachment.seen(index).is_ok_and(|after| series.vigil.judge(now, after, demands(candidate)))
+                // What cannot be read is no verdict: it is due again at the next look.
+                let Ok(after) = self.attachment.seen(index) else { return };
+                series.vigil.judge(now, after, demands(candidate))
             }
         };
         let (name, was_firing) = (counter.name, series.standing.is_firing());
@@ -240,11 +237,42 @@ impl CountingProbe {
             "its hooks do not fire: of {OPERATIONS} operations of the agent's own not all were counted, and what happens \
              meanwhile is in no number"
         );
-        if series.vigil.attach_again(now) {
-            match self.attachment.attach_again(candidate) {
-                Ok(()) => info!(counter = name, "its hooks were attached again"),
-                Err(error) => warn!(counter = name, "its hooks cannot be attached again: {error}; restart the agent"),
-            }
+        self.attach_again(recorder, index, now);
+    }
+
+    /// Attaches the hooks of a silent counter again, and with them those of every counter that stands on the same: unless
+    /// one of these moves, for then they fire, and to let go of them would cost it events.
+    fn attach_again(&mut self, recorder: &mut Recorder, index: usize, now: Duration) {
+        let Some(silent) = self.attachment.chosen.get(index) else { return };
+        let (name, candidate) = (silent.counter.name, silent.candidate);
+        let shared = |other: &Chosen| other.counter.name != name && other.candidate.shares_a_hook_with(candidate);
+        let hooked = || self.attachment.chosen.iter().zip(&self.series);
+        if let Some((mover, _)) = hooked().find(|(other, series)| shared(other) && series.vigil.moves(now)) {
+            let mover = mover.counter.name;
+            warn!(counter = name, "its hooks are not attached again: they count for {mover}, which would lose events");
+            return;
+        }
+        let Some(series) = self.series.get_mut(index) else { return };
+        if !series.vigil.attach_again(now) {
+            return;
+        }
+        if !self.attachment.can_attach_again(candidate) {
+            warn!(counter = name, "this kernel attaches a trampoline once (Linux 5.10 to 5.13); restart the agent");
+            return;
+        }
+        match self.attachment.attach_again(candidate) {
+            Ok(()) => info!(counter = name, "its hooks were attached again"),
+            Err(error) => warn!(counter = name, "its hooks cannot be attached again: {error}; restart the agent"),
+        }
+        let hooked = self.attachment.chosen.iter().zip(&mut self.series);
+        for (other, series) in hooked.filter(|(other, _)| shared(other)) {
+            warn!(
+                counter = other.counter.name,
+                "its hooks are those of {name}, which did not fire: what they missed is lost"
+            );
+            series.standing.fires(recorder, false);
+            series.vigil.attached_with_another(now);
+            series.duty = Duty::Nothing;
         }
     }
 
@@ -291,23 +319,6 @@ impl Drop for CountingProbe {
             // It has nothing to say.
             let _ = thread.join();
         }
-    }
-}
-
-/// A switch of the kernel that silences the hooks of a tier, and whether it is off.
-struct TierSwitch {
-    tier: Tier,
-    switch: Switch,
-    off: bool,
-}
-
-impl TierSwitch {
-    /// Those of all tiers in use.
-    fn of(chosen: &[Chosen]) -> Vec<Self> {
-        let tiers = [Tier::Fentry, Tier::Kprobe, Tier::Tracepoint].into_iter();
-        let used = tiers.filter(|tier| chosen.iter().any(|chosen| chosen.candidate.tier == *tier));
-        used.flat_map(|tier| switches::of(tier).into_iter().map(move |switch| Self { tier, switch, off: false }))
-            .collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use aya::EbpfError;
 use ebpf_process_core::{BuildError, chain};
 
-use crate::cause::Surroundings;
+use crate::cause::{Call, Surroundings};
 use crate::doctor::missing_rights;
 use crate::hook::CounterReport;
 use crate::tracefs::NOT_MOUNTED;
@@ -38,14 +38,32 @@ pub(crate) fn refused(problem: &str, way_out: &str) -> BuildError {
 }
 
 pub(crate) fn refuse_load(error: &EbpfError) -> BuildError {
-    let text = chain(error);
+    refuse_code(code_of(error), &chain(error))
+}
+
+/// Whether it failed for want of a descriptor.
+pub(crate) fn is_out_of_files(error: &EbpfError) -> bool {
+    matches!(code_of(error), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// The code of the system call that failed, where one did.
+fn code_of(error: &EbpfError) -> Option<i32> {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     let mut code = None;
     while let Some(error) = cause {
         code = code.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
         cause = error.source();
     }
-    refuse_code(code, &text)
+    code
+}
+
+/// Why the numbers cannot be read.
+pub(crate) fn refuse_totals(what: &str, error: &io::Error) -> BuildError {
+    let cause = error.raw_os_error().and_then(|code| Surroundings::here().explain(Call::Bpf, code));
+    match cause {
+        Some(cause) => refused(&format!("{what}: {}", cause.problem), &cause.way_out),
+        None => refused(&format!("{what}: {error}"), &try_as_root()),
+    }
 }
 
 /// Why bpf(2) says no to the first thing that is asked of it.
@@ -54,7 +72,7 @@ pub(crate) fn refuse_bpf(error: &io::Error) -> BuildError {
 }
 
 fn refuse_code(code: Option<i32>, text: &str) -> BuildError {
-    if let Some(cause) = code.and_then(|code| Surroundings::here().explain("bpf(2)", code)) {
+    if let Some(cause) = code.and_then(|code| Surroundings::here().explain(Call::Bpf, code)) {
         return refused(&cause.problem, &cause.way_out);
     }
     match code {
@@ -87,7 +105,7 @@ pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildE
     // A cause that is not in the hooks is told instead of what each of them says of it.
     let too_few_files =
         reports.iter().flat_map(|report| &report.tried).any(|attempt| attempt.problem.contains(TOO_MANY));
-    if let Some(cause) = too_few_files.then(|| Surroundings::here().explain("bpf(2)", libc::EMFILE)).flatten() {
+    if let Some(cause) = too_few_files.then(|| Surroundings::here().explain(Call::Bpf, libc::EMFILE)).flatten() {
         return refused(&cause.problem, &cause.way_out);
     }
     // Whoever has all the rights need not be told to get them.
@@ -128,9 +146,12 @@ pub(crate) fn no_event(root: &Path, error: &io::Error) -> String {
 
 /// Why perf gives no event.
 pub(crate) fn no_perf_event(event: &str, error: &io::Error) -> String {
-    let surroundings = Surroundings::here();
+    no_perf_event_in(&Surroundings::here(), event, error)
+}
+
+fn no_perf_event_in(surroundings: &Surroundings, event: &str, error: &io::Error) -> String {
     let code = error.raw_os_error().unwrap_or(0);
-    if let Some(cause) = surroundings.explain("perf_event_open(2)", code) {
+    if let Some(cause) = surroundings.explain(Call::PerfEventOpen, code) {
         return format!("{}; {}", cause.problem, cause.way_out);
     }
     match (code, surroundings.paranoid) {
@@ -140,5 +161,24 @@ pub(crate) fn no_perf_event(event: &str, error: &io::Error) -> String {
         ),
         (libc::ENOSYS, _) => "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS is off)".to_owned(),
         _ => format!("perf refuses {event}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause::Answers;
+
+    #[test]
+    fn a_filter_that_lets_perf_pass_does_not_hide_its_setting() {
+        let of = |perf_event_open| Surroundings {
+            seccomp: Some(Answers { bpf: None, perf_event_open: Some(perf_event_open) }),
+            confidential: true,
+            paranoid: Some(3),
+            ..Surroundings::default()
+        };
+        let said = |code| no_perf_event_in(&of(code), "it", &io::Error::from_raw_os_error(libc::EACCES));
+        assert!(said(libc::EINVAL).contains("kernel.perf_event_paranoid is 3"), "{}", said(libc::EINVAL));
+        assert!(said(libc::EACCES).contains("seccomp"), "{}", said(libc::EACCES));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -68,9 +69,7 @@ enum Aim {
 
 impl Aim {
     fn find() -> Self {
-        let initial = format!("pid:[{}]", owner::INITIAL);
-        let elsewhere = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != initial.as_str());
-        match elsewhere.then(cgroup::open_own) {
+        match (!knows_its_number(Path::new("/proc/self"))).then(cgroup::open_own) {
             None => Self::Own,
             Some(Ok(group)) => Self::OwnGroup(group),
             Some(Err(_)) => Self::Everybody,
@@ -83,6 +82,15 @@ impl Aim {
             Self::OwnGroup(_) => CGROUP_KIND,
             Self::Everybody => 0,
         }
+    }
+}
+
+/// Whether the id that this process has is the one that the kernel compares: in the initial PID namespace, and where the
+/// kernel has none. Where nothing tells (no `/proc`), it is not known.
+fn knows_its_number(myself: &Path) -> bool {
+    match owner::namespace(myself) {
+        Ok(namespace) => namespace == owner::INITIAL,
+        Err(error) => error.kind() == io::ErrorKind::NotFound && myself.join("stat").exists(),
     }
 }
 
@@ -239,6 +247,22 @@ mod tests {
         assert_eq!(taken(&[silent, Ok(Impossible), Ok(Impossible)]), (Some((1, Impossible)), vec![0]));
         assert_eq!(taken(&[silent, silent]), (None, vec![0, 1]));
         assert_eq!(taken(&[]), (None, vec![]));
+    }
+
+    #[test]
+    fn an_id_is_the_kernels_in_the_initial_namespace_only_and_unknown_without_proc() {
+        let myself = tempfile::tempdir().expect("a folder");
+        let knows = || knows_its_number(myself.path());
+        assert!(!knows(), "no /proc");
+        std::fs::write(myself.path().join("stat"), "").expect("a file");
+        assert!(knows(), "no PID namespaces");
+        std::fs::create_dir(myself.path().join("ns")).expect("a folder");
+        for (namespace, expected) in [(owner::INITIAL, true), (4_026_532_177, false)] {
+            let link = myself.path().join("ns/pid");
+            std::os::unix::fs::symlink(format!("pid:[{namespace}]"), &link).expect("a link");
+            assert_eq!(knows(), expected);
+            std::fs::remove_file(link).expect("a link");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use crate::mounts;
 use crate::options::Tier;
 
@@ -33,6 +35,50 @@ pub(crate) fn ftrace_off() -> Option<String> {
     Switch::at(PathBuf::from(FTRACE))?.off()
 }
 
+/// The switches of all tiers in use, and how each was found last.
+#[derive(Debug)]
+pub(crate) struct Board(Vec<Position>);
+
+#[derive(Debug)]
+struct Position {
+    tier: Tier,
+    switch: Switch,
+    off: bool,
+}
+
+impl Board {
+    /// Those of these tiers.
+    pub(crate) fn of(tiers: impl IntoIterator<Item = Tier>) -> Self {
+        let switches = tiers.into_iter().flat_map(|tier| of(tier).into_iter().map(move |switch| (tier, switch)));
+        Self(switches.map(|(tier, switch)| Position { tier, switch, off: false }).collect())
+    }
+
+    /// Looks at all of them, and says for each tier with a switch that was turned whether its hooks fire now, which takes
+    /// all of its switches. Allocates nothing while nothing is turned.
+    pub(crate) fn look(&mut self) -> Vec<(Tier, bool)> {
+        let mut turned = Vec::new();
+        for Position { tier, switch, off } in &mut self.0 {
+            let found = switch.off();
+            if found.is_some() == *off {
+                continue;
+            }
+            *off = found.is_some();
+            if let Some(why) = found {
+                warn!(%tier, "its hooks do not fire, and what happens meanwhile is in no number: {why}");
+            }
+            if !turned.contains(tier) {
+                turned.push(*tier);
+            }
+        }
+        turned.into_iter().map(|tier| (tier, !self.silences(tier))).collect()
+    }
+
+    /// Whether a switch of this tier is known to be off.
+    pub(crate) fn silences(&self, tier: Tier) -> bool {
+        self.0.iter().any(|position| position.off && position.tier == tier)
+    }
+}
+
 impl Switch {
     fn at(path: PathBuf) -> Option<Self> {
         Some(Self { file: File::open(&path).ok()?, path })
@@ -57,6 +103,36 @@ fn says(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hooks_of_a_tier_fire_when_none_of_its_switches_is_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let turn = |name: &str, text: &str| std::fs::write(path(name), text).expect("a switch");
+        let position = |tier, name| {
+            turn(name, "1\n");
+            Position { tier, switch: Switch::at(path(name)).expect("a switch"), off: false }
+        };
+        let (kprobe, fentry) = (Tier::Kprobe, Tier::Fentry);
+        let mut board =
+            Board(vec![position(kprobe, "ftrace"), position(kprobe, "kprobes"), position(fentry, "ftrace of fentry")]);
+        assert_eq!(board.look(), []);
+        turn("ftrace", "0\n");
+        assert_eq!(board.look(), [(kprobe, false)]);
+        turn("kprobes", "0\n");
+        assert_eq!(board.look(), [(kprobe, false)]);
+        // One of two is on again.
+        turn("ftrace", "1\n");
+        assert_eq!(board.look(), [(kprobe, false)]);
+        assert!(board.silences(kprobe) && !board.silences(fentry));
+        // They change places within one look.
+        turn("ftrace", "0\n");
+        turn("kprobes", "1\n");
+        assert_eq!(board.look(), [(kprobe, false)]);
+        turn("ftrace", "1\n");
+        assert_eq!(board.look(), [(kprobe, true)]);
+        assert_eq!(board.look(), []);
+    }
 
     #[test]
     fn a_switch_that_says_0_is_off_and_one_that_changes_is_seen() {

@@ -1,6 +1,6 @@
 //! The system calls that no safe crate offers as we need them, and all unsafe code of the project.
 
-#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2) and fork(2) of a single-threaded process")]
+#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2), and fork(2) for a child that only ends")]
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -183,12 +183,23 @@ pub(crate) fn attach_again(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Whether the kernel refuses (EPERM) to load a trampoline without having looked at it: this one has no target, which
 /// every other kernel finds wrong with it first.
 pub(crate) fn trampolines_are_refused() -> bool {
+    let loaded = load_nothing(bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_FENTRY as u32);
+    loaded.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+}
+
+/// Whether a program that is no trampoline is taken: one for a raw tracepoint, which every kernel with trampolines has.
+pub(crate) fn programs_are_taken() -> bool {
+    load_nothing(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, 0).is_ok()
+}
+
+/// Loads a program that does nothing and stands nowhere.
+fn load_nothing(kind: bpf_prog_type, attach_type: u32) -> io::Result<OwnedFd> {
     static EXIT: [u64; 2] = [0xb7, 0x95]; // r0 = 0; exit
     // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
     let mut attr: bpf_attr = unsafe { zeroed() };
     let program = bpf_attr__bindgen_ty_4 {
-        prog_type: bpf_prog_type::BPF_PROG_TYPE_TRACING as u32,
-        expected_attach_type: bpf_attach_type::BPF_TRACE_FENTRY as u32,
+        prog_type: kind as u32,
+        expected_attach_type: attach_type,
         insns: EXIT.as_ptr() as u64,
         insn_cnt: 2,
         license: c"GPL".as_ptr() as u64,
@@ -196,10 +207,35 @@ pub(crate) fn trampolines_are_refused() -> bool {
         ..unsafe { zeroed() }
     };
     attr.__bindgen_anon_3 = program;
-    // SAFETY: instructions and licence outlive the call. No kernel loads a program without a target, so there is no
-    // descriptor to close.
-    let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
-    loaded.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+    // SAFETY: instructions and licence outlive the call.
+    let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
+    let loaded = i32::try_from(loaded).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
+}
+
+/// What comes back from a bpf(2) that is wrong whatever the command: arguments larger than a page are `E2BIG` before the
+/// kernel asks a security module or charges memory.
+pub(crate) fn wrong_bpf() -> io::Error {
+    let too_large = u32::MAX;
+    // SAFETY: the kernel refuses the size before it reads anything.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_PROG_LOAD, std::ptr::null::<bpf_attr>(), too_large) };
+    error_of(result)
+}
+
+/// What comes back from a `perf_event_open(2)` that is wrong whatever the event: unknown flags are `EINVAL` before the
+/// kernel looks at rights.
+pub(crate) fn wrong_perf_event() -> io::Error {
+    let no_attr = std::ptr::null::<PerfEventAttr>();
+    // SAFETY: the kernel refuses the flags before it reads anything.
+    let result = unsafe { libc::syscall(libc::SYS_perf_event_open, no_attr, 0, -1, -1, u64::MAX) };
+    error_of(result)
+}
+
+/// Of a call that cannot succeed.
+fn error_of(result: libc::c_long) -> io::Error {
+    if result < 0 { io::Error::last_os_error() } else { io::Error::other("nothing is wrong with it") }
 }
 
 /// bpf(2).
@@ -277,15 +313,17 @@ fn on_first_online(possible_cpus: usize, open: impl Fn(i32) -> io::Result<OwnedF
 
 /// Starts a child, calls `before_exit` with its id, lets it end, and waits for it.
 ///
-/// The child makes two system calls and none of the process's other threads is needed for them.
+/// Sound while other threads run: the child has none of them and may find any of their locks held, and it takes none. It
+/// makes three system calls that are allowed there (signal-safety(7)) and ends without running anything of ours. That
+/// other threads fork or reap meanwhile changes nothing: it is waited for by its id, and nobody else waits for all.
 pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {
     let (hold, release) = io::pipe()?;
-    // SAFETY: the child calls nothing but read(2) and _exit(2).
+    // SAFETY: the child calls nothing but close(2), read(2) and _exit(2), and allocates nothing.
     let pid = unsafe { libc::fork() };
     let Ok(id) = u32::try_from(pid) else { return Err(io::Error::last_os_error()) };
     if id == 0 {
         let mut byte = 0u8;
-        // SAFETY: reads one byte into one byte; then ends the child without any destructor.
+        // SAFETY: closes a descriptor of the child's own table, reads one byte into one byte; then ends the child without any destructor.
         unsafe {
             libc::close(release.as_raw_fd());
             libc::read(hold.as_raw_fd(), (&raw mut byte).cast(), 1);
@@ -294,15 +332,24 @@ pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) 
     }
     let told = before_exit(id);
     drop(release);
+    reap(pid)?;
+    told
+}
+
+/// Waits for the end of a child. Where SIGCHLD is ignored (who starts us may have done that) the kernel reaps it by
+/// itself: then waitpid(2) waits as well, and says `ECHILD` when it is gone.
+fn reap(pid: libc::pid_t) -> io::Result<()> {
     let mut status = 0;
     // SAFETY: status outlives the call. A signal handler may interrupt it.
     while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
         let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ECHILD) => break,
+            _ => return Err(error),
         }
     }
-    told
+    Ok(())
 }
 
 /// Whether the process of a pidfd is gone to its last trace, so that its number may be another's; a zombie is not.
@@ -389,6 +436,13 @@ mod tests {
         assert!(on_first_online(4, open(2)).is_ok());
         assert_eq!(on_first_online(2, open(9)).unwrap_err().raw_os_error(), Some(libc::ENODEV));
         assert_eq!(*asked.borrow(), [0, 0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn a_child_that_the_kernel_has_reaped_itself_is_reaped() {
+        fork_and_reap(&mut |_| Ok(())).expect("a child");
+        // Process 1 is nobody's child: what waitpid(2) says where SIGCHLD is ignored, which a test may not do to others.
+        reap(1).expect("gone is reaped");
     }
 
     #[test]

@@ -113,8 +113,10 @@ impl Watch {
                     );
                 }
                 if life == Life::Released {
-                    *is_released = true;
-                    self.filter.let_nobody_through()
+                    // Tried again at the next look where it fails.
+                    let shut = self.filter.let_nobody_through();
+                    *is_released = shut.is_ok();
+                    shut
                 } else {
                     Ok(())
                 }

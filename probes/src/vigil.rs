@@ -43,7 +43,10 @@ pub(crate) enum Duty {
 #[derive(Debug)]
 pub(crate) struct Vigil {
     calls: u64,
+    /// When it moved last, or was taken to.
     moved: Duration,
+    /// When its total grew last.
+    grew: Option<Duration>,
     last_asked: Option<Duration>,
     under_way: Option<Seen>,
     silent: bool,
@@ -53,12 +56,15 @@ pub(crate) struct Vigil {
 
 impl Vigil {
     pub(crate) const fn new(now: Duration) -> Self {
-        Self { calls: 0, moved: now, last_asked: None, under_way: None, silent: false, again: false }
+        Self { calls: 0, moved: now, grew: None, last_asked: None, under_way: None, silent: false, again: false }
     }
 
     /// At each tick, with the counter's total.
     pub(crate) fn look(&mut self, now: Duration, calls: u64) -> Duty {
         let moved = std::mem::replace(&mut self.calls, calls) != calls;
+        if moved {
+            self.grew = Some(now);
+        }
         if let (Some(_), Some(asked)) = (self.under_way, self.last_asked) {
             return if now.saturating_sub(asked) >= PATIENCE { Duty::Judge } else { Duty::Nothing };
         }
@@ -88,6 +94,20 @@ impl Vigil {
         self.silent = !fires;
         self.again &= !fires;
         fires
+    }
+
+    /// Whether its total has grown lately: its hooks fire.
+    pub(crate) fn moves(&self, now: Duration) -> bool {
+        self.grew.is_some_and(|grew| now.saturating_sub(grew) < STILL)
+    }
+
+    /// Its hooks are another counter's too, and were attached again for that one: it is asked at the next look.
+    pub(crate) const fn attached_with_another(&mut self, now: Duration) {
+        self.under_way = None;
+        self.silent = true;
+        self.again = true;
+        self.last_asked = None;
+        self.moved = now.saturating_sub(STILL);
     }
 
     /// It was found silent in another way.
@@ -192,6 +212,30 @@ mod tests {
         assert!(!vigil.attach_again(seconds(63)), "in vain: an hour's pause");
         assert_eq!(duties(&mut vigil, 64, std::iter::repeat_n(0, 3598)).first(), None);
         assert_eq!(vigil.look(seconds(3662), 0), Duty::Ask);
+    }
+
+    #[test]
+    fn who_was_attached_with_another_is_asked_at_once_and_not_attached_a_second_time() {
+        let mut vigil = Vigil::new(seconds(0));
+        assert!(!vigil.moves(seconds(1)), "nothing has been counted");
+        assert_eq!(vigil.look(seconds(1), 5), Duty::Nothing);
+        assert!(vigil.moves(seconds(60)) && !vigil.moves(seconds(61)));
+        vigil.asked(seconds(61), Some(seen(5, 0, 0)));
+        // Asked as well when the other one was judged.
+        vigil.attached_with_another(seconds(62));
+        assert_eq!(vigil.look(seconds(63), 5), Duty::Ask);
+        vigil.asked(seconds(63), Some(seen(5, 0, 0)));
+        assert!(!vigil.judge(seconds(64), seen(5, 0, 0), DEMAND));
+        assert!(!vigil.moves(seconds(64)), "a verdict is no movement");
+        assert!(!vigil.attach_again(seconds(64)), "in vain: an hour's pause");
+    }
+
+    #[test]
+    fn a_verdict_that_could_not_be_had_is_due_again() {
+        let mut vigil = Vigil::new(seconds(0));
+        vigil.asked(seconds(60), Some(seen(0, 0, 0)));
+        assert_eq!(duties(&mut vigil, 61, [0, 0]), [(61, Duty::Judge), (62, Duty::Judge)]);
+        assert!(vigil.judge(seconds(63), seen(3, 3, 0), DEMAND));
     }
 
     #[test]
