@@ -5,6 +5,15 @@ use tracing::{error, warn};
 
 use crate::condition::{Condition, SinkState};
 
+/// Why samples are dropped for which there was no room in the queue.
+pub(crate) const QUEUE_FULL: &str = "queue full";
+
+/// Why finals are dropped that no batch of the sink's has had in time.
+pub(crate) const FINAL: &str = "final value of an ended series";
+
+/// Why samples are dropped that a sink has not settled when it has ended in order.
+pub(crate) const NEVER_SETTLED: &str = "never settled by the sink";
+
 /// Counts by reason.
 pub type Reasons = Vec<(&'static str, u64)>;
 
@@ -79,6 +88,8 @@ struct Book {
     /// changes nothing.
     closed: Option<&'static str>,
     told: Told,
+    /// The reasons that the sink says in the log itself, or that were said in other words.
+    said: Vec<&'static str>,
 }
 
 /// Which kinds of losses have been logged; of those with reasons, how many.
@@ -164,6 +175,16 @@ impl Ledger {
         self.settle(samples, |tally| add(&mut tally.dropped, reason, samples));
     }
 
+    /// The sink says itself in the log that samples are dropped or rejected for this reason: its outlet does not
+    /// say it again. To be called before the first of them is entered. Of every other reason the outlet logs the
+    /// first loss.
+    pub fn says_itself(&self, reason: &'static str) {
+        let said = &mut self.book.lock().said;
+        if !said.contains(&reason) {
+            said.push(reason);
+        }
+    }
+
     /// Queued samples are now on disk.
     pub fn spool(&self, samples: u64) {
         self.settle(samples, |tally| tally.spooled += samples);
@@ -203,29 +224,35 @@ impl Ledger {
         add(&mut tally.dropped, reason, samples);
     }
 
-    /// Logs the first loss of each kind. What was the reason the sink itself knows best.
+    /// Logs the first loss of each kind that is not said otherwise.
     pub(crate) fn tell_losses(&self, sink: &str) {
         // Whoever reads the log may be slow: the book is open meanwhile.
         let Some(first) = self.first_losses() else { return };
         for (what, reasons) in [("dropped", first.dropped), ("rejected", first.rejected)] {
             for (reason, samples) in reasons {
-                warn!(sink, samples, "samples are {what}: {reason}; more of them are counted, not logged");
+                let way_out = way_out(reason);
+                warn!(sink, samples, "samples are {what}: {reason}{way_out}; more of them are counted, not logged");
             }
         }
         if let samples @ 1.. = first.unconfirmed {
             warn!(
                 sink,
-                samples, "samples may be lost: nothing acknowledges them, and the receiver was gone; more are counted"
+                samples,
+                "samples may be lost: nothing acknowledges them, and the receiver was gone. Look why it ends the \
+                 connection; more of them are counted, not logged"
             );
         }
         if let samples @ 1.. = first.mis_settled {
-            error!(sink, samples, "the sink settles samples that it was not given: its ledger is wrong");
+            error!(
+                sink,
+                samples, "the sink settles samples that it was not given: its ledger is wrong. Please report it"
+            );
         }
     }
 
     /// The kinds of losses that were not there when this was asked last.
     fn first_losses(&self) -> Option<FirstLosses> {
-        let Book { tally, told, .. } = &mut *self.book.lock();
+        let Book { tally, told, said, .. } = &mut *self.book.lock();
         let known = Told {
             dropped: tally.dropped.len(),
             rejected: tally.rejected.len(),
@@ -233,9 +260,15 @@ impl Ledger {
             mis_settled: tally.mis_settled > 0,
         };
         let before = std::mem::replace(told, known);
-        (before != known).then(|| FirstLosses {
-            dropped: tally.dropped[before.dropped..].to_vec(),
-            rejected: tally.rejected[before.rejected..].to_vec(),
+        if before == known {
+            return None;
+        }
+        let news = |reasons: &[(&'static str, u64)]| {
+            reasons.iter().filter(|(reason, _)| !said.contains(reason)).copied().collect()
+        };
+        Some(FirstLosses {
+            dropped: news(&tally.dropped[before.dropped..]),
+            rejected: news(&tally.rejected[before.rejected..]),
             unconfirmed: if before.unconfirmed { 0 } else { tally.unconfirmed },
             mis_settled: if before.mis_settled { 0 } else { tally.mis_settled },
         })
@@ -270,6 +303,16 @@ impl Ledger {
         *column -= samples - surplus;
         book.tally.mis_settled += surplus;
         enter(&mut book.tally);
+    }
+}
+
+/// What can be done about a loss of the outlet's own; what the reasons of a sink mean stands in its documentation.
+fn way_out(reason: &str) -> &'static str {
+    match reason {
+        QUEUE_FULL => "; give this sink a larger queue or a larger interval, or a faster receiver",
+        FINAL => "; give this sink a smaller interval or a faster receiver, or exclude the metric from it",
+        NEVER_SETTLED => "; this is a mistake in the sink, please report it",
+        _ => "",
     }
 }
 
@@ -344,6 +387,25 @@ mod tests {
         ledger.written(20);
         assert_eq!(ledger.first_losses(), Some(FirstLosses { mis_settled: 10, ..nothing() }));
         assert_eq!(ledger.first_losses(), None);
+    }
+
+    #[test]
+    fn what_the_sink_says_itself_is_not_said_again() {
+        let ledger = Ledger::default();
+        ledger.offered(30);
+        ledger.says_itself("memory full");
+        ledger.dropped(2, "memory full");
+        ledger.rejected(3, "too long");
+        let nothing = FirstLosses { dropped: Vec::new(), rejected: Vec::new(), unconfirmed: 0, mis_settled: 0 };
+        assert_eq!(ledger.first_losses(), Some(FirstLosses { rejected: vec![("too long", 3)], ..nothing }));
+        assert_eq!(ledger.tally().dropped, [("memory full", 2)], "it is counted all the same");
+    }
+
+    #[test]
+    fn each_loss_of_the_outlets_own_has_a_way_out() {
+        for reason in [QUEUE_FULL, FINAL, NEVER_SETTLED] {
+            assert!(!way_out(reason).is_empty(), "{reason}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::batch::Batch;
 use crate::finals::Finals;
-use crate::ledger::Ledger;
+use crate::ledger::{FINAL, Ledger, NEVER_SETTLED, QUEUE_FULL};
 use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
 use crate::sink::Sink;
@@ -69,8 +69,8 @@ impl OutletSpec {
     }
 }
 
-/// Why finals are dropped that no batch of the sink's has had in time.
-const FINAL: &str = "final value of an ended series";
+/// Why samples are dropped that a sink still held at the end of the grace period.
+const STOPPED: &str = "agent stopped";
 
 /// The collecting thread's end of the way.
 #[derive(Debug)]
@@ -222,11 +222,11 @@ impl Outlet {
                     // The worker may have taken one meanwhile: then there is room, and nothing is lost.
                     if let Ok(oldest) = self.oldest.try_recv() {
                         self.finals.dropped(oldest.batch.tick().seq);
-                        self.ledger.dropped(oldest.samples, "queue full");
+                        self.ledger.dropped(oldest.samples, QUEUE_FULL);
                     }
                 }
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                    self.ledger.dropped(samples, "queue full");
+                    self.ledger.dropped(samples, QUEUE_FULL);
                     break;
                 }
             }
@@ -268,13 +268,17 @@ impl Closing {
         let timed_out = matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
         while self.oldest.try_recv().is_ok() {}
         if timed_out {
-            warn!(sink = %self.name, "the sink did not finish in the grace period; what it still held is dropped");
+            warn!(
+                sink = %self.name,
+                "the sink did not finish in the grace period; what it still held is dropped: raise grace"
+            );
+            self.ledger.says_itself(STOPPED);
         }
         let reason = match (self.progress.is_over(), timed_out) {
             (true, _) => CLOSED,
-            (false, true) => "agent stopped",
+            (false, true) => STOPPED,
             // It has ended in order, and has not said what became of them.
-            (false, false) => "never settled by the sink",
+            (false, false) => NEVER_SETTLED,
         };
         self.ledger.close(reason);
         if !self.progress.is_over() {
@@ -282,6 +286,7 @@ impl Closing {
             self.progress.read(&mut taken);
             self.ledger.lost(self.finals.end(&taken), FINAL);
         }
+        self.ledger.tell_losses(&self.name);
         !timed_out
     }
 }

@@ -54,6 +54,26 @@ fn a_closed_stdout_ends_the_sink_that_owns_it_and_no_other() {
 }
 
 #[test]
+fn each_loss_is_said_once_and_an_ordinary_stop_is_none() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let (_folder, path) = config(&format!(
+        "interval = \"100ms\"\n[sinks.db]\ntype = \"influx\"\noptions = {{ url = \"http://{gone}\", database = \"db\" }}\n\
+         [sinks.scrape]\ntype = \"prometheus\"\noptions.listen = \"127.0.0.1:0\"\n"
+    ));
+    let mut agent = Running::start(&mut command(&["run", "--config", &path]));
+    agent.wait_for_log("the data is kept and sent again");
+    agent.signal(Signal::TERM);
+    let finished = agent.finish();
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    let told: Vec<&str> = finished.stderr.lines().filter(|line| line.contains("dropped: ")).collect();
+    assert_eq!(told.len(), 1, "{}", finished.stderr);
+    assert!(
+        told[0].contains("dropped: agent stopped; set delivery.spool") && !told[0].contains("samples are"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn without_any_sink_left_it_fails() {
     let (_folder, path) = config(LINES_ON_STDOUT);
     let mut agent = Running::start(&mut command(&["run", "--config", &path]));

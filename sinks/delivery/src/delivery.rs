@@ -242,7 +242,7 @@ impl<C: Carrier> Delivery<C> {
             }
             Verdict::Partly { rejected, reason, problem } => {
                 self.gets_through();
-                self.rejects(rejected, &problem);
+                self.rejects(rejected, reason, &problem);
                 self.settle(|ledger, samples| {
                     let rejected = rejected.min(samples);
                     ledger.rejected(rejected, reason);
@@ -325,7 +325,7 @@ impl<C: Carrier> Delivery<C> {
         if now.saturating_duration_since(*self.doubted.get_or_insert(now)) >= DOUBTFUL {
             self.doubted = Some(now);
             let Some(oldest) = self.aside.pop() else { return self.reject(reason, problem) };
-            self.rejects(oldest.frame.samples(), problem);
+            self.rejects(oldest.frame.samples(), oldest.reason, problem);
             self.ledger.rejected(oldest.frame.samples(), oldest.reason);
         }
         // What is in memory takes no more room there. What is on disk does, and a crash would cost it.
@@ -365,20 +365,23 @@ impl<C: Carrier> Delivery<C> {
 
     fn reject(&mut self, reason: &'static str, problem: &str) {
         let samples = self.hand.pieces.front().map_or(0, Frame::samples);
-        self.rejects(samples, problem);
+        self.rejects(samples, reason, problem);
         self.settle(|ledger, samples| ledger.rejected(samples, reason));
     }
 
     /// Samples in memory are given up.
     fn drops(&mut self, samples: u64, reason: &'static str) {
+        self.ledger.says_itself(reason);
         self.ledger.dropped(samples, reason);
         let now = (self.now)();
         self.health.drops(samples, reason, now);
     }
 
-    fn rejects(&mut self, samples: u64, problem: &str) {
+    /// To be called before the samples are entered.
+    fn rejects(&mut self, samples: u64, reason: &'static str, problem: &str) {
         let now = (self.now)();
-        self.health.rejects(samples, problem, now);
+        self.ledger.says_itself(reason);
+        self.health.rejects(samples, reason, problem, now);
     }
 
     /// What waits in memory, in bytes; a frame in hand that is also on disk is not counted.
@@ -433,6 +436,7 @@ impl<C: Carrier> Delivery<C> {
         }
         let now = (self.now)();
         for (samples, reason) in [(full, reason::SPOOL), (losses.damaged, reason::DAMAGE)] {
+            self.ledger.says_itself(reason);
             self.ledger.dropped_from_spool(samples, reason);
             self.health.drops(samples, reason, now);
         }

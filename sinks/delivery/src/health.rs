@@ -16,8 +16,7 @@ const AGAIN: Duration = Duration::from_secs(3600);
 pub(crate) struct Health {
     sink: String,
     state: State,
-    rejection: Option<Instant>,
-    /// When a loss of each kind was said last.
+    /// When a rejection or a loss of each kind was said last.
     losses: Vec<(&'static str, Instant)>,
     spool_fails: bool,
 }
@@ -31,7 +30,7 @@ enum State {
 
 impl Health {
     pub(crate) fn new(sink: &str) -> Self {
-        Self { sink: sink.to_owned(), state: State::Fine, rejection: None, losses: Vec::new(), spool_fails: false }
+        Self { sink: sink.to_owned(), state: State::Fine, losses: Vec::new(), spool_fails: false }
     }
 
     /// Whether the last attempt failed.
@@ -60,9 +59,8 @@ impl Health {
         }
     }
 
-    pub(crate) fn rejects(&mut self, samples: u64, problem: &str, now: Instant) {
-        if self.rejection.is_none_or(|said| now.saturating_duration_since(said) >= AGAIN) {
-            self.rejection = Some(now);
+    pub(crate) fn rejects(&mut self, samples: u64, reason: &'static str, problem: &str, now: Instant) {
+        if samples > 0 && self.is_news(reason, now) {
             warn!(sink = %self.sink, samples, "rejected: {problem}; further rejections are counted, logged once an hour");
         }
     }

@@ -35,6 +35,8 @@ struct Open {
 impl ScrapeSink {
     pub(crate) fn new(name: String, encoder: Encoder, ledger: Arc<Ledger>, server: Server) -> Self {
         let (open, spare) = (VecDeque::new(), Page::default());
+        // A stop leaves the last page to nobody, which is no news; of finals it is said below.
+        ledger.says_itself(NEVER_FETCHED);
         Self { name, encoder: encoder.keeping_finals(), ledger, server, open, spare, said: false }
     }
 
@@ -66,17 +68,23 @@ impl ScrapeSink {
         self.open.extend(published);
     }
 
-    fn settle_finals(&mut self) {
+    /// Returns how many are lost.
+    fn settle_finals(&mut self) -> u64 {
         let counts = self.encoder.take_final_counts();
         if let Some(last) = self.open.back_mut() {
             last.samples = last.samples.saturating_sub(counts.held);
         }
         self.ledger.written(counts.fetched);
         self.ledger.dropped(counts.lost, NEVER_FETCHED);
-        if counts.lost > 0 && !std::mem::replace(&mut self.said, true) {
+        counts.lost
+    }
+
+    /// Says the first loss of finals.
+    fn tell_lost_finals(&mut self, lost: u64) {
+        if lost > 0 && !std::mem::replace(&mut self.said, true) {
             warn!(
                 sink = %self.name,
-                samples = counts.lost,
+                samples = lost,
                 "series have ended whose last totals nobody fetched in time; does a server scrape {}? further ones \
                  are counted, not logged",
                 self.server.address()
@@ -93,7 +101,8 @@ impl Sink for ScrapeSink {
         self.learn();
         let mut page = std::mem::take(&mut self.spare);
         let counts = self.encoder.encode(view, &mut page);
-        self.settle_finals();
+        let lost = self.settle_finals();
+        self.tell_lost_finals(lost);
         self.ledger.rejected(counts.rejected, crate::TWIN);
         let page = Arc::new(page);
         self.server.publish(Arc::clone(&page));
