@@ -132,7 +132,8 @@ impl<'a> Running<'a> {
         let has = |report: &&status::Report| report.has(&sink.spec.name, sink.plugin.name(), destination.as_deref());
         match self.answers.as_ref().filter(has) {
             Some(report) => (Some(report.pid()), None),
-            None => (None, unseen),
+            // Where this configuration's agent answers, what it does not have is somebody else's.
+            None => (None, unseen.filter(|_| self.answers.is_none())),
         }
     }
 }
