@@ -100,10 +100,10 @@ impl Unread {
         self.sent = 0;
     }
 
-    /// Nothing more follows: waits for the reader, half a second at most and not beyond the agent's
-    /// grace period.
+    /// Nothing more follows: waits for the reader, half a second at most and no longer than three
+    /// quarters of what is left of the agent's grace period.
     pub fn end(&mut self) {
-        let until = Instant::now() + self.stop.remaining().unwrap_or(PATIENCE).min(PATIENCE);
+        let until = Instant::now() + patience(self.stop.remaining());
         self.look();
         while let Some(pipe) = self.pipe.as_ref().filter(|_| !self.pieces.is_empty() && Instant::now() < until) {
             // Nothing is waited for but the end of the reader, which is always told.
@@ -115,6 +115,11 @@ impl Unread {
         }
         self.lost();
     }
+}
+
+/// How long a reader is waited for when so much of the grace period is left: what it left has to be counted in time.
+fn patience(grace: Option<Duration>) -> Duration {
+    grace.map_or(PATIENCE, |left| left.mul_f64(0.75).min(PATIENCE))
 }
 
 #[cfg(test)]
@@ -170,6 +175,13 @@ mod tests {
             });
             assert_eq!(book(&context), if reads { (2, 0, 0) } else { (0, 2, 0) });
         }
+    }
+
+    #[test]
+    fn there_is_time_left_to_count_what_nobody_read() {
+        let millis = Duration::from_millis;
+        assert_eq!((patience(None), patience(Some(millis(2000)))), (PATIENCE, PATIENCE));
+        assert_eq!((patience(Some(millis(400))), patience(Some(millis(0)))), (millis(300), millis(0)));
     }
 
     #[test]

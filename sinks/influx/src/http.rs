@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::{BuildError, Finding, TrialContext, explain};
+use ebpf_process_core::{BuildError, Finding, Stop, TrialContext, explain};
 use ebpf_process_delivery::{Carrier, Frame, Lookup, Resolve, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -20,6 +20,7 @@ use crate::endpoint::Endpoint;
 use crate::front::{Front, Shared, Towards};
 use crate::names::Names;
 use crate::options::ServerOptions;
+use crate::patience::Patience;
 use crate::reply::{self, Reply};
 use crate::tls::TlsConnector;
 use crate::unix::{NoResolver, UnixConnector};
@@ -28,6 +29,8 @@ use crate::unix::{NoResolver, UnixConnector};
 const REPLY_LIMIT: u64 = 1 << 20;
 /// A body that is smaller is not worth compressing.
 const WORTH_COMPRESSING: usize = 1024;
+/// So many frames in a row are refused compressed and taken plain before nothing is compressed any more.
+const CONVINCING: u32 = 2;
 /// The number for a database that does not exist.
 const NOT_FOUND: u16 = 404;
 /// More than any request takes; a moment that is further away may not exist.
@@ -55,28 +58,31 @@ pub(crate) struct Http {
     admission: Admission,
     agent: Agent,
     shared: Arc<Shared>,
+    stop: Stop,
     /// The connection over which a compressed body was understood.
     unpacks: Option<u64>,
+    /// How many frames in a row were refused compressed and taken plain.
+    refused_packed: u32,
     compressed: Vec<u8>,
-    /// The last answer's number.
+    /// The number of the answer to the last request; 0 if there was none.
     status: u16,
 }
 
 impl Http {
     /// Reads secrets and certificates; connects to nothing yet.
-    pub(crate) fn new(server: ServerOptions, sink: &str) -> Result<Self, BuildError> {
-        Self::with_names(server, sink, Lookup::system())
+    pub(crate) fn new(server: ServerOptions, sink: &str, stop: Stop) -> Result<Self, BuildError> {
+        Self::with_names(server, sink, stop, Lookup::system())
     }
 
     /// The same with another way from names to addresses.
-    fn with_names(server: ServerOptions, sink: &str, resolve: Resolve) -> Result<Self, BuildError> {
+    fn with_names(server: ServerOptions, sink: &str, stop: Stop, resolve: Resolve) -> Result<Self, BuildError> {
         // A proxy finds the server by itself.
         let option = if server.proxy.is_some() { "proxy" } else { "url" };
         let zone = server.zone.clone().filter(|_| server.proxy.is_none());
         let names = Arc::new(Names::new(resolve, option, zone));
         let admission = Admission::read(&server)?;
         let shared = Arc::default();
-        let agent = connect_by(&server, &admission, &names, &shared)?;
+        let agent = connect_by(&server, &admission, &names, &shared, &stop)?;
         Ok(Self {
             sink: sink.to_owned(),
             server,
@@ -84,7 +90,9 @@ impl Http {
             admission,
             agent,
             shared,
+            stop,
             unpacks: None,
+            refused_packed: 0,
             compressed: Vec::new(),
             status: 0,
         })
@@ -100,6 +108,7 @@ impl Http {
         }
         if matches!(verdict, Verdict::Accepted) {
             self.unpacks = Some(self.shared.made());
+            self.refused_packed = 0;
             return verdict;
         }
         let nothing_kept = match &verdict {
@@ -111,13 +120,17 @@ impl Http {
         if nothing_kept && self.unpacks != Some(self.shared.made()) {
             let plainly = self.request(frame, true, end);
             if matches!(plainly, Verdict::Accepted) {
-                self.server.gzip = false;
-                warn!(
-                    sink = %self.sink,
-                    "{} does not unpack what is compressed: something on the way loses the header that says so; \
-                     nothing is compressed from now on; set the option gzip = false",
-                    self.server.name
-                );
+                self.refused_packed += 1;
+                // Once may be a server that was only just getting ready.
+                if self.refused_packed >= CONVINCING {
+                    self.server.gzip = false;
+                    warn!(
+                        sink = %self.sink,
+                        "{} does not unpack what is compressed: something on the way loses the header that says so; \
+                         nothing is compressed from now on; set the option gzip = false",
+                        self.server.name
+                    );
+                }
             }
             return plainly;
         }
@@ -125,6 +138,7 @@ impl Http {
     }
 
     fn request(&mut self, frame: &Frame, plain: bool, end: Instant) -> Verdict {
+        self.status = 0;
         let before = self.shared.begin();
         let outcome = match self.attempt(frame, plain, end) {
             Err(error) if is_hang_up(&error) && self.shared.made() == before => {
@@ -222,7 +236,7 @@ impl Http {
         if admission == self.admission {
             return Ok(false);
         }
-        self.agent = connect_by(&self.server, &admission, &self.names, &self.shared)?;
+        self.agent = connect_by(&self.server, &admission, &self.names, &self.shared, &self.stop)?;
         self.admission = admission;
         info!(sink = %self.sink, "secrets or certificates have changed, and were read again");
         Ok(true)
@@ -290,7 +304,7 @@ impl Carrier for Http {
 pub(crate) fn try_out(server: ServerOptions, context: &TrialContext) -> Finding {
     let (name, place, create) = (server.name.clone(), server.place.to_string(), server.create_database);
     let end = Instant::now() + server.timeout.min(context.limit);
-    let mut http = match Http::new(server, &context.name) {
+    let mut http = match Http::new(server, &context.name, Stop::default()) {
         Ok(http) => http,
         Err(BuildError::Refused { problem, way_out, .. }) => return Finding::error(problem, way_out),
         Err(error) => return Finding::error(error.to_string(), "check the options of this sink"),
@@ -329,6 +343,7 @@ fn connect_by(
     admission: &Admission,
     names: &Arc<Names>,
     shared: &Arc<Shared>,
+    stop: &Stop,
 ) -> Result<Agent, BuildError> {
     let (tunnel, passes_on) = match &admission.proxy {
         Some(proxy) if server.is_encrypted() => (Some(proxy), None),
@@ -342,15 +357,16 @@ fn connect_by(
         .proxy(tunnel.cloned())
         .user_agent(concat!("ebpf-process/", env!("CARGO_PKG_VERSION")))
         .build();
-    let shared = Arc::clone(shared);
+    let (shared, patience) = (Arc::clone(shared), Patience(stop.clone()));
     if let Some(path) = &server.socket {
-        let connector = UnixConnector::new(path).chain(Front::new(shared, None));
+        let connector = UnixConnector::new(path).chain(patience).chain(Front::new(shared, None));
         return Ok(Agent::with_parts(config, connector, NoResolver));
     }
     let origin = passes_on.as_ref().map(|_| server.origin());
     let connector =
         ().chain(ConnectProxyConnector::default())
             .chain(TcpConnector::default())
+            .chain(patience)
             .chain(TlsConnector::new(admission.tls()?, passes_on.clone()))
             .chain(Front::new(shared, origin));
     Ok(Agent::with_parts(config, connector, Towards { names: Arc::clone(names), peer: passes_on }))
@@ -422,9 +438,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
         let babble = move || {
-            let (mut stream, _) = listener.accept().expect("a client");
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-            let _ = io::copy(&mut stream, &mut io::sink());
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+                let _ = io::copy(&mut stream, &mut io::sink());
+            }
         };
         std::thread::Builder::new().spawn(babble).expect("a thread");
         let options = std::collections::BTreeMap::from([
@@ -438,9 +455,17 @@ mod tests {
         };
         let mut frame = Frame::default();
         frame.push(b"m f=1i 1\n", 1);
-        match Http::new(*server, "db").expect("a carrier").send(&frame, Duration::MAX) {
-            Verdict::Misconfigured { problem } => assert!(problem.contains("does not speak TLS; http?"), "{problem}"),
-            other => panic!("{other:?}"),
+        let server = ServerOptions { create_database: true, ..*server };
+        let mut http = Http::new(server, "db", Stop::default()).expect("a carrier");
+        // Also where the answer before was that there is no database: this is no answer at all.
+        for before in [0, NOT_FOUND] {
+            http.status = before;
+            match http.send(&frame, Duration::MAX) {
+                Verdict::Misconfigured { problem } => {
+                    assert!(problem.contains("does not speak TLS; http?"), "{problem}");
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -472,7 +497,7 @@ mod tests {
             );
         let base = "http://[fe80::1]:8086".to_owned();
         let server = ServerOptions { base, zone: Some("eth0".to_owned()), ..example() };
-        let mut http = Http::with_names(server, "db", resolve).expect("a carrier");
+        let mut http = Http::with_names(server, "db", Stop::default(), resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"m f=1i 1\n", 1);
         assert_eq!(http.send(&frame, Duration::MAX), Verdict::Accepted);
@@ -483,7 +508,7 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
         let there = once();
         let resolve: Resolve = Arc::new(move |_| Ok(vec![nobody, there]));
-        let mut http = Http::with_names(example(), "db", resolve).expect("a carrier");
+        let mut http = Http::with_names(example(), "db", Stop::default(), resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"m f=1i 1\n", 1);
         assert_eq!(http.send(&frame, Duration::MAX), Verdict::Accepted);
@@ -499,7 +524,7 @@ mod tests {
             0 => Err(io::ErrorKind::NotFound.into()),
             port => Ok(vec![([127, 0, 0, 1], port).into()]),
         });
-        let mut http = Http::with_names(server, "db", resolve).expect("a carrier");
+        let mut http = Http::with_names(server, "db", Stop::default(), resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"", 1);
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -82,6 +82,7 @@ mod http;
 mod key;
 mod names;
 mod options;
+mod patience;
 mod reply;
 mod secret;
 mod tls;
@@ -164,7 +165,7 @@ impl SinkPlugin for InfluxPlugin {
             }
             Target::File(path) => Box::new(file::File::new(path)),
             Target::Udp(address) => Box::new(udp::Udp::new(&address, Lookup::system())),
-            Target::Server(server) => Box::new(http::Http::new(*server, &context.name)?),
+            Target::Server(server) => Box::new(http::Http::new(*server, &context.name, context.stop.clone())?),
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;
         let (packer, host) = (Packer::new(limits), context.host);

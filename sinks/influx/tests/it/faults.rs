@@ -134,6 +134,33 @@ fn a_stop_during_an_outage_takes_no_longer_than_the_grace_and_counts_what_is_lef
 }
 
 #[test]
+fn a_server_that_hangs_when_the_agent_stops_leaves_time_to_keep_what_waits() {
+    for on_socket in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let acts = vec![Act::Reply(TAKEN.to_owned()), Act::Hang];
+        let socket = on_socket.then(|| folder.path().join("socket"));
+        let server = match &socket {
+            Some(path) => Server::on_socket(path, acts),
+            None => Server::start(acts),
+        };
+        let spool = folder.path().join("spool");
+        let delivery = format!("delivery = {{ spool = \"{}\" }}", spool.display());
+        let long = options(&server.url).replace("500ms", "60s");
+        let mut running = Running::start(&format!("{long}\n{delivery}")).expect("a sink");
+        running.tick(1);
+        running.until("the first batch written", |tally| tally.written == 10);
+        server.request();
+        running.tick(1);
+        server.request();
+        // One batch is on its way to a server that is well, for all we know, and the others wait for it.
+        running.tick(3);
+        let closed = running.close(Duration::from_secs(4));
+        assert!(closed.in_time, "{closed:?}");
+        assert_eq!((closed.tally.written, closed.tally.spooled, closed.tally.dropped_total()), (10, 40, 0));
+    }
+}
+
+#[test]
 fn what_an_outage_leaves_in_the_spool_arrives_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,6 +1,6 @@
 //! What each reply does to the book, end to end.
 
-use crate::server::{Act, LIMIT, Server, reply, reply_with};
+use crate::server::{Act, LIMIT, Server, TAKEN, reply, reply_with};
 use crate::sink::{Running, run};
 
 fn options(server: &Server) -> String {
@@ -128,16 +128,27 @@ fn a_secret_that_was_replaced_is_read_again_and_sent_at_once() {
 fn a_server_that_is_never_told_about_compression_gets_plain_lines_at_once() {
     // What a real InfluxDB 1.x says to compressed bytes whose header was lost on the way.
     let words = r#"{"error":"unable to parse '\u001f\ufffd': missing fields\nunable to parse 'x': missing fields"}"#;
-    let server = Server::start(vec![reply("400 Bad Request", words)]);
-    let delivery = "delivery = { retry_min = \"1h\", retry_max = \"1h\" }\nmax_lines = 50";
-    let mut running = Running::start(&format!("{}\nmax_age = \"1h\"\n{delivery}", options(&server))).expect("a sink");
-    running.tick(20);
-    running.until("twenty batches taken", |tally| tally.offered == 200);
-    let tally = running.stop(LIMIT);
-    assert_eq!((tally.written, tally.rejected_total()), (200, 0));
-    let compressed: Vec<_> =
-        server.requests().iter().map(|request| request.head.to_lowercase().contains("gzip\r\n")).collect();
-    assert_eq!(compressed, [true, false, false, false, false]);
+    let refused = || reply("400 Bad Request", words);
+    let doubtful = reply("400 Bad Request", "<html>starting</html>");
+    let taken = || Act::Reply(TAKEN.to_owned());
+    for (acts, expected) in [
+        // The second frame is as convincing as the first.
+        (vec![refused(), taken(), refused()], &[true, false, true, false, false, false][..]),
+        // Once was an accident.
+        (vec![doubtful], &[true, false, true, true, true]),
+    ] {
+        let server = Server::start(acts);
+        let delivery = "delivery = { retry_min = \"1h\", retry_max = \"1h\" }\nmax_lines = 50";
+        let mut running =
+            Running::start(&format!("{}\nmax_age = \"1h\"\n{delivery}", options(&server))).expect("a sink");
+        running.tick(20);
+        running.until("twenty batches taken", |tally| tally.offered == 200);
+        let tally = running.stop(LIMIT);
+        assert_eq!((tally.written, tally.rejected_total()), (200, 0));
+        let compressed: Vec<_> =
+            server.requests().iter().map(|request| request.head.to_lowercase().contains("gzip\r\n")).collect();
+        assert_eq!(compressed, expected);
+    }
 }
 
 #[test]
