@@ -116,14 +116,20 @@ impl<'a> Running<'a> {
         Self { plan, answers }
     }
 
-    /// The process number of the agent that has this sink: it holds the lock of the destination, or says so itself. And
-    /// where nothing can be seen of agents that may have it.
+    /// The process number of the agent that has this sink: it holds the lock of the destination, or says so itself. (An
+    /// agent holds the lock also of a sink that it had to leave out: what it says itself counts.) And where nothing can
+    /// be seen of agents that may have it.
     fn with(&self, sink: &PlannedSink) -> (Option<u32>, Option<PathBuf>) {
         let destination = sink.plugin.destination(&sink.options);
+        let lacks = |pid, destination| {
+            let report = self.answers.as_ref().filter(|report| report.pid() == pid);
+            report.is_some_and(|report| !report.serves(sink.plugin.name(), destination))
+        };
         let mut unseen = None;
         for directory in destinations::directories() {
             let Some(destination) = &destination else { break };
             match destinations::holder(&directory, self.plan.instance.as_deref(), destination) {
+                Ok(Some(Holder { pid: Some(pid), .. })) if lacks(pid, destination) => return (None, None),
                 Ok(Some(Holder { pid: Some(pid), .. })) => return (Some(pid), None),
                 Ok(_) => {}
                 Err(PermissionDenied) => unseen = Some(directory),

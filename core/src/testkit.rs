@@ -1,7 +1,9 @@
 //! Parts for the tests of whoever writes a probe or a sink: batches by hand, a clock that stands
 //! still, and a sink that remembers.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -118,6 +120,15 @@ impl Bench {
     pub const fn batch(&self) -> &Batch {
         &self.batch
     }
+}
+
+/// An address of loopback that no other test uses: a port of it that is let go stays free, while one of 127.0.0.1 may be
+/// given to anybody at once.
+pub fn loopback() -> Ipv4Addr {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    // A process has 64 of the addresses beyond 127.0.0.0/16 and before 127.255.0.0/16.
+    let number = std::process::id().wrapping_mul(64).wrapping_add(USED.fetch_add(1, Ordering::Relaxed));
+    Ipv4Addr::from_bits(0x7f01_0000 + number % 0x00fe_0000)
 }
 
 /// A context for a sink under test: host `host`, interval one second, the whole host in scope.

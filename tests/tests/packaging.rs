@@ -1,5 +1,6 @@
 //! The shipped unit is as hard as it says, and the agent works with just what it grants.
 
+use ebpf_process_core::testkit::loopback;
 use ebpf_process_tests::held::Held;
 use ebpf_process_tests::unit::{Unit, agent_for_everybody, packaging};
 use ebpf_process_tests::{Failure, Outcome, agent, built, live, receivers, wait};
@@ -107,8 +108,8 @@ impl Started {
         fs::create_dir(&own).map_err(Failure::at("a folder"))?;
         chown(&own, Some(NOBODY), Some(NOBODY)).map_err(Failure::at("its owner"))?;
         let path = |name: &str| own.join(name).display().to_string();
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.map_err(Failure::at("a port"))?.port();
+        let free = TcpListener::bind((loopback(), 0)).and_then(|listener| listener.local_addr());
+        let free = free.map_err(Failure::at("a port"))?;
         let started = Unit::shipped()?.command(&program)?;
         let mut command = match tracer {
             [] => started,
@@ -126,7 +127,7 @@ impl Started {
             "sinks.lines.type=json",
             &format!("sinks.lines.options.path=\"{}\"", path("lines")),
             "sinks.page.type=prometheus",
-            &format!("sinks.page.options.listen=\"127.0.0.1:{port}\""),
+            &format!("sinks.page.options.listen=\"{free}\""),
             "sinks.lan.type=statsd",
             "sinks.lan.options.address=\"udp://127.0.0.1:9\"",
             "sinks.db.type=influx",

@@ -109,6 +109,14 @@ struct Sink {
     mis_settled: u64,
 }
 
+impl Sink {
+    /// Whether it has what it needs on this host, and is of this type and goes there.
+    fn runs(&self, kind: &str, destination: Option<&str>) -> bool {
+        let is_over = [SinkState::Absent, SinkState::Closed].iter().any(|state| self.state == state.as_str());
+        !is_over && self.r#type == kind && self.destination.as_deref() == destination
+    }
+}
+
 impl Source {
     /// The status of this moment.
     pub(crate) fn report(&self) -> Report {
@@ -280,12 +288,12 @@ impl Report {
 
     /// Whether the agent runs this sink: equal in name, type and destination.
     pub(crate) fn has(&self, name: &str, kind: &str, destination: Option<&str>) -> bool {
-        self.sinks.iter().any(|sink| {
-            sink.name == name
-                && sink.r#type == kind
-                && sink.destination.as_deref() == destination
-                && sink.state != SinkState::Absent.as_str()
-        })
+        self.sinks.iter().any(|sink| sink.name == name && sink.runs(kind, destination))
+    }
+
+    /// Whether the agent runs a sink of this type with this destination, whatever its name is.
+    pub(crate) fn serves(&self, kind: &str, destination: &str) -> bool {
+        self.sinks.iter().any(|sink| sink.runs(kind, Some(destination)))
     }
 
     /// The same for people.

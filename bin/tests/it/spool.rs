@@ -1,18 +1,19 @@
 //! `spool`: what an outage left on disk is shown, mended and sent.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use ebpf_process_core::testkit::loopback;
 use rustix::process::Signal;
 
 use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish};
 
-/// An agent's configuration whose receiver is at this port, with a spool in a folder.
-fn config(folder: &Path, port: u16) -> (tempfile::TempDir, String) {
+/// An agent's configuration whose receiver is at this address, with a spool in a folder.
+fn config(folder: &Path, address: SocketAddr) -> (tempfile::TempDir, String) {
     let text = format!(
         "interval = \"100ms\"\n[sinks.db]\ntype = \"influx\"\n[sinks.db.options]\n\
-         url = \"http://127.0.0.1:{port}\"\ndatabase = \"db\"\n\
+         url = \"http://{address}\"\ndatabase = \"db\"\n\
          delivery = {{ spool = \"{}\" }}\n{VITALS_ONLY}",
         folder.display()
     );
@@ -34,10 +35,10 @@ fn number(text: &str, words: &str) -> u64 {
 fn what_an_outage_left_is_shown_mended_and_sent() {
     let folder = tempfile::tempdir().expect("a folder");
     let directory = folder.path().to_str().expect("a path");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
+    let listener = TcpListener::bind((loopback(), 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
     drop(listener);
-    let (_config, path) = config(folder.path(), port);
+    let (_config, path) = config(folder.path(), address);
 
     let mut agent = Running::start(&mut command(&["run", "--config", &path]));
     agent.wait_for_log("is the server running there?");
@@ -58,7 +59,7 @@ fn what_an_outage_left_is_shown_mended_and_sent() {
     assert_eq!(refused.code(), 1, "{refused:?}");
     assert!(refused.stderr.contains(&format!("{spooled} samples still wait")), "{refused:?}");
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the same port");
+    let listener = TcpListener::bind(address).expect("the same port");
     let serve = move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a client");

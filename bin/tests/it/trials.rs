@@ -1,12 +1,12 @@
 //! `check` tries the sinks.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use ebpf_process_core::testkit::loopback;
 use rustix::process::{Signal, getuid};
 
 use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, skip};
@@ -14,19 +14,10 @@ use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, skip};
 /// A user that has nothing to do with the agent.
 const NOBODY: u32 = 65_534;
 
-/// A loopback address that no other test uses at this time, in this process or in another one: process numbers have 22
-/// bits.
-fn own_address() -> Ipv4Addr {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let call = CALLS.fetch_add(1, Ordering::Relaxed) & 3;
-    let [_, high, middle, low] = (((std::process::id() & 0x3f_ffff) << 2) | call).to_be_bytes();
-    Ipv4Addr::new(127, high, middle, low)
-}
-
 /// A configuration with a file, a port, a spool and a receiver, all of them in this folder or free.
 fn everything(folder: &Path, receiver: u16) -> PathBuf {
     // On an address of this test's own: it is bound later, and nobody else must be given it meanwhile.
-    let free = TcpListener::bind((own_address(), 0)).and_then(|listener| listener.local_addr()).expect("a port");
+    let free = TcpListener::bind((loopback(), 0)).and_then(|listener| listener.local_addr()).expect("a port");
     let path = folder.join("everything.toml");
     let text = format!(
         "interval = \"100ms\"\n[status]\nsocket = \"{0}/status.sock\"\n{VITALS_ONLY}\
@@ -136,7 +127,7 @@ fn whoever_may_not_look_is_told_so_and_warned() {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("permissions");
     let path = folder.path().join("scrape.toml");
     let socket = folder.path().join("status.sock").display().to_string();
-    let listen = TcpListener::bind((own_address(), 0)).and_then(|listener| listener.local_addr()).expect("a port");
+    let listen = TcpListener::bind((loopback(), 0)).and_then(|listener| listener.local_addr()).expect("a port");
     let text = format!(
         "[status]\nsocket = \"{socket}\"\n{VITALS_ONLY}[sinks.scrape]\ntype = \"prometheus\"\n\
          options.listen = \"{listen}\"\n"
@@ -156,6 +147,31 @@ fn whoever_may_not_look_is_told_so_and_warned() {
             assert!(sinks.to_string().contains(words), "no {words:?} in {sinks}");
         }
     }
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.finish().code(), 0);
+}
+
+#[test]
+fn a_port_that_the_running_agent_could_not_get_either_is_a_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let path = everything(folder.path(), receiver.local_addr().expect("an address").port());
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let (_, rest) = text.split_once("options.listen = \"").expect("the port");
+    let listen: Option<SocketAddr> = rest.split_once('"').and_then(|(listen, _)| listen.parse().ok());
+    let somebody = TcpListener::bind(listen.expect("an address")).expect("a free port");
+    let mut run = command(&["run", "--config", &path.display().to_string()]);
+    let mut agent = Running::start(run.env("XDG_RUNTIME_DIR", folder.path()));
+    agent.wait_for_log("the sink is left out");
+    agent.wait_for_log("counting");
+    // The agent has the lock of this destination, and has not got its port.
+    let finished = check(&path, folder.path(), None);
+    assert_eq!(finished.code(), 1, "{finished:?}");
+    let sinks = findings(&finished);
+    let scrape = sinks.as_array().expect("sinks").iter().find(|sink| sink["name"] == "scrape").expect("the sink");
+    assert_eq!(scrape["state"], "error", "{scrape}");
+    assert!(scrape.to_string().contains("taken by another process"), "{scrape}");
+    drop(somebody);
     agent.signal(Signal::TERM);
     assert_eq!(agent.finish().code(), 0);
 }

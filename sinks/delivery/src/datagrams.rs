@@ -247,14 +247,17 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
 
+    use ebpf_process_core::testkit::loopback;
+
     use super::*;
     use crate::lookup::Resolve;
 
     const LONG: Duration = Duration::from_secs(30);
     const EVERY: Duration = Duration::from_mins(5);
 
-    fn receiver(address: &str) -> (UdpSocket, SocketAddr) {
-        let socket = UdpSocket::bind(address).expect("a port");
+    /// A receiver whose port stays free when it goes.
+    fn receiver(at: Ipv4Addr) -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((at, 0)).expect("a port");
         socket.set_read_timeout(Some(LONG)).expect("a time limit");
         let address = socket.local_addr().expect("an address");
         (socket, address)
@@ -288,7 +291,7 @@ mod tests {
     fn a_refusal_from_elsewhere_counts_once_and_nothing_is_due_again() {
         let late =
             |(outcome, error): (Outcome, Option<io::Error>)| (outcome, error.is_some_and(|error| is_refused(&error)));
-        let (listener, address) = receiver("127.0.0.1:0");
+        let (listener, address) = receiver(loopback());
         let mut socket = Connected::open(address).expect("a socket");
         socket.local = false;
         drop(listener);
@@ -308,7 +311,7 @@ mod tests {
     #[test]
     fn no_datagram_forbids_to_be_fragmented() {
         use rustix::net::sockopt::{ip_mtu_discover, ipv6_mtu_discover};
-        let (_listener, address) = receiver("127.0.0.1:0");
+        let (_listener, address) = receiver(loopback());
         let socket = Connected::open(address).expect("a socket").socket;
         assert_eq!(ip_mtu_discover(&socket), Ok(Ipv4PathMtuDiscovery::DONT));
         if let Ok(listener) = UdpSocket::bind("[::1]:0") {
@@ -328,7 +331,7 @@ mod tests {
     #[test]
     fn of_several_addresses_the_one_that_does_not_refuse_is_taken_at_once() {
         let now = Instant::now();
-        let [(nobody, first), (listener, second)] = [(); 2].map(|()| receiver("127.0.0.1:0"));
+        let [(nobody, first), (listener, second)] = [(); 2].map(|()| receiver(loopback()));
         drop(nobody);
         let mut datagrams = at(vec![first, second], now);
         for n in 0..3 {
@@ -356,7 +359,7 @@ mod tests {
     #[test]
     fn a_refusal_from_elsewhere_turns_to_the_next_address() {
         let now = Instant::now();
-        let [(nobody, first), (listener, second)] = [(); 2].map(|()| receiver("127.0.0.1:0"));
+        let [(nobody, first), (listener, second)] = [(); 2].map(|()| receiver(loopback()));
         drop(nobody);
         let mut datagrams = at(vec![first, second], now);
         datagrams.socket.as_mut().expect("a socket").local = false;
@@ -367,17 +370,17 @@ mod tests {
 
     #[test]
     fn a_datagram_beyond_what_the_network_takes_is_said_to_be_too_large() {
-        let (_listener, address) = receiver("127.0.0.1:0");
+        let (_listener, address) = receiver(loopback());
         let mut datagrams = at(vec![address], Instant::now());
         assert!(matches!(datagrams.send(&vec![b'x'; 65_508]), Passage::TooLarge { .. }));
         assert_eq!(datagrams.send(b"a:1|c"), Passage::Sent);
     }
 
     /// A name that leads to whatever port is in the returned cell.
-    fn moving(port: u16, now: Instant) -> (Arc<AtomicU16>, Datagrams) {
-        let port = Arc::new(AtomicU16::new(port));
+    fn moving(first: SocketAddr, now: Instant) -> (Arc<AtomicU16>, Datagrams) {
+        let port = Arc::new(AtomicU16::new(first.port()));
         let current = Arc::clone(&port);
-        let resolve: Resolve = Arc::new(move |_| Ok(vec![([127, 0, 0, 1], current.load(Ordering::SeqCst)).into()]));
+        let resolve: Resolve = Arc::new(move |_| Ok(vec![(first.ip(), current.load(Ordering::SeqCst)).into()]));
         (port, Datagrams::new(Lookup::new("statsd.example:8125", "address", resolve, EVERY, now)))
     }
 
@@ -397,11 +400,12 @@ mod tests {
     #[test]
     fn a_receiver_that_moved_is_found_after_a_refusal() {
         let now = Instant::now();
-        let (old, address) = receiver("127.0.0.1:0");
-        let (port, mut datagrams) = moving(address.port(), now);
+        let at = loopback();
+        let (old, address) = receiver(at);
+        let (port, mut datagrams) = moving(address, now);
         datagrams.begin(now, LONG).expect("an address");
         assert_eq!(datagrams.send(b"a:1|c"), Passage::Sent);
-        let (new, address) = receiver("127.0.0.1:0");
+        let (new, address) = receiver(at);
         port.store(address.port(), Ordering::SeqCst);
         drop(old);
         send_until_it_arrives(&mut datagrams, now, &new);
@@ -410,9 +414,10 @@ mod tests {
     #[test]
     fn a_receiver_that_moved_without_a_word_is_found_when_the_name_is_due() {
         let now = Instant::now();
-        let (old, address) = receiver("127.0.0.1:0");
-        let (port, mut datagrams) = moving(address.port(), now);
-        let (new, address) = receiver("127.0.0.1:0");
+        let at = loopback();
+        let (old, address) = receiver(at);
+        let (port, mut datagrams) = moving(address, now);
+        let (new, address) = receiver(at);
         datagrams.begin(now, LONG).expect("an address");
         assert_eq!(datagrams.send(b"a:1|c"), Passage::Sent);
         port.store(address.port(), Ordering::SeqCst);
@@ -424,12 +429,13 @@ mod tests {
 
     #[test]
     fn a_name_server_that_fails_and_comes_back_is_not_the_end() {
-        let (listener, address) = receiver("127.0.0.1:0");
+        let at = loopback();
+        let (listener, address) = receiver(at);
         let port = Arc::new(AtomicU16::new(0));
         let current = Arc::clone(&port);
         let resolve: Resolve = Arc::new(move |_| match current.load(Ordering::SeqCst) {
             0 => Err(io::ErrorKind::NotFound.into()),
-            port => Ok(vec![([127, 0, 0, 1], port).into()]),
+            port => Ok(vec![(at, port).into()]),
         });
         let now = Instant::now();
         let mut datagrams = Datagrams::new(Lookup::new("statsd.example:8125", "address", resolve, EVERY, now));

@@ -412,6 +412,8 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::sync::atomic::{AtomicU16, Ordering};
 
+    use ebpf_process_core::testkit::loopback;
+
     use super::*;
     use crate::options::Place;
 
@@ -505,7 +507,7 @@ mod tests {
 
     #[test]
     fn of_several_addresses_the_next_one_is_tried_after_a_refusal() {
-        let nobody = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+        let nobody = TcpListener::bind((loopback(), 0)).and_then(|port| port.local_addr()).expect("a port");
         let there = once();
         let resolve: Resolve = Arc::new(move |_| Ok(vec![nobody, there]));
         let mut http = Http::with_names(example(), "db", Stop::default(), resolve).expect("a carrier");

@@ -288,6 +288,7 @@ mod tests {
     use std::time::Duration;
 
     use ebpf_process_core::Severity;
+    use ebpf_process_core::testkit::loopback;
 
     use super::*;
 
@@ -306,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_trial_tells_whether_the_port_is_free_and_leaves_it_so() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = TcpListener::bind((loopback(), 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
         let context = |running, unseen: Option<&str>| TrialContext {
             name: "x".to_owned(),

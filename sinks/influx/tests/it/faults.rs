@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::testkit::loopback;
+
 use crate::server::{Act, LIMIT, Request, Server, TAKEN};
 use crate::sink::{Running, run};
 
@@ -18,7 +20,7 @@ fn lines(requests: &[Request]) -> BTreeSet<&str> {
 
 #[test]
 fn a_server_that_is_absent_at_the_start_gets_everything_later() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind((loopback(), 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
     let mut running = Running::start(&options(&format!("http://{address}"))).expect("a sink");
@@ -31,7 +33,7 @@ fn a_server_that_is_absent_at_the_start_gets_everything_later() {
 
 #[test]
 fn a_server_that_is_killed_and_started_again_gets_everything_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind((loopback(), 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     // Its last connection is reset, and nobody listens any more.
     let (first, mortal) = (listener.try_clone().expect("a listener"), listener);
@@ -163,7 +165,7 @@ fn a_server_that_hangs_when_the_agent_stops_leaves_time_to_keep_what_waits() {
 #[test]
 fn what_an_outage_leaves_in_the_spool_arrives_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind((loopback(), 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
     let spool = folder.path().display();

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
+use ebpf_process_core::testkit::loopback;
 use ebpf_process_core::{Finding, Severity, SinkPlugin as _, TrialContext};
 use ebpf_process_sink_influx::PLUGIN;
 
@@ -61,10 +62,10 @@ fn a_server_is_asked_by_a_write_without_a_line() {
 
 #[test]
 fn who_does_not_answer_is_a_warning() {
-    let gone = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let gone = TcpListener::bind((loopback(), 0)).and_then(|port| port.local_addr()).expect("a port");
     let finding = one(&format!("url = \"http://{gone}\"\ndatabase = \"db\""));
     assert_eq!(finding.severity, Severity::Warning, "{finding:?}");
-    let gone = UdpSocket::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let gone = UdpSocket::bind((loopback(), 0)).and_then(|port| port.local_addr()).expect("a port");
     let finding = one(&format!("url = \"udp://{gone}\""));
     assert_eq!(finding.severity, Severity::Warning, "{finding:?}");
     let there = UdpSocket::bind("127.0.0.1:0").expect("a port");

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::testkit::loopback;
 use tempfile::TempDir;
 
 /// A way from the sink to a receiver.
@@ -36,8 +37,8 @@ impl Way {
     pub(crate) fn place(self) -> Place {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket").display().to_string();
-        let udp = || UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let tcp = || TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let udp = || UdpSocket::bind((loopback(), 0)).and_then(|socket| socket.local_addr());
+        let tcp = || TcpListener::bind((loopback(), 0)).and_then(|socket| socket.local_addr());
         let (scheme, at) = match self {
             Self::Udp => ("udp", udp().expect("a port").to_string()),
             Self::Tcp => ("tcp", tcp().expect("a port").to_string()),
