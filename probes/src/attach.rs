@@ -11,6 +11,7 @@ use aya::{Btf, Ebpf};
 use ebpf_process_core::chain;
 use tracing::debug;
 
+use crate::filter::Aimed;
 use crate::hook::{Attach, Candidate, Hook};
 use crate::kernel::{Kernel, Version};
 use crate::refusal::{no_event, no_perf_event};
@@ -58,8 +59,8 @@ enum Hold {
 }
 
 impl Links {
-    /// The names of our tracefs events begin with `prefix`: those of a test stand beside those that count.
-    pub(crate) fn new(prefix: &'static str) -> Self {
+    /// Where the filter is aimed, so that nothing is attached before. The names of our tracefs events begin with `prefix`: those of a test stand beside those that count.
+    pub(crate) fn new(prefix: &'static str, _: Aimed) -> Self {
         Self { by_hook: HashMap::new(), profile: None, trampolines_refused: None, prefix }
     }
 
@@ -325,7 +326,7 @@ mod tests {
 
     #[test]
     fn links_are_found_by_target_and_not_by_program() {
-        let mut links = Links::new("");
+        let mut links = Links::new("", Aimed::at_everybody());
         let program = || OwnedFd::from(File::open("/dev/null").expect("a descriptor"));
         let new = hook("clone__kprobe", Attach::Kprobe("kernel_clone"));
         let old = hook("clone__kprobe", Attach::Kprobe("_do_fork"));

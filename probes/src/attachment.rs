@@ -68,11 +68,11 @@ impl Attachment {
         let memory = MapMemory::of(bytes, kernel.possible_cpus)
             .map_err(|error| refused(&format!("the probe's own object cannot be read: {error}"), REBUILD))?;
         let mut filter = Filter::take(&mut ebpf, object)?;
-        filter.close(&target)?;
+        let aimed = filter.close(&target)?;
         let totals = Totals::new(&ebpf, kernel.possible_cpus)
             .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
         let mut attachment = Self {
-            links: Links::new(""),
+            links: Links::new("", aimed),
             ebpf,
             object,
             totals,
@@ -98,7 +98,11 @@ impl Attachment {
         if let Some(guard) = filter.guard(&target, kernel.facts.version)
             && let Err(problem) = attachment.links.attach(&mut attachment.ebpf, &kernel, guard)
         {
-            debug!("what comes after the one that counts is noticed at the next tick only: {problem}");
+            warn!(
+                probe = probe.name,
+                "only: what comes after the one that counts is noticed at the next look only: {problem}"
+            );
+            attachment.add_doubt(Doubt::Unguarded);
         }
         filter.aim(&target)?;
         target.is_there()?;
@@ -205,6 +209,14 @@ impl Attachment {
             misses_are_a_bound: misses_are_a_bound(counter, candidate, options),
         });
         hook
+    }
+
+    /// Of every counter, wherever it is told.
+    fn add_doubt(&mut self, doubt: Doubt) {
+        let reported = self.reports.iter_mut().filter_map(|report| report.hook.as_mut());
+        for hook in self.chosen.iter_mut().map(|chosen| &mut chosen.hook).chain(reported) {
+            hook.add_doubt(doubt);
+        }
     }
 
     /// What the records of a chosen counter's hooks hold.

@@ -23,6 +23,8 @@ pub enum Doubt {
     Unproven,
     /// Another tool on the same trace event ends this one.
     SharedEvent,
+    /// The program that notices at once that what `only` names has ended or come back cannot be attached.
+    Unguarded,
     /// A kretprobe has too few places for calls under way, and misses the others.
     Instances,
     /// Calls of 32-bit programs do not show.
@@ -46,6 +48,7 @@ impl Doubt {
             Self::RealTime => "real-time",
             Self::Unproven => "unproven",
             Self::SharedEvent => "shared-event",
+            Self::Unguarded => "unguarded",
             Self::Instances => "instances",
             Self::Calls32Bit => "32-bit-calls",
             Self::PreemptionUnknown => "preemption-unknown",
@@ -67,6 +70,10 @@ impl Doubt {
             Self::RealTime => "this is a real-time kernel, on which it was never shown that nothing is missed",
             Self::Unproven => "the self-test could not do the operation here, so nothing proves that the hook fires",
             Self::SharedEvent => "before Linux 4.15 another tool on the same trace event ends this one unseen",
+            Self::Unguarded => {
+                "the kernel does not tell at once when what `only` names ends or is made anew, so until the next look \
+                 strangers can count or events be lost"
+            }
             Self::Instances => {
                 "before Linux 4.12 a kretprobe misses calls while some dozens are blocked; what is missed is counted in \
                  hook.missed"
@@ -91,12 +98,13 @@ impl Doubt {
     }
 
     /// All of them, the least harm first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Sandbox,
         Self::OtherPrograms,
         Self::RealTime,
         Self::Unproven,
         Self::SharedEvent,
+        Self::Unguarded,
         Self::Instances,
         Self::Calls32Bit,
         Self::PreemptionUnknown,

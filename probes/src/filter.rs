@@ -25,6 +25,18 @@ pub(crate) struct Filter {
     cgroup: CgroupArray<MapData>,
 }
 
+/// That a filter lets nobody through who is not wanted. Nothing is attached without it, and only a filter gives it: what a
+/// stranger begins before would be counted when it ends.
+#[derive(Debug)]
+pub(crate) struct Aimed(());
+
+impl Aimed {
+    /// At everybody: for a self-test that cannot tell who it is.
+    pub(crate) const fn at_everybody() -> Self {
+        Self(())
+    }
+}
+
 /// Where an object keeps the thread group to let through.
 enum ProcessFilter {
     /// In a global variable; the kind of the filter is frozen.
@@ -70,13 +82,14 @@ impl Filter {
 
     /// For the time before anything is attached. Where the kind of the filter is no constant it lets everybody through
     /// until it is set, and what a stranger has begun meanwhile is counted when it ends.
-    pub(crate) fn close(&mut self, target: &Target) -> Result<(), BuildError> {
-        let set = match (target, &mut self.process) {
-            (Target::Everything, _) | (Target::Cgroup(..), ProcessFilter::Core(_)) => Ok(()),
-            (Target::Process(_), _) => self.set_tgid(NOBODY),
-            // There is no control group in the map yet: nobody is in it.
-            (Target::Cgroup(..), ProcessFilter::Floor(setting)) => {
-                setting.set(0, [CGROUP_KIND, 0], 0).map_err(|error| problem(&error))
+    pub(crate) fn close(&mut self, target: &Target) -> Result<Aimed, BuildError> {
+        let kind = target.kind();
+        let set = match &mut self.process {
+            ProcessFilter::Core(_) if kind == PID_KIND => self.set_tgid(NOBODY),
+            ProcessFilter::Core(_) => Ok(Aimed(())),
+            ProcessFilter::Floor(setting) => {
+                let set = closed(kind).map_or(Ok(()), |closed| setting.set(0, closed, 0));
+                set.map(Aimed).map_err(|error| problem(&error))
             }
         };
         set.map_err(|problem| refused(&problem, &try_as_root()))
@@ -86,7 +99,7 @@ impl Filter {
     pub(crate) fn aim(&mut self, target: &Target) -> Result<(), BuildError> {
         let aimed = match target {
             Target::Everything => Ok(()),
-            Target::Process(process) => self.set_tgid(process.id()),
+            Target::Process(process) => self.set_tgid(process.id()).map(drop),
             Target::Cgroup(_, directory) => self.set_cgroup(directory),
         };
         aimed.map_err(|problem| refused(&problem, &try_as_root()))
@@ -110,24 +123,34 @@ impl Filter {
     }
 
     /// At a thread group.
-    pub(crate) fn set_tgid(&mut self, tgid: u32) -> Result<(), String> {
+    pub(crate) fn set_tgid(&mut self, tgid: u32) -> Result<Aimed, String> {
         let set = match &mut self.process {
             ProcessFilter::Core(variable) => variable.set(0, TargetSetting { tgid, named: tgid, reborn: 0 }.words(), 0),
             ProcessFilter::Floor(setting) => setting.set(0, [PID_KIND, tgid], 0),
         };
-        set.map_err(|error| problem(&error))
+        set.map(Aimed).map_err(|error| problem(&error))
     }
 
     /// At the tasks of a control group, whatever was let through before.
-    pub(crate) fn aim_at_group(&mut self, directory: &File) -> Result<(), String> {
+    pub(crate) fn aim_at_group(&mut self, directory: &File) -> Result<Aimed, String> {
         if let ProcessFilter::Floor(setting) = &mut self.process {
             setting.set(0, [CGROUP_KIND, 0], 0).map_err(|error| problem(&error))?;
         }
-        self.set_cgroup(directory)
+        self.set_cgroup(directory).map(Aimed)
     }
 
     pub(crate) fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {
         self.cgroup.set(0, directory.as_raw_fd(), 0).map_err(|error| problem(&error))
+    }
+}
+
+/// The floor's setting that lets nobody through, where not everybody counts: of that kind, without a process, and of a
+/// control group that is not in the map yet.
+const fn closed(kind: u32) -> Option<FilterSetting> {
+    match kind {
+        PID_KIND => Some([PID_KIND, NOBODY]),
+        CGROUP_KIND => Some([CGROUP_KIND, 0]),
+        _ => None,
     }
 }
 
@@ -140,4 +163,17 @@ fn now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let nanoseconds = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That it is so before anything is attached is [`Aimed`]'s to say.
+    #[test]
+    fn what_is_closed_lets_nobody_through() {
+        assert_eq!(closed(PID_KIND), Some([PID_KIND, NOBODY]));
+        assert_eq!(closed(CGROUP_KIND), Some([CGROUP_KIND, 0]));
+        assert_eq!(closed(Target::Everything.kind()), None);
+    }
 }

@@ -230,6 +230,16 @@ pub struct HookReport {
     pub proven: bool,
 }
 
+impl HookReport {
+    /// Something more speaks against it.
+    pub(crate) fn add_doubt(&mut self, doubt: Doubt) {
+        self.exact = false;
+        if !self.doubts.contains(&doubt) {
+            self.doubts.push(doubt);
+        }
+    }
+}
+
 /// A hook that was not taken.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {
@@ -239,4 +249,38 @@ pub struct Attempt {
     pub function: String,
     /// Why it was not taken.
     pub problem: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_takes_exactness_away_and_is_told_once() {
+        let mut report = HookReport {
+            tier: Tier::Tracepoint,
+            layer: Layer::Task,
+            cost: Cost::Low,
+            function: "task_newtask".to_owned(),
+            exact: true,
+            doubts: Vec::new(),
+            proven: true,
+        };
+        for _ in 0..2 {
+            report.add_doubt(Doubt::Unguarded);
+        }
+        assert_eq!((report.exact, report.doubts), (false, vec![Doubt::Unguarded]));
+    }
+
+    #[test]
+    fn who_stands_on_one_program_at_one_place_shares_a_hook() {
+        let candidate = |counter: &str, target: &str| {
+            let known = crate::FILE.counters.iter().find(|known| known.name == counter).expect("a counter");
+            let all = known.entry.iter().chain(known.results);
+            all.into_iter().find(|candidate| candidate.hooks[0].attach.target() == target).expect("a candidate")
+        };
+        let open = candidate("file.open", "sys_exit");
+        assert!(open.shares_a_hook_with(candidate("vfs.read", "sys_exit")));
+        assert!(!open.shares_a_hook_with(candidate("vfs.read", "vfs_read")));
+    }
 }

@@ -16,7 +16,7 @@ use crate::attach::Links;
 use crate::attachment::{self, Object};
 use crate::cgroup;
 use crate::exactness::fires_anywhere;
-use crate::filter::{CGROUP_KIND, Filter, PID_KIND};
+use crate::filter::{Aimed, CGROUP_KIND, Filter, PID_KIND};
 use crate::hook::{Attach, Candidate, Counter, Subject};
 use crate::kernel::{Kernel, Version};
 use crate::owner;
@@ -100,11 +100,13 @@ impl Trial {
         let mut ebpf =
             attachment::load_object(probe, object, kernel, aim.kind(), None).map_err(|error| error.to_string())?;
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
-        if let Aim::OwnGroup(group) = &aim {
-            filter.aim_at_group(group)?;
-        }
+        let aimed = match &aim {
+            Aim::Own => filter.set_tgid(std::process::id())?,
+            Aim::OwnGroup(group) => filter.aim_at_group(group)?,
+            Aim::Everybody => Aimed::at_everybody(),
+        };
         let totals = Totals::new(&ebpf, kernel.possible_cpus).map_err(|error| error.to_string())?;
-        Ok(Self { ebpf, object, links: Links::new("test_"), totals, filter, aim })
+        Ok(Self { ebpf, object, links: Links::new("test_", aimed), totals, filter, aim })
     }
 
     /// Attaches all hooks of a candidate and does its operation; an error says why the candidate cannot be used.
@@ -184,7 +186,7 @@ impl Trial {
 
     fn pass(&mut self, tgid: u32) -> io::Result<()> {
         match self.aim {
-            Aim::Own => self.filter.set_tgid(tgid).map_err(io::Error::other),
+            Aim::Own => self.filter.set_tgid(tgid).map(drop).map_err(io::Error::other),
             Aim::OwnGroup(_) | Aim::Everybody => Ok(()),
         }
     }
