@@ -1,19 +1,24 @@
 //! The way to a server: one request per frame over a connection that stays open.
 
+mod silence;
+mod trial;
+
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::{BuildError, Finding, Stop, TrialContext, explain};
+use ebpf_process_core::{BuildError, Stop};
 use ebpf_process_delivery::{Carrier, Frame, Lookup, Resolve, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustls::InvalidMessage;
 use tracing::{info, warn};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Error, Proxy};
+
+use silence::is_hang_up;
+pub(crate) use trial::try_out;
 
 use crate::admission::Admission;
 use crate::endpoint::Endpoint;
@@ -241,38 +246,6 @@ impl Http {
         info!(sink = %self.sink, "secrets or certificates have changed, and were read again");
         Ok(true)
     }
-
-    /// What a request without a reply means.
-    fn explain(&self, error: &Error) -> Verdict {
-        let name = &self.server.name;
-        let retry = |problem: String| Verdict::Retry { after: None, problem };
-        match error {
-            Error::Timeout(_) => {
-                retry(format!("{name} does not answer in time; raise the option timeout if it is only slow"))
-            }
-            Error::HostNotFound => retry(format!("cannot write to {name}: {}", self.names.problem())),
-            Error::ConnectProxyFailed(reason) if reason.contains("407") => Verdict::Misconfigured {
-                problem: format!(
-                    "the proxy does not let us in ({reason}); check user and password in the option proxy"
-                ),
-            },
-            Error::ConnectProxyFailed(reason) => {
-                retry(format!("the proxy makes no connection to {name}: {reason}; check the options proxy and url"))
-            }
-            Error::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-                Some(error) => untrusted(name, error),
-                None if self.server.socket.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
-                    retry(format!("cannot write to {name}: {}", explain(error)))
-                }
-                None => retry(format!("cannot write to {name}: {error}; is the server running there?")),
-            },
-            // What exactly is wrong is not repeated: a password may be part of it.
-            Error::BadUri(_) | Error::Http(_) | Error::TlsRequired | Error::InvalidProxyUrl => Verdict::Misconfigured {
-                problem: format!("cannot make a request for {name}; check the address, the credentials and the proxy"),
-            },
-            error => retry(format!("cannot write to {name}: {error}")),
-        }
-    }
 }
 
 impl Carrier for Http {
@@ -297,42 +270,6 @@ impl Carrier for Http {
     /// A point with the same series and timestamp is the same point.
     fn overwrites(&self) -> bool {
         true
-    }
-}
-
-/// Asks a server whether it takes writes, by one without a line. Makes and leaves nothing.
-pub(crate) fn try_out(server: ServerOptions, context: &TrialContext) -> Finding {
-    let (name, place, create) = (server.name.clone(), server.place.to_string(), server.create_database);
-    let end = Instant::now() + server.timeout.min(context.limit);
-    let mut http = match Http::new(server, &context.name, Stop::default()) {
-        Ok(http) => http,
-        Err(BuildError::Refused { problem, way_out, .. }) => return Finding::error(problem, way_out),
-        Err(error) => return Finding::error(error.to_string(), "check the options of this sink"),
-    };
-    let verdict = http.request(&Frame::default(), true, end);
-    // Messages end with the way out.
-    let split = |problem: String| match problem.rsplit_once("; ") {
-        Some((what, way_out)) => (format!("{name}: {what}"), way_out.to_owned()),
-        None => (format!("{name}: {problem}"), "check the option url".to_owned()),
-    };
-    match verdict {
-        // That there is nothing in it can be all that the server finds wrong: then it has let us in.
-        Verdict::Accepted
-        | Verdict::Sent
-        | Verdict::Partly { .. }
-        | Verdict::Rejected { .. }
-        | Verdict::TooLarge { .. } => Finding::fine(format!("{name} answers and takes writes to the {place}")),
-        Verdict::Misconfigured { .. } if create && http.status == NOT_FOUND => {
-            Finding::fine(format!("{name} answers; the {place} does not exist, and `run` makes it (create_database)"))
-        }
-        Verdict::Doubtful { problem, .. } | Verdict::Misconfigured { problem } => {
-            let (what, way_out) = split(problem);
-            Finding::error(what, way_out)
-        }
-        Verdict::Retry { problem, .. } => {
-            let (what, way_out) = split(problem);
-            Finding::warning(what, way_out)
-        }
     }
 }
 
@@ -377,26 +314,6 @@ fn credentials(proxy: &Proxy) -> Option<String> {
     let (user, password) = (proxy.username(), proxy.password());
     user.or(password)?;
     Some(format!("Basic {}", STANDARD.encode(format!("{}:{}", user.unwrap_or_default(), password.unwrap_or_default()))))
-}
-
-/// Whether the other side closed the connection instead of answering.
-fn is_hang_up(error: &Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    matches!(error, Error::Io(error)
-        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
-}
-
-fn untrusted(name: &str, error: &rustls::Error) -> Verdict {
-    let problem = match error {
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            format!("{name} does not speak TLS; http? Write \"http://\" instead of \"https://\" into the option url")
-        }
-        rustls::Error::AlertReceived(alert) => format!(
-            "{name} ended the handshake ({alert:?}); check the options client_cert and client_key, and the server's log"
-        ),
-        _ => format!("cannot trust {name}: {error}; check its certificate and the option ca_file"),
-    };
-    Verdict::Misconfigured { problem }
 }
 
 fn compress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {

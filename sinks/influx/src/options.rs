@@ -1,6 +1,8 @@
 //! The sink's options: what may be written, and what it means.
 
-use std::fmt;
+mod address;
+mod place;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +10,9 @@ use ebpf_process_core::{Access, Options, OptionsError, duration, size};
 use ebpf_process_delivery::{DeliveryOptions, Limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use ureq::http::Uri;
+
+use address::{check_address, is_receiver, split_zone};
+pub(crate) use place::Place;
 
 use crate::secret::Secret;
 use crate::writer::Integers;
@@ -186,24 +190,6 @@ impl ClientFiles {
     }
 }
 
-/// What to write to, in the words of each version of the interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    V1 { database: String, retention_policy: Option<String> },
-    V2 { org: String, bucket: String },
-    V3 { database: String },
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::V1 { database, retention_policy: None } | Self::V3 { database } => write!(f, "database {database}"),
-            Self::V1 { database, retention_policy: Some(policy) } => write!(f, "database {database}.{policy}"),
-            Self::V2 { org, bucket } => write!(f, "bucket {org}/{bucket}"),
-        }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Credentials {
     Basic { username: String, password: Option<Secret> },
@@ -346,47 +332,6 @@ impl ServerOptions {
     }
 }
 
-impl Place {
-    fn read(raw: &Raw, options: &Options) -> Result<Self, OptionsError> {
-        let version = raw.version.unwrap_or(1);
-        let keys = [
-            ("database", &raw.database, version != 2),
-            ("retention_policy", &raw.retention_policy, version == 1),
-            ("org", &raw.org, version == 2),
-            ("bucket", &raw.bucket, version == 2),
-        ];
-        if !(1..=3).contains(&version) {
-            return Err(options.refuse("version", "expected 1, 2 or 3: the version of the server's interface"));
-        }
-        if raw.create_database && version != 1 {
-            let problem =
-                "version 2 has buckets, which are made on the server, and version 3 makes databases by itself";
-            return Err(options.refuse("create_database", problem));
-        }
-        for (key, value, belongs) in keys {
-            if value.is_some() && !belongs {
-                let problem = format!("version {version} has no such thing; check the option version");
-                return Err(options.refuse(key, problem));
-            }
-        }
-        let required = |key: &str, value: &Option<String>, what: &str| {
-            let problem = format!("this key is required with version {version}: name the {what} to write to");
-            value.clone().filter(|value| !value.is_empty()).ok_or_else(|| options.refuse(key, problem))
-        };
-        Ok(match version {
-            2 => Self::V2 {
-                bucket: required("bucket", &raw.bucket, "bucket")?,
-                org: required("org", &raw.org, "organization")?,
-            },
-            3 => Self::V3 { database: required("database", &raw.database, "database")? },
-            _ => Self::V1 {
-                database: required("database", &raw.database, "database")?,
-                retention_policy: raw.retention_policy.clone(),
-            },
-        })
-    }
-}
-
 impl Credentials {
     fn read(raw: &Raw, options: &Options) -> Result<Option<Self>, OptionsError> {
         let refuse = |key: &str, problem: &str| Err(options.refuse(key, problem));
@@ -416,45 +361,6 @@ impl Credentials {
             }
         }
     }
-}
-
-/// Whether it is `HOST:PORT`; an IPv6 address has brackets and may have a zone.
-fn is_receiver(address: &str) -> bool {
-    let Some((host, port)) = address.rsplit_once(':') else { return false };
-    let plain = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let bad = |c: char| c.is_control() || c.is_whitespace() || "/@?#[]".contains(c);
-    let is_host = match plain {
-        Some(plain) => !plain.contains(bad) && plain.contains(':'),
-        None => !host.is_empty() && !host.contains(bad) && !host.contains([':', '%']),
-    };
-    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-/// `http://[fe80::1%eth0]:8086` (or with `%25`, as in RFC 6874) without the zone, and the zone.
-fn split_zone(base: String) -> (String, Option<String>) {
-    let Some((before, rest)) = base.split_once("://[").and_then(|(_, host)| host.split_once('%')) else {
-        return (base, None);
-    };
-    let Some((zone, after)) = rest.split_once(']').filter(|_| !before.contains(']')) else { return (base, None) };
-    let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
-    let without = format!("{}://[{before}]{after}", base.split("://").next().unwrap_or_default());
-    (without, Some(zone.to_owned()).filter(|zone| !zone.is_empty()))
-}
-
-fn check_address(url: &str) -> Result<(), &'static str> {
-    const EXPECTED: &str = "expected an address that begins with \"http://\", \"https://\", \"unix://\", \"udp://\" or \
-                            \"file://\", or \"stdout\"";
-    let uri: Uri = url.parse().map_err(|_| EXPECTED)?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err(EXPECTED);
-    }
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("credentials do not belong here: use the keys username and password, or token");
-    }
-    if uri.query().is_some() || url.contains('#') {
-        return Err("a server, without \"?\" and \"#\": use the keys database and retention_policy, or org and bucket");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
