@@ -309,11 +309,13 @@ const fn mark(verdict: doctor::Verdict) -> &'static str {
     }
 }
 
-/// Why hooks were not taken, each reason once with the counters that it concerns.
+/// Why tiers were not taken, each reason once with the counters that it concerns. What a tier tried before it served,
+/// the names that a function has on other kernels, speaks not against it.
 fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)> {
     let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for counter in counters {
-        for attempt in &counter.tried {
+        let serving = counter.hook.as_ref().map(|hook| hook.tier);
+        for attempt in counter.tried.iter().filter(|attempt| Some(attempt.tier) != serving) {
             let reason = format!("by {}, {}", attempt.tier, attempt.problem);
             let index = reasons.iter().position(|(known, _)| *known == reason).unwrap_or_else(|| {
                 reasons.push((reason, Vec::new()));
@@ -372,7 +374,7 @@ fn verdict(probes: &[ProbeReport]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ebpf_process_probes::{Attempt, Tier};
+    use ebpf_process_probes::{Attempt, Cost, HookReport, Layer, Tier};
 
     #[test]
     fn what_is_missing_is_named_with_its_reason() {
@@ -388,6 +390,29 @@ mod tests {
         assert_eq!(probe.lacking(), [("vfs.read", "no events"), ("vfs.write", nothing_allowed)]);
         let broken = ProbeReport { name: "file", counters: None, memory: None, problem: Some("no BPF".to_owned()) };
         assert_eq!(broken.lacking(), [("file", "no BPF")]);
+    }
+
+    #[test]
+    fn a_tier_that_serves_is_not_said_to_be_passed_over() {
+        let hook = |tier| HookReport {
+            tier,
+            layer: Layer::Function,
+            cost: Cost::Medium,
+            function: "do_sys_open".to_owned(),
+            exact: true,
+            doubts: Vec::new(),
+            proven: true,
+        };
+        let attempt = Attempt {
+            tier: Tier::Kprobe,
+            function: "do_sys_openat2".to_owned(),
+            problem: "no such function".to_owned(),
+        };
+        let counter =
+            |tier| CounterReport { counter: "file.open", hook: Some(hook(tier)), tried: vec![attempt.clone()] };
+        assert_eq!(passed_over(&[&counter(Tier::Kprobe)]), []);
+        let expected = vec![("by kprobe, no such function".to_owned(), vec!["file.open"])];
+        assert_eq!(passed_over(&[&counter(Tier::Tracepoint)]), expected);
     }
 
     #[test]

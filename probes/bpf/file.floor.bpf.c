@@ -60,7 +60,8 @@ SEC("tracepoint") int unlinkat_exit__event(struct syscall_exit *ctx)
  *
  * ssize_t do_readv_writev(int type, struct file *file, const struct iovec __user *uvector, ...)
  *
- * which says in its first argument what it is: 0 (READ) or 1 (WRITE).
+ * which says in its first argument what it is: 0 (READ) or 1 (WRITE). Its programs stand there for the other counter as
+ * well, hence the records of their own. 32-bit calls come to compat_do_readv_writev, of the same arguments.
  */
 #define IS_WRITE(type) ((u32)(type) != 0)
 
@@ -69,7 +70,7 @@ SEC("kprobe") int readv_writev__kprobe(struct pt_regs *ctx)
 	u64 type = ctx->di;
 
 	if (passes())
-		add(IS_WRITE(type) ? FILE_WRITEV : FILE_READV, 0, 0);
+		add(IS_WRITE(type) ? FILE_EITHER_WRITEV : FILE_EITHER_READV, 0, 0);
 	return 0;
 }
 
@@ -92,7 +93,7 @@ SEC("kretprobe") int readv_writev__kretprobe(struct pt_regs *ctx)
 
 	if (!type)
 		return 0;
-	add(IS_WRITE(*type) ? FILE_WRITEV : FILE_READV, long_result(result), positive(result));
+	add(IS_WRITE(*type) ? FILE_EITHER_WRITEV : FILE_EITHER_READV, long_result(result), positive(result));
 	bpf_map_delete_elem(&vectors, &task);
 	return 0;
 }

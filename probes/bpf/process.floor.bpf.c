@@ -20,8 +20,9 @@ inlined void fork_begins(u64 flags)
 	bpf_map_update_elem(&forks, &task, &flags, 0);
 }
 
-/* Counts the end of a fork in the record of its kind, and a start too where one is given. One whose beginning was not
- * kept is not ours: a child leaves the call as well, without having entered it. */
+/* Counts the end of a fork in the record of its kind, and a start too where one is given: in a record of its own, since
+ * the program may stand there for failures alone, beside another that counts starts. One whose beginning was not kept is
+ * not ours: a child leaves the call as well, without having entered it. */
 inlined void fork_ends(s64 result, u32 process, u32 thread, int starts)
 {
 	u64 task = bpf_get_current_pid_tgid();
@@ -34,7 +35,7 @@ inlined void fork_ends(s64 result, u32 process, u32 thread, int starts)
 	bpf_map_delete_elem(&forks, &task);
 	add(is_thread ? thread : process, result, 0);
 	if (starts && result > 0)
-		add(is_thread ? PROCESS_STARTED_THREAD : PROCESS_STARTED, 0, 0);
+		add(is_thread ? PROCESS_FORKED_THREAD : PROCESS_FORKED, 0, 0);
 }
 
 /*

@@ -89,6 +89,8 @@ pub(crate) mod file_slot {
     pub(crate) const SYS_READ: Slot = 9;
     pub(crate) const SYS_WRITE: Slot = 10;
     pub(crate) const SYS_UNLINK: Slot = 11;
+    pub(crate) const EITHER_READV: Slot = 12;
+    pub(crate) const EITHER_WRITEV: Slot = 13;
 }
 
 /// `enum process_slot`.
@@ -103,6 +105,8 @@ pub(crate) mod process_slot {
     pub(crate) const RELEASE: Slot = 5;
     pub(crate) const SYS_FORK: Slot = 6;
     pub(crate) const SYS_FORK_THREAD: Slot = 7;
+    pub(crate) const FORKED: Slot = 8;
+    pub(crate) const FORKED_THREAD: Slot = 9;
 }
 
 #[cfg(test)]
@@ -114,7 +118,8 @@ mod tests {
         let header = include_str!("../bpf/include/abi.h");
         let body = header.split_once(&format!("enum {of} {{")).expect("the enum").1;
         let body = body.split_once('}').expect("its end").0;
-        body.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
+        let body = body.split(',').map(|name| name.rsplit("*/").next().unwrap_or(name).trim());
+        body.filter(|name| !name.is_empty()).collect()
     }
 
     #[test]
@@ -142,7 +147,9 @@ mod tests {
             ("FILE_SYS_READ", f::SYS_READ),
             ("FILE_SYS_WRITE", f::SYS_WRITE),
             ("FILE_SYS_UNLINK", f::SYS_UNLINK),
-            ("FILE_SLOTS", 12),
+            ("FILE_EITHER_READV", f::EITHER_READV),
+            ("FILE_EITHER_WRITEV", f::EITHER_WRITEV),
+            ("FILE_SLOTS", 14),
         ];
         let process = [
             ("PROCESS_STARTED", p::STARTED),
@@ -153,7 +160,9 @@ mod tests {
             ("PROCESS_RELEASE", p::RELEASE),
             ("PROCESS_SYS_FORK", p::SYS_FORK),
             ("PROCESS_SYS_FORK_THREAD", p::SYS_FORK_THREAD),
-            ("PROCESS_SLOTS", 8),
+            ("PROCESS_FORKED", p::FORKED),
+            ("PROCESS_FORKED_THREAD", p::FORKED_THREAD),
+            ("PROCESS_SLOTS", 10),
         ];
         for (of, mirror) in [("file_slot", &file[..]), ("process_slot", &process[..])] {
             let header: Vec<_> = names(of).into_iter().zip(0u32..).collect();

@@ -264,7 +264,7 @@ fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&st
     }
     // A program that counts nothing itself has nothing to do where its calls do not exist.
     if held.is_empty() && !hook.proof.is_empty() {
-        return Err("this kernel has no such events (CONFIG_FTRACE_SYSCALLS)".to_owned());
+        return Err(tracefs.no_such_events(events));
     }
     Ok(Link { hold: Hold::Events(held), event: None, program, ids, users: 1 })
 }

@@ -11,7 +11,7 @@ use crate::abi::Record;
 use crate::attach::{Links, can_attach_again};
 use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
-use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, HookReport, Subject};
+use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, Hook, HookReport, Subject};
 use crate::kernel::{Kernel, Version};
 use crate::loader::loader;
 use crate::memory::MapMemory;
@@ -256,7 +256,9 @@ impl Attachment {
 /// The candidates in the order in which they are tried.
 pub(crate) fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions) -> Vec<&'a Candidate> {
     let all = if options.mode == Mode::Return { counter.results } else { counter.entry };
-    let mut allowed: Vec<_> = all.iter().filter(|candidate| options.hooks.allows(candidate.tier)).collect();
+    let gone = |hook: &Hook| hook.attach.until().is_some_and(|version| kernel.facts.version >= version);
+    let allowed = all.iter().filter(|candidate| options.hooks.allows(candidate.tier));
+    let mut allowed: Vec<_> = allowed.filter(|candidate| !candidate.hooks.iter().any(gone)).collect();
     if options.hooks == Hooks::Auto {
         // Stable: among exact ones, and among those in equal doubt, the cheapest stays first.
         allowed.sort_by_key(|candidate| doubts(&kernel.facts, candidate, options).into_iter().max());

@@ -78,7 +78,10 @@ impl Doubt {
                 "before Linux 4.12 a kretprobe misses calls while some dozens are blocked; what is missed is counted in \
                  hook.missed"
             }
-            Self::Calls32Bit => "trace events of system calls do not show the calls of 32-bit programs",
+            Self::Calls32Bit => {
+                "calls of 32-bit programs do not show: none of them in trace events of system calls, and before Linux \
+                 5.10 no readv and writev in functions that have no part for them"
+            }
             Self::PreemptionUnknown => {
                 "nothing tells whether tasks can be preempted inside the kernel; if so, what is missed is counted in \
                  hook.missed"
@@ -154,7 +157,8 @@ pub(crate) fn doubts(facts: &Facts, candidate: &Candidate, options: &ProbeOption
     add(by_events && facts.version < Version(4, 15), Doubt::SharedEvent);
     let returns = candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Kretprobe(_)));
     add(returns && !facts.takes_instances, Doubt::Instances);
-    add(by_events && facts.runs_32_bit && sees_native_calls_only(candidate), Doubt::Calls32Bit);
+    let blind = by_events && sees_native_calls_only(candidate) || misses_32_bit_vectors(facts.version, candidate);
+    add(facts.runs_32_bit && blind, Doubt::Calls32Bit);
     // A breakpoint's handler cannot be preempted; a trampoline's or tracepoint's program can, where tasks can.
     let may_be_preempted = candidate.tier != Tier::Kprobe && !(by_events && facts.version < PREEMPTED_BY_PERF);
     if may_be_preempted && !rescued {
@@ -173,6 +177,15 @@ fn sees_native_calls_only(candidate: &Candidate) -> bool {
     candidate.hooks.iter().any(
         |hook| matches!(hook.attach, Attach::Events(_, events) if events.iter().any(|event| event.starts_with("syscalls/"))),
     )
+}
+
+/// Whether it hooks the functions of readv and writev without those that a 32-bit program's go by before 5.10 (5f764d624a89
+/// "fs: remove the compat readv/writev syscalls").
+fn misses_32_bit_vectors(version: Version, candidate: &Candidate) -> bool {
+    let vectors = |hook: &Hook| matches!(hook.attach.target(), "vfs_readv" | "vfs_writev" | "do_readv_writev");
+    version < Version(5, 10)
+        && candidate.hooks.iter().any(vectors)
+        && !candidate.hooks.iter().any(|hook| hook.attach.is_32_bit())
 }
 
 /// Whether the kernel counts what it leaves out: trampolines and tracepoints from the day on which it began to do so
@@ -268,6 +281,9 @@ mod tests {
             (kprobe, Return, false, (7, 2), Preemption::RealTime, &[RealTime]),
             (kprobe, Return, false, (4, 11), Never, &[Instances]),
             (kprobe, Entry, false, (4, 11), Never, &[]),
+            // The trampoline has no part for the vectors of 32-bit programs.
+            (fentry, Return, false, (5, 9), Never, &[Calls32Bit]),
+            (fentry, Entry, false, (5, 10), Never, &[]),
             (sys_exit, Entry, false, (6, 18), Never, &[]),
             (sys_exit, Entry, false, (7, 2), Possible, &[Preempted]),
             (event, Return, false, (6, 18), Never, &[Calls32Bit]),

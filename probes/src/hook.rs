@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::abi::{Record, Slot};
 use crate::exactness::Doubt;
+use crate::kernel::Version;
 use crate::options::Tier;
 
 /// One logical counter, with the ways to count it from the cheapest to the dearest.
@@ -101,6 +102,24 @@ impl Attach {
             | Self::Tracepoint(name)
             | Self::Events(name, _) => name,
         }
+    }
+
+    /// The version from which on it is not tried: its function is gone, or another way serves.
+    pub(crate) fn until(self) -> Option<Version> {
+        match self.target() {
+            // 5f764d624a89 "fs: remove the compat readv/writev syscalls"
+            "compat_readv" | "compat_writev" => Some(Version(5, 10)),
+            // abbb65899aec "fs: implement vfs_iter_read using do_iter_read" and those around it
+            "do_readv_writev" | "compat_do_readv_writev" => Some(Version(4, 13)),
+            // cf5f5cea2706 "bpf: add support for sys_enter_* and sys_exit_* tracepoints": those of single calls serve.
+            "raw_sys_exit" => Some(Version(4, 14)),
+            _ => None,
+        }
+    }
+
+    /// Whether only 32-bit programs come there.
+    pub(crate) fn is_32_bit(self) -> bool {
+        self.target().starts_with("compat_")
     }
 }
 

@@ -90,8 +90,8 @@ mod tests {
         // The forks under way, their filter and its control group, a pointer for each record.
         let (elements, buckets) = (4096 * (8 + 8 + 64), 4096 * 16);
         let floor = MapMemory::of(PROCESS.floor, 1).expect("an object of ours");
-        assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 12 * 8);
-        assert_eq!(floor.per_cpu, 12 * size_of::<crate::abi::Record>() as u64);
+        assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 14 * 8);
+        assert_eq!(floor.per_cpu, 14 * size_of::<crate::abi::Record>() as u64);
         assert!(MapMemory::of(b"no object", 1).is_err());
     }
 }

@@ -56,11 +56,12 @@ const STARTS: &[Candidate] = &[
     starts(Tier::Fentry, &[hook("start__fentry", Attach::Fentry("wake_up_new_task"), PROOF_START)]),
     starts(Tier::Kprobe, &[hook("start__kprobe", Attach::Kprobe("wake_up_new_task"), PROOF_START)]),
     // On the floor no task is looked into: a start is a fork that returned a pid.
-    starts(Tier::Kprobe, clone!("kernel_clone", PROOF_START)),
-    starts(Tier::Kprobe, clone!("_do_fork", PROOF_START)),
+    forks_that_start(clone!("kernel_clone", PROOF_FORKED)),
+    forks_that_start(clone!("_do_fork", PROOF_FORKED)),
     starts(Tier::Tracepoint, &[event("start__event", "task_newtask", &["task/task_newtask"], PROOF_START)]),
 ];
 const PROOF_START: &[Slot] = &[slot::STARTED];
+const PROOF_FORKED: &[Slot] = &[slot::FORKED];
 
 const FORK: Counter = Counter {
     name: "task.fork",
@@ -215,6 +216,11 @@ const fn starts(tier: Tier, hooks: &'static [Hook]) -> Candidate {
     Candidate { tier, layer: Layer::Task, hooks, parts: &[&[slot::STARTED], &[slot::STARTED_THREAD]] }
 }
 
+/// The same programs may stand there for `task.fork` while another counts starts: they have records of their own.
+const fn forks_that_start(hooks: &'static [Hook]) -> Candidate {
+    Candidate { tier: Tier::Kprobe, layer: Layer::Task, hooks, parts: &[&[slot::FORKED], &[slot::FORKED_THREAD]] }
+}
+
 const fn forks(tier: Tier, layer: Layer, hooks: &'static [Hook], parts: &'static [&'static [Slot]]) -> Candidate {
     Candidate { tier, layer, hooks, parts }
 }
@@ -230,4 +236,48 @@ const fn output(metric: Metric, label: Option<&'static str>, field: Field, part:
 /// Exit and release happen to the child, so the filter must let it through.
 fn child_lives_and_dies(let_through: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {
     sys::fork_and_reap(let_through)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FILE;
+    use crate::options::Mode;
+    use object::{Object as _, ObjectSymbol as _};
+
+    /// Two ways to count one counter must not share a record when another counter may put the programs of one of them
+    /// into the kernel beside the other: each event would count twice. Trace events of single calls and that of all of
+    /// them serve on different kernels.
+    #[test]
+    fn what_stands_there_for_another_counter_counts_in_a_record_of_its_own() {
+        for probe in [&FILE, &PROCESS] {
+            for object in [probe.core, probe.floor] {
+                let object = object::File::parse(object).expect("an object");
+                let programs: Vec<&str> = object.symbols().filter_map(|symbol| symbol.name().ok()).collect();
+                let ways = |counter: &Counter, mode: Mode| -> Vec<&'static Candidate> {
+                    let all = if mode == Mode::Return { counter.results } else { counter.entry };
+                    let here = |way: &&Candidate| way.hooks.iter().all(|hook| programs.contains(&hook.program));
+                    all.iter().filter(here).filter(|way| way.layer != Layer::Syscall).collect()
+                };
+                for (counter, mode) in probe.counters.iter().flat_map(|c| [(c, Mode::Entry), (c, Mode::Return)]) {
+                    let others = probe.counters.iter().filter(|other| other.name != counter.name);
+                    let lent: Vec<&Hook> =
+                        others.flat_map(|other| ways(other, mode)).flat_map(|way| way.hooks).collect();
+                    let is_lent =
+                        |hook: &Hook| lent.iter().any(|l| (l.program, l.attach) == (hook.program, hook.attach));
+                    let (shared, own): (Vec<_>, Vec<_>) =
+                        ways(counter, mode).into_iter().partition(|way| way.hooks.iter().any(is_lent));
+                    let records = |ways: &[&'static Candidate]| -> Vec<Slot> {
+                        ways.iter().flat_map(|way| way.parts).copied().flatten().copied().collect()
+                    };
+                    // What the hooks that nobody else wants write is written once.
+                    let unlent = shared.iter().flat_map(|way| way.hooks).filter(|hook| !is_lent(hook));
+                    let once: Vec<Slot> = unlent.flat_map(|hook| hook.proof).copied().collect();
+                    let twice =
+                        records(&shared).into_iter().find(|slot| !once.contains(slot) && records(&own).contains(slot));
+                    assert_eq!(twice, None, "{} {mode:?}: {shared:?} {own:?}", counter.name);
+                }
+            }
+        }
+    }
 }

@@ -88,6 +88,14 @@ impl Tracefs {
         read_id(&self.root.join("events").join(event))
     }
 
+    /// Why there are none of these events, as `category/name`.
+    pub(crate) fn no_such_events(&self, events: &[&str]) -> String {
+        let of_calls = events.iter().any(|event| event.starts_with("syscalls/"));
+        let off = of_calls && !self.root.join("events/syscalls").exists();
+        let why = if off { " (CONFIG_FTRACE_SYSCALLS is off)" } else { "" };
+        format!("this kernel has no such events{why}")
+    }
+
     /// Makes an event on the start or the end of a function and returns its name, which begins with `prefix`, and id.
     pub(crate) fn create(&self, prefix: &str, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
         let letter = if at_return { 'r' } else { 'p' };
@@ -272,6 +280,16 @@ mod tests {
             let expected = format!("r{number}:{GROUP}/{name} vfs_read-:{GROUP}/{name}");
             assert_eq!(commands(&folder), expected, "made, and removed by the same name");
         }
+    }
+
+    #[test]
+    fn only_a_kernel_without_events_of_system_calls_is_said_to_have_none() {
+        let (_folder, without) = folder(README, "", &["task/task_newtask"]);
+        let (_folder, with) = folder(README, "", &["syscalls/sys_exit_read"]);
+        let fork = ["syscalls/sys_exit_fork", "syscalls/sys_exit_vfork"];
+        assert_eq!(without.no_such_events(&fork), "this kernel has no such events (CONFIG_FTRACE_SYSCALLS is off)");
+        assert_eq!(with.no_such_events(&fork), "this kernel has no such events");
+        assert_eq!(without.no_such_events(&["task/task_newtask"]), "this kernel has no such events");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) const SELDOM: Duration = Duration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// As many hooks as a counter may stand on.
-pub(crate) const HOOKS: usize = 4;
+pub(crate) const HOOKS: usize = 5;
 
 /// What the records of a counter's hooks hold, and what the kernel says to have left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,14 +136,14 @@ pub(crate) const fn demand(hidden_some: bool) -> u64 {
 mod tests {
     use super::*;
 
-    const DEMAND: [u64; HOOKS] = [OPERATIONS, OPERATIONS, 0, 0];
+    const DEMAND: [u64; HOOKS] = [OPERATIONS, OPERATIONS, 0, 0, 0];
 
     const fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
     fn seen(first: u64, second: u64, missed: u64) -> Seen {
-        Seen { calls: [first, second, 0, 0], missed }
+        Seen { calls: [first, second, 0, 0, 0], missed }
     }
 
     /// Looks once a second with these totals, and says at which second what was to be done.

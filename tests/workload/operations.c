@@ -109,6 +109,19 @@ static void do_pread(void) { EACH expect("pread64", call6(SYS_pread64, (word)dat
 static void do_readv(void) { EACH expect("readv", call(SYS_readv, zero, parts, 2), BYTES); }
 static void do_preadv(void) { EACH expect("preadv", call6(SYS_preadv, (word)data, (word)parts, 2, 0, 0, 0), BYTES); }
 static void do_preadv2(void) { EACH expect("preadv2", call6(SYS_preadv2, (word)data, (word)parts, 2, 0, 0, 0), BYTES); }
+/* struct compat_iovec: what a 32-bit program gives. */
+static struct { unsigned base, length; } parts_32[2];
+static void prepare_vectors_32(void)
+{
+	for (int i = 0; i < 2; i++) {
+		parts_32[i].base = (unsigned)(word)parts[i].base;
+		parts_32[i].length = (unsigned)parts[i].length;
+	}
+}
+static void do_readv_int80(void)
+{
+	EACH expect("int80 readv", call_int80(I386_readv, (word)zero, (word)parts_32, 2), BYTES);
+}
 static void do_read_int80(void)
 {
 	EACH expect("int80 read", call_int80(I386_read, (word)zero, (word)buffer, BYTES), BYTES);
@@ -144,6 +157,10 @@ static void do_pwritev(void) { EACH expect("pwritev", call6(SYS_pwritev, (word)d
 static void do_pwritev2(void)
 {
 	EACH expect("pwritev2", call6(SYS_pwritev2, (word)data, (word)parts, 2, 0, 0, 0), BYTES);
+}
+static void do_writev_int80(void)
+{
+	EACH expect("int80 writev", call_int80(I386_writev, (word)data, (word)parts_32, 2), BYTES);
 }
 static void do_write_int80(void)
 {
@@ -416,6 +433,7 @@ static const struct operation {
 	{ "preadv", 0, do_preadv },
 	{ "preadv2", 0, do_preadv2 },
 	{ "read-int80", 0, do_read_int80 },
+	{ "readv-int80", prepare_vectors_32, do_readv_int80 },
 	{ "read-end", 0, do_read_end },
 	{ "read-directory", 0, do_read_directory },
 	{ "read-bad", 0, do_read_bad },
@@ -431,6 +449,7 @@ static const struct operation {
 	{ "pwritev", 0, do_pwritev },
 	{ "pwritev2", 0, do_pwritev2 },
 	{ "write-int80", 0, do_write_int80 },
+	{ "writev-int80", prepare_vectors_32, do_writev_int80 },
 	{ "write-full", 0, do_write_full },
 	{ "write-bad", 0, do_write_bad },
 	{ "write-readable", 0, do_write_readable },

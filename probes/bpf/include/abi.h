@@ -47,6 +47,8 @@ enum file_slot {
 	FILE_SYS_READ,
 	FILE_SYS_WRITE,
 	FILE_SYS_UNLINK,
+	FILE_EITHER_READV, /* where one function serves both readv and writev */
+	FILE_EITHER_WRITEV,
 	FILE_SLOTS,
 };
 
@@ -60,5 +62,7 @@ enum process_slot {
 	PROCESS_RELEASE,
 	PROCESS_SYS_FORK,
 	PROCESS_SYS_FORK_THREAD,
+	PROCESS_FORKED, /* a start as the return of a fork shows it */
+	PROCESS_FORKED_THREAD,
 	PROCESS_SLOTS,
 };
