@@ -4,6 +4,8 @@ use crate::{Failure, Outcome};
 use rustix::thread::CapabilitySet;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 /// The fields with capabilities in `/proc/PID/task/TID/status`.
 const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
@@ -41,18 +43,20 @@ impl Held {
         })
     }
 
-    /// What each thread of a process holds.
+    /// What each thread of a process holds; one that ends meanwhile is passed over.
     ///
     /// # Errors
     /// It has ended.
     pub fn of_threads(pid: u32) -> Outcome<Vec<Self>> {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(Failure::at("its threads"))?;
-        tasks
-            .map(|task| {
-                let path = task.map_err(Failure::at("a thread"))?.path().join("status");
-                Self::read(&fs::read_to_string(&path).map_err(Failure::at(path.display()))?)
-            })
-            .collect()
+        let paths = tasks.map(|task| task.map(|task| task.path().join("status")));
+        let paths: Vec<PathBuf> = paths.collect::<io::Result<_>>().map_err(Failure::at("a thread"))?;
+        let texts = paths.iter().filter_map(|path| match fs::read_to_string(path) {
+            Err(error) if has_ended(&error) => None,
+            text => Some(text.map_err(Failure::at(path.display()))),
+        });
+        let held: Vec<Self> = texts.map(|text| Self::read(&text?)).collect::<Outcome<_>>()?;
+        if held.is_empty() { Err(Failure::new(format!("process {pid} has ended"))) } else { Ok(held) }
     }
 
     /// Whether it is what a process that was root's holds when it has kept `kept` alone, and can get nothing back.
@@ -60,6 +64,11 @@ impl Held {
         let none = CapabilitySet::empty();
         self.sets == [none, kept, kept, kept, none] && self.no_new_privileges
     }
+}
+
+/// What the kernel says of a thread that ends before its file is opened, or before it is read.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// What the agent keeps by itself on the running kernel when it was started by root: from Linux 5.19 on the descriptors

@@ -10,8 +10,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const TIERS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
-/// From the start to the first batch where every instruction is emulated.
-const EMULATED_START: Duration = Duration::from_secs(3);
+/// From the start to the first batch where every instruction is emulated, and three machines share two processors.
+const EMULATED_START: Duration = Duration::from_secs(4);
 /// From the signal to the end, with every probe attached.
 pub const STOP: Duration = Duration::from_secs(1);
 /// The same for trampolines: Linux 6.1 to 6.12 takes them down one after another under one lock, and for each one waits
