@@ -111,7 +111,7 @@ impl Worker {
         let result = self.drain(&mut *sink);
         if let Err(error) = &result {
             self.ledger.is_over(&chain(error));
-            warn!(sink = %self.name, "the sink is over: {}", chain(error));
+            info!(sink = %self.name, "the sink is over: {}", chain(error));
             // That says it all: whatever comes for it is dropped.
             self.ledger.says_itself(CLOSED);
             self.settle_flushed(false);

@@ -15,7 +15,7 @@ use crate::catalog::{
     hook_doubt, hook_exact, hook_firing, hook_info, hook_missed, hook_missed_is_bound, target_present,
 };
 use crate::exactness::{Doubt, Facts, doubts, fires_anywhere};
-use crate::hook::{Attempt, Candidate, Counter, CounterReport, HookReport, Output};
+use crate::hook::{Attach, Attempt, Candidate, Counter, CounterReport, HookReport, Output};
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
 use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
@@ -300,7 +300,7 @@ impl CountingProbe {
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Lets go of the programs of the self-test by a thread of its own: on Linux 6.1 to 6.12 each trampoline can take 0.15 s,
-/// and nobody has to wait for that.
+/// and where only the starts of calls are counted nobody has to wait for that.
 fn let_go(trial: Option<Trial>) -> Option<JoinHandle<()>> {
     let trial = trial?;
     let started = Instant::now();
@@ -337,7 +337,15 @@ impl Probe for CountingProbe {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         if !std::mem::replace(&mut self.settled, true) {
             Kernel::forget();
-            self.letting_go = let_go(self.attachment.trial.take());
+            let trial = self.attachment.trial.take();
+            let hooks = self.attachment.chosen.iter().flat_map(|chosen| chosen.candidate.hooks);
+            if hooks.into_iter().any(|hook| matches!(hook.attach, Attach::Fexit(..))) {
+                // When a trampoline changes, calls that are under way in it end without its programs, which nobody counts
+                // (`bpf_tramp_image_put`): it has to be over before the first batch.
+                drop(trial);
+            } else {
+                self.letting_go = let_go(trial);
+            }
         }
         self.look_again(recorder);
         let now = self.started.elapsed();
