@@ -93,7 +93,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write, stdout};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -143,6 +143,18 @@ impl Default for Settings {
     }
 }
 
+/// An IP address and a port; the zone of an IPv6 address may be an interface's name (`[fe80::1%eth0]:19435`).
+fn address_of(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let (host, port) = text.strip_prefix('[')?.rsplit_once("]:")?;
+    let (address, _zone) = host.split_once('%')?;
+    address.parse::<Ipv6Addr>().ok()?;
+    // The system knows the interfaces, and asks nobody about an address.
+    (host, port.parse::<u16>().ok()?).to_socket_addrs().ok()?.next()
+}
+
 impl Settings {
     /// The options, and the address if there is one to listen at.
     fn read(options: &Options) -> Result<(Self, Option<SocketAddr>), OptionsError> {
@@ -150,7 +162,7 @@ impl Settings {
         let problem = "expected an IP address and a port such as \"127.0.0.1:19435\" or \"[::]:19435\", or \"stdout\"";
         let address = match settings.listen.as_str() {
             STDOUT => None,
-            text => Some(text.parse().map_err(|_| options.refuse("listen", problem))?),
+            text => Some(address_of(text).ok_or_else(|| options.refuse("listen", problem))?),
         };
         let visible = settings.path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
         if !settings.path.starts_with('/') || !visible {
@@ -291,6 +303,15 @@ mod tests {
     use ebpf_process_core::testkit::loopback;
 
     use super::*;
+
+    #[test]
+    fn an_ipv6_zone_may_be_a_name() {
+        let Some(SocketAddr::V6(address)) = address_of("[fe80::1%lo]:19435") else { panic!("an address") };
+        assert_eq!((address.scope_id(), address.port()), (1, 19435), "the loopback interface is the first");
+        for wrong in ["[fe80::1%no-such-interface]:1", "[name%lo]:1", "[fe80::1%lo]", "localhost:1"] {
+            assert_eq!(address_of(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_port_is_a_destination_unless_the_kernel_chooses_it() {
