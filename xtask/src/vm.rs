@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// What the rows need beyond the image: a stacked file system.
@@ -63,9 +64,10 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
         let disk = initramfs::build(&busybox, &files, &arguments)?;
         prepared.push(Prepared { kernel, wanted, image, disk });
     }
-    match boot_all(&prepared, &emulator, &cache)? {
-        0 => Ok(()),
-        wrong => Err(format!("{wrong} rows are wrong or missing").into()),
+    match boot_all(&prepared, &emulator, &cache)?.as_slice() {
+        [] => Ok(()),
+        // Once more, at the end: whoever reads a log from there sees which.
+        wrong => Err(format!("{} rows are wrong or missing:\n{}", wrong.len(), wrong.join("\n")).into()),
     }
 }
 
@@ -81,14 +83,14 @@ struct Prepared {
     disk: Vec<u8>,
 }
 
-/// Boots all, says what became of each row, and returns how many are not right.
-fn boot_all(prepared: &[Prepared], emulator: &Path, cache: &Path) -> Outcome<usize> {
-    let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// Boots all, says what became of each row, and returns those that are not right.
+fn boot_all(prepared: &[Prepared], emulator: &Path, cache: &Path) -> Outcome<Vec<String>> {
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(machine) = prepared.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (lines, failures) = boot_one(machine, emulator, cache);
             say(lines.join("\n"));
-            wrong.fetch_add(failures, Ordering::Relaxed);
+            wrong.lock().unwrap_or_else(PoisonError::into_inner).extend(failures);
         }
     };
     thread::scope(|scope| {
@@ -97,27 +99,26 @@ fn boot_all(prepared: &[Prepared], emulator: &Path, cache: &Path) -> Outcome<usi
         }
         Outcome::Ok(())
     })?;
-    Ok(wrong.into_inner())
+    Ok(wrong.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What to say of one machine's rows, and how many of them are not right.
-fn boot_one(machine: &Prepared, emulator: &Path, cache: &Path) -> (Vec<String>, usize) {
+/// What to say of one machine's rows, and of those that are not right.
+fn boot_one(machine: &Prepared, emulator: &Path, cache: &Path) -> (Vec<String>, Vec<String>) {
     let Prepared { kernel, wanted, image, disk } = machine;
     let kind = boot::Machine { parameters: kernel.parameters, ..boot::PARALLEL };
     let seen = match boot::boot(&kind, emulator, image, disk, cache) {
         Ok(seen) => seen,
-        Err(reason) => return (vec![format!("{}: {reason}", kernel.version)], wanted.len()),
+        Err(reason) => {
+            let failure = format!("{}, all rows: {reason}", kernel.version);
+            return (vec![failure.clone()], vec![failure]);
+        }
     };
     let (mut lines, mut failures) = compare(kernel.version, wanted, &seen.lines);
     // A row can be right and the guest still end badly: that is a failure of its own.
-    if failures == 0 && seen.status != Some(0) {
-        failures = 1;
-        lines.push(format!(
-            "{}: the guest ended with {:?}; its console:\n{}",
-            kernel.version,
-            seen.status,
-            seen.tail()
-        ));
+    if failures.is_empty() && seen.status != Some(0) {
+        let end = format!("{}: the guest ended with {:?}", kernel.version, seen.status);
+        lines.push(format!("{end}; its console:\n{}", seen.tail()));
+        failures.push(end);
     }
     (lines, failures)
 }
@@ -153,17 +154,18 @@ fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
     Ok(programs)
 }
 
-/// Compares the console's `row` lines with the table: one line per row wanted, and how many are not exact.
-fn compare(version: &str, wanted: &[Row], console: &[String]) -> (Vec<String>, usize) {
+/// Compares the console's `row` lines with the table: one line per row wanted, and those that are not exact.
+fn compare(version: &str, wanted: &[Row], console: &[String]) -> (Vec<String>, Vec<String>) {
     let rows: BTreeMap<(&str, &str), &str> = console.iter().filter_map(|line| row(line)).collect();
-    let mut failures = 0;
+    let mut failures = Vec::new();
     let mut lines = Vec::new();
     for &(tier, mode) in wanted {
         let result = rows.get(&(tier, mode)).copied().unwrap_or("MISSING: the row did not run");
+        let line = format!("{version} {tier} {mode} {result}");
         if result.split(' ').next() != Some("exact") {
-            failures += 1;
+            failures.push(line.clone());
         }
-        lines.push(format!("{version} {tier} {mode} {result}"));
+        lines.push(line);
     }
     (lines, failures)
 }
@@ -186,7 +188,7 @@ mod tests {
 
     fn failures(console: &[&str]) -> usize {
         let console: Vec<String> = console.iter().map(ToString::to_string).collect();
-        compare("6.1", WANTED, &console).1
+        compare("6.1", WANTED, &console).1.len()
     }
 
     #[test]
