@@ -93,10 +93,12 @@ pub struct Closed {
 impl Agent {
     /// An agent without probes and sinks.
     pub fn new(clock: Arc<dyn Clock>, interval: Duration) -> Self {
+        let mut recorder = Recorder::default();
+        recorder.begin_at(clock.now().wall);
         Self {
             clock,
             interval,
-            recorder: Recorder::default(),
+            recorder,
             probes: Vec::new(),
             outlets: Vec::new(),
             pool: Vec::new(),
@@ -227,7 +229,8 @@ impl Agent {
     fn round(&mut self, moment: Moment, leave_out: bool) {
         let (tick, elapsed) = self.stamp(moment);
         self.vitals.count_tick();
-        self.retire();
+        let lost = self.outlets.iter_mut().map(Outlet::take_lost_finals).sum();
+        self.recorder.count_lost_finals(lost);
         self.leave_out(leave_out);
         for index in 0..self.probes.len() {
             self.collect(index);
@@ -241,24 +244,6 @@ impl Agent {
         self.last_batch.set(&self.pool[index]);
         self.last = Some(tick);
         self.wall = moment.wall;
-    }
-
-    /// Lets go of the series that have ended and that every sink has had which takes them. What had to be
-    /// given up is the loss of those sinks that had not, and that no batch on its way brings it.
-    fn retire(&mut self) {
-        let Self { recorder, outlets, .. } = self;
-        let mut lost = 0;
-        for outlet in outlets.iter_mut() {
-            outlet.learn_metrics(recorder.metrics());
-            lost += outlet.learn_progress();
-        }
-        recorder.begin(|metric, since| outlets.iter().all(|outlet| !outlet.lacks(metric, since)));
-        recorder.give_up(|metric, since, upto| {
-            for outlet in outlets.iter_mut().filter(|outlet| outlet.lacks(metric, since)) {
-                lost += outlet.give_up(since, upto);
-            }
-        });
-        recorder.count_lost_finals(lost);
     }
 
     /// Decides which probes are left out of this batch, before any is asked: one of them tells.

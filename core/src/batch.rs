@@ -1,9 +1,11 @@
-//! One tick's values: columns of numbers that every sink shares.
+//! One tick's numbers: a matrix for each kind of entity, which every sink shares.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::series::SeriesTable;
+use crate::entity::{EntityKind, Row};
+use crate::histogram::{self, Histogram};
+use crate::metric::{Column, MetricKind};
 
 /// One round of collection and its two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,77 +19,172 @@ pub struct Tick {
     pub boottime: Duration,
 }
 
-/// How many slots a histogram has; slot *k* holds values from 2^k to 2^(k+1)-1, slot 0 also 0.
-pub const HISTOGRAM_SLOTS: usize = 64;
-
-/// Words of the slab that one histogram takes: its slots, then its sum.
-const HISTOGRAM_WORDS: usize = HISTOGRAM_SLOTS + 1;
-
-/// A histogram as a batch holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Histogram<'a> {
-    /// How many values fell into each slot.
-    pub slots: &'a [u64],
-    /// The sum of all values.
-    pub sum: u64,
-}
-
-impl Histogram<'_> {
-    /// How many values there were.
-    pub fn count(&self) -> u64 {
-        self.slots.iter().fold(0, |sum, slot| sum.wrapping_add(*slot))
-    }
+impl Tick {
+    pub(crate) const ZERO: Self = Self { seq: 0, wall: Duration::ZERO, boottime: Duration::ZERO };
 }
 
 /// The number in a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// A total since the baseline.
+    /// A total since its row began, or since the baseline.
     Counter(u64),
+    /// A total that was recorded in another unit than the metric's.
+    Scaled(Scaled),
     /// A finite level.
     Gauge(f64),
     /// A distribution.
     Histogram(Histogram<'a>),
 }
 
-/// The samples of one metric.
-#[derive(Debug, Default)]
-pub(crate) struct Column {
-    pub(crate) slots: Vec<u32>,
-    /// A counter's total, a gauge's bits, or a histogram's offset into the slab.
-    pub(crate) bits: Vec<u64>,
+/// A counter's total that was recorded in another unit than the metric's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaled {
+    /// As it was recorded: exact.
+    pub total: u64,
+    /// What one of these is in the metric's unit.
+    pub scale: f64,
 }
 
-/// One tick's samples of all metrics; immutable once shared, recycled when no sink holds it.
+impl Scaled {
+    /// The total in the metric's unit, as near as a floating-point number comes.
+    #[expect(clippy::cast_precision_loss, reason = "a total above 2^53 is rounded")]
+    pub fn in_unit(self) -> f64 {
+        // 1e-9 is no binary number, 1e9 is: dividing rounds once.
+        let inverse = 1.0 / self.scale;
+        if inverse > 1.0 && inverse.fract() == 0.0 { self.total as f64 / inverse } else { self.total as f64 * self.scale }
+    }
+}
+
+impl std::fmt::Display for Value<'_> {
+    /// A counter's total, a level, or a histogram's count, in the metric's unit.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Counter(total) => total.fmt(f),
+            Self::Scaled(scaled) => scaled.in_unit().fmt(f),
+            Self::Gauge(level) => level.fmt(f),
+            Self::Histogram(histogram) => histogram.count().fmt(f),
+        }
+    }
+}
+
+/// The kinds and columns that a recorder knows. Both are only ever added to, so that an index means the same in
+/// every later layout.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    pub(crate) kinds: Vec<KindLayout>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct KindLayout {
+    pub(crate) kind: Arc<EntityKind>,
+    pub(crate) columns: Vec<Arc<Column>>,
+    /// The columns by metric, in the order in which they were declared.
+    pub(crate) metrics: Vec<Vec<u32>>,
+}
+
+/// Rows of one kind with their cells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Matrix {
+    /// By slot. Shared by batches until a row comes or goes.
+    pub(crate) rows: Arc<Vec<Option<Arc<Row>>>>,
+    /// Cells between two rows.
+    pub(crate) stride: usize,
+    /// A counter's total, a gauge's bits, or a histogram's place in the slab.
+    pub(crate) cells: Vec<u64>,
+    /// Words of 64 cells, [`words`](Self::words) for each row: which of them have a value.
+    pub(crate) present: Vec<u64>,
+}
+
+impl Matrix {
+    /// Words of presence for each row.
+    pub(crate) const fn words(&self) -> usize {
+        words(self.stride)
+    }
+
+    pub(crate) fn presence(&self, slot: usize) -> &[u64] {
+        let words = self.words();
+        self.present.get(slot * words..(slot + 1) * words).unwrap_or_default()
+    }
+
+    pub(crate) fn has(&self, slot: usize, column: usize) -> bool {
+        self.presence(slot).get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
+    }
+
+    pub(crate) fn bits(&self, slot: usize, column: usize) -> u64 {
+        self.cells.get(slot * self.stride + column).copied().unwrap_or_default()
+    }
+
+    fn memory(&self) -> usize {
+        (self.cells.capacity() + self.present.capacity() + self.rows.capacity()) * 8
+    }
+}
+
+/// Words of presence for so many columns.
+pub(crate) const fn words(stride: usize) -> usize {
+    stride.div_ceil(64)
+}
+
+/// Rows of all kinds at one tick.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) tick: Tick,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) matrices: Vec<Matrix>,
+    pub(crate) slab: Vec<u64>,
+}
+
+impl Block {
+    pub(crate) fn empty() -> Self {
+        Self { tick: Tick::ZERO, layout: Arc::default(), matrices: Vec::new(), slab: Vec::new() }
+    }
+
+    /// The value of a cell that is present.
+    pub(crate) fn value(&self, kind: usize, slot: usize, column: usize) -> Value<'_> {
+        let bits = self.matrices[kind].bits(slot, column);
+        let column = &self.layout.kinds[kind].columns[column];
+        match column.kind() {
+            #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
+            MetricKind::Counter if column.factor() == 1.0 => Value::Counter(bits),
+            MetricKind::Counter => Value::Scaled(Scaled { total: bits, scale: column.factor() }),
+            MetricKind::Gauge => Value::Gauge(f64::from_bits(bits)),
+            MetricKind::Histogram => Value::Histogram(histogram::load(&self.slab, bits, column.factor())),
+        }
+    }
+
+    /// How many cells have a value.
+    pub(crate) fn len(&self) -> usize {
+        let present = self.matrices.iter().flat_map(|matrix| &matrix.present);
+        present.map(|word| word.count_ones() as usize).sum()
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.matrices.iter().map(Matrix::memory).sum::<usize>() + self.slab.capacity() * 8
+    }
+}
+
+/// One tick's numbers; immutable once shared, recycled when no sink holds it.
 ///
-/// Twelve bytes a sample, plus a slab for histograms. The series' text is not in here but in the
-/// shared table.
+/// Eight bytes a cell and a bit to say whether it has a value, plus a slab for histograms. Rows' and columns'
+/// text is not in here but shared.
 #[derive(Debug)]
 pub struct Batch {
-    pub(crate) tick: Tick,
+    /// The rows that live.
+    pub(crate) live: Block,
+    /// The rows that ended in this tick, with their last values: they are in no other batch.
+    pub(crate) ended: Option<Arc<Block>>,
     pub(crate) elapsed: Duration,
-    pub(crate) table: Arc<SeriesTable>,
-    pub(crate) columns: Vec<Column>,
-    pub(crate) slab: Vec<u64>,
     /// The probes whose numbers are missing.
     pub(crate) left_out: Vec<Arc<str>>,
 }
 
 impl Batch {
     pub(crate) fn empty() -> Self {
-        Self {
-            tick: Tick { seq: 0, wall: Duration::ZERO, boottime: Duration::ZERO },
-            elapsed: Duration::ZERO,
-            table: Arc::default(),
-            columns: Vec::new(),
-            slab: Vec::new(),
-            left_out: Vec::new(),
-        }
+        Self { live: Block::empty(), ended: None, elapsed: Duration::ZERO, left_out: Vec::new() }
     }
 
     /// When and as which round the batch was collected.
     pub const fn tick(&self) -> Tick {
-        self.tick
+        self.live.tick
     }
 
     /// Time since the batch before, by the clock that counts suspend; zero for the first.
@@ -95,9 +192,9 @@ impl Batch {
         self.elapsed
     }
 
-    /// How many samples the batch holds.
+    /// How many samples the batch holds, those of rows that ended in it included.
     pub fn len(&self) -> usize {
-        self.columns.iter().map(|column| column.slots.len()).sum()
+        self.live.len() + self.ended.as_ref().map_or(0, |ended| ended.len())
     }
 
     /// Whether the batch holds no sample.
@@ -105,45 +202,8 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Bytes that the batch's own columns take, without the table that batches share.
+    /// Bytes that the batch's own matrices take, without the text that batches share.
     pub fn memory(&self) -> usize {
-        let columns = self.columns.iter().map(|column| column.slots.capacity() * 4 + column.bits.capacity() * 8);
-        size_of::<Self>()
-            + self.columns.capacity() * size_of::<Column>()
-            + columns.sum::<usize>()
-            + self.slab.capacity() * 8
-    }
-
-    pub(crate) fn clear(&mut self) {
-        for column in &mut self.columns {
-            column.slots.clear();
-            column.bits.clear();
-        }
-        self.slab.clear();
-        self.left_out.clear();
-    }
-
-    /// Writes a histogram to the slab and returns its offset.
-    pub(crate) fn push_histogram(&mut self, slots: &[u64; HISTOGRAM_SLOTS], sum: u64) -> u64 {
-        let offset = self.slab.len();
-        self.slab.extend_from_slice(slots);
-        self.slab.push(sum);
-        offset as u64
-    }
-
-    pub(crate) fn overwrite_histogram(&mut self, offset: u64, slots: &[u64; HISTOGRAM_SLOTS], sum: u64) {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        if let Some(words) = start.checked_add(HISTOGRAM_WORDS).and_then(|end| self.slab.get_mut(start..end)) {
-            words[..HISTOGRAM_SLOTS].copy_from_slice(slots);
-            words[HISTOGRAM_SLOTS] = sum;
-        }
-    }
-
-    pub(crate) fn histogram(&self, offset: u64) -> Histogram<'_> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        match start.checked_add(HISTOGRAM_WORDS).and_then(|end| self.slab.get(start..end)) {
-            Some(words) => Histogram { slots: &words[..HISTOGRAM_SLOTS], sum: words[HISTOGRAM_SLOTS] },
-            None => Histogram { slots: &[], sum: 0 },
-        }
+        self.live.memory() + self.ended.as_ref().map_or(0, |ended| ended.memory())
     }
 }

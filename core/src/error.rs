@@ -100,6 +100,17 @@ impl From<crate::options::OptionsError> for BuildError {
     }
 }
 
+impl From<crate::entity::Refused> for BuildError {
+    /// A mistake of the probe's: no configuration mends it.
+    fn from(refused: crate::entity::Refused) -> Self {
+        Self::Refused {
+            problem: refused.to_string(),
+            way_out: "this is a mistake in the probe, please report it".to_owned(),
+            passing: false,
+        }
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,101 +1,79 @@
-//! Final values that were given up while a batch with them was still on its way to a sink.
+//! The rows that have ended and that one sink has not had.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-/// What one sink may still have of the finals that are repeated no more. One is lost when the last batch
-/// that holds it is done with, or was dropped from the queue, and the sink took none of them.
+use parking_lot::Mutex;
+
+use crate::batch::Block;
+use crate::lens::Lens;
+
+/// The most memory of ended rows that wait for one sink, in bytes. The rows are shared by all sinks that lack them.
+const LIMIT: usize = 32 << 20;
+
+/// The rows that have ended, batch by batch, until the sink has taken them with a view. What the sink takes of them is
+/// settled with that view; whoever keeps a sink from its views keeps them here, and nobody else waits.
 #[derive(Debug, Default)]
-pub(crate) struct Finals {
-    /// The batches that are in the sink's queue or its hands, by number: as many as these have room for.
-    on_their_way: VecDeque<u64>,
-    /// In the order in which they were given up. Each is in a batch that is on its way.
-    held: Vec<Held>,
-}
+pub(crate) struct Finals(Mutex<Waiting>);
 
-/// Finals that the batches of these numbers hold, and no other.
-#[derive(Debug)]
-struct Held {
-    since: u64,
-    upto: u64,
-    finals: u64,
+#[derive(Debug, Default)]
+struct Waiting {
+    blocks: VecDeque<(Arc<Block>, u64)>,
+    bytes: usize,
+    /// How many, the oldest, the sink has in its hands.
+    given: usize,
 }
 
 impl Finals {
-    /// A batch went into the queue.
-    pub(crate) fn sent(&mut self, batch: u64) {
-        self.on_their_way.push_back(batch);
-    }
-
-    /// A batch was taken out of the queue again.
-    pub(crate) fn dropped(&mut self, batch: u64) {
-        self.on_their_way.retain(|other| *other != batch);
-    }
-
-    /// Whether a batch of this number or a later one is on its way.
-    pub(crate) fn may_come(&self, since: u64) -> bool {
-        self.on_their_way.back().is_some_and(|newest| *newest >= since)
-    }
-
-    /// A final is given up that the batches of these numbers hold. To be asked for only if it
-    /// [may come](Self::may_come).
-    pub(crate) fn give_up(&mut self, since: u64, upto: u64) {
-        match self.held.last_mut() {
-            Some(last) if last.since == since && last.upto == upto => last.finals += 1,
-            _ => self.held.push(Held { since, upto, finals: 1 }),
+    /// The rows that ended in a batch, if any did of which the sink takes something. Returns how many samples are
+    /// lost, the oldest, because too many wait.
+    pub(crate) fn push(&self, block: &Arc<Block>, lens: &Lens) -> u64 {
+        let samples = lens.count(block);
+        if samples == 0 {
+            return 0;
         }
-    }
-
-    /// The sink is done with all batches before `done`, and has taken these. Returns how many finals are lost.
-    pub(crate) fn settle(&mut self, done: u64, taken: &[u64]) -> u64 {
-        let Self { on_their_way, held } = self;
-        while on_their_way.front().is_some_and(|oldest| *oldest < done) {
-            on_their_way.pop_front();
-        }
+        let waiting = &mut *self.0.lock();
+        waiting.bytes += block.memory();
+        waiting.blocks.push_back((Arc::clone(block), samples));
         let mut lost = 0;
-        held.retain(|Held { since, upto, finals }| {
-            let holds = |batch: &u64| (since..=upto).contains(&batch);
-            let had = taken.iter().any(holds);
-            let open = !had && on_their_way.iter().any(holds);
-            lost += if had || open { 0 } else { *finals };
-            open
-        });
+        while waiting.bytes > LIMIT {
+            let Some((oldest, samples)) = waiting.blocks.remove(waiting.given) else { break };
+            waiting.bytes -= oldest.memory();
+            lost += samples;
+        }
         lost
     }
 
-    /// The run is over, and nothing more comes. Returns how many finals are lost.
-    pub(crate) fn end(&mut self, taken: &[u64]) -> u64 {
-        self.on_their_way.clear();
-        self.settle(u64::MAX, taken)
+    /// Gives the sink those of all batches up to this one that it has not got yet. Returns how many samples they are.
+    pub(crate) fn give(&self, seq: u64, blocks: &mut Vec<Arc<Block>>) -> u64 {
+        let waiting = &mut *self.0.lock();
+        let mut total = 0;
+        for (block, samples) in waiting.blocks.iter().skip(waiting.given).take_while(|(block, _)| block.tick.seq <= seq) {
+            blocks.push(Arc::clone(block));
+            total += samples;
+        }
+        waiting.given += blocks.len();
+        total
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The sink has not taken the newest of what it was given: it gets them again.
+    pub(crate) fn take_back(&self, blocks: usize) {
+        let waiting = &mut *self.0.lock();
+        waiting.given = waiting.given.saturating_sub(blocks);
+    }
 
-    #[test]
-    fn a_final_is_lost_with_the_last_batch_that_holds_it_and_not_before() {
-        let mut finals = Finals::default();
-        for batch in 0..4 {
-            finals.sent(batch);
+    /// The sink has taken all that it was given, or none of it.
+    pub(crate) fn settle(&self, taken: bool) {
+        let waiting = &mut *self.0.lock();
+        let given = std::mem::take(&mut waiting.given);
+        if taken {
+            waiting.bytes -= waiting.blocks.drain(..given).map(|(block, _)| block.memory()).sum::<usize>();
         }
-        assert!(finals.may_come(3) && !finals.may_come(4));
-        for since in [1, 1, 3] {
-            finals.give_up(since, 3);
-        }
-        finals.sent(4);
-        assert_eq!(finals.settle(1, &[0]), 0);
-        finals.dropped(2);
-        // It fails with batch 1, and batch 3 is in the queue.
-        assert_eq!(finals.settle(2, &[]), 0);
-        finals.dropped(3);
-        assert_eq!(finals.settle(2, &[]), 3, "batch 4 has them no more");
-        assert_eq!(finals.settle(5, &[4]), 0, "each is lost once");
-        finals.sent(5);
-        finals.give_up(5, 5);
-        assert_eq!(finals.settle(6, &[5]), 0, "it was taken");
-        finals.sent(6);
-        finals.give_up(6, 6);
-        assert_eq!(finals.end(&[]), 1);
+    }
+
+    /// Nothing more is taken. Returns how many samples are lost that the sink has not in its hands.
+    pub(crate) fn end(&self) -> u64 {
+        let Waiting { blocks, given, .. } = std::mem::take(&mut *self.0.lock());
+        blocks.iter().skip(given).map(|(_, samples)| samples).sum()
     }
 }

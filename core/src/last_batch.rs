@@ -5,8 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::batch::Batch;
+use crate::lens::Lens;
 use crate::selection::Selection;
-use crate::view::{Projection, View};
+use crate::view::{KeptView, View};
 
 /// The newest batch. Looking at it never delays the collecting thread.
 #[derive(Debug, Default)]
@@ -16,8 +17,8 @@ impl LastBatch {
     /// Looks at all of the newest batch, under its own names; `None` before there is one.
     pub fn look<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> Option<R> {
         let batch = self.get()?;
-        let projection = Projection::new(&Selection::default(), &batch.table);
-        Some(look(&View::new(&batch, &projection, batch.elapsed())))
+        let lens = Arc::new(Lens::new(&Selection::default(), &batch.live.layout));
+        Some(look(&KeptView::of(batch, lens).view()))
     }
 
     pub(crate) fn get(&self) -> Option<Arc<Batch>> {

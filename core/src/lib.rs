@@ -5,9 +5,9 @@
 //!                -> View (one sink's selection, names, tags) -> Sink::write
 //! ```
 //!
-//! * A [`Descriptor`] says what is measured; a series is a descriptor with label values.
-//! * A [`Probe`] records the current totals into a [`Recorder`] once per tick.
-//! * A [`Batch`] holds one tick's numbers; every sink shares it.
+//! * An [`EntityKind`] says what a row is about (the host, a process, a disk), a [`Column`] what is measured for each.
+//! * A [`Probe`] records the current totals of its cells, row by column, into a [`Recorder`] once per tick.
+//! * A [`Batch`] holds one tick's numbers, a matrix for each kind; every sink shares it.
 //! * A [`View`] is a batch through the eyes of one sink, and a [`Sink`] writes it somewhere.
 //! * The [`Agent`] collects on one thread and never waits for a sink. What a slow sink loses is
 //!   its own, and is in its [`Ledger`].
@@ -18,17 +18,13 @@
 //! use ebpf_process_core::testkit::{Bench, context};
 //! use ebpf_process_core::*;
 //!
-//! /// Writes `name total` lines.
+//! /// Writes `name labels value` lines.
 //! struct Lines(Vec<String>);
 //!
 //! impl Sink for Lines {
 //!     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-//!         for metric in view.metrics() {
-//!             for sample in metric.samples() {
-//!                 if let Value::Counter(total) = sample.value() {
-//!                     self.0.push(format!("{} {total}", metric.name()));
-//!                 }
-//!             }
+//!         for sample in view.samples() {
+//!             self.0.push(format!("{} {} {}", sample.name(), sample.labels(), sample.value()));
 //!         }
 //!         Ok(())
 //!     }
@@ -38,7 +34,7 @@
 //!
 //! impl SinkPlugin for LinesPlugin {
 //!     fn name(&self) -> &'static str { "lines" }
-//!     fn summary(&self) -> &'static str { "counters as lines of text" }
+//!     fn summary(&self) -> &'static str { "numbers as lines of text" }
 //!     fn check(&self, _: &Options) -> Result<Claims, OptionsError> { Ok(Claims::default()) }
 //!     fn build(&self, _: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
 //!         Ok(Box::new(Lines(Vec::new())))
@@ -49,23 +45,27 @@
 //! let mut sink = registry.find_sink("lines").unwrap().build(&Options::none(), context("mine")).unwrap();
 //!
 //! // The agent does this once per tick; a test does it by hand.
-//! let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls of a demonstration").share();
 //! let mut bench = Bench::new();
-//! let id = bench.series(&calls, &[]);
-//! bench.tick(&Selection::default(), |recorder| recorder.counter(id, 7), |view| sink.write(view)).unwrap();
+//! let calls = bench.host(Column::counter("demo.calls", Unit::CALLS, "Calls of a demonstration"));
+//! bench.tick(&Selection::default(), |recorder| calls.counter(recorder, 7), |view| sink.write(view)).unwrap();
 //! ```
 
 mod access;
 mod agent;
 mod batch;
+mod cache;
 mod clock;
 mod condition;
 pub mod duration;
+mod entity;
 mod error;
 mod finals;
+mod histogram;
 mod host;
+mod label;
 mod last_batch;
 mod ledger;
+mod lens;
 mod metric;
 mod option_doc;
 mod options;
@@ -75,11 +75,11 @@ mod probe;
 mod recorder;
 mod registry;
 mod selection;
-mod series;
 mod sink;
 pub mod size;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod table;
 mod trial;
 mod view;
 mod vitals;
@@ -88,14 +88,18 @@ mod worker;
 
 pub use access::{Access, explain};
 pub use agent::{Agent, Closed, Ended};
-pub use batch::{Batch, HISTOGRAM_SLOTS, Histogram, Tick, Value};
+pub use batch::{Batch, Scaled, Tick, Value};
+pub use cache::{ColumnCache, RowCache};
 pub use clock::{Clock, Moment, SystemClock, Ticker};
 pub use condition::SinkState;
 pub use error::{BuildError, Cause, ProbeError, SinkError, chain};
+pub use entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId, identity_of};
+pub use histogram::{Bucket, HISTOGRAM_SLOTS, Histogram, slot_bound};
 pub use host::HostName;
+pub use label::{LABEL_VALUE_LIMIT, clean_label};
 pub use last_batch::LastBatch;
 pub use ledger::{Ledger, Reasons, Tally};
-pub use metric::{Descriptor, Kind, Unit};
+pub use metric::{Column, MetricKind, Unit};
 pub use option_doc::OptionDoc;
 pub use options::{Options, OptionsError, nearest_of};
 pub use outlet::{OutletSpec, WhenFull};
@@ -103,10 +107,9 @@ pub use probe::{Probe, ProbeContext, ProbePlugin};
 pub use recorder::{Recorder, Refusals};
 pub use registry::Registry;
 pub use selection::Selection;
-pub use series::{LABEL_VALUE_LIMIT, SeriesId, SeriesRefused, clean_label};
 pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use trial::{Finding, Severity, TrialContext};
-pub use view::{Metric, Sample, SeriesCache, View};
+pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, View};
 pub use vitals::{AbsentSink, ProbeVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
 

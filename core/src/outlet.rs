@@ -10,13 +10,12 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::batch::Batch;
-use crate::finals::Finals;
 use crate::ledger::{FINAL, Ledger, NEVER_SETTLED, QUEUE_FULL};
 use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
 use crate::sink::Sink;
-use crate::view::Projection;
-use crate::worker::{CLOSED, Parcel, Progress, Worker};
+use crate::lens::Lens;
+use crate::worker::{CLOSED, Parcel, Shared, Worker};
 
 /// What gives way when a sink's queue is full. Collection never waits, so one batch is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -38,6 +37,8 @@ pub struct OutletSpec {
     pub selection: Selection,
     /// How many batches may wait, at least 1.
     pub queue: usize,
+    /// How many bytes of batches may wait; one batch always may.
+    pub queue_bytes: usize,
     /// What gives way when they are that many.
     pub when_full: WhenFull,
     /// The time between two batches for this sink, a whole multiple of the agent's; none for every
@@ -55,12 +56,17 @@ impl OutletSpec {
     /// The queue length unless the configuration says otherwise, in batches.
     pub const DEFAULT_QUEUE: usize = 8;
 
+    /// How much may wait unless the configuration says otherwise, in bytes. Sinks that wait for the same batches share
+    /// their memory.
+    pub const DEFAULT_QUEUE_BYTES: usize = 64 << 20;
+
     /// A sink that sees everything, with the default queue.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             selection: Selection::default(),
             queue: Self::DEFAULT_QUEUE,
+            queue_bytes: Self::DEFAULT_QUEUE_BYTES,
             when_full: WhenFull::default(),
             interval: None,
             jitter: Duration::ZERO,
@@ -76,7 +82,7 @@ const STOPPED: &str = "agent stopped";
 #[derive(Debug)]
 pub(crate) struct Outlet {
     spec: OutletSpec,
-    projection: Option<Arc<Projection>>,
+    lens: Option<Arc<Lens>>,
     pace: Pace,
     /// The newest batch, if it was not the sink's.
     withheld: Option<Arc<Batch>>,
@@ -88,15 +94,9 @@ pub(crate) struct Outlet {
     /// The same queue's other end, to take the oldest batch out when it is full.
     oldest: Receiver<Parcel>,
     ledger: Arc<Ledger>,
-    progress: Arc<Progress>,
-    /// One more than the number of the newest batch that the sink took, as of this tick.
-    delivered: u64,
-    /// The batches that the sink took since the tick before; only to be used again.
-    taken: Vec<u64>,
-    /// What it may still get of the ended series that are repeated no more.
-    finals: Finals,
-    /// Which metrics the sink takes, in the recorder's order.
-    takes: Vec<bool>,
+    shared: Arc<Shared>,
+    /// Samples of ended rows that were lost since this was asked last.
+    lost_finals: u64,
     /// Hangs up when the sink's thread has ended.
     ended: Receiver<()>,
 }
@@ -116,8 +116,8 @@ impl Outlet {
         let (running, stopping) = bounded(0);
         let pace = Pace::new(base, spec.interval);
         let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
-        let progress = Arc::new(Progress::default());
-        let worker = Worker::new(&spec, oldest.clone(), &ledger, &progress, stopping);
+        let shared = Arc::new(Shared::default());
+        let worker = Worker::new(&spec, oldest.clone(), &ledger, &shared, stopping);
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {
             // Dropped at the end of the thread: that is what the closing waits for.
@@ -129,7 +129,7 @@ impl Outlet {
         })?;
         Ok(Self {
             spec,
-            projection: None,
+            lens: None,
             pace,
             withheld: None,
             delay,
@@ -137,11 +137,8 @@ impl Outlet {
             queue,
             oldest,
             ledger,
-            progress,
-            delivered: 0,
-            taken: Vec::new(),
-            finals: Finals::default(),
-            takes: Vec::new(),
+            shared,
+            lost_finals: 0,
             ended,
         })
     }
@@ -151,48 +148,17 @@ impl Outlet {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.progress.is_over()
+        self.shared.is_over()
     }
 
-    /// Looks at the metrics that are new.
-    pub(crate) fn learn_metrics<'a>(&mut self, metrics: impl Iterator<Item = &'a str>) {
-        let known = self.takes.len();
-        self.takes.extend(metrics.skip(known).map(|metric| self.spec.selection.takes(metric)));
+    /// How many samples of ended rows the sink has lost since this was asked last.
+    pub(crate) fn take_lost_finals(&mut self) -> u64 {
+        std::mem::take(&mut self.lost_finals)
     }
 
-    /// Looks how far the sink has come. Returns how many finals are now known to be lost: they were given up
-    /// earlier, and the sink took no batch that held them.
-    pub(crate) fn learn_progress(&mut self) -> u64 {
-        let done = self.progress.read(&mut self.taken);
-        self.delivered = self.taken.last().map_or(self.delivered, |newest| newest + 1);
-        if self.is_over() {
-            // It needs nothing any more.
-            self.delivered = u64::MAX;
-            self.finals = Finals::default();
-        }
-        let lost = self.finals.settle(done, &self.taken);
-        self.ledger.lost(lost, FINAL);
-        lost
-    }
-
-    /// Whether the sink takes this metric and has not had any batch from this number on.
-    pub(crate) fn lacks(&self, metric: usize, since: u64) -> bool {
-        since >= self.delivered && self.takes.get(metric).copied().unwrap_or(true)
-    }
-
-    /// A final value that the sink lacks, and that the batches of these numbers hold, is given up. Returns how
-    /// many finals are lost by that: none if such a batch is on its way, since it may still be taken.
-    pub(crate) fn give_up(&mut self, since: u64, upto: u64) -> u64 {
-        if self.finals.may_come(since) {
-            self.finals.give_up(since, upto);
-            return 0;
-        }
-        self.ledger.lost(1, FINAL);
-        1
-    }
-
-    /// Hands a batch over if it is the sink's. Never waits.
+    /// Hands a batch over if it is the sink's. Never waits. The rows that ended in it are the sink's in any case.
     pub(crate) fn offer(&mut self, batch: &Arc<Batch>) {
+        self.look(batch);
         if self.pace.takes(batch.tick()) {
             self.withheld = None;
             self.hand_over(batch);
@@ -201,27 +167,41 @@ impl Outlet {
         }
     }
 
+    /// Works out what the sink takes of a batch's columns, and keeps the rows that ended in it.
+    fn look(&mut self, batch: &Arc<Batch>) {
+        let lens = match &self.lens {
+            Some(lens) if lens.fits(&batch.live) => lens,
+            _ => self.lens.insert(Arc::new(Lens::new(&self.spec.selection, &batch.live.layout))),
+        };
+        if let Some(ended) = batch.ended.as_ref().filter(|_| !self.shared.is_over()) {
+            let lost = self.shared.finals.push(ended, lens);
+            self.lost_finals += lost;
+            self.ledger.lost(lost, FINAL);
+        }
+    }
+
     fn hand_over(&mut self, batch: &Arc<Batch>) {
+        let Some(lens) = &self.lens else { return };
         let elapsed = self.pace.take(batch.tick()).unwrap_or(batch.elapsed());
         let due = self.delay.map(|delay| Instant::now() + delay);
-        let projection = match &self.projection {
-            Some(projection) if projection.fits(batch) => projection,
-            _ => self.projection.insert(Arc::new(Projection::new(&self.spec.selection, &batch.table))),
-        };
-        let samples = projection.count(batch);
-        let mut parcel = Parcel { batch: Arc::clone(batch), projection: Arc::clone(projection), samples, elapsed, due };
+        let (samples, bytes) = (lens.count(&batch.live), batch.memory());
+        let mut parcel = Parcel { batch: Arc::clone(batch), lens: Arc::clone(lens), samples, bytes, elapsed, due };
         self.ledger.offered(samples);
+        let too_many = |waiting: usize| waiting > 0 && waiting + bytes > self.spec.queue_bytes;
         while !self.is_over() {
-            match self.queue.try_send(parcel) {
-                Ok(()) => {
-                    self.finals.sent(batch.tick().seq);
-                    break;
-                }
+            let result = if too_many(self.shared.waiting()) {
+                Err(TrySendError::Full(parcel))
+            } else {
+                self.shared.waits(bytes);
+                self.queue.try_send(parcel).inspect_err(|_| self.shared.left(bytes))
+            };
+            match result {
+                Ok(()) => break,
                 Err(TrySendError::Full(rejected)) if self.spec.when_full == WhenFull::DropOldest => {
                     parcel = rejected;
                     // The worker may have taken one meanwhile: then there is room, and nothing is lost.
                     if let Ok(oldest) = self.oldest.try_recv() {
-                        self.finals.dropped(oldest.batch.tick().seq);
+                        self.shared.left(oldest.bytes);
                         self.ledger.dropped(oldest.samples, QUEUE_FULL);
                     }
                 }
@@ -243,9 +223,9 @@ impl Outlet {
         if let Some(batch) = self.withheld.take() {
             self.hand_over(&batch);
         }
-        let Self { spec, queue, running, oldest, ledger, progress, finals, ended, .. } = self;
+        let Self { spec, queue, running, oldest, ledger, shared, ended, .. } = self;
         drop((queue, running));
-        Closing { name: spec.name, oldest, ledger, progress, finals, ended }
+        Closing { name: spec.name, oldest, ledger, shared, ended }
     }
 }
 
@@ -255,8 +235,7 @@ pub(crate) struct Closing {
     pub(crate) name: String,
     pub(crate) ledger: Arc<Ledger>,
     oldest: Receiver<Parcel>,
-    progress: Arc<Progress>,
-    finals: Finals,
+    shared: Arc<Shared>,
     ended: Receiver<()>,
 }
 
@@ -274,17 +253,15 @@ impl Closing {
             );
             self.ledger.says_itself(STOPPED);
         }
-        let reason = match (self.progress.is_over(), timed_out) {
+        let reason = match (self.shared.is_over(), timed_out) {
             (true, _) => CLOSED,
             (false, true) => STOPPED,
             // It has ended in order, and has not said what became of them.
             (false, false) => NEVER_SETTLED,
         };
         self.ledger.close(reason);
-        if !self.progress.is_over() {
-            let mut taken = Vec::new();
-            self.progress.read(&mut taken);
-            self.ledger.lost(self.finals.end(&taken), FINAL);
+        if !self.shared.is_over() {
+            self.ledger.lost(self.shared.finals.end(), FINAL);
         }
         self.ledger.tell_losses(&self.name);
         !timed_out

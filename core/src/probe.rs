@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{BuildError, ProbeError};
-use crate::metric::Descriptor;
+use crate::entity::Declared;
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::recorder::Recorder;
@@ -27,7 +27,7 @@ pub trait Probe: Send {
 /// What a probe is built with.
 #[derive(Debug)]
 pub struct ProbeContext<'a> {
-    /// Makes the series whose values the probe will record.
+    /// Declares the kinds and columns, and makes the rows, whose values the probe will record.
     pub recorder: &'a mut Recorder,
     /// The time between two ticks.
     pub interval: Duration,
@@ -55,9 +55,9 @@ pub trait ProbePlugin: Sync {
         Vec::new()
     }
 
-    /// The metrics it emits with these options. Reads the options without side effects; an error
-    /// is a wrong configuration.
-    fn catalog(&self, options: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError>;
+    /// The columns that it has with these options, each on its kind. Reads the options without side effects; an
+    /// error is a wrong configuration.
+    fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError>;
 
     /// Attaches. Called on the main thread before any other thread exists, so it may fork.
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>;

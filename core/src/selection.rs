@@ -5,16 +5,25 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
-use crate::series::clean_label;
+use crate::label::clean_label;
 
-/// A sink's choice of metrics: patterns, names and tags. The default takes everything as it is.
+/// A sink's choice of metrics and rows, and under which names and tags it sees them. The default takes everything
+/// as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selection {
-    /// Patterns (`*` and `?`) of metric names to take.
+    /// The kinds of entity to take, by name; none is every kind.
+    pub kinds: Option<Vec<String>>,
+    /// Kinds not to take where [`kinds`](Self::kinds) says nothing.
+    #[serde(skip)]
+    pub unasked: Vec<String>,
+    /// Patterns (`*` and `?`) of metric names to take, the kind in front included.
     pub include: Vec<String>,
     /// Patterns of metric names to leave out, stronger than `include`.
     pub exclude: Vec<String>,
+    /// Patterns of label values by label key: a series that has the label is taken if its value matches.
+    #[serde(rename = "where")]
+    pub matching: BTreeMap<String, String>,
     /// New names by metric name.
     pub rename: BTreeMap<String, String>,
     /// Put before every name, after renaming.
@@ -26,8 +35,11 @@ pub struct Selection {
 impl Default for Selection {
     fn default() -> Self {
         Self {
+            kinds: None,
+            unasked: Vec::new(),
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
+            matching: BTreeMap::new(),
             rename: BTreeMap::new(),
             prefix: String::new(),
             tags: BTreeMap::new(),
@@ -40,6 +52,19 @@ impl Selection {
     pub fn takes(&self, name: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| WildMatch::new(pattern).matches(name));
         any(&self.include) && !any(&self.exclude)
+    }
+
+    /// Whether rows of the kind of this name are taken.
+    pub fn takes_kind(&self, name: &str) -> bool {
+        match &self.kinds {
+            Some(kinds) => kinds.iter().any(|kind| kind == name),
+            None => !self.unasked.iter().any(|kind| kind == name),
+        }
+    }
+
+    /// Whether a series with this label is taken, as far as that label goes.
+    pub fn takes_label(&self, key: &str, value: &str) -> bool {
+        self.matching.get(key).is_none_or(|pattern| WildMatch::new(pattern).matches(value))
     }
 
     /// The name under which the sink sees the metric.
@@ -67,5 +92,21 @@ mod tests {
         for (name, taken) in [("vfs.calls", true), ("vfs.errors", false), ("task.exits", true), ("file.calls", false)] {
             assert_eq!(selection.takes(name), taken, "{name}");
         }
+    }
+
+    #[test]
+    fn kinds_and_labels_choose_beside_names() {
+        let all = Selection::default();
+        assert!(all.takes_kind("process") && all.takes_label("comm", "sh"));
+        let unasked = Selection { unasked: vec!["process".into()], ..Selection::default() };
+        assert!(!unasked.takes_kind("process") && unasked.takes_kind("cgroup"));
+        let asked = Selection {
+            kinds: Some(vec!["process".into()]),
+            matching: [("comm".to_owned(), "nginx*".to_owned())].into(),
+            ..unasked
+        };
+        assert!(asked.takes_kind("process") && !asked.takes_kind("host"));
+        assert!(asked.takes_label("comm", "nginx: worker") && !asked.takes_label("comm", "sh"));
+        assert!(asked.takes_label("pid", "7"), "of another label nothing is asked");
     }
 }

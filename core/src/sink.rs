@@ -176,6 +176,12 @@ pub trait SinkPlugin: Sync {
         Vec::new()
     }
 
+    /// Whether the sink gets every kind of entity where its configuration has no `kinds`. The default is every kind but
+    /// `process`: who wants process ids in a database says so.
+    fn takes_every_kind(&self) -> bool {
+        false
+    }
+
     /// The options with which this sink prints a batch on standard output, if it can: what makes
     /// it a `--format` of `ebpf-process once`.
     fn stdout_options(&self) -> Option<Options> {

@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::batch::{Batch, HISTOGRAM_SLOTS, Tick, Value};
+use crate::batch::{Batch, Tick, Value};
 use crate::clock::{Clock, Moment};
 use crate::error::SinkError;
+use crate::entity::{ColumnId, EntityKind, KindId, RowId};
+use crate::histogram::HISTOGRAM_SLOTS;
 use crate::host::HostName;
 use crate::ledger::Ledger;
-use crate::metric::Descriptor;
+use crate::lens::Lens;
+use crate::metric::Column;
 use crate::recorder::Recorder;
 use crate::selection::Selection;
-use crate::series::SeriesId;
 use crate::sink::{Scope, Sink, SinkContext, Stop};
-use crate::view::{Projection, View};
+use crate::view::{KeptView, View};
 
 /// A clock that moves only when told to.
 #[derive(Debug)]
@@ -55,8 +57,40 @@ impl Clock for ManualClock {
 pub struct Bench {
     recorder: Recorder,
     tick: Tick,
-    batch: Batch,
+    batch: Arc<Batch>,
     left_out: Vec<Arc<str>>,
+    lens: Option<(Selection, Arc<Lens>)>,
+}
+
+/// A cell of a [`Bench`]: a row and a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Its row.
+    pub row: RowId,
+    /// Its column.
+    pub column: ColumnId,
+}
+
+impl Cell {
+    /// Records a counter's total.
+    pub fn counter(self, recorder: &mut Recorder, total: u64) {
+        recorder.counter(self.row, self.column, total);
+    }
+
+    /// Records a level.
+    pub fn gauge(self, recorder: &mut Recorder, level: f64) {
+        recorder.gauge(self.row, self.column, level);
+    }
+
+    /// Records a histogram's totals.
+    pub fn histogram(self, recorder: &mut Recorder, slots: &[u64], sum: u64) {
+        recorder.histogram(self.row, self.column, slots, sum);
+    }
+
+    /// Ends its row.
+    pub fn end(self, recorder: &mut Recorder) {
+        recorder.end(self.row);
+    }
 }
 
 impl Default for Bench {
@@ -66,12 +100,12 @@ impl Default for Bench {
 }
 
 impl Bench {
-    /// Starts at 2020-09-13 12:26:40 UTC (1 600 000 000 s), a hundred seconds after boot. A series
-    /// that has ended stays for two more batches.
+    /// Starts at 2020-09-13 12:26:40 UTC (1 600 000 000 s), a hundred seconds after boot.
     pub fn new() -> Self {
-        let recorder = Recorder::default();
+        let mut recorder = Recorder::default();
         let tick = Tick { seq: 0, wall: Duration::from_secs(1_600_000_000), boottime: Duration::from_secs(100) };
-        Self { recorder, tick, batch: Batch::empty(), left_out: Vec::new() }
+        recorder.begin_at(tick.wall);
+        Self { recorder, tick, batch: Arc::new(Batch::empty()), left_out: Vec::new(), lens: None }
     }
 
     /// Sets the wall clock of the next tick, which an agent would keep from going back.
@@ -84,14 +118,45 @@ impl Bench {
         self.left_out.push(probe.into());
     }
 
-    /// Makes or finds a series.
+    /// To declare kinds and columns and make rows by hand.
+    pub const fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    /// The host's cell in a column, which is declared.
     ///
     /// # Panics
     ///
-    /// When the series is refused.
+    /// When the column is refused.
     #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
-    pub fn series(&mut self, descriptor: &Arc<Descriptor>, labels: &[&str]) -> SeriesId {
-        self.recorder.series(descriptor, labels).expect("a series within its limits")
+    pub fn host(&mut self, column: Column) -> Cell {
+        let kind = self.recorder.host_kind();
+        let column = self.recorder.column(kind, column).expect("a column");
+        Cell { row: self.recorder.host(), column }
+    }
+
+    /// The cell of a row in a column, all of which are made or found. The row's identity is its text.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is refused.
+    #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+    pub fn cell(&mut self, kind: &EntityKind, labels: &[&str], column: Column) -> Cell {
+        let kind = self.kind(kind);
+        let column = self.recorder.column(kind, column).expect("a column");
+        let row = self.recorder.row(kind, crate::identity_of(&labels.join("\0")), labels).expect("a row");
+        Cell { row, column }
+    }
+
+    /// Declares a kind, or finds it.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+    pub fn kind(&mut self, kind: &EntityKind) -> KindId {
+        let existing = self.recorder.existing_kind(kind.name());
+        existing.unwrap_or_else(|| self.recorder.kind(kind.clone()).expect("a kind"))
     }
 
     /// Records one tick, a second after the one before, and shows it through a selection.
@@ -101,23 +166,30 @@ impl Bench {
         record: impl FnOnce(&mut Recorder),
         look: impl FnOnce(&View<'_>) -> R,
     ) -> R {
-        let retired = self.tick.seq.saturating_sub(2);
-        self.recorder.begin(|_, since| since < retired);
         self.left_out.drain(..).for_each(|probe| self.recorder.leave_out(&probe));
         record(&mut self.recorder);
         let elapsed = if self.tick.seq == 0 { Duration::ZERO } else { Duration::from_secs(1) };
-        self.recorder.seal(self.tick, elapsed, &mut self.batch);
+        if Arc::get_mut(&mut self.batch).is_none() {
+            // A sink has kept its view.
+            self.batch = Arc::new(Batch::empty());
+        }
+        if let Some(batch) = Arc::get_mut(&mut self.batch) {
+            self.recorder.seal(self.tick, elapsed, batch);
+        }
         self.tick = Tick {
             seq: self.tick.seq + 1,
             wall: self.tick.wall + Duration::from_secs(1),
             boottime: self.tick.boottime + Duration::from_secs(1),
         };
-        let projection = Projection::new(selection, &self.batch.table);
-        look(&View::new(&self.batch, &projection, elapsed))
+        let known = self.lens.take().filter(|(known, lens)| known == selection && lens.fits(&self.batch.live));
+        let (_, lens) = self.lens.insert(known.unwrap_or_else(|| {
+            (selection.clone(), Arc::new(Lens::new(selection, &self.batch.live.layout)))
+        }));
+        look(&KeptView::of(Arc::clone(&self.batch), Arc::clone(lens)).view())
     }
 
     /// The batch of the last tick.
-    pub const fn batch(&self) -> &Batch {
+    pub fn batch(&self) -> &Batch {
         &self.batch
     }
 }
@@ -184,7 +256,7 @@ pub enum RememberedValue {
     Counter(u64),
     /// A gauge's level.
     Gauge(f64),
-    /// A histogram's slots and sum.
+    /// A histogram's 64 slots and its sum.
     Histogram(Vec<u64>, u64),
 }
 
@@ -204,21 +276,21 @@ impl MemorySink {
 impl Sink for MemorySink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let mut samples = self.samples.lock();
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                let labels = sample.labels().chain(metric.tags());
-                samples.push(Remembered {
-                    seq: view.tick().seq,
-                    name: metric.name().to_owned(),
-                    labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-                    value: match sample.value() {
-                        Value::Counter(total) => RememberedValue::Counter(total),
-                        Value::Gauge(level) => RememberedValue::Gauge(level),
-                        Value::Histogram(h) => RememberedValue::Histogram(h.slots.to_vec(), h.sum),
-                    },
-                });
-            }
-        }
+        samples.extend(view.samples().map(|sample| Remembered {
+            seq: view.tick().seq,
+            name: sample.name().to_owned(),
+            labels: sample.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            value: match sample.value() {
+                Value::Counter(total) => RememberedValue::Counter(total),
+                Value::Scaled(scaled) => RememberedValue::Gauge(scaled.in_unit()),
+                Value::Gauge(level) => RememberedValue::Gauge(level),
+                Value::Histogram(h) => {
+                    let mut slots = vec![0; HISTOGRAM_SLOTS];
+                    h.buckets().for_each(|bucket| slots[bucket.slot] = bucket.count);
+                    RememberedValue::Histogram(slots, h.sum())
+                }
+            },
+        }));
         Ok(())
     }
 }

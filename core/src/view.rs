@@ -3,97 +3,49 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::{Batch, Column, Tick, Value};
-use crate::metric::{Descriptor, Kind};
-use crate::selection::Selection;
-use crate::series::{Series, SeriesId, SeriesTable};
-
-/// A selection worked out for one generation of the series table.
-#[derive(Debug)]
-pub(crate) struct Projection {
-    table: Arc<SeriesTable>,
-    /// By descriptor: `None` is not selected.
-    metrics: Vec<Option<Projected>>,
-}
-
-#[derive(Debug)]
-struct Projected {
-    name: Box<str>,
-    tags: Box<[(Box<str>, Box<str>)]>,
-}
-
-impl Projection {
-    pub(crate) fn new(selection: &Selection, table: &Arc<SeriesTable>) -> Self {
-        let tags = selection.cleaned_tags();
-        let project = |descriptor: &Arc<Descriptor>| {
-            selection.takes(descriptor.name()).then(|| Projected {
-                name: selection.name(descriptor.name()).into(),
-                tags: tags
-                    .iter()
-                    .filter(|(key, _)| descriptor.label_keys().all(|label| label != &**key))
-                    .cloned()
-                    .collect(),
-            })
-        };
-        Self { table: Arc::clone(table), metrics: table.descriptors.iter().map(project).collect() }
-    }
-
-    pub(crate) fn fits(&self, batch: &Batch) -> bool {
-        Arc::ptr_eq(&self.table, &batch.table)
-    }
-
-    /// How many of the batch's samples are selected.
-    pub(crate) fn count(&self, batch: &Batch) -> u64 {
-        let selected = batch.columns.iter().zip(&self.metrics).filter(|(_, projected)| projected.is_some());
-        selected.map(|(column, _)| column.slots.len() as u64).sum()
-    }
-}
+use crate::batch::{Batch, Block, Tick, Value};
+use crate::entity::{EntityKind, Row, RowId};
+use crate::lens::{KindLens, Lens, Projected};
+use crate::metric::{Column, MetricKind, Unit};
 
 /// A batch through the eyes of one sink: its selection, its names, its tags.
 ///
-/// What a sink writes for a view depends on the view and on the sink's own state alone.
+/// What a sink writes for a view depends on the view and on the sink's own state alone. It can be looked at by
+/// row ([`kinds`](Self::kinds)), by metric ([`metrics`](Self::metrics)) or flat ([`samples`](Self::samples)).
+///
+/// Rows that have ended come first, in the order in which they ended, and each in one view that the sink takes: those of
+/// batches that it did not get, or failed to take, come with its next one.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    batch: &'a Batch,
-    projection: &'a Projection,
-    elapsed: Duration,
-}
+pub struct View<'a>(&'a KeptView);
 
 impl<'a> View<'a> {
-    pub(crate) const fn new(batch: &'a Batch, projection: &'a Projection, elapsed: Duration) -> Self {
-        Self { batch, projection, elapsed }
+    /// A view that outlives this one, for a sink that renders when it is asked.
+    pub fn keep(&self) -> KeptView {
+        self.0.clone()
     }
 
-    /// When and as which round the batch was collected. All samples share its timestamp.
-    pub const fn tick(&self) -> Tick {
-        self.batch.tick
+    /// When and as which round the batch was collected. All samples share its timestamp, but those of rows that
+    /// ended earlier ([`RowView::tick`]).
+    pub fn tick(&self) -> Tick {
+        self.live().tick
     }
 
     /// Time since the batch before at this sink's interval, whether or not the sink saw that one; zero
     /// for the first.
     pub const fn elapsed(&self) -> Duration {
-        self.elapsed
-    }
-
-    /// Changes whenever a series comes or goes; what a sink keeps per series is good until then.
-    pub fn generation(&self) -> u64 {
-        self.batch.table.generation
-    }
-
-    /// Whether this series still exists. One that does not will never be seen again.
-    pub fn contains(&self, id: SeriesId) -> bool {
-        self.batch.table.contains(id)
+        self.0.elapsed
     }
 
     /// The probes whose numbers are missing in this batch, or part of them: one that was left out
     /// because its last collection took longer than an interval, that failed, or that has panicked.
     pub fn left_out(&self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
-        self.batch.left_out.iter().map(AsRef::as_ref)
+        self.0.batch.left_out.iter().map(AsRef::as_ref)
     }
 
     /// How many samples the view holds.
     pub fn len(&self) -> usize {
-        self.metrics().map(|metric| metric.len()).sum()
+        let blocks = self.finals().iter().map(|block| &**block).chain([self.live()]);
+        usize::try_from(blocks.map(|block| self.0.lens.count(block)).sum::<u64>()).unwrap_or(usize::MAX)
     }
 
     /// Whether the view holds no sample.
@@ -101,141 +53,354 @@ impl<'a> View<'a> {
         self.len() == 0
     }
 
-    /// The selected metrics that have samples, in the order in which they were first recorded.
+    /// The kinds of which something is selected, in the order in which they were declared.
+    pub fn kinds(&self) -> impl Iterator<Item = KindView<'a>> + use<'a> {
+        let view = *self;
+        let kinds = view.0.lens.kinds.iter().enumerate();
+        kinds.filter_map(move |(index, lens)| (!lens.metrics.is_empty()).then_some(KindView { view, index, lens }))
+    }
+
+    /// The metrics that have samples: by kind, then in the order in which they were declared.
     pub fn metrics(&self) -> impl Iterator<Item = Metric<'a>> + use<'a> {
-        let batch = self.batch;
-        let columns = batch.columns.iter().zip(&self.projection.metrics).zip(&batch.table.descriptors);
-        columns.filter_map(move |((column, projected), descriptor)| {
-            let projected = projected.as_ref()?;
-            (!column.slots.is_empty()).then_some(Metric { batch, column, projected, descriptor })
-        })
+        self.kinds().flat_map(|kind| kind.metrics())
+    }
+
+    /// All samples, by metric.
+    pub fn samples(&self) -> impl Iterator<Item = Sample<'a>> + use<'a> {
+        self.metrics().flat_map(|metric| metric.samples())
+    }
+
+    /// The rows that ended in batches that the sink has not taken, this one included; the oldest first.
+    pub(crate) fn finals(&self) -> &'a [Arc<Block>] {
+        &self.0.finals
+    }
+
+    pub(crate) fn live(&self) -> &'a Block {
+        &self.0.batch.live
     }
 }
 
-/// One metric of a view, with its samples.
+/// What a view has of one kind of entity.
 #[derive(Clone, Copy, Debug)]
-pub struct Metric<'a> {
-    batch: &'a Batch,
-    column: &'a Column,
-    projected: &'a Projected,
-    descriptor: &'a Descriptor,
+pub struct KindView<'a> {
+    view: View<'a>,
+    index: usize,
+    lens: &'a KindLens,
 }
 
-impl<'a> Metric<'a> {
-    /// The name for this sink: renamed and prefixed.
+impl<'a> KindView<'a> {
+    /// The kind.
+    pub fn kind(&self) -> &'a EntityKind {
+        &self.view.0.lens.layout.kinds[self.index].kind
+    }
+
+    /// The kind's place among all kinds, which never changes.
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The selected columns, in the order in which they were declared. New ones come at the end.
+    pub fn columns(&self) -> impl Iterator<Item = ColumnView<'a>> + use<'a> {
+        let Self { view, index: kind, lens } = *self;
+        lens.columns.iter().enumerate().filter_map(move |(index, projected)| {
+            projected.as_ref().map(|projected| ColumnView { lens: &view.0.lens, kind, index, projected })
+        })
+    }
+
+    /// The selected column at a place, if it is selected.
+    pub fn column(&self, index: usize) -> Option<ColumnView<'a>> {
+        let projected = self.lens.columns.get(index)?.as_ref()?;
+        Some(ColumnView { lens: &self.view.0.lens, kind: self.index, index, projected })
+    }
+
+    /// The selected rows: those that have ended, then those that live. A row may have no value in this view.
+    pub fn rows(&self) -> impl Iterator<Item = RowView<'a>> + use<'a> {
+        let Self { view, index: kind, lens } = *self;
+        let finals = view.finals().iter().map(|block| (&**block, true));
+        let blocks = finals.chain([(view.live(), false)]);
+        blocks.flat_map(move |(block, is_final)| {
+            let rows = block.matrices.get(kind).into_iter().flat_map(|matrix| matrix.rows.iter().enumerate());
+            rows.filter_map(move |(slot, row)| {
+                let row = row.as_ref().filter(|row| lens.takes_row(row))?;
+                Some(RowView { whole: &view.0.lens, lens, block, kind, slot, row, is_final })
+            })
+        })
+    }
+
+    /// The metrics that have samples, in the order in which they were declared.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'a>> + use<'a> {
+        let kind = *self;
+        let metrics = self.lens.metrics.iter().map(move |(name, columns)| Metric { kind, name, columns });
+        metrics.filter(|metric| metric.samples().next().is_some())
+    }
+}
+
+/// A column as a sink sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct ColumnView<'a> {
+    lens: &'a Lens,
+    kind: usize,
+    index: usize,
+    projected: &'a Projected,
+}
+
+impl<'a> ColumnView<'a> {
+    /// The metric's name for this sink: with its kind in front, renamed and prefixed.
     pub fn name(&self) -> &'a str {
         &self.projected.name
     }
 
-    /// What the metric is; its own name is in here.
-    pub const fn descriptor(&self) -> &'a Descriptor {
-        self.descriptor
+    /// The column's place among those of its kind, which never changes.
+    pub const fn index(&self) -> usize {
+        self.index
     }
 
-    /// How the values behave.
-    pub const fn kind(&self) -> Kind {
-        self.descriptor.kind()
+    /// The kind's place and the column's among its kind's.
+    pub(crate) const fn place(&self) -> (usize, usize) {
+        (self.kind, self.index)
     }
 
-    /// The tags that this sink adds to each series of the metric.
+    /// What is counted; its own name is in here.
+    pub fn column(&self) -> &'a Column {
+        &self.lens.layout.kinds[self.kind].columns[self.index]
+    }
+
+    /// The kind of its rows.
+    pub fn entity(&self) -> &'a EntityKind {
+        &self.lens.layout.kinds[self.kind].kind
+    }
+
+    /// The tags that this sink adds, but for those whose key is one of a label.
     pub fn tags(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
         self.projected.tags.iter().map(|(key, value)| (&**key, &**value))
     }
+}
 
-    /// How many samples it has.
-    pub const fn len(&self) -> usize {
-        self.column.slots.len()
+/// One metric of one kind in a view: the columns with its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric<'a> {
+    kind: KindView<'a>,
+    name: &'a str,
+    columns: &'a [u32],
+}
+
+impl<'a> Metric<'a> {
+    /// The name for this sink: with its kind in front, renamed and prefixed.
+    pub const fn name(&self) -> &'a str {
+        self.name
     }
 
-    /// Never true for a metric that a view hands out.
-    pub const fn is_empty(&self) -> bool {
-        self.column.slots.is_empty()
+    /// How the values behave.
+    pub fn kind(&self) -> MetricKind {
+        self.first().kind()
     }
 
-    /// The samples, in the order in which they were recorded.
+    /// The unit of the values.
+    pub fn unit(&self) -> &'a Unit {
+        self.first().unit()
+    }
+
+    /// One sentence on what is counted.
+    pub fn help(&self) -> &'a str {
+        self.first().help()
+    }
+
+    /// The metric's own name, whatever this sink calls it.
+    pub fn own_name(&self) -> String {
+        self.entity().metric_name(self.first())
+    }
+
+    /// The kind of its rows.
+    pub fn entity(&self) -> &'a EntityKind {
+        self.kind.kind()
+    }
+
+    /// The columns.
+    pub fn columns(&self) -> impl Iterator<Item = ColumnView<'a>> + use<'a> {
+        let kind = self.kind;
+        self.columns.iter().filter_map(move |column| kind.column(*column as usize))
+    }
+
+    /// The tags that this sink adds to the metric's first column.
+    pub fn tags(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let first = self.kind.lens.columns[self.columns[0] as usize].as_ref();
+        first.into_iter().flat_map(|column| column.tags.iter()).map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The samples: row by row, those of a row in the order of its columns.
     pub fn samples(&self) -> impl Iterator<Item = Sample<'a>> + use<'a> {
-        let Self { batch, column, descriptor, .. } = *self;
-        column.slots.iter().zip(&column.bits).filter_map(move |(&slot, &bits)| {
-            let series = batch.table.slot(slot)?;
-            let value = match descriptor.kind() {
-                Kind::Counter => Value::Counter(bits),
-                Kind::Gauge => Value::Gauge(f64::from_bits(bits)),
-                Kind::Histogram => Value::Histogram(batch.histogram(bits)),
-            };
-            Some(Sample { series, descriptor, value })
+        let columns = self.columns;
+        self.kind.rows().flat_map(move |row| columns.iter().filter_map(move |column| row.sample(*column as usize)))
+    }
+
+    fn first(&self) -> &'a Column {
+        &self.kind.view.0.lens.layout.kinds[self.kind.index].columns[self.columns[0] as usize]
+    }
+}
+
+/// One row of a view.
+#[derive(Clone, Copy, Debug)]
+pub struct RowView<'a> {
+    whole: &'a Lens,
+    lens: &'a KindLens,
+    block: &'a Block,
+    kind: usize,
+    slot: usize,
+    row: &'a Row,
+    is_final: bool,
+}
+
+impl<'a> RowView<'a> {
+    /// The row's identity for the whole run: no other row has it, before or after. The key for what a sink keeps
+    /// about it, as in [`RowCache`](crate::RowCache).
+    pub const fn id(&self) -> RowId {
+        self.row.id
+    }
+
+    /// The row's labels: key and cleaned value. A column has labels of its own beside them.
+    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let keys = self.whole.layout.kinds[self.kind].kind.label_keys();
+        keys.zip(self.row.labels.iter().map(AsRef::as_ref))
+    }
+
+    /// Whether the row has ended: these are its last values, and a view that the sink takes has it once.
+    pub const fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    /// When the row began, as wall-clock time since the epoch: the time of the batch before its first one. Its
+    /// counters were 0 then.
+    pub const fn started(&self) -> Duration {
+        self.row.started
+    }
+
+    /// The tick that the values are of: the view's, or an earlier one of a row that ended then.
+    pub const fn tick(&self) -> Tick {
+        self.block.tick
+    }
+
+    /// The values by column, in the order of columns.
+    pub fn cells(&self) -> impl Iterator<Item = (usize, Value<'a>)> + use<'a> {
+        let Self { block, lens, kind, slot, .. } = *self;
+        let words = lens.taken(block.matrices[kind].presence(slot)).enumerate();
+        words.flat_map(move |(index, word)| Bits(word).map(move |bit| index * 64 + bit)).map(move |column| {
+            let value = block.value(kind, slot, column);
+            (column, value)
+        })
+    }
+
+    /// The sample in a selected column, if there is a value.
+    pub fn sample(&self, column: usize) -> Option<Sample<'a>> {
+        let projected = self.lens.columns.get(column)?.as_ref()?;
+        let has = self.block.matrices[self.kind].has(self.slot, column);
+        has.then(|| Sample {
+            row: *self,
+            column: ColumnView { lens: self.whole, kind: self.kind, index: column, projected },
         })
     }
 }
 
-/// One value of one series.
+/// The numbers of the bits of a word that are set.
+#[derive(Clone)]
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let bit = self.0.trailing_zeros();
+        self.0 &= self.0.checked_sub(1)?;
+        Some(bit as usize)
+    }
+}
+
+/// One value: a cell with its row and its column.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    series: &'a Series,
-    descriptor: &'a Descriptor,
-    value: Value<'a>,
+    row: RowView<'a>,
+    column: ColumnView<'a>,
 }
 
 impl<'a> Sample<'a> {
-    /// The series' identity: the key for what a sink keeps about it.
-    pub const fn id(&self) -> SeriesId {
-        self.series.id
+    /// The metric's name for this sink.
+    pub fn name(&self) -> &'a str {
+        self.column.name()
     }
 
     /// The value.
-    pub const fn value(&self) -> Value<'a> {
-        self.value
+    pub fn value(&self) -> Value<'a> {
+        self.row.block.value(self.row.kind, self.row.slot, self.column.index)
     }
 
-    /// The series' own labels: key and cleaned value. Tags of the sink are at its [`Metric`].
-    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
-        let values = self.series.labels.iter().map(AsRef::as_ref);
-        self.descriptor.labels_slice().iter().map(AsRef::as_ref).zip(values)
+    /// All labels: the row's, the column's, then the sink's tags.
+    pub fn labels(&self) -> Labels<'a> {
+        Labels { row: self.row, column: self.column, at: 0 }
+    }
+
+    /// The labels without the sink's tags.
+    pub fn own_labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        self.row.labels().chain(self.column.column().own_labels())
+    }
+
+    /// The row.
+    pub const fn row(&self) -> RowView<'a> {
+        self.row
+    }
+
+    /// The column.
+    pub const fn column(&self) -> ColumnView<'a> {
+        self.column
     }
 }
 
-/// What a sink keeps per series: made at the series' first sample, dropped when the series is gone.
-#[derive(Debug)]
-pub struct SeriesCache<T> {
-    generation: Option<u64>,
-    entries: Vec<Option<(SeriesId, T)>>,
+/// The labels of a sample. Displayed as `key=value,key=value`, for who has no rule of its own.
+#[derive(Clone, Debug)]
+pub struct Labels<'a> {
+    row: RowView<'a>,
+    column: ColumnView<'a>,
+    at: usize,
 }
 
-impl<T> Default for SeriesCache<T> {
-    fn default() -> Self {
-        Self { generation: None, entries: Vec::new() }
+impl<'a> Iterator for Labels<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (row, own) = (self.row.labels(), self.column.column().own_labels());
+        let next = row.chain(own).chain(self.column.tags()).nth(self.at);
+        self.at += 1;
+        next
     }
 }
 
-impl<T> SeriesCache<T> {
-    /// Brings the cache up to a view: call once per view. What belonged to series that are gone
-    /// is handed to `gone`.
-    pub fn update(&mut self, view: &View<'_>, mut gone: impl FnMut(T)) {
-        if self.generation == Some(view.generation()) {
-            return;
+impl std::fmt::Display for Labels<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (key, value)) in self.clone().enumerate() {
+            let separator = if index > 0 { "," } else { "" };
+            write!(f, "{separator}{key}={value}")?;
         }
-        self.generation = Some(view.generation());
-        for entry in &mut self.entries {
-            if let Some((_, value)) = entry.take_if(|(id, _)| !view.contains(*id)) {
-                gone(value);
-            }
-        }
+        Ok(())
+    }
+}
+
+/// A view that is kept. It keeps the batch from being used again as long as it lives.
+#[derive(Clone, Debug)]
+pub struct KeptView {
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) finals: Vec<Arc<Block>>,
+    pub(crate) lens: Arc<Lens>,
+    pub(crate) elapsed: Duration,
+}
+
+impl KeptView {
+    /// All of a batch, as it is for who gets every batch.
+    pub(crate) fn of(batch: Arc<Batch>, lens: Arc<Lens>) -> Self {
+        let (finals, elapsed) = (batch.ended.iter().cloned().collect(), batch.elapsed);
+        Self { batch, finals, lens, elapsed }
     }
 
-    /// The entry of a series, made by `make` if there is none.
-    pub fn entry(&mut self, id: SeriesId, make: impl FnOnce() -> T) -> &mut T {
-        if self.entries.len() <= id.slot() {
-            self.entries.resize_with(id.slot() + 1, || None);
-        }
-        let entry = &mut self.entries[id.slot()];
-        if entry.as_ref().is_some_and(|(owner, _)| *owner != id) {
-            *entry = None;
-        }
-        &mut entry.get_or_insert_with(|| (id, make())).1
-    }
-
-    /// The entry of a series, if it has one.
-    pub fn get(&self, id: SeriesId) -> Option<&T> {
-        let (owner, value) = self.entries.get(id.slot())?.as_ref()?;
-        (*owner == id).then_some(value)
+    /// The view.
+    pub const fn view(&self) -> View<'_> {
+        View(self)
     }
 }

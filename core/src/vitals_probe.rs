@@ -7,11 +7,11 @@ use serde::Deserialize;
 use crate::condition::SinkState;
 use crate::error::{BuildError, ProbeError};
 use crate::ledger::{Ledger, Tally};
-use crate::metric::{Descriptor, Unit};
+use crate::entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId};
+use crate::metric::{Column, Unit};
 use crate::options::{Options, OptionsError};
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
 use crate::recorder::{Recorder, Refusals};
-use crate::series::SeriesId;
 use crate::vitals::{ProbeVitals, Vitals};
 
 /// The probe type `vitals`: the agent's own numbers, all named `agent.*`.
@@ -35,111 +35,90 @@ impl ProbePlugin for VitalsPlugin {
         "the agent's own numbers: ticks, probe times, and what became of every sample"
     }
 
-    fn catalog(&self, options: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError> {
+    fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
         options.extract::<NoOptions>()?;
-        Ok(Catalog::new().all())
+        let on = |kind: EntityKind, columns: Vec<Column>| {
+            columns.into_iter().map(move |column| Declared { kind: kind.clone(), column })
+        };
+        let all = on(EntityKind::host(), host_columns()).chain(on(probe_kind(), probe_columns()));
+        Ok(all.chain(on(sink_kind(), sink_columns())).collect())
     }
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
         options.extract::<NoOptions>()?;
-        Ok(Box::new(VitalsProbe::new(context.recorder, context.vitals)))
+        Ok(Box::new(VitalsProbe::new(context.recorder, context.vitals)?))
     }
 }
 
-struct Catalog {
-    ticks: Arc<Descriptor>,
-    overruns: Arc<Descriptor>,
-    clock_steps: Arc<Descriptor>,
-    series: Arc<Descriptor>,
-    refusals: Arc<Descriptor>,
-    probe_seconds: Arc<Descriptor>,
-    probe_errors: Arc<Descriptor>,
-    probe_skips: Arc<Descriptor>,
-    samples: Arc<Descriptor>,
-    queued: Arc<Descriptor>,
-    sink_state: Arc<Descriptor>,
+/// The kind of the agent's probes.
+fn probe_kind() -> EntityKind {
+    EntityKind::new("probe").keys(["probe"]).names_as_they_are()
 }
 
-impl Catalog {
-    fn new() -> Self {
-        let counter = Descriptor::counter;
-        let gauge = Descriptor::gauge;
-        Self {
-            ticks: counter("agent.ticks", Unit::TICKS, "Rounds of collection").share(),
-            overruns: counter("agent.overruns", Unit::TICKS, "Ticks left out because the one before was not over")
-                .share(),
-            clock_steps: counter("agent.clock_steps", Unit::EVENTS, "Times that the wall clock was set back").share(),
-            series: gauge("agent.series", Unit::SERIES, "Series known to the agent").share(),
-            refusals: counter("agent.refused", Unit::EVENTS, "What the recorder refused").labels(["what"]).share(),
-            probe_seconds: gauge("agent.probe_time", Unit::SECONDS, "Time of a probe's last collection")
-                .labels(["probe"])
-                .share(),
-            probe_errors: counter("agent.probe_errors", Unit::EVENTS, "Collections of a probe that failed")
-                .labels(["probe"])
-                .share(),
-            probe_skips: counter(
-                "agent.probe_skips",
-                Unit::TICKS,
-                "Ticks that a probe was left out of, because it had taken longer than an interval or has panicked",
-            )
-            .labels(["probe"])
-            .share(),
-            samples: counter("agent.samples", Unit::SAMPLES, "What became of the samples meant for a sink")
-                .labels(["sink", "state"])
-                .share(),
-            queued: gauge("agent.samples_waiting", Unit::SAMPLES, "Samples in a sink's queue, in its hands or on disk")
-                .labels(["sink"])
-                .share(),
-            sink_state: gauge(
-                "agent.sink_state",
-                Unit::ONE,
-                "How a sink fares: 0 absent, 1 working, 2 failing, 3 closed; `status` says why",
-            )
-            .labels(["sink"])
-            .share(),
-        }
-    }
+/// The kind of the agent's sinks.
+fn sink_kind() -> EntityKind {
+    EntityKind::new("sink").keys(["sink"]).names_as_they_are()
+}
 
-    fn all(self) -> Vec<Arc<Descriptor>> {
-        vec![
-            self.ticks,
-            self.overruns,
-            self.clock_steps,
-            self.series,
-            self.refusals,
-            self.probe_seconds,
-            self.probe_errors,
-            self.probe_skips,
-            self.samples,
-            self.queued,
-            self.sink_state,
-        ]
+/// What concerns the agent as a whole, in the order of [`record_host`].
+fn host_columns() -> Vec<Column> {
+    let refusals = |what| {
+        Column::counter("agent.refused", Unit::EVENTS, "What the recorder refused").labels([("what", what)])
+    };
+    vec![
+        Column::counter("agent.ticks", Unit::TICKS, "Rounds of collection"),
+        Column::counter("agent.overruns", Unit::TICKS, "Ticks left out because the one before was not over"),
+        Column::counter("agent.clock_steps", Unit::EVENTS, "Times that the wall clock was set back"),
+        Column::gauge("agent.series", Unit::SERIES, "Series known to the agent"),
+        refusals("series"),
+        refusals("value"),
+        refusals("final"),
+    ]
+}
+
+fn record_host(recorder: &mut Recorder, columns: &[ColumnId], vitals: &Vitals) {
+    let [ticks, overruns, clock_steps, series, refused @ ..] = columns else { return };
+    let row = recorder.host();
+    recorder.counter(row, *ticks, vitals.ticks());
+    recorder.counter(row, *overruns, vitals.overruns());
+    recorder.counter(row, *clock_steps, vitals.clock_steps());
+    recorder.gauge(row, *series, small(recorder.series() as u64));
+    let Refusals { rows, values, finals } = recorder.refusals();
+    for (column, total) in refused.iter().zip([rows, values, finals]) {
+        recorder.counter(row, *column, total);
     }
 }
 
-struct VitalsProbe {
-    vitals: Arc<Vitals>,
-    catalog: Catalog,
-    fixed: Fixed,
-    probes: Vec<[Option<SeriesId>; 3]>,
-    sinks: Vec<SinkSeries>,
-    absent: Vec<Option<SeriesId>>,
+fn probe_columns() -> Vec<Column> {
+    vec![
+        Column::gauge("agent.probe_time", Unit::SECONDS, "Time of a probe's last collection"),
+        Column::counter("agent.probe_errors", Unit::EVENTS, "Collections of a probe that failed"),
+        Column::counter(
+            "agent.probe_skips",
+            Unit::TICKS,
+            "Ticks that a probe was left out of, because it had taken longer than an interval or has panicked",
+        ),
+    ]
 }
 
-struct Fixed {
-    ticks: Option<SeriesId>,
-    overruns: Option<SeriesId>,
-    clock_steps: Option<SeriesId>,
-    series: Option<SeriesId>,
-    refused_series: Option<SeriesId>,
-    refused_values: Option<SeriesId>,
-    refused_finals: Option<SeriesId>,
-}
-
-struct SinkSeries {
-    states: [Option<SeriesId>; STATES.len()],
-    waiting: Option<SeriesId>,
-    state: Option<SeriesId>,
+/// [`STATES`], then what waits, then the sink's state.
+fn sink_columns() -> Vec<Column> {
+    let samples = |(state, _): State| {
+        Column::counter("agent.samples", Unit::SAMPLES, "What became of the samples meant for a sink")
+            .labels([("state", state)])
+    };
+    let mut columns: Vec<_> = STATES.into_iter().map(samples).collect();
+    columns.push(Column::gauge(
+        "agent.samples_waiting",
+        Unit::SAMPLES,
+        "Samples in a sink's queue, in its hands or on disk",
+    ));
+    columns.push(Column::gauge(
+        "agent.sink_state",
+        Unit::ONE,
+        "How a sink fares: 0 absent, 1 working, 2 failing, 3 closed; `status` says why",
+    ));
+    columns
 }
 
 /// A column of the ledger as a label value.
@@ -155,106 +134,94 @@ const STATES: [State; 7] = [
     ("rejected", Tally::rejected_total),
 ];
 
+struct VitalsProbe {
+    vitals: Arc<Vitals>,
+    host: Vec<ColumnId>,
+    probes: Rows,
+    sinks: Rows,
+    absent: Vec<Option<RowId>>,
+}
+
+/// A kind with its columns, and the rows so far.
+struct Rows {
+    kind: KindId,
+    columns: Vec<ColumnId>,
+    rows: Vec<Option<RowId>>,
+}
+
+impl Rows {
+    fn new(recorder: &mut Recorder, kind: EntityKind, columns: Vec<Column>) -> Result<Self, Refused> {
+        let kind = recorder.kind(kind)?;
+        Ok(Self { kind, columns: declare(recorder, kind, columns)?, rows: Vec::new() })
+    }
+
+    /// The row at an index, made when it is first asked for.
+    fn row(&mut self, recorder: &mut Recorder, index: usize, name: &str) -> Option<RowId> {
+        if self.rows.len() == index {
+            self.rows.push(recorder.row(self.kind, index as u64, &[name]).ok());
+        }
+        self.rows.get(index).copied().flatten()
+    }
+}
+
+fn declare(recorder: &mut Recorder, kind: KindId, columns: Vec<Column>) -> Result<Vec<ColumnId>, Refused> {
+    columns.into_iter().map(|column| recorder.column(kind, column)).collect()
+}
+
 impl VitalsProbe {
-    fn new(recorder: &mut Recorder, vitals: Arc<Vitals>) -> Self {
-        let catalog = Catalog::new();
-        let fixed = Fixed {
-            ticks: recorder.series(&catalog.ticks, &[]).ok(),
-            overruns: recorder.series(&catalog.overruns, &[]).ok(),
-            clock_steps: recorder.series(&catalog.clock_steps, &[]).ok(),
-            series: recorder.series(&catalog.series, &[]).ok(),
-            refused_series: recorder.series(&catalog.refusals, &["series"]).ok(),
-            refused_values: recorder.series(&catalog.refusals, &["value"]).ok(),
-            refused_finals: recorder.series(&catalog.refusals, &["final"]).ok(),
-        };
-        Self { vitals, catalog, fixed, probes: Vec::new(), sinks: Vec::new(), absent: Vec::new() }
+    fn new(recorder: &mut Recorder, vitals: Arc<Vitals>) -> Result<Self, Refused> {
+        let host = declare(recorder, recorder.host_kind(), host_columns())?;
+        let probes = Rows::new(recorder, probe_kind(), probe_columns())?;
+        let sinks = Rows::new(recorder, sink_kind(), sink_columns())?;
+        Ok(Self { vitals, host, probes, sinks, absent: Vec::new() })
     }
 }
 
 impl Probe for VitalsProbe {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        let Refusals { series, values, finals } = recorder.refusals();
-        let live = recorder.live_series();
-        let mut total = |id: Option<SeriesId>, value: u64| {
-            if let Some(id) = id {
-                recorder.counter(id, value);
-            }
-        };
-        total(self.fixed.ticks, self.vitals.ticks());
-        total(self.fixed.overruns, self.vitals.overruns());
-        total(self.fixed.clock_steps, self.vitals.clock_steps());
-        total(self.fixed.refused_series, series);
-        total(self.fixed.refused_values, values);
-        total(self.fixed.refused_finals, finals);
-        level(recorder, self.fixed.series, small(live as u64));
-
-        let Self { vitals, catalog, probes: known_probes, sinks: known_sinks, absent: known_absent, .. } = self;
-        vitals.with_probes(|probes| record_probes(recorder, catalog, known_probes, probes));
-        vitals.with_ledgers(|sinks| record_sinks(recorder, catalog, known_sinks, sinks));
-        vitals.with_absent(|sinks| {
-            for (index, sink) in sinks.iter().enumerate() {
-                if known_absent.len() == index {
-                    known_absent.push(recorder.series(&catalog.sink_state, &[&sink.name]).ok());
+        let Self { vitals, host, probes, sinks, absent } = self;
+        record_host(recorder, host, vitals);
+        vitals.with_probes(|known| record_probes(recorder, probes, known));
+        vitals.with_ledgers(|known| record_sinks(recorder, sinks, known));
+        vitals.with_absent(|known| {
+            for (index, sink) in known.iter().enumerate() {
+                if absent.len() == index {
+                    absent.push(recorder.row(sinks.kind, FIRST_ABSENT + index as u64, &[&sink.name]).ok());
                 }
-                level(recorder, known_absent[index], SinkState::Absent.number().into());
+                if let (Some(row), Some(state)) = (absent[index], sinks.columns.last()) {
+                    recorder.gauge(row, *state, SinkState::Absent.number().into());
+                }
             }
         });
         Ok(())
     }
 }
 
-/// Probes and sinks are added before the first tick; their series are made when they are seen.
-fn record_probes(
-    recorder: &mut Recorder,
-    catalog: &Catalog,
-    known: &mut Vec<[Option<SeriesId>; 3]>,
-    probes: &[ProbeVitals],
-) {
+/// Sinks that run are numbered from 0 on, those that do not from here.
+const FIRST_ABSENT: u64 = 1 << 32;
+
+/// Probes and sinks are added before the first tick; their rows are made when they are seen.
+fn record_probes(recorder: &mut Recorder, rows: &mut Rows, probes: &[ProbeVitals]) {
     for (index, probe) in probes.iter().enumerate() {
-        if known.len() == index {
-            let Catalog { probe_seconds, probe_errors, probe_skips, .. } = catalog;
-            let make = |d: &Arc<Descriptor>| recorder.series(d, &[&probe.name]).ok();
-            known.push([probe_seconds, probe_errors, probe_skips].map(make));
-        }
-        let [seconds, errors, skips] = known[index];
-        level(recorder, seconds, probe.duration.as_secs_f64());
-        for (id, value) in [(errors, probe.errors), (skips, probe.skips)] {
-            if let Some(id) = id {
-                recorder.counter(id, value);
-            }
-        }
+        let Some(row) = rows.row(recorder, index, &probe.name) else { continue };
+        let [seconds, errors, skips] = rows.columns[..] else { continue };
+        recorder.gauge(row, seconds, probe.duration.as_secs_f64());
+        recorder.counter(row, errors, probe.errors);
+        recorder.counter(row, skips, probe.skips);
     }
 }
 
-fn record_sinks(
-    recorder: &mut Recorder,
-    catalog: &Catalog,
-    known: &mut Vec<SinkSeries>,
-    sinks: &[(String, Arc<Ledger>)],
-) {
+fn record_sinks(recorder: &mut Recorder, rows: &mut Rows, sinks: &[(String, Arc<Ledger>)]) {
     for (index, (name, ledger)) in sinks.iter().enumerate() {
-        if known.len() == index {
-            let states = STATES.map(|(state, _)| recorder.series(&catalog.samples, &[name, state]).ok());
-            let waiting = recorder.series(&catalog.queued, &[name]).ok();
-            let state = recorder.series(&catalog.sink_state, &[name]).ok();
-            known.push(SinkSeries { states, waiting, state });
-        }
-        let series = &known[index];
-        level(recorder, series.state, ledger.state().number().into());
+        let Some(row) = rows.row(recorder, index, name) else { continue };
+        let [states @ .., waiting, state] = &rows.columns[..] else { continue };
+        recorder.gauge(row, *state, ledger.state().number().into());
         ledger.read(|tally| {
-            for (id, (_, read)) in series.states.iter().zip(STATES) {
-                if let Some(id) = id {
-                    recorder.counter(*id, read(tally));
-                }
+            for (column, (_, read)) in states.iter().zip(STATES) {
+                recorder.counter(row, *column, read(tally));
             }
-            level(recorder, series.waiting, small(tally.queued + tally.spooled));
+            recorder.gauge(row, *waiting, small(tally.queued + tally.spooled));
         });
-    }
-}
-
-fn level(recorder: &mut Recorder, id: Option<SeriesId>, value: f64) {
-    if let Some(id) = id {
-        recorder.gauge(id, value);
     }
 }
 

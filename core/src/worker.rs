@@ -2,19 +2,20 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
 use crate::error::{SinkError, chain};
+use crate::finals::Finals;
 use crate::ledger::Ledger;
+use crate::lens::Lens;
 use crate::outlet::OutletSpec;
 use crate::sink::{Settlement, Sink};
-use crate::view::{Projection, View};
+use crate::view::KeptView;
 
 /// Why samples are dropped that come for a sink that is over.
 pub(crate) const CLOSED: &str = "sink closed";
@@ -23,38 +24,43 @@ pub(crate) const CLOSED: &str = "sink closed";
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) batch: Arc<Batch>,
-    pub(crate) projection: Arc<Projection>,
+    pub(crate) lens: Arc<Lens>,
     pub(crate) samples: u64,
+    /// The memory that it keeps from being used again.
+    pub(crate) bytes: usize,
     /// Time since the sink's batch before.
     pub(crate) elapsed: Duration,
     /// Not written earlier.
     pub(crate) due: Option<Instant>,
 }
 
-/// How far a sink has come, for the collecting thread.
+/// What the two ends of the way to a sink both know.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct Shared {
     over: AtomicBool,
-    /// The batches that the sink took without an error and that the collecting thread has not heard of, in
-    /// order: they come from there, so they are few.
-    taken: Mutex<Vec<u64>>,
-    /// One more than the number of the newest batch that the sink is done with, whatever came of it.
-    done: AtomicU64,
+    /// Bytes of the batches in the queue.
+    waiting: AtomicUsize,
+    /// The rows that have ended and that the sink has not taken.
+    pub(crate) finals: Finals,
 }
 
-impl Progress {
+impl Shared {
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Fills in the numbers of the batches that the sink took since this was asked last, and returns one more
-    /// than that of the newest one that it is done with.
-    pub(crate) fn read(&self, taken: &mut Vec<u64>) -> u64 {
-        // In this order: what is done has been entered as taken before, if it was.
-        let done = self.done.load(Ordering::Acquire);
-        taken.clear();
-        taken.append(&mut self.taken.lock());
-        done
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A batch goes into the queue.
+    pub(crate) fn waits(&self, bytes: usize) {
+        self.waiting.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A batch has left the queue.
+    pub(crate) fn left(&self, bytes: usize) {
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -63,12 +69,10 @@ pub(crate) struct Worker {
     name: String,
     queue: Receiver<Parcel>,
     ledger: Arc<Ledger>,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
     /// The call that has failed and not succeeded since.
     failing: Option<&'static str>,
     panicked: bool,
-    /// One more than the number of the newest batch that the sink was given.
-    seen: u64,
     /// What the sink has taken since its last flush, and its outlet settles.
     unflushed: Unflushed,
     /// How many batches may be unflushed.
@@ -79,8 +83,7 @@ pub(crate) struct Worker {
 
 #[derive(Default)]
 struct Unflushed {
-    /// Their numbers.
-    batches: Vec<u64>,
+    batches: usize,
     samples: u64,
 }
 
@@ -89,17 +92,16 @@ impl Worker {
         spec: &OutletSpec,
         queue: Receiver<Parcel>,
         ledger: &Arc<Ledger>,
-        progress: &Arc<Progress>,
+        shared: &Arc<Shared>,
         stopping: Receiver<()>,
     ) -> Self {
         Self {
             name: spec.name.clone(),
             queue,
             ledger: Arc::clone(ledger),
-            progress: Arc::clone(progress),
+            shared: Arc::clone(shared),
             failing: None,
             panicked: false,
-            seen: 0,
             unflushed: Unflushed::default(),
             limit: spec.queue.max(1),
             stopping,
@@ -122,9 +124,10 @@ impl Worker {
         }
         if result.is_err() {
             // From here on the collecting thread puts nothing into the queue, or takes it out again.
-            self.progress.over.store(true, Ordering::SeqCst);
+            self.shared.over.store(true, Ordering::SeqCst);
             while self.queue.try_recv().is_ok() {}
             self.ledger.close(CLOSED);
+            self.ledger.lost(self.shared.finals.end(), CLOSED);
         }
         self.ledger.tell_losses(&self.name);
         result
@@ -145,7 +148,7 @@ impl Worker {
                 Err(TryRecvError::Disconnected) => break,
             };
             self.write(sink, parcel)?;
-            if self.unflushed.batches.len() >= self.limit {
+            if self.unflushed.batches >= self.limit {
                 self.flush(sink)?;
             }
         }
@@ -155,31 +158,35 @@ impl Worker {
     }
 
     fn write(&mut self, sink: &mut dyn Sink, parcel: Parcel) -> Result<(), SinkError> {
-        let Parcel { batch, projection, samples, elapsed, due } = parcel;
+        let Parcel { batch, lens, samples, bytes, elapsed, due } = parcel;
+        self.shared.left(bytes);
         if let Some(due) = due {
             // Nothing is ever sent: either the time comes or the end.
             let _ = self.stopping.recv_deadline(due);
         }
         let by_sink = sink.settles() == Settlement::BySink;
-        let view = View::new(&batch, &projection, elapsed);
-        let outcome = self.guard("write", sink, |sink| sink.write(&view));
-        let number = batch.tick().seq;
+        let mut finals = Vec::new();
+        let ended = self.shared.finals.give(batch.tick().seq, &mut finals);
+        // Only now are they the sink's: those of a batch that it does not take are offered again.
+        self.ledger.offered(ended);
+        let (samples, blocks) = (samples + ended, finals.len());
+        let view = KeptView { batch, finals, lens, elapsed };
+        let outcome = self.guard("write", sink, |sink| sink.write(&view.view()));
         // Before the samples are settled: whoever sees an empty queue finds the batch free again.
-        drop((batch, projection));
+        drop(view);
         match &outcome {
-            Ok(true) if by_sink => self.progress.taken.lock().push(number),
+            Ok(true) if by_sink => self.shared.finals.settle(true),
             Ok(true) => {
-                self.unflushed.batches.push(number);
+                self.unflushed.batches += 1;
                 self.unflushed.samples += samples;
             }
-            Ok(false) if by_sink => {}
-            // What it has settled of the view by then is not known: the rest is given up with the queue.
-            Err(_) if by_sink && self.panicked => {}
-            Ok(false) | Err(_) => self.ledger.failed(samples),
-        }
-        self.seen = number + 1;
-        if self.unflushed.batches.is_empty() {
-            self.progress.done.store(self.seen, Ordering::Release);
+            _ => {
+                self.shared.finals.take_back(blocks);
+                // What a sink that panicked has settled of the view by then is not known: the rest is given up with the
+                // queue.
+                let settled = by_sink && (outcome.is_ok() || self.panicked);
+                self.ledger.failed(if settled { 0 } else { samples });
+            }
         }
         self.tell();
         outcome.map(drop)
@@ -194,16 +201,11 @@ impl Worker {
     }
 
     fn settle_flushed(&mut self, flushed: bool) {
-        let Unflushed { batches, samples } = &mut self.unflushed;
-        let samples = std::mem::take(samples);
-        if batches.is_empty() {
+        let Unflushed { batches, samples } = std::mem::take(&mut self.unflushed);
+        if batches == 0 {
             return;
         }
-        if flushed {
-            self.progress.taken.lock().append(batches);
-        }
-        batches.clear();
-        self.progress.done.store(self.seen, Ordering::Release);
+        self.shared.finals.settle(flushed);
         if flushed { self.ledger.written(samples) } else { self.ledger.failed(samples) }
     }
 
