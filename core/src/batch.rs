@@ -51,7 +51,11 @@ impl Scaled {
     pub fn in_unit(self) -> f64 {
         // 1e-9 is no binary number, 1e9 is: dividing rounds once.
         let inverse = 1.0 / self.scale;
-        if inverse > 1.0 && inverse.fract() == 0.0 { self.total as f64 / inverse } else { self.total as f64 * self.scale }
+        if inverse > 1.0 && inverse.fract() == 0.0 {
+            self.total as f64 / inverse
+        } else {
+            self.total as f64 * self.scale
+        }
     }
 }
 

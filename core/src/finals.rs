@@ -48,7 +48,8 @@ impl Finals {
     pub(crate) fn give(&self, seq: u64, blocks: &mut Vec<Arc<Block>>) -> u64 {
         let waiting = &mut *self.0.lock();
         let mut total = 0;
-        for (block, samples) in waiting.blocks.iter().skip(waiting.given).take_while(|(block, _)| block.tick.seq <= seq) {
+        for (block, samples) in waiting.blocks.iter().skip(waiting.given).take_while(|(block, _)| block.tick.seq <= seq)
+        {
             blocks.push(Arc::clone(block));
             total += samples;
         }

@@ -62,9 +62,10 @@ impl Lens {
                 Some((name, taken))
             });
             let metrics = metrics.collect();
-            let wanted = kind.label_keys().enumerate().filter_map(|(place, key)| {
-                selection.matching.get(key).map(|pattern| (place, WildMatch::new(pattern)))
-            });
+            let wanted = kind
+                .label_keys()
+                .enumerate()
+                .filter_map(|(place, key)| selection.matching.get(key).map(|pattern| (place, WildMatch::new(pattern))));
             KindLens { columns, mask, metrics, rows: wanted.collect() }
         };
         Self { layout: Arc::clone(layout), kinds: layout.kinds.iter().map(look).collect() }

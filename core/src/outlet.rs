@@ -11,10 +11,10 @@ use tracing::warn;
 
 use crate::batch::Batch;
 use crate::ledger::{FINAL, Ledger, NEVER_SETTLED, QUEUE_FULL};
+use crate::lens::Lens;
 use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
 use crate::sink::Sink;
-use crate::lens::Lens;
 use crate::worker::{CLOSED, Parcel, Shared, Worker};
 
 /// What gives way when a sink's queue is full. Collection never waits, so one batch is lost.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{BuildError, ProbeError};
 use crate::entity::Declared;
+use crate::error::{BuildError, ProbeError};
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::recorder::Recorder;

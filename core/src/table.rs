@@ -414,7 +414,8 @@ impl Table {
     pub(crate) fn copy_live(&mut self, matrix: &mut Matrix, slab: &mut Vec<u64>) {
         if self.changed {
             self.changed = false;
-            let living = self.slots.iter().zip(&self.births).map(|(slot, birth)| slot.row.clone().filter(|_| *birth != 0));
+            let living =
+                self.slots.iter().zip(&self.births).map(|(slot, birth)| slot.row.clone().filter(|_| *birth != 0));
             self.rows = Arc::new(living.collect());
         }
         if !Arc::ptr_eq(&matrix.rows, &self.rows) {

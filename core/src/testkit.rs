@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::batch::{Batch, Tick, Value};
 use crate::clock::{Clock, Moment};
-use crate::error::SinkError;
 use crate::entity::{ColumnId, EntityKind, KindId, RowId};
+use crate::error::SinkError;
 use crate::histogram::HISTOGRAM_SLOTS;
 use crate::host::HostName;
 use crate::ledger::Ledger;
@@ -182,9 +182,9 @@ impl Bench {
             boottime: self.tick.boottime + Duration::from_secs(1),
         };
         let known = self.lens.take().filter(|(known, lens)| known == selection && lens.fits(&self.batch.live));
-        let (_, lens) = self.lens.insert(known.unwrap_or_else(|| {
-            (selection.clone(), Arc::new(Lens::new(selection, &self.batch.live.layout)))
-        }));
+        let (_, lens) = self.lens.insert(
+            known.unwrap_or_else(|| (selection.clone(), Arc::new(Lens::new(selection, &self.batch.live.layout)))),
+        );
         look(&KeptView::of(Arc::clone(&self.batch), Arc::clone(lens)).view())
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::condition::SinkState;
+use crate::entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId};
 use crate::error::{BuildError, ProbeError};
 use crate::ledger::{Ledger, Tally};
-use crate::entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId};
 use crate::metric::{Column, Unit};
 use crate::options::{Options, OptionsError};
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
@@ -62,9 +62,8 @@ fn sink_kind() -> EntityKind {
 
 /// What concerns the agent as a whole, in the order of [`record_host`].
 fn host_columns() -> Vec<Column> {
-    let refusals = |what| {
-        Column::counter("agent.refused", Unit::EVENTS, "What the recorder refused").labels([("what", what)])
-    };
+    let refusals =
+        |what| Column::counter("agent.refused", Unit::EVENTS, "What the recorder refused").labels([("what", what)]);
     vec![
         Column::counter("agent.ticks", Unit::TICKS, "Rounds of collection"),
         Column::counter("agent.overruns", Unit::TICKS, "Ticks left out because the one before was not over"),
