@@ -158,18 +158,13 @@ impl Agent {
 
     /// Starts the thread of a sink that is already built.
     pub fn push_sink(&mut self, sink: Box<dyn Sink>, spec: OutletSpec, ledger: Arc<Ledger>) -> Result<(), BuildError> {
-        let refused = |problem: String, way_out: &str| BuildError::Refused {
-            problem,
-            way_out: way_out.to_owned(),
-            passing: false,
-        };
         if self.outlets.len() >= SINK_LIMIT {
-            return Err(refused(format!("more than {SINK_LIMIT} sinks"), "leave some out"));
+            return Err(BuildError::refused(format!("more than {SINK_LIMIT} sinks"), "leave some out"));
         }
         let name = spec.name.clone();
         let book = Arc::clone(&ledger);
         let outlet = Outlet::start(spec, sink, ledger, self.interval, self.ends.0.clone()).map_err(|error| {
-            refused(format!("cannot start a thread for sink {name}: {error}"), "raise the limit on threads")
+            BuildError::refused(format!("cannot start a thread for sink {name}: {error}"), "raise the limit on threads")
         })?;
         self.vitals.add_sink(&name, &book);
         self.outlets.push(outlet);

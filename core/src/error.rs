@@ -94,6 +94,22 @@ pub enum BuildError {
     },
 }
 
+impl BuildError {
+    /// This machine cannot do it, and waiting does not help.
+    pub fn refused(problem: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self::Refused { problem: problem.into(), way_out: way_out.into(), passing: false }
+    }
+
+    /// The same refusal; `passing` says whether waiting may help. Wrong options stay wrong.
+    #[must_use]
+    pub fn passing(mut self, passes: bool) -> Self {
+        if let Self::Refused { passing, .. } = &mut self {
+            *passing = passes;
+        }
+        self
+    }
+}
+
 impl From<crate::options::OptionsError> for BuildError {
     fn from(error: crate::options::OptionsError) -> Self {
         Self::Options(error)
@@ -103,11 +119,7 @@ impl From<crate::options::OptionsError> for BuildError {
 impl From<crate::entity::Refused> for BuildError {
     /// A mistake of the probe's: no configuration mends it.
     fn from(refused: crate::entity::Refused) -> Self {
-        Self::Refused {
-            problem: refused.to_string(),
-            way_out: "this is a mistake in the probe, please report it".to_owned(),
-            passing: false,
-        }
+        Self::refused(refused.to_string(), "this is a mistake in the probe, please report it")
     }
 }
 
