@@ -12,6 +12,9 @@ use crate::lookup::Lookup;
 /// How long a socket without room is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a refusal from elsewhere may take.
+const REFUSAL: Duration = Duration::from_millis(100);
+
 /// What is known of a datagram after it was sent. Problems are for people: what went wrong and the
 /// way out, on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +130,21 @@ impl Datagrams {
                 Passage::Lost { problem }
             }
         }
+    }
+
+    /// Whether the name is known, and whether somebody listens as far as this host can tell: an empty datagram means
+    /// nothing to any receiver, and where nobody listens it is refused. The error is for a person.
+    pub fn try_out(&mut self, now: Instant, patience: Duration) -> Result<(), String> {
+        self.begin(now, patience)?;
+        for pause in [REFUSAL, Duration::ZERO] {
+            match self.send(b"") {
+                Passage::Sent => std::thread::park_timeout(pause),
+                Passage::Late { problem } | Passage::Lost { problem } | Passage::TooLarge { problem } => {
+                    return Err(problem);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tries the receiver's other addresses; stays at the first that takes the datagram.
@@ -354,6 +372,17 @@ mod tests {
         let listener = UdpSocket::bind(second).expect("the second port");
         assert_eq!(datagrams.send(b"a:3|c"), Passage::Sent);
         assert_eq!(received(&listener), b"a:3|c");
+    }
+
+    #[test]
+    fn a_trial_finds_out_whether_somebody_listens() {
+        let now = Instant::now();
+        let (listener, address) = receiver(loopback());
+        let mut datagrams = at(vec![address], now);
+        datagrams.socket.as_mut().expect("a socket").local = false;
+        assert_eq!(datagrams.try_out(now, LONG), Ok(()));
+        drop(listener);
+        assert!(datagrams.try_out(now, LONG).expect_err("nobody").contains("nobody listens"));
     }
 
     #[test]

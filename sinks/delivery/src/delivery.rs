@@ -84,8 +84,8 @@ impl<C: Carrier> Delivery<C> {
                 Some(spool)
             }
             Some(Err(locked @ SpoolError::Locked(_))) => {
-                let way_out = "stop the other one, or give this sink a directory of its own".to_owned();
-                return Err(BuildError::Refused { problem: locked.to_string(), way_out, passing: true });
+                let way_out = "stop the other one, or give this sink a directory of its own";
+                return Err(BuildError::refused(locked.to_string(), way_out).passing(true));
             }
             Some(Err(error)) => {
                 health.spool_missing(&error);

@@ -13,7 +13,8 @@
 //!
 //! What is the same for every carrier over a network is here as well: a [`Lookup`] asks for a name's
 //! addresses on a thread of its own, since asking may take longer than any deadline, and
-//! [`Datagrams`] are UDP that follows its receiver. [`Unread`] knows what a pipe still holds.
+//! [`Datagrams`] are UDP that follows its receiver. So are the ways on this host: a [`Printer`] is the sink that
+//! prints, a [`LineFile`] takes whole lines, and [`Unread`] knows what a pipe still holds.
 //!
 //! A frame is delivered at least once. It is sent twice only where its fate is not known: the
 //! answer was lost, or the agent was killed between the answer and the note on disk.
@@ -57,9 +58,11 @@ mod frame;
 mod hand;
 mod health;
 mod inspect;
+mod line_file;
 mod lookup;
 mod options;
 mod packer;
+mod print;
 mod record;
 mod segment;
 mod spool;
@@ -74,10 +77,11 @@ pub use delivery::Delivery;
 pub use doubt::{Doubt, Peer, look_for_close};
 pub use frame::Frame;
 pub use inspect::{SegmentReport, inspect, repair};
+pub use line_file::LineFile;
 pub use lookup::{Lookup, Resolve};
 pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
+pub use print::{Print, Printed, Printer};
 pub use spool::{Losses, Recovery, Spool, SpoolError};
-pub use trial::try_file;
 pub use unread::Unread;
 pub use verdict::Verdict;

@@ -4,9 +4,10 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use ebpf_process_core::{Finding, TrialContext};
-use rustix::fs::{Access, access};
+use ebpf_process_core::{Finding, TrialContext, explain};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::line_file::LineFile;
 use crate::options::DeliveryOptions;
 use crate::spool::LOCK;
 
@@ -61,35 +62,67 @@ fn holder_of(lock: &Path) -> bool {
     File::open(lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Tries a file that lines are appended to: whether it is one, or can be made, and whether it can be written. Leaves
-/// nothing behind and does not make it.
-pub fn try_file(path: &Path) -> Finding {
-    let shown = path.display();
-    let way_out = "give it to the agent's user, or name another file";
-    let outcome = match fs::metadata(path) {
-        Ok(found) if !found.is_file() => {
-            return Finding::error(format!("{shown} is not a regular file"), "name another file");
-        }
-        Ok(_) => access(path, Access::WRITE_OK).map_err(io::Error::from),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let above = path.parent().unwrap_or(Path::new("/"));
-            return match may_write_in(above) {
-                Ok(()) => Finding::fine(format!("{shown} can be made")),
+impl LineFile {
+    /// What appending to this path would come to; `option` is the full name of the option with the path. Nothing is made
+    /// and nothing is changed.
+    pub fn try_out(path: &Path, option: &str) -> Finding {
+        let shown = path.display();
+        let change = |what: &str| format!("{what}, or change {option}");
+        match fs::metadata(path) {
+            Ok(there) if there.is_dir() => {
+                Finding::error(format!("{shown} is a directory"), change("name a file in it"))
+            }
+            // Opening a FIFO and closing it again would tell its reader that there is nothing more.
+            Ok(_) => match may(path, Access::WRITE_OK) {
+                Ok(()) => Finding::fine(format!("{shown} can be appended to")),
                 Err(error) => {
-                    Finding::error(format!("{shown} cannot be made in {}: {error}", above.display()), way_out)
+                    Finding::error(Self::explain_path(path, &error), change("make it writable for this user"))
                 }
-            };
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = path.parent().unwrap_or(path);
+                let may_hold = may_write_in(parent).or_else(|error| match (error.kind(), parent.parent()) {
+                    // The directory is made, too, where it alone is missing.
+                    (io::ErrorKind::NotFound, Some(above)) => may_write_in(above),
+                    _ => Err(error),
+                });
+                match may_hold {
+                    Ok(()) => Finding::fine(format!("{shown} can be made")),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => no_directory(parent, &change("make it")),
+                    Err(error) => Finding::error(
+                        format!("{shown} cannot be made: {}", explain(&error)),
+                        change("make its directory writable for this user"),
+                    ),
+                }
+            }
+            Err(error) => Finding::error(Self::explain_path(path, &error), change("make it reachable for this user")),
         }
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Ok(()) => Finding::fine(format!("{shown} can be written")),
-        Err(error) => Finding::error(format!("cannot write to {shown}: {error}"), way_out),
+    }
+
+    /// The same for a [`regular`](Self::regular) file alone.
+    pub fn try_out_regular(path: &Path, option: &str) -> Finding {
+        let parent = path.parent().unwrap_or(path);
+        match fs::metadata(path) {
+            Ok(there) if !there.is_file() => {
+                let way_out = format!("name another file, or change {option}");
+                Finding::error(format!("{} is not a regular file", path.display()), way_out)
+            }
+            Err(_) if !parent.exists() => no_directory(parent, &format!("make it, or change {option}")),
+            _ => Self::try_out(path, option),
+        }
     }
 }
 
+fn no_directory(parent: &Path, way_out: &str) -> Finding {
+    Finding::error(format!("there is no directory {}", parent.display()), way_out)
+}
+
+fn may(path: &Path, what: Access) -> io::Result<()> {
+    Ok(accessat(CWD, path, what, AtFlags::empty())?)
+}
+
 fn may_write_in(directory: &Path) -> io::Result<()> {
-    Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+    may(directory, Access::WRITE_OK | Access::EXEC_OK)
 }
 
 #[cfg(test)]
@@ -98,6 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use ebpf_process_core::Severity;
+    use rustix::fs::{Mode, mkfifoat};
 
     use super::*;
     use crate::spool::Spool;
@@ -151,14 +185,31 @@ mod tests {
     #[test]
     fn a_file_is_tried_and_not_made() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("lines");
-        assert_eq!(try_file(&path).severity, Severity::Fine);
-        assert_eq!(entries(folder.path()), 0);
-        fs::write(&path, "a\n").expect("a write");
-        assert_eq!(try_file(&path).severity, Severity::Fine);
-        assert_eq!(fs::read(&path).expect("a file"), b"a\n");
-        for wrong in [folder.path().to_owned(), folder.path().join("no/lines"), path.join("lines")] {
-            assert_eq!(try_file(&wrong).severity, Severity::Error, "{}", wrong.display());
+        fs::write(folder.path().join("there"), "one\n").expect("a file");
+        mkfifoat(CWD, folder.path().join("fifo"), Mode::RUSR | Mode::WUSR).expect("a FIFO");
+        let (can_be, cannot_be) = ((Severity::Fine, "can be"), (Severity::Error, "not a regular file"));
+        for (name, any, regular) in [
+            ("there", (Severity::Fine, "can be appended to"), can_be),
+            ("fifo", (Severity::Fine, "can be appended to"), cannot_be),
+            ("new", (Severity::Fine, "can be made"), can_be),
+            ("made/new", (Severity::Fine, "can be made"), (Severity::Error, "there is no directory")),
+            ("no/such/new", (Severity::Error, "there is no directory"), (Severity::Error, "there is no directory")),
+            ("there/new", (Severity::Error, "Not a directory"), (Severity::Error, "Not a directory")),
+            (".", (Severity::Error, "is a directory"), cannot_be),
+        ] {
+            let path = folder.path().join(name);
+            let key = "sinks.lines.options.path";
+            for (finding, (severity, words)) in
+                [(LineFile::try_out(&path, key), any), (LineFile::try_out_regular(&path, key), regular)]
+            {
+                assert_eq!(finding.severity, severity, "{finding:?}");
+                assert!(finding.what.contains(words), "{finding:?}");
+                let way_out = finding.way_out.as_deref().unwrap_or(key);
+                assert!(way_out.contains(key), "{finding:?}");
+                assert_eq!(finding.way_out.is_some(), severity == Severity::Error, "{finding:?}");
+            }
         }
+        assert_eq!(entries(folder.path()), 2);
+        assert_eq!(fs::read_to_string(folder.path().join("there")).expect("text"), "one\n");
     }
 }
