@@ -71,11 +71,11 @@ impl<'a> View<'a> {
     }
 
     /// The rows that ended in batches that the sink has not taken, this one included; the oldest first.
-    pub(crate) fn finals(&self) -> &'a [Arc<Block>] {
+    pub(crate) fn finals(self) -> &'a [Arc<Block>] {
         &self.0.finals
     }
 
-    pub(crate) fn live(&self) -> &'a Block {
+    pub(crate) fn live(self) -> &'a Block {
         &self.0.batch.live
     }
 }
@@ -293,7 +293,7 @@ impl<'a> RowView<'a> {
     pub fn sample(&self, column: usize) -> Option<Sample<'a>> {
         let projected = self.lens.columns.get(column)?.as_ref()?;
         let has = self.block.matrices[self.kind].has(self.slot, column);
-        has.then(|| Sample {
+        has.then_some(Sample {
             row: *self,
             column: ColumnView { lens: self.whole, kind: self.kind, index: column, projected },
         })

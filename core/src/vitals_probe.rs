@@ -145,21 +145,21 @@ struct VitalsProbe {
 struct Rows {
     kind: KindId,
     columns: Vec<ColumnId>,
-    rows: Vec<Option<RowId>>,
+    ids: Vec<Option<RowId>>,
 }
 
 impl Rows {
     fn new(recorder: &mut Recorder, kind: EntityKind, columns: Vec<Column>) -> Result<Self, Refused> {
         let kind = recorder.kind(kind)?;
-        Ok(Self { kind, columns: declare(recorder, kind, columns)?, rows: Vec::new() })
+        Ok(Self { kind, columns: declare(recorder, kind, columns)?, ids: Vec::new() })
     }
 
     /// The row at an index, made when it is first asked for.
     fn row(&mut self, recorder: &mut Recorder, index: usize, name: &str) -> Option<RowId> {
-        if self.rows.len() == index {
-            self.rows.push(recorder.row(self.kind, index as u64, &[name]).ok());
+        if self.ids.len() == index {
+            self.ids.push(recorder.row(self.kind, index as u64, &[name]).ok());
         }
-        self.rows.get(index).copied().flatten()
+        self.ids.get(index).copied().flatten()
     }
 }
 
