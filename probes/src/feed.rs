@@ -22,7 +22,7 @@ impl KernelProbe {
             let calls = counter.outputs.iter().filter(|output| matches!(output.field, Field::Calls));
             calls.map(|output| Feed {
                 counter: counter.name,
-                metric: output.metric.descriptor().name().to_owned(),
+                metric: output.metric.column(output.label).name().to_owned(),
                 label: output.label,
             })
         })

@@ -1,19 +1,16 @@
 //! A kernel probe: an object of programs and the counters that stand on them.
 
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    BuildError, Descriptor, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder,
-    SeriesId,
+    BuildError, ColumnId, Declared, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin,
+    Recorder, Refused, RowId,
 };
 use tracing::{debug, info, warn};
 
 use crate::attachment::{Attachment, Chosen, missed};
-use crate::catalog::{
-    hook_doubt, hook_exact, hook_firing, hook_info, hook_missed, hook_missed_is_bound, target_present,
-};
+use crate::catalog::{HookColumns, of_every_probe};
 use crate::exactness::{Doubt, Facts, doubts, fires_anywhere};
 use crate::hook::{Attach, Attempt, Candidate, Counter, CounterReport, HookReport, Output};
 use crate::kernel::Kernel;
@@ -71,18 +68,17 @@ impl ProbePlugin for KernelProbe {
         COMMON_KEYS
     }
 
-    fn catalog(&self, options: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError> {
+    fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
         let options: ProbeOptions = options.extract()?;
-        let mut metrics = Vec::new();
+        let mut declared: Vec<Declared> = Vec::new();
         for output in self.counters_in(options.mode).flat_map(|counter| outputs_in(counter, options.mode)) {
-            if !metrics.contains(&output.metric) {
-                metrics.push(output.metric);
+            let column = Declared::host(output.metric.column(output.label));
+            if !declared.contains(&column) {
+                declared.push(column);
             }
         }
-        let own = metrics.into_iter().map(crate::catalog::Metric::descriptor);
-        let hooks = [hook_info(), hook_missed(), hook_missed_is_bound(), hook_exact(), hook_doubt(), hook_firing()];
-        let hooks = hooks.into_iter().chain([target_present()]);
-        Ok(own.chain(hooks).collect())
+        declared.extend(of_every_probe());
+        Ok(declared)
     }
 
     fn options(&self) -> Vec<OptionDoc> {
@@ -102,9 +98,9 @@ impl ProbePlugin for KernelProbe {
             }
         }
         if let Some(watch) = &mut attachment.watch {
-            watch.tell(context.recorder, self.name);
+            watch.tell(context.recorder, self.name)?;
         }
-        Ok(Box::new(CountingProbe::new(self.name, attachment, options, context.recorder)))
+        Ok(Box::new(CountingProbe::new(self.name, attachment, options, context.recorder)?))
     }
 }
 
@@ -120,50 +116,43 @@ struct CountingProbe {
     started: Instant,
     switches: Board,
     letting_go: Option<JoinHandle<()>>,
+    host: RowId,
+    hooks: HookColumns,
     /// By chosen counter.
     series: Vec<CounterSeries>,
     settled: bool,
 }
 
+/// What one counter feeds.
 struct CounterSeries {
-    info: Option<SeriesId>,
-    missed: Option<SeriesId>,
+    /// On the kind of hooks.
+    row: RowId,
+    info: ColumnId,
     standing: Standing,
     vigil: Vigil,
     duty: Duty,
-    outputs: Vec<(&'static Output, SeriesId)>,
+    /// The host's columns.
+    outputs: Vec<(&'static Output, ColumnId)>,
 }
 
 impl CountingProbe {
-    fn new(name: &'static str, attachment: Attachment, options: ProbeOptions, recorder: &mut Recorder) -> Self {
-        let mode = options.mode;
-        let (info, missed) = (hook_info(), hook_missed());
-        let series = attachment.chosen.iter().map(|chosen| {
-            let HookReport { tier, layer, function, exact, doubts, .. } = &chosen.hook;
-            let exact = if *exact { "yes" } else { "no" };
-            let labels = [chosen.counter.name, tier.as_str(), layer.as_str(), function, exact];
-            let outputs = outputs_in(chosen.counter, mode).filter_map(|output| {
-                let labels: &[&str] = output.label.as_slice();
-                Some((output, recorder.series(&output.metric.descriptor(), labels).ok()?))
-            });
-            let outputs = outputs.collect();
-            CounterSeries {
-                outputs,
-                info: recorder.series(&info, &labels).ok(),
-                missed: recorder.series(&missed, &[chosen.counter.name]).ok(),
-                vigil: Vigil::new(Duration::ZERO),
-                duty: Duty::Nothing,
-                standing: Standing::new(recorder, chosen.counter.name, doubts, chosen.misses_are_a_bound),
-            }
-        });
-        let series = series.collect();
+    fn new(
+        name: &'static str,
+        attachment: Attachment,
+        options: ProbeOptions,
+        recorder: &mut Recorder,
+    ) -> Result<Self, Refused> {
+        let hooks = HookColumns::declare(recorder)?;
+        let chosen = attachment.chosen.iter();
+        let series = chosen.map(|chosen| CounterSeries::new(chosen, options.mode, &hooks, recorder));
+        let series = series.collect::<Result<Vec<_>, _>>()?;
         let facts = attachment.facts;
         let (looked, started) = (Instant::now(), Instant::now());
         let tiers = [Tier::Fentry, Tier::Kprobe, Tier::Tracepoint].into_iter();
         let chosen = &attachment.chosen;
         let switches = Board::of(tiers.filter(|tier| chosen.iter().any(|chosen| chosen.candidate.tier == *tier)));
         let in_force = InForce::open();
-        Self {
+        Ok(Self {
             name,
             attachment,
             options,
@@ -173,14 +162,16 @@ impl CountingProbe {
             started,
             switches,
             letting_go: None,
+            host: recorder.host(),
+            hooks,
             series,
             settled: false,
-        }
+        })
     }
 
     /// Whether the hooks still fire. What the agent does for that is done after the totals were read, and counted with
     /// the next.
-    fn watch(&mut self, recorder: &mut Recorder) {
+    fn watch(&mut self) {
         let now = self.started.elapsed();
         for (tier, fires) in self.switches.look() {
             if fires {
@@ -188,7 +179,7 @@ impl CountingProbe {
             }
             let hooked = self.attachment.chosen.iter().zip(&mut self.series);
             for (_, series) in hooked.filter(|(chosen, _)| chosen.candidate.tier == tier) {
-                series.standing.fires(recorder, fires);
+                series.standing.fires(fires);
                 if !fires {
                     series.vigil.found_silent();
                 }
@@ -197,12 +188,12 @@ impl CountingProbe {
         // A filter lets nothing through that is ours.
         if self.options.only.is_none() {
             for index in 0..self.series.len() {
-                self.keep_vigil(recorder, index, now);
+                self.keep_vigil(index, now);
             }
         }
     }
 
-    fn keep_vigil(&mut self, recorder: &mut Recorder, index: usize, now: Duration) {
+    fn keep_vigil(&mut self, index: usize, now: Duration) {
         let (Some(series), Some(chosen)) = (self.series.get_mut(index), self.attachment.chosen.get(index)) else {
             return;
         };
@@ -225,7 +216,7 @@ impl CountingProbe {
             }
         };
         let (name, was_firing) = (counter.name, series.standing.is_firing());
-        series.standing.fires(recorder, fires);
+        series.standing.fires(fires);
         if fires {
             if !was_firing {
                 info!(counter = name, "its hooks fire again");
@@ -237,12 +228,12 @@ impl CountingProbe {
             "its hooks do not fire: of {OPERATIONS} operations of the agent's own not all were counted, and what happens \
              meanwhile is in no number"
         );
-        self.attach_again(recorder, index, now);
+        self.attach_again(index, now);
     }
 
     /// Attaches the hooks of a silent counter again, and with them those of every counter that stands on the same: unless
     /// one of these moves, for then they fire, and to let go of them would cost it events.
-    fn attach_again(&mut self, recorder: &mut Recorder, index: usize, now: Duration) {
+    fn attach_again(&mut self, index: usize, now: Duration) {
         let Some(silent) = self.attachment.chosen.get(index) else { return };
         let (name, candidate) = (silent.counter.name, silent.candidate);
         let shared = |other: &Chosen| other.counter.name != name && other.candidate.shares_a_hook_with(candidate);
@@ -270,14 +261,14 @@ impl CountingProbe {
                 counter = other.counter.name,
                 "its hooks are those of {name}, which did not fire: what they missed is lost"
             );
-            series.standing.fires(recorder, false);
+            series.standing.fires(false);
             series.vigil.attached_with_another(now);
             series.duty = Duty::Nothing;
         }
     }
 
     /// The preemption model may be chosen anew at any time: looked at once a minute.
-    fn look_again(&mut self, recorder: &mut Recorder) {
+    fn look_again(&mut self) {
         if self.looked.elapsed() < LOOK_AGAIN {
             return;
         }
@@ -290,9 +281,30 @@ impl CountingProbe {
             let found = doubts(&self.facts, chosen.candidate, &self.options);
             // Only what preemption decides can have changed.
             for doubt in [Doubt::OtherPrograms, Doubt::PreemptionUnknown, Doubt::Preempted] {
-                series.standing.update(recorder, doubt, found.contains(&doubt));
+                series.standing.update(doubt, found.contains(&doubt));
             }
         }
+    }
+}
+
+impl CounterSeries {
+    fn new(chosen: &Chosen, mode: Mode, hooks: &HookColumns, recorder: &mut Recorder) -> Result<Self, Refused> {
+        let HookReport { tier, layer, function, exact, doubts, .. } = &chosen.hook;
+        let exact = if *exact { "yes" } else { "no" };
+        let counter = chosen.counter.name;
+        let row = hooks.row(recorder, counter)?;
+        let host = recorder.host_kind();
+        let outputs = outputs_in(chosen.counter, mode)
+            .map(|output| Ok((output, recorder.column(host, output.metric.column(output.label))?)));
+        let outputs = outputs.collect::<Result<_, Refused>>()?;
+        Ok(Self {
+            row,
+            info: hooks.info(recorder, [tier.as_str(), layer.as_str(), function, exact])?,
+            standing: Standing::new(counter, row, *hooks, doubts, chosen.misses_are_a_bound),
+            vigil: Vigil::new(Duration::ZERO),
+            duty: Duty::Nothing,
+            outputs,
+        })
     }
 }
 
@@ -347,7 +359,7 @@ impl Probe for CountingProbe {
                 self.letting_go = let_go(trial);
             }
         }
-        self.look_again(recorder);
+        self.look_again();
         let now = self.started.elapsed();
         let Attachment { links, totals, chosen, watch, .. } = &mut self.attachment;
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
@@ -360,22 +372,18 @@ impl Probe for CountingProbe {
                 let mut record = totals.sum(chosen.candidate.tier, slots).map_err(ProbeError::new)?.since(*base);
                 calls = calls.wrapping_add(record.calls);
                 record.calls = record.calls.wrapping_add(counted);
-                for (output, id) in series.outputs.iter().filter(|(output, _)| output.part == part) {
-                    recorder.counter(*id, output.field.of(record));
+                for (output, column) in series.outputs.iter().filter(|(output, _)| output.part == part) {
+                    recorder.counter(self.host, *column, output.field.of(record));
                 }
             }
-            if let Some(id) = series.info {
-                recorder.gauge(id, 1.0);
-            }
-            if let Some(id) = series.missed {
-                recorder.counter(id, missed);
-            }
+            recorder.gauge(series.row, series.info, 1.0);
+            recorder.counter(series.row, self.hooks.missed, missed);
             if missed > 0 {
-                series.standing.update(recorder, Doubt::Missed, true);
+                series.standing.update(Doubt::Missed, true);
             }
             series.duty = series.vigil.look(now, calls);
         }
-        self.watch(recorder);
+        self.watch();
         for series in &self.series {
             series.standing.record(recorder);
         }

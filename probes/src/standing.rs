@@ -1,49 +1,42 @@
-//! How a counter stands while it counts: whether it is exact, and why not, as series of their own.
+//! How a counter stands while it counts: whether it is exact, and why not, as metrics of their own.
 //!
 //! The label `exact` of `hook.info` says how it stood at the start. What changes later changes values, never a series'
 //! name.
 
-use ebpf_process_core::{Recorder, SeriesId};
+use ebpf_process_core::{Recorder, RowId};
 use tracing::{info, warn};
 
-use crate::catalog::{hook_doubt, hook_exact, hook_firing, hook_missed_is_bound};
+use crate::catalog::HookColumns;
 use crate::exactness::Doubt;
 
 /// The standing of one counter.
 pub(crate) struct Standing {
     counter: &'static str,
-    exact: Option<SeriesId>,
-    bound: Option<SeriesId>,
+    row: RowId,
+    columns: HookColumns,
     misses_are_a_bound: bool,
-    firing: (Option<SeriesId>, bool),
-    /// Every doubt that there ever was, with its series and whether it holds.
-    doubts: Vec<(Doubt, Option<SeriesId>, bool)>,
+    firing: bool,
+    /// Every doubt that there ever was, and whether it holds.
+    doubts: Vec<(Doubt, bool)>,
 }
 
 impl Standing {
     pub(crate) fn new(
-        recorder: &mut Recorder,
         counter: &'static str,
+        row: RowId,
+        columns: HookColumns,
         doubts: &[Doubt],
         misses_are_a_bound: bool,
     ) -> Self {
-        let mut standing = Self {
-            counter,
-            exact: recorder.series(&hook_exact(), &[counter]).ok(),
-            bound: recorder.series(&hook_missed_is_bound(), &[counter]).ok(),
-            misses_are_a_bound,
-            firing: (recorder.series(&hook_firing(), &[counter]).ok(), true),
-            doubts: Vec::new(),
-        };
-        for doubt in doubts {
-            standing.set(recorder, *doubt, true);
-        }
-        standing
+        // Room for all, so that a tick that finds one allocates nothing.
+        let mut held = Vec::with_capacity(Doubt::ALL.len());
+        held.extend(doubts.iter().map(|doubt| (*doubt, true)));
+        Self { counter, row, columns, misses_are_a_bound, firing: true, doubts: held }
     }
 
     /// Takes over whether a doubt holds, and says so in the log when that is new.
-    pub(crate) fn update(&mut self, recorder: &mut Recorder, doubt: Doubt, holds: bool) {
-        if !self.set(recorder, doubt, holds) {
+    pub(crate) fn update(&mut self, doubt: Doubt, holds: bool) {
+        if !self.set(doubt, holds) {
             return;
         }
         let counter = self.counter;
@@ -55,40 +48,37 @@ impl Standing {
     }
 
     /// Takes over whether its hooks fire: whoever was silent once lacks what happened meanwhile.
-    pub(crate) fn fires(&mut self, recorder: &mut Recorder, fires: bool) {
-        self.firing.1 = fires;
+    pub(crate) fn fires(&mut self, fires: bool) {
+        self.firing = fires;
         if !fires {
-            self.set(recorder, Doubt::Silent, true);
+            self.set(Doubt::Silent, true);
         }
     }
 
     /// Whether its hooks are taken to fire.
     pub(crate) const fn is_firing(&self) -> bool {
-        self.firing.1
+        self.firing
     }
 
     /// Writes how it stands.
     pub(crate) fn record(&self, recorder: &mut Recorder) {
-        let flag = |holds: bool| if holds { 1.0 } else { 0.0 };
-        let exact = !self.doubts.iter().any(|(_, _, holds)| *holds);
-        let doubts = self.doubts.iter().map(|(_, id, holds)| (*id, *holds));
-        for (id, holds) in
-            [(self.exact, exact), (self.bound, self.misses_are_a_bound), self.firing].into_iter().chain(doubts)
-        {
-            if let Some(id) = id {
-                recorder.gauge(id, flag(holds));
-            }
+        let exact = !self.doubts.iter().any(|(_, holds)| *holds);
+        let columns = &self.columns;
+        let own =
+            [(columns.exact, exact), (columns.missed_is_bound, self.misses_are_a_bound), (columns.firing, self.firing)];
+        let doubts = self.doubts.iter().map(|(doubt, holds)| (columns.doubt(*doubt), *holds));
+        for (column, holds) in own.into_iter().chain(doubts) {
+            recorder.gauge(self.row, column, if holds { 1.0 } else { 0.0 });
         }
     }
 
     /// Whether that is a change.
-    fn set(&mut self, recorder: &mut Recorder, doubt: Doubt, holds: bool) -> bool {
-        if let Some((_, _, held)) = self.doubts.iter_mut().find(|(known, ..)| *known == doubt) {
+    fn set(&mut self, doubt: Doubt, holds: bool) -> bool {
+        if let Some((_, held)) = self.doubts.iter_mut().find(|(known, _)| *known == doubt) {
             return std::mem::replace(held, holds) != holds;
         }
         if holds {
-            let id = recorder.series(&hook_doubt(), &[self.counter, doubt.as_str()]).ok();
-            self.doubts.push((doubt, id, true));
+            self.doubts.push((doubt, true));
         }
         holds
     }
@@ -99,6 +89,12 @@ mod tests {
     use super::*;
     use ebpf_process_core::testkit::Bench;
     use ebpf_process_core::{Selection, Value, View};
+
+    fn standing(recorder: &mut Recorder) -> Standing {
+        let columns = HookColumns::declare(recorder).expect("columns");
+        let row = columns.row(recorder, "vfs.read").expect("a row");
+        Standing::new("vfs.read", row, columns, &[], false)
+    }
 
     fn levels(view: &View<'_>) -> Vec<String> {
         let samples = view.metrics().flat_map(|metric| {
@@ -114,15 +110,15 @@ mod tests {
     #[test]
     fn a_change_of_the_finding_changes_values_and_no_name() {
         let mut bench = Bench::new();
-        let mut standing = None;
+        let mut known = None;
         let mut tick = |change: &[(Doubt, bool)]| {
             let mut seen = Vec::new();
             let record = |recorder: &mut Recorder| {
-                let standing = standing.get_or_insert_with(|| Standing::new(recorder, "vfs.read", &[], false));
+                let known = known.get_or_insert_with(|| standing(recorder));
                 for (doubt, holds) in change {
-                    standing.update(recorder, *doubt, *holds);
+                    known.update(*doubt, *holds);
                 }
-                standing.record(recorder);
+                known.record(recorder);
             };
             bench.tick(&Selection::default(), record, |view| seen = levels(view));
             seen
@@ -140,13 +136,13 @@ mod tests {
     #[test]
     fn who_was_silent_fires_again_and_lacks_what_happened_meanwhile() {
         let mut bench = Bench::new();
-        let mut standing = None;
+        let mut known = None;
         let mut seen = Vec::new();
         for fires in [false, true] {
             let record = |recorder: &mut Recorder| {
-                let standing = standing.get_or_insert_with(|| Standing::new(recorder, "vfs.read", &[], false));
-                standing.fires(recorder, fires);
-                standing.record(recorder);
+                let known = known.get_or_insert_with(|| standing(recorder));
+                known.fires(fires);
+                known.record(recorder);
             };
             bench.tick(&Selection::default(), record, |view| seen.push(levels(view)));
         }

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 
-use ebpf_process_core::{BuildError, ProbeError, Recorder, SeriesId};
+use ebpf_process_core::{BuildError, ColumnId, ProbeError, Recorder, Refused, RowId};
 use tracing::{info, warn};
 
 use crate::abi::CGROUP_NAME;
-use crate::catalog::target_present;
+use crate::catalog::presence;
 use crate::cgroup::{self, Change, NamedCgroup};
 use crate::filter::{CGROUP_KIND, Filter, PID_KIND};
 use crate::named::{Life, NamedProcess};
@@ -69,7 +69,7 @@ pub(crate) struct Watch {
     filter: Filter,
     target: Watched,
     present: bool,
-    series: Option<SeriesId>,
+    cell: Option<(RowId, ColumnId)>,
 }
 
 /// What can change.
@@ -86,16 +86,17 @@ impl Watch {
             Target::Process(process) => Watched::Process { process, is_released: false },
             Target::Cgroup(cgroup, _) => Watched::Cgroup(cgroup),
         };
-        Some(Self { filter, target, present: true, series: None })
+        Some(Self { filter, target, present: true, cell: None })
     }
 
-    /// Makes the series that tells.
-    pub(crate) fn tell(&mut self, recorder: &mut Recorder, probe: &str) {
+    /// Makes the cell that tells.
+    pub(crate) fn tell(&mut self, recorder: &mut Recorder, probe: &str) -> Result<(), Refused> {
         let what = match &self.target {
             Watched::Process { process, .. } => format!("pid {}", process.id()),
             Watched::Cgroup(cgroup) => format!("cgroup {}", cgroup.path().display()),
         };
-        self.series = recorder.series(&target_present(), &[probe, &what]).ok();
+        self.cell = Some(presence(recorder, probe, &what)?);
+        Ok(())
     }
 
     /// Looks at the target, and aims the filter at what is there now.
@@ -144,8 +145,8 @@ impl Watch {
                 }
             },
         };
-        if let Some(id) = self.series {
-            recorder.gauge(id, f64::from(u8::from(self.present)));
+        if let Some((row, column)) = self.cell {
+            recorder.gauge(row, column, f64::from(u8::from(self.present)));
         }
         outcome.map_err(ProbeError::new)
     }
