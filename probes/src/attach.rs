@@ -13,8 +13,9 @@ use tracing::debug;
 
 use crate::filter::Aimed;
 use crate::hook::{Attach, Candidate, Hook};
-use crate::kernel::{Kernel, Version};
+use crate::kernel::Kernel;
 use crate::refusal::{no_event, no_perf_event};
+use crate::release::Version;
 use crate::switches;
 use crate::sys;
 use crate::tracefs::{Event, Profile};
@@ -152,8 +153,13 @@ impl Links {
         self.profile.as_mut().map_or(Ok(()), Profile::refresh)
     }
 
+    /// How many events the kernel left a candidate's hooks out of.
+    pub(crate) fn missed_of(&self, candidate: &Candidate) -> std::io::Result<u64> {
+        candidate.hooks.iter().map(|hook| self.missed(hook)).sum()
+    }
+
     /// What a hook missed so far, as of the last refresh for a breakpoint.
-    pub(crate) fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
+    fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
         let Some(link) = self.link_of(hook) else { return Ok(0) };
         let skipped = sys::recursion_misses(link.program.as_fd())?;
         let profile = self.profile.as_ref().zip(link.event.as_ref());

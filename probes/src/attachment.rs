@@ -3,25 +3,28 @@
 use std::io;
 use std::time::Instant;
 
-use aya::{Ebpf, EbpfError};
+use aya::Ebpf;
 use ebpf_process_core::BuildError;
 use tracing::{debug, warn};
 
 use crate::abi::Record;
 use crate::attach::{Links, can_attach_again};
-use crate::exactness::{Doubt, Facts, doubts, misses_are_a_bound, misses_are_calls};
+use crate::doubt::Doubt;
+use crate::exactness::{Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
 use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, Hook, HookReport, Subject};
-use crate::kernel::{Kernel, Version};
-use crate::loader::loader;
+use crate::kernel::Kernel;
+use crate::kernel_probe::KernelProbe;
 use crate::memory::MapMemory;
-use crate::options::{Hooks, Mode, ObjectChoice, ProbeOptions};
-use crate::probe::KernelProbe;
-use crate::refusal::{REBUILD, is_out_of_files, nothing_attached, refuse_load, refuse_totals, refused};
+use crate::object::{Object, load};
+use crate::options::{Hooks, Mode, ProbeOptions};
+use crate::refusal::{REBUILD, nothing_attached, refuse_totals, refused};
+use crate::release::Version;
 use crate::selftest::{Proof, Trial, best};
-use crate::target::{Target, Watch};
-use crate::totals::{KPROBE_TOTALS, Totals};
+use crate::target::Target;
+use crate::totals::Totals;
 use crate::vigil::{HOOKS, Seen};
+use crate::watch::Watch;
 
 /// The kernel's side of a probe: what is attached, and where its numbers are.
 pub(crate) struct Attachment {
@@ -223,7 +226,7 @@ impl Attachment {
     pub(crate) fn seen(&mut self, index: usize) -> io::Result<Seen> {
         let candidate = self.chosen.get(index).map(|chosen| chosen.candidate).ok_or(io::ErrorKind::NotFound)?;
         self.links.refresh()?;
-        let mut seen = Seen { calls: [0; HOOKS], missed: missed(&self.links, candidate)? };
+        let mut seen = Seen { calls: [0; HOOKS], missed: self.links.missed_of(candidate)? };
         for (calls, hook) in seen.calls.iter_mut().zip(candidate.hooks).filter(|(_, hook)| !hook.proof.is_empty()) {
             *calls = self.totals.sum(candidate.tier, hook.proof)?.calls;
         }
@@ -247,7 +250,7 @@ impl Attachment {
             let parts = chosen.candidate.parts.iter();
             chosen.base =
                 parts.map(|slots| self.totals.sum(chosen.candidate.tier, slots)).collect::<io::Result<_>>()?;
-            chosen.missed_base = missed(&self.links, chosen.candidate)?;
+            chosen.missed_base = self.links.missed_of(chosen.candidate)?;
         }
         Ok(())
     }
@@ -284,60 +287,6 @@ const fn unfiltered(subject: Subject, target: &Target, object: Object) -> Option
         }
         _ => None,
     }
-}
-
-pub(crate) fn missed(links: &Links, candidate: &Candidate) -> io::Result<u64> {
-    candidate.hooks.iter().map(|hook| links.missed(hook)).sum()
-}
-
-/// Which of a probe's objects is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Object {
-    Core,
-    Floor,
-}
-
-/// Loads the object that the configuration names, or the best that this kernel takes.
-fn load(
-    probe: &KernelProbe,
-    choice: ObjectChoice,
-    kernel: &Kernel,
-    target: &Target,
-) -> Result<(Ebpf, Object), BuildError> {
-    let load = |object| load_object(probe, object, kernel, target.kind(), Some(target)).map(|ebpf| (ebpf, object));
-    let loaded = match (choice, &kernel.btf) {
-        (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
-        (ObjectChoice::Core, Err(problem)) => {
-            return Err(refused(problem, "set probes.object = \"auto\", or use a kernel with type information"));
-        }
-        (ObjectChoice::Core, Ok(_)) => load(Object::Core),
-        // What an old kernel with type information lacks (global data, a map type) shows here.
-        (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {
-            // Where no descriptor is left the other object would get as far as the next one.
-            if is_out_of_files(&error) { Err(error) } else { load(Object::Floor).map_err(|_also| error) }
-        }),
-    };
-    loaded.map_err(|error| refuse_load(&error))
-}
-
-/// Loads one of a probe's objects, with a filter of this kind; `target` is what it will be aimed at for good.
-pub(crate) fn load_object(
-    probe: &KernelProbe,
-    object: Object,
-    kernel: &Kernel,
-    kind: u32,
-    target: Option<&Target>,
-) -> Result<Ebpf, EbpfError> {
-    if object == Object::Floor {
-        return loader(None).load(probe.floor);
-    }
-    let mut loader = loader(kernel.btf.as_ref().ok());
-    loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
-    let lineage = target.and_then(Target::lineage);
-    if let Some((parent, name)) = &lineage {
-        loader.override_global("cgroup_parent", parent, true).override_global("cgroup_name", name, true);
-    }
-    loader.override_global("filter_kind", &kind, true).load(probe.core)
 }
 
 fn attempt(candidate: &Candidate, problem: String) -> Attempt {

@@ -2,7 +2,7 @@
 
 use ebpf_process_core::{Column, ColumnId, Declared, EntityKind, KindId, Recorder, Refused, RowId, Unit, identity_of};
 
-use crate::exactness::Doubt;
+use crate::doubt::Doubt;
 
 /// A metric that a counter feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,11 @@ impl Metric {
     pub(crate) fn column(self, label: Option<&'static str>) -> Column {
         let counter = Column::counter;
         let (key, column) = match self {
-            Self::FileCalls => {
-                ("operation", counter("file.calls", Unit::CALLS, "Files opened and descriptors closed"))
-            }
+            Self::FileCalls => ("operation", counter("file.calls", Unit::CALLS, "Files opened and descriptors closed")),
             Self::FileErrors => ("operation", counter("file.errors", Unit::CALLS, "Opens and closes that failed")),
-            Self::FileInterrupted => (
-                "operation",
-                counter("file.interrupted", Unit::CALLS, "Opens and closes that a signal interrupted"),
-            ),
+            Self::FileInterrupted => {
+                ("operation", counter("file.interrupted", Unit::CALLS, "Opens and closes that a signal interrupted"))
+            }
             Self::VfsCalls => ("operation", counter("vfs.calls", Unit::CALLS, "Reads, writes and deletions")),
             Self::VfsErrors => {
                 ("operation", counter("vfs.errors", Unit::CALLS, "Reads, writes and deletions that failed"))
@@ -58,7 +55,9 @@ impl Metric {
                 ),
             ),
             Self::TaskExits => ("kind", counter("task.exits", Unit::TASKS, "Tasks that began to exit")),
-            Self::TaskReleases => ("kind", counter("task.releases", Unit::TASKS, "Tasks whose last trace was released")),
+            Self::TaskReleases => {
+                ("kind", counter("task.releases", Unit::TASKS, "Tasks whose last trace was released"))
+            }
         };
         column.labels(label.map(|value| (key, value)))
     }

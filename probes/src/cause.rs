@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::doctor::missing_rights;
-use crate::kernel::Version;
+use crate::release::Version;
+use crate::rights::missing_rights;
 use crate::sys;
 
 /// What may be in the way.

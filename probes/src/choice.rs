@@ -1,8 +1,8 @@
 //! The tables of hooks, for documentation: what may serve each counter, on any kernel.
 
 use crate::hook::{Candidate, Layer};
+use crate::kernel_probe::KernelProbe;
 use crate::options::Tier;
-use crate::probe::KernelProbe;
 
 /// One way to count a counter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,13 +7,17 @@ use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::capabilities;
 use serde::Serialize;
 
 use crate::cause::{Answers, Call, Surroundings};
-use crate::kernel::{self, Version};
+use crate::file::FILE;
+use crate::kernel;
 use crate::memory::MapMemory;
 use crate::preemption::Preemption;
+use crate::process::PROCESS;
+use crate::release::{self, Version};
+use crate::rights::{RIGHTS, missing_rights};
 use crate::sys::possible_processors;
 
 /// One thing that was looked at.
@@ -59,7 +63,7 @@ impl Finding {
 pub fn examine() -> Vec<Finding> {
     let surroundings = Surroundings::here();
     let mut findings = vec![release()];
-    findings.extend(configuration(kernel::build_configuration().ok().as_deref()));
+    findings.extend(configuration(release::build_configuration().ok().as_deref()));
     findings.extend(shared_events(&read("/proc/sys/kernel/osrelease")));
     findings.extend([
         type_information(),
@@ -189,28 +193,6 @@ fn sandbox(sandboxed: bool) -> Option<Finding> {
     })
 }
 
-/// What each right is for.
-const RIGHTS: [(CapabilitySet, &str, &str); 4] = [
-    (CapabilitySet::BPF, "CAP_BPF", "loading programs and reading their maps (Linux 5.8)"),
-    (CapabilitySet::PERFMON, "CAP_PERFMON", "attaching them, and reading kernel memory (Linux 5.8)"),
-    (
-        CapabilitySet::DAC_OVERRIDE,
-        "CAP_DAC_OVERRIDE",
-        "making kprobe events in tracefs, unless it is opened to this user",
-    ),
-    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN", "all of it before Linux 5.8"),
-];
-
-/// Which rights are missing and what each is for; empty when those that are held suffice.
-pub(crate) fn missing_rights(held: CapabilitySet) -> String {
-    let both = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    if held.contains(CapabilitySet::SYS_ADMIN) || held.contains(both) {
-        return String::new();
-    }
-    let missing = RIGHTS.iter().filter(|(right, ..)| !held.contains(*right));
-    missing.map(|(_, name, what)| format!("{name} ({what})")).collect::<Vec<_>>().join(", ")
-}
-
 fn rights() -> Finding {
     let Ok(sets) = capabilities(None) else {
         return Finding::unknown("capabilities", "the kernel does not tell");
@@ -230,7 +212,7 @@ fn rights() -> Finding {
 /// do not count.
 fn maps() -> u64 {
     let of = |object| MapMemory::of(object, possible_processors().unwrap_or(1)).unwrap_or_default();
-    of(crate::FILE.floor).plus(of(crate::PROCESS.floor)).total()
+    of(FILE.floor).plus(of(PROCESS.floor)).total()
 }
 
 fn locked_memory(counts: bool, limit: Option<u64>, needed: u64) -> Finding {
@@ -370,14 +352,6 @@ mod tests {
         ] {
             assert_eq!(lockdown(text).verdict, verdict, "{text}");
         }
-    }
-
-    #[test]
-    fn only_what_is_missing_is_named() {
-        assert_eq!(missing_rights(CapabilitySet::SYS_ADMIN), "");
-        assert_eq!(missing_rights(CapabilitySet::BPF | CapabilitySet::PERFMON), "");
-        let missing = missing_rights(CapabilitySet::BPF);
-        assert!(missing.starts_with("CAP_PERFMON (attaching") && !missing.contains("CAP_BPF"), "{missing}");
     }
 
     #[test]

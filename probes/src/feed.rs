@@ -1,7 +1,7 @@
 //! Which series say how often a counter's event happened.
 
 use crate::hook::Field;
-use crate::probe::KernelProbe;
+use crate::kernel_probe::KernelProbe;
 
 /// A series whose value is a counter's number of events, or a kind of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

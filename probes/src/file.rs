@@ -24,8 +24,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::abi::{Slot, file_slot as slot};
 use crate::catalog::Metric;
 use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output, Subject};
+use crate::kernel_probe::KernelProbe;
 use crate::options::Tier;
-use crate::probe::KernelProbe;
 
 /// The probe type `file`.
 ///

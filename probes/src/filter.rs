@@ -8,15 +8,11 @@ use aya::maps::{Array, CgroupArray, MapData};
 use ebpf_process_core::{BuildError, chain};
 
 use crate::abi::{FilterSetting, NOBODY, TargetSetting};
-use crate::attachment::Object;
 use crate::hook::{Attach, Hook};
-use crate::kernel::Version;
+use crate::object::Object;
 use crate::refusal::{REBUILD, refused, try_as_root};
-use crate::target::Target;
-
-/// `FILTER_PID` and `FILTER_CGROUP` of abi.h.
-pub(crate) const PID_KIND: u32 = 1;
-pub(crate) const CGROUP_KIND: u32 = 2;
+use crate::release::Version;
+use crate::target::{CGROUP_KIND, PID_KIND, Target};
 
 /// The filter's two maps. Programs are loaded with the descriptors of these maps, so it must live until the last one is;
 /// it lives on where the target may end or be made anew.

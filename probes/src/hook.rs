@@ -5,9 +5,10 @@ use std::io;
 use serde::Serialize;
 
 use crate::abi::{Record, Slot};
-use crate::exactness::Doubt;
-use crate::kernel::Version;
+use crate::catalog::Metric;
+use crate::doubt::Doubt;
 use crate::options::Tier;
+use crate::release::Version;
 
 /// One logical counter, with the ways to count it from the cheapest to the dearest.
 #[derive(Debug)]
@@ -28,6 +29,9 @@ pub(crate) struct Counter {
     /// The series it feeds.
     pub(crate) outputs: &'static [Output],
 }
+
+/// How many operations of ours each hook must count in a test.
+pub(crate) const OPERATIONS: u64 = 3;
 
 /// Whose event a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +193,7 @@ impl Cost {
 /// A series that a counter feeds.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) metric: crate::catalog::Metric,
+    pub(crate) metric: Metric,
     /// The value of the metric's one label, if it has one.
     pub(crate) label: Option<&'static str>,
     pub(crate) field: Field,

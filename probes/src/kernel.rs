@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::{Btf, Endianness};
@@ -10,11 +9,15 @@ use ebpf_process_core::BuildError;
 
 use crate::btf::arities;
 use crate::cause::Surroundings;
-use crate::doctor::missing_rights;
 use crate::exactness::Facts;
+use crate::file::FILE;
+use crate::hook::Attach;
 use crate::preemption::Preemption;
+use crate::process::PROCESS;
 use crate::reduce::reduced;
 use crate::refusal::refuse_bpf;
+use crate::release::{Version, build_configuration};
+use crate::rights::missing_rights;
 use crate::sys;
 use crate::tracefs::Tracefs;
 
@@ -30,24 +33,6 @@ pub(crate) struct Kernel {
     pub(crate) tracefs: Result<Tracefs, String>,
     pub(crate) facts: Facts,
     pub(crate) possible_cpus: usize,
-}
-
-/// The first two numbers of a kernel's version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u32, pub u32);
-
-impl Version {
-    /// Of the running kernel; 0.0 where it cannot be told, which is older than anything that came later.
-    pub fn running() -> Self {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Self::of(&release).unwrap_or(Self(0, 0))
-    }
-
-    /// Of a release as uname(2) says it: `6.1.0-56-cloud-amd64`, `6.12.107+deb13`, `7.3-rc7`.
-    pub fn of(release: &str) -> Option<Self> {
-        let mut numbers = release.split(['.', '-', '+', '\n']).map_while(|number| number.parse().ok());
-        Some(Self(numbers.next()?, numbers.next()?))
-    }
 }
 
 static SHARED: Mutex<Option<Arc<Kernel>>> = Mutex::new(None);
@@ -73,7 +58,7 @@ impl Kernel {
 
     fn read(possible_cpus: usize) -> Self {
         sys::return_large_blocks();
-        let functions: Vec<_> = crate::functions_with_results().collect();
+        let functions: Vec<_> = functions_with_results().collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
                 "this kernel's type information cannot be read ({BTF_PATH}: {error}); it needs CONFIG_DEBUG_INFO_BTF=y"
@@ -83,7 +68,7 @@ impl Kernel {
         let parse = |bytes: Vec<u8>| {
             let foreign = || unknown("it is newer than this program, or cut off");
             let arities = arities(&bytes, &functions).ok_or_else(foreign)?;
-            let reduced = reduced(&bytes, &[crate::FILE.core, crate::PROCESS.core]).ok_or_else(foreign)?;
+            let reduced = reduced(&bytes, &[FILE.core, PROCESS.core]).ok_or_else(foreign)?;
             // Megabytes, which are not needed any more when the next ones are.
             drop(bytes);
             let btf = Btf::parse(&reduced, Endianness::default()).map_err(|error| unknown(&error.to_string()))?;
@@ -110,15 +95,14 @@ impl Kernel {
     }
 }
 
-/// How the kernel was built: from the kernel itself, or from the file its package left.
-pub(crate) fn build_configuration() -> io::Result<String> {
-    let mut config = String::new();
-    if let Ok(file) = fs::File::open("/proc/config.gz") {
-        flate2::read::GzDecoder::new(file).read_to_string(&mut config)?;
-        return Ok(config);
-    }
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    fs::read_to_string(format!("/boot/config-{}", release.trim()))
+/// Every function whose result some program reads behind its arguments.
+fn functions_with_results() -> impl Iterator<Item = &'static str> {
+    let counters = FILE.counters.iter().chain(PROCESS.counters);
+    let hooks = counters.flat_map(|counter| counter.results).flat_map(|candidate| candidate.hooks);
+    hooks.filter_map(|hook| match hook.attach {
+        Attach::Fexit(function, _) => Some(function),
+        _ => None,
+    })
 }
 
 /// Whether the kernel refuses trampolines to somebody who may load programs, before it looks at them: no kernel of a
@@ -153,21 +137,5 @@ mod tests {
         assert!(!refuses_trampolines_alone(true, no, yes));
         // No rights, or those of a user namespace.
         assert!(!refuses_trampolines_alone(false, yes, yes));
-    }
-
-    #[test]
-    fn a_version_is_two_numbers_whatever_follows() {
-        for (release, version) in [
-            ("6.1.0-56-cloud-amd64\n", Some((6, 1))),
-            ("6.12.107+deb13", Some((6, 12))),
-            ("7.3-rc7", Some((7, 3))),
-            ("4.11.0", Some((4, 11))),
-            ("6.18\n", Some((6, 18))),
-            ("six", None),
-            ("", None),
-        ] {
-            assert_eq!(Version::of(release), version.map(|(major, minor)| Version(major, minor)), "{release:?}");
-        }
-        assert!(Version(6, 7) > Version(6, 6) && Version(7, 0) > Version(6, 18));
     }
 }

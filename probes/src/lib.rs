@@ -22,16 +22,19 @@ mod cause;
 mod cgroup;
 mod choice;
 pub mod doctor;
+mod doubt;
 mod exactness;
 mod feed;
 mod file;
 mod filter;
 mod hook;
 mod kernel;
+mod kernel_probe;
 mod loader;
 mod memory;
 mod mounts;
 mod named;
+mod object;
 mod only;
 mod options;
 mod owner;
@@ -40,6 +43,8 @@ mod probe;
 mod process;
 mod reduce;
 mod refusal;
+mod release;
+mod rights;
 mod selftest;
 mod standing;
 mod switches;
@@ -48,24 +53,16 @@ mod target;
 mod totals;
 mod tracefs;
 mod vigil;
+mod watch;
 
 pub use choice::Choice;
-pub use exactness::Doubt;
+pub use doubt::Doubt;
 pub use feed::Feed;
 pub use file::FILE;
 pub use hook::{Attempt, Cost, CounterReport, HookReport, Layer};
-pub use kernel::Version;
+pub use kernel_probe::KernelProbe;
 pub use memory::MapMemory;
 pub use options::Tier;
-pub use probe::{KernelProbe, Survey};
+pub use probe::Survey;
 pub use process::PROCESS;
-
-/// Every function whose result some program reads behind its arguments.
-fn functions_with_results() -> impl Iterator<Item = &'static str> {
-    let counters = FILE.counters.iter().chain(PROCESS.counters);
-    let hooks = counters.flat_map(|counter| counter.results).flat_map(|candidate| candidate.hooks);
-    hooks.filter_map(|hook| match hook.attach {
-        hook::Attach::Fexit(function, _) => Some(function),
-        _ => None,
-    })
-}
+pub use release::Version;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
-use crate::kernel::{Version, build_configuration};
+use crate::release::{Version, build_configuration};
 
 /// Whether a task can be preempted inside the kernel, and so inside a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

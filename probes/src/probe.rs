@@ -9,40 +9,26 @@ use ebpf_process_core::{
 };
 use tracing::{debug, info, warn};
 
-use crate::attachment::{Attachment, Chosen, missed};
+use crate::attachment::{Attachment, Chosen};
 use crate::catalog::{HookColumns, of_every_probe};
-use crate::exactness::{Doubt, Facts, doubts, fires_anywhere};
-use crate::hook::{Attach, Attempt, Candidate, Counter, CounterReport, HookReport, Output};
+use crate::doubt::Doubt;
+use crate::exactness::{Facts, doubts, fires_anywhere};
+use crate::hook::{Attach, Attempt, Candidate, Counter, CounterReport, HookReport, OPERATIONS, Output};
 use crate::kernel::Kernel;
+use crate::kernel_probe::KernelProbe;
 use crate::memory::MapMemory;
 use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
 use crate::preemption::{InForce, Preemption};
-use crate::selftest::{OPERATIONS, Trial};
+use crate::selftest::Trial;
 use crate::standing::Standing;
 use crate::switches::Board;
 use crate::vigil::{Duty, HOOKS, Vigil, demand};
-
-/// A type of kernel probe.
-#[derive(Debug)]
-pub struct KernelProbe {
-    pub(crate) name: &'static str,
-    pub(crate) summary: &'static str,
-    /// Relocated by type information.
-    pub(crate) core: &'static [u8],
-    /// For kernels that have none.
-    pub(crate) floor: &'static [u8],
-    pub(crate) counters: &'static [Counter],
-}
 
 impl KernelProbe {
     /// Attaches, tests and detaches again.
     pub fn survey(&self, options: &Options) -> Result<Survey, BuildError> {
         let Attachment { reports, memory, .. } = Attachment::new(self, &options.extract()?)?;
         Ok(Survey { counters: reports, memory })
-    }
-
-    pub(crate) fn counters_in(&self, mode: Mode) -> impl Iterator<Item = &'static Counter> {
-        self.counters.iter().filter(move |counter| mode == Mode::Return || !counter.return_only)
     }
 }
 
@@ -300,7 +286,7 @@ impl CounterSeries {
         Ok(Self {
             row,
             info: hooks.info(recorder, [tier.as_str(), layer.as_str(), function, exact])?,
-            standing: Standing::new(counter, row, *hooks, doubts, chosen.misses_are_a_bound),
+            standing: Standing::new(counter, row, hooks, doubts, chosen.misses_are_a_bound),
             vigil: Vigil::new(Duration::ZERO),
             duty: Duty::Nothing,
             outputs,
@@ -365,7 +351,7 @@ impl Probe for CountingProbe {
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
         links.refresh().map_err(ProbeError::new)?;
         for (chosen, series) in chosen.iter().zip(&mut self.series) {
-            let missed = missed(links, chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
+            let missed = links.missed_of(chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
             let (counted, missed) = if chosen.misses_are_calls { (missed, 0) } else { (0, missed) };
             let mut calls = 0_u64;
             for (part, (slots, base)) in chosen.candidate.parts.iter().zip(&chosen.base).enumerate() {

@@ -12,8 +12,8 @@ use std::io;
 use crate::abi::{Slot, process_slot as slot};
 use crate::catalog::Metric;
 use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer, Output, Subject};
+use crate::kernel_probe::KernelProbe;
 use crate::options::Tier;
-use crate::probe::KernelProbe;
 use crate::sys;
 
 /// The probe type `process`.

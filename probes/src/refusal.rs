@@ -8,12 +8,14 @@ use aya::EbpfError;
 use ebpf_process_core::{BuildError, chain};
 
 use crate::cause::{Call, Surroundings};
-use crate::doctor::missing_rights;
 use crate::hook::CounterReport;
-use crate::tracefs::NOT_MOUNTED;
+use crate::rights::missing_rights;
 
 /// How the standard library words `EMFILE`.
 const TOO_MANY: &str = "(os error 24)";
+
+/// Why there is no tracefs: a cause that may pass.
+pub(crate) const NOT_MOUNTED: &str = "tracefs is not mounted";
 
 /// The way out of an object that is broken.
 pub(crate) const REBUILD: &str = "rebuild it: cargo xtask bpf";

@@ -13,18 +13,17 @@ use aya::Ebpf;
 use tracing::debug;
 
 use crate::attach::Links;
-use crate::attachment::{self, Object};
 use crate::cgroup;
 use crate::exactness::fires_anywhere;
-use crate::filter::{Aimed, CGROUP_KIND, Filter, PID_KIND};
-use crate::hook::{Attach, Candidate, Counter, Subject};
-use crate::kernel::{Kernel, Version};
+use crate::filter::{Aimed, Filter};
+use crate::hook::{Attach, Candidate, Counter, Hook, OPERATIONS, Subject};
+use crate::kernel::Kernel;
+use crate::kernel_probe::KernelProbe;
+use crate::object::{Object, load_object};
 use crate::owner;
-use crate::probe::KernelProbe;
+use crate::release::Version;
+use crate::target::{CGROUP_KIND, PID_KIND};
 use crate::totals::Totals;
-
-/// How many operations of ours each hook must count.
-pub(crate) const OPERATIONS: u64 = 3;
 
 /// A release is seen one RCU grace period later; on a busy machine that can be long.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -97,8 +96,7 @@ fn knows_its_number(myself: &Path) -> bool {
 impl Trial {
     pub(crate) fn load(probe: &KernelProbe, object: Object, kernel: &Kernel) -> Result<Self, String> {
         let aim = Aim::find();
-        let mut ebpf =
-            attachment::load_object(probe, object, kernel, aim.kind(), None).map_err(|error| error.to_string())?;
+        let mut ebpf = load_object(probe, object, kernel, aim.kind(), None).map_err(|error| error.to_string())?;
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
         let aimed = match &aim {
             Aim::Own => filter.set_tgid(std::process::id())?,
@@ -135,7 +133,7 @@ impl Trial {
         proof
     }
 
-    fn let_go(&mut self, hooks: &'static [crate::hook::Hook]) {
+    fn let_go(&mut self, hooks: &'static [Hook]) {
         for hook in hooks {
             self.links.detach(&mut self.ebpf, hook);
         }
@@ -181,7 +179,7 @@ impl Trial {
 
     fn missed(&mut self, candidate: &Candidate) -> io::Result<u64> {
         self.links.refresh()?;
-        attachment::missed(&self.links, candidate)
+        self.links.missed_of(candidate)
     }
 
     fn pass(&mut self, tgid: u32) -> io::Result<()> {

@@ -7,7 +7,7 @@ use ebpf_process_core::{Recorder, RowId};
 use tracing::{info, warn};
 
 use crate::catalog::HookColumns;
-use crate::exactness::Doubt;
+use crate::doubt::Doubt;
 
 /// The standing of one counter.
 pub(crate) struct Standing {
@@ -24,14 +24,14 @@ impl Standing {
     pub(crate) fn new(
         counter: &'static str,
         row: RowId,
-        columns: HookColumns,
+        columns: &HookColumns,
         doubts: &[Doubt],
         misses_are_a_bound: bool,
     ) -> Self {
         // Room for all, so that a tick that finds one allocates nothing.
         let mut held = Vec::with_capacity(Doubt::ALL.len());
         held.extend(doubts.iter().map(|doubt| (*doubt, true)));
-        Self { counter, row, columns, misses_are_a_bound, firing: true, doubts: held }
+        Self { counter, row, columns: *columns, misses_are_a_bound, firing: true, doubts: held }
     }
 
     /// Takes over whether a doubt holds, and says so in the log when that is new.
@@ -93,10 +93,10 @@ mod tests {
     fn standing(recorder: &mut Recorder) -> Standing {
         let columns = HookColumns::declare(recorder).expect("columns");
         let row = columns.row(recorder, "vfs.read").expect("a row");
-        Standing::new("vfs.read", row, columns, &[], false)
+        Standing::new("vfs.read", row, &columns, &[], false)
     }
 
-    fn levels(view: &View<'_>) -> Vec<String> {
+    fn levels(view: View<'_>) -> Vec<String> {
         let samples = view.metrics().flat_map(|metric| {
             metric.samples().map(move |sample| {
                 let labels: Vec<_> = sample.labels().map(|(_, value)| value).collect();
@@ -120,7 +120,7 @@ mod tests {
                 }
                 known.record(recorder);
             };
-            bench.tick(&Selection::default(), record, |view| seen = levels(view));
+            bench.tick(&Selection::default(), record, |view| seen = levels(*view));
             seen
         };
         let (exact, inexact) = ("hook.exact vfs.read 1", "hook.exact vfs.read 0");
@@ -144,7 +144,7 @@ mod tests {
                 known.fires(fires);
                 known.record(recorder);
             };
-            bench.tick(&Selection::default(), record, |view| seen.push(levels(view)));
+            bench.tick(&Selection::default(), record, |view| seen.push(levels(*view)));
         }
         let silent = "hook.doubt vfs.read,silent 1".to_owned();
         assert!(seen[0].contains(&"hook.firing vfs.read 0".to_owned()) && seen[0].contains(&silent), "{seen:?}");

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::mounts;
 use crate::owner::{Owner, Processes};
-use crate::refusal;
+use crate::refusal::{self, NOT_MOUNTED};
 
 /// The group of all our events.
 const GROUP: &str = "ebpf_process";
@@ -21,9 +21,6 @@ pub(crate) const MAX_ACTIVE: u32 = 4096;
 
 /// Where tracefs is usually mounted, first the modern place.
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-
-/// Why there is no tracefs: a cause that may pass.
-pub(crate) const NOT_MOUNTED: &str = "tracefs is not mounted";
 
 /// A mounted tracefs.
 #[derive(Clone, Debug)]
@@ -215,9 +212,10 @@ mod tests {
     use crate::attachment::candidates;
     use crate::exactness::Facts;
     use crate::hook::Layer;
-    use crate::kernel::{Kernel, Version};
+    use crate::kernel::Kernel;
     use crate::options::{Mode, ProbeOptions, Tier};
     use crate::preemption::Preemption;
+    use crate::release::Version;
     use std::collections::HashMap;
 
     const README: &str = "\t   Format: p[:[<group>/]<event>] <place>\n\t   r[maxactive][:[<group>/]<event>] <place>\n";

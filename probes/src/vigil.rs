@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::selftest::OPERATIONS;
+use crate::hook::OPERATIONS;
 
 /// How long a counter stands still before it is asked.
 pub(crate) const STILL: Duration = Duration::from_mins(1);
