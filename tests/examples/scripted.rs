@@ -5,11 +5,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use ebpf_process_core::{
-    BuildError, Descriptor, HISTOGRAM_SLOTS, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin,
-    Recorder, Registry, SeriesId, SeriesRefused, Unit,
+    BuildError, Column, ColumnId, Declared, EntityKind, HISTOGRAM_SLOTS, Options, OptionsError, Probe, ProbeContext,
+    ProbeError, ProbePlugin, Recorder, Refused, Registry, RowId, Unit,
 };
 use ebpf_process_tests::hostile;
 use serde::Deserialize;
@@ -43,21 +42,16 @@ impl ProbePlugin for Scripted {
         "does what a test says"
     }
 
-    fn catalog(&self, _: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError> {
-        let Metrics { calls, level, time, brief } = Metrics::new();
+    fn catalog(&self, _: &Options) -> Result<Vec<Declared>, OptionsError> {
+        let [calls, level] = by_name().map(|column| Declared { kind: names(), column });
+        let (time, brief) = (Declared { kind: timed(), column: time() }, Declared { kind: passing(), column: brief() });
         Ok(vec![calls, level, time, brief])
     }
 
-    fn build(&self, options: &Options, _: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
+    fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
         let script: Script = options.extract()?;
-        match script.refuse {
-            None => Ok(Box::new(Player {
-                script,
-                metrics: Metrics::new(),
-                names: hostile::distinct_names(),
-                tick: 0,
-                brief: None,
-            })),
+        match script.refuse.as_deref() {
+            None => Ok(Box::new(Player::new(script, context.recorder)?)),
             Some(how) => Err(BuildError::Refused {
                 problem: "the script says so".to_owned(),
                 way_out: "change it".to_owned(),
@@ -67,65 +61,96 @@ impl ProbePlugin for Scripted {
     }
 }
 
-struct Metrics {
-    calls: Arc<Descriptor>,
-    level: Arc<Descriptor>,
-    time: Arc<Descriptor>,
-    brief: Arc<Descriptor>,
+/// What has a hostile name.
+fn names() -> EntityKind {
+    EntityKind::new("scripted").keys(["name"]).names_as_they_are()
 }
 
-impl Metrics {
-    fn new() -> Self {
-        Self {
-            calls: Descriptor::counter("scripted.calls", Unit::CALLS, "It's \"called\" = \\").labels(["name"]).share(),
-            level: Descriptor::gauge("scripted.level", Unit::SECONDS, "A level").labels(["name"]).share(),
-            time: Descriptor::histogram("scripted.time", Unit::SECONDS, "A time").labels(["name"]).share(),
-            brief: Descriptor::counter("scripted.brief", Unit::CALLS, "What ends").share(),
-        }
-    }
+/// What has a time.
+fn timed() -> EntityKind {
+    EntityKind::new("timed").keys(["name"]).names_as_they_are()
+}
+
+/// The one row that ends.
+fn passing() -> EntityKind {
+    EntityKind::new("passing").names_as_they_are()
+}
+
+fn by_name() -> [Column; 2] {
+    [
+        Column::counter("scripted.calls", Unit::CALLS, "It's \"called\" = \\"),
+        Column::gauge("scripted.level", Unit::SECONDS, "A level"),
+    ]
+}
+
+fn time() -> Column {
+    Column::histogram("scripted.time", Unit::SECONDS, "A time")
+}
+
+fn brief() -> Column {
+    Column::counter("scripted.brief", Unit::CALLS, "What ends")
 }
 
 struct Player {
     script: Script,
-    metrics: Metrics,
-    names: Vec<String>,
     tick: u64,
-    brief: Option<SeriesId>,
+    calls: ColumnId,
+    level: ColumnId,
+    names: Vec<RowId>,
+    time: ColumnId,
+    timed: Vec<RowId>,
+    brief: Option<(RowId, ColumnId)>,
+}
+
+impl Player {
+    fn new(script: Script, recorder: &mut Recorder) -> Result<Self, Refused> {
+        let (named, timed, passing) = (recorder.kind(names())?, recorder.kind(timed())?, recorder.kind(passing())?);
+        let [calls, level] = by_name();
+        let row = |recorder: &mut Recorder, kind, (identity, name): (u64, &str)| recorder.row(kind, identity, &[name]);
+        let distinct = hostile::distinct_names();
+        let names = (0..).zip(distinct.iter().map(String::as_str)).map(|name| row(recorder, named, name));
+        let names = names.collect::<Result<_, _>>()?;
+        let timed_rows = (0..).zip(["plain", "it's \"=\" \\\nDISABLE"]).map(|name| row(recorder, timed, name));
+        let timed_rows = timed_rows.collect::<Result<_, _>>()?;
+        Ok(Self {
+            script,
+            tick: 0,
+            calls: recorder.column(named, calls)?,
+            level: recorder.column(named, level)?,
+            names,
+            time: recorder.column(timed, time())?,
+            timed: timed_rows,
+            brief: Some((recorder.row(passing, 0, &[])?, recorder.column(passing, brief())?)),
+        })
+    }
+
+    /// Counter number N is 1000 times the tick and N. Two histograms grow, one of them into slots that it had not.
+    fn record(&mut self, recorder: &mut Recorder) {
+        for (number, row) in (0_u64..).zip(&self.names) {
+            recorder.counter(*row, self.calls, self.tick * 1000 + number);
+            recorder.gauge(*row, self.level, if number % 2 == 0 { f64::MAX } else { 0.125 });
+        }
+        for row in &self.timed {
+            let mut slots = [0; HISTOGRAM_SLOTS];
+            slots[3] = self.tick;
+            slots[40] = self.tick.saturating_sub(self.script.silent + 2);
+            recorder.histogram(*row, self.time, &slots, 1);
+        }
+        if !self.script.end.exists() {
+            if let Some((row, column)) = self.brief {
+                recorder.counter(row, column, self.tick);
+            }
+        } else if let Some((row, _)) = self.brief.take() {
+            recorder.end(row);
+        }
+    }
 }
 
 impl Probe for Player {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         self.tick += 1;
         if self.tick > self.script.silent {
-            self.record(recorder).map_err(ProbeError::new)?;
-        }
-        Ok(())
-    }
-}
-
-impl Player {
-    /// Counter number N is 1000 times the tick and N. Two histograms grow, one of them into slots that it had not.
-    fn record(&mut self, recorder: &mut Recorder) -> Result<(), SeriesRefused> {
-        let Metrics { calls, level, time, brief } = &self.metrics;
-        for (number, name) in (0_u64..).zip(&self.names) {
-            let id = recorder.series(calls, &[name])?;
-            recorder.counter(id, self.tick * 1000 + number);
-            let id = recorder.series(level, &[name])?;
-            recorder.gauge(id, if number % 2 == 0 { f64::MAX } else { 0.125 });
-        }
-        for name in ["plain", "it's \"=\" \\\nDISABLE"] {
-            let mut slots = [0; HISTOGRAM_SLOTS];
-            slots[3] = self.tick;
-            slots[40] = self.tick.saturating_sub(self.script.silent + 2);
-            let id = recorder.series(time, &[name])?;
-            recorder.histogram(id, &slots, 1);
-        }
-        if !self.script.end.exists() {
-            let id = recorder.series(brief, &[])?;
-            recorder.counter(id, self.tick);
-            self.brief = Some(id);
-        } else if let Some(id) = self.brief.take() {
-            recorder.end(id);
+            self.record(recorder);
         }
         Ok(())
     }

@@ -82,17 +82,6 @@ impl Expected {
             Layer::Kernel => self.kernel,
         }
     }
-
-    /// What a receiver must hold of an agent that says `totals` itself. Of releases it is what that agent counted: the
-    /// kernel may hide some from it ([`crate::hidden`]).
-    pub fn received(&self, totals: &crate::totals::Totals) -> f64 {
-        if self.metric.name == RELEASES {
-            return totals.get(self.metric.name, self.metric.label).unwrap_or_default();
-        }
-        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
-        let value = self.at(totals.layer(&self.metric).unwrap_or(Layer::Syscall)) as f64;
-        value
-    }
 }
 
 /// The metric of released tasks.

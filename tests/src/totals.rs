@@ -2,7 +2,7 @@
 //!
 //! The parser is `InfluxData`'s own, so that our encoder is not checked by our own reading of it.
 
-use crate::expect::{Layer, Metric};
+use crate::expect::{Expected, Layer, Metric, RELEASES};
 use crate::{Failure, Outcome};
 use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,6 +144,19 @@ impl Totals {
 
     fn of(&self, name: &str) -> impl Iterator<Item = (&Labels, f64)> {
         self.series().filter(move |(n, ..)| *n == name).map(|(_, labels, value)| (labels, value))
+    }
+}
+
+impl Expected {
+    /// What a receiver must hold of an agent that says `totals` itself. Of releases it is what that agent counted: the
+    /// kernel may hide some from it ([`crate::hidden`]).
+    pub fn received(&self, totals: &Totals) -> f64 {
+        if self.metric.name == RELEASES {
+            return totals.get(self.metric.name, self.metric.label).unwrap_or_default();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "the workload's totals are far below 2^53")]
+        let value = self.at(totals.layer(&self.metric).unwrap_or(Layer::Syscall)) as f64;
+        value
     }
 }
 

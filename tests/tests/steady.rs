@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ebpf_process_core::testkit::drained;
 use ebpf_process_core::{
-    Agent, Clock as _, Descriptor, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, Scope, SeriesId, Sink,
-    SinkError, SystemClock, Unit, View,
+    Agent, Clock as _, Column, ColumnId, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, RowId,
+    Scope, Sink, SinkError, SystemClock, Unit, View,
 };
 use ebpf_process_probes::{FILE, PROCESS};
 use ebpf_process_sinks::prometheus::{Format, Page};
@@ -46,22 +46,43 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Five hundred counters of made-up processes.
-struct Synthetic(Vec<SeriesId>, u64);
+/// Five hundred made-up processes.
+#[derive(Default)]
+struct Synthetic {
+    rows: Vec<RowId>,
+    columns: Vec<ColumnId>,
+    total: u64,
+}
+
+impl Synthetic {
+    fn declare(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+        let kind = recorder.kind(EntityKind::new("synthetic").keys(["process"])).map_err(ProbeError::new)?;
+        for column in [
+            Column::counter("calls", Unit::CALLS, "Calls").labels([("kind", "made up")]),
+            Column::histogram("sizes", Unit::BYTES, "Sizes").slots(3..=20),
+        ] {
+            self.columns.push(recorder.column(kind, column).map_err(ProbeError::new)?);
+        }
+        for n in 0..500 {
+            self.rows.push(recorder.row(kind, n, &[&format!("process-{n}")]).map_err(ProbeError::new)?);
+        }
+        Ok(())
+    }
+}
 
 impl Probe for Synthetic {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        if self.0.is_empty() {
-            let descriptor = Descriptor::counter("synthetic.calls", Unit::CALLS, "Calls").labels(["process", "kind"]);
-            let descriptor = descriptor.share();
-            for n in 0..500 {
-                let name = format!("process-{n}");
-                self.0.push(recorder.series(&descriptor, &[&name, "made up"]).map_err(ProbeError::new)?);
-            }
+        if self.rows.is_empty() {
+            self.declare(recorder)?;
         }
-        self.1 += 1_000_000_007;
-        for id in &self.0 {
-            recorder.counter(*id, self.1);
+        let [calls, sizes] = self.columns[..] else { return Err(ProbeError::new("no columns")) };
+        self.total += 1_000_000_007;
+        for (n, row) in self.rows.iter().enumerate() {
+            recorder.counter(*row, calls, self.total);
+            // One in ten has sizes, of the same few slots at each tick.
+            if n % 10 == 0 {
+                recorder.histogram(*row, sizes, &[0, 0, 0, 0, self.total, 0, self.total], self.total);
+            }
         }
         Ok(())
     }
@@ -110,7 +131,7 @@ fn two_hundred_ticks() -> Outcome<()> {
     let options = Options::from_value(serde_json::json!({"mode": "return"}));
     agent.add_probe(&PROCESS, &options).map_err(|error| explain(&error))?;
     agent.add_probe(&FILE, &options).map_err(|error| explain(&error))?;
-    agent.push_probe("synthetic", Box::new(Synthetic(Vec::new(), 0)));
+    agent.push_probe("synthetic", Box::new(Synthetic::default()));
     let mut netdata = ebpf_process_sinks::netdata::Encoder::new(Duration::from_secs(1), Scope::Host);
     let mut influx = ebpf_process_sinks::influx::Encoder::new("host");
     let mut statsd = ebpf_process_sinks::statsd::Encoder::new(Syntax::Plain, "ebpf_process", 1432);
@@ -161,7 +182,7 @@ fn two_hundred_ticks() -> Outcome<()> {
     let allocated = ALLOCATIONS.load(Ordering::SeqCst) - before;
     for book in &books {
         let tally = book.tally();
-        if tally.written != tally.offered || tally.written < 220 * 500 {
+        if tally.written != tally.offered || tally.written < 220 * 550 {
             return Err(Failure::new(format!("not everything was encoded: {tally:?}")));
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use ebpf_process_core::testkit::{Bench, context, offer};
-use ebpf_process_core::{Descriptor, Options, Selection, SinkPlugin as _, Unit};
+use ebpf_process_core::{Column, Options, Selection, SinkPlugin as _, Unit};
 use ebpf_process_sink_influx::PLUGIN;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -33,11 +33,11 @@ fuzz_target!(|bytes: &[u8]| {
     let context = context("db");
     let ledger = context.ledger.clone();
     let mut sink = PLUGIN.build(&Options::from_value(options), context).expect("a sink");
-    let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
+    let calls = |operation| Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", operation)]);
     let mut bench = Bench::new();
-    let series = ["open", "read", "write"].map(|operation| bench.series(&calls, &[operation]));
+    let cells = ["open", "read", "write"].map(|operation| bench.host(calls(operation)));
     offer(&ledger, SAMPLES);
-    let record = |recorder: &mut ebpf_process_core::Recorder| series.iter().for_each(|id| recorder.counter(*id, 1));
+    let record = |recorder: &mut ebpf_process_core::Recorder| cells.iter().for_each(|cell| cell.counter(recorder, 1));
     bench.tick(&Selection::default(), record, |view| sink.write(view)).expect("room");
     // Sends it now, in pieces if the reply asks for that, and gives up what is left.
     sink.close().expect("an end");

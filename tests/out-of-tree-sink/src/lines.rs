@@ -69,12 +69,8 @@ struct LinesSink {
 impl Sink for LinesSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.text.clear();
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                let Value::Counter(total) = sample.value() else { continue };
-                let labels: Vec<String> = sample.labels().map(|(key, value)| format!("{key}={value}")).collect();
-                writeln!(self.text, "{}{{{}}} {total}", metric.name(), labels.join(",")).map_err(SinkError::failed)?;
-            }
+        for s in view.samples().filter(|sample| matches!(sample.value(), Value::Counter(_))) {
+            writeln!(self.text, "{}{{{}}} {}", s.name(), s.labels(), s.value()).map_err(SinkError::failed)?;
         }
         self.file.write_all(self.text.as_bytes())?;
         Ok(())
@@ -84,7 +80,7 @@ impl Sink for LinesSink {
 #[cfg(test)]
 mod tests {
     use ebpf_process_core::testkit::{Bench, context};
-    use ebpf_process_core::{Descriptor, Selection, Unit};
+    use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit};
 
     use super::*;
 
@@ -93,13 +89,17 @@ mod tests {
         let path = std::env::temp_dir().join(format!("lines-{}", std::process::id()));
         let options = Options::from_value(std::collections::BTreeMap::from([("path", &path)]));
         let mut sink = PLUGIN.build(&options, context("mine")).expect("a sink");
-        let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["kind"]).share();
         let mut bench = Bench::new();
-        let id = bench.series(&calls, &["a"]);
-        bench
-            .tick(&Selection::default(), |recorder| recorder.counter(id, 7), |view| sink.write(view))
-            .expect("written");
-        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "demo.calls{kind=a} 7\n");
+        let host = bench.host(Column::counter("demo.calls", Unit::CALLS, "Calls").labels([("kind", "a")]));
+        let disk = EntityKind::new("disk").keys(["disk"]);
+        let disk = bench.cell(&disk, &["sda"], Column::counter("demo.calls", Unit::CALLS, "Calls"));
+        let record = |recorder: &mut Recorder| {
+            host.counter(recorder, 7);
+            disk.counter(recorder, 3);
+        };
+        bench.tick(&Selection::default(), record, |view| sink.write(view)).expect("written");
+        let lines = std::fs::read_to_string(&path).expect("the file");
+        assert_eq!(lines, "demo.calls{kind=a} 7\ndisk.demo.calls{disk=sda} 3\n");
         std::fs::remove_file(path).expect("removed");
     }
 }

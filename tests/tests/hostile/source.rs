@@ -2,7 +2,7 @@
 
 use crate::point::{self, Point};
 use ebpf_process_core::testkit::{Bench, context, offer};
-use ebpf_process_core::{Descriptor, Ledger, Options, Recorder, Selection, Sink, SinkPlugin, Unit};
+use ebpf_process_core::{Column, EntityKind, Ledger, Options, Recorder, Selection, Sink, SinkPlugin, Unit};
 use ebpf_process_tests::{Failure, Outcome, hostile, wait};
 use serde_json::Value;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(crate) fn wait_for_one_point_each(count: usize, mut stored: impl FnMut() -> 
 /// A sink with batches of its own.
 pub(crate) struct Source {
     bench: Bench,
-    calls: Arc<Descriptor>,
+    kind: EntityKind,
     selection: Selection,
     sink: Box<dyn Sink>,
     ledger: Arc<Ledger>,
@@ -72,11 +72,11 @@ impl Source {
         selection: Selection,
         keys: &'static [&str],
     ) -> Outcome<Self> {
-        let calls = Descriptor::counter("calls", Unit::CALLS, "Calls").labels(keys.iter().copied()).share();
+        let kind = EntityKind::new("call").keys(keys.iter().copied()).names_as_they_are();
         let context = context("lan");
         let ledger = Arc::clone(&context.ledger);
         let sink = plugin.build(&Options::from_value(options), context).map_err(Failure::at("building a sink"))?;
-        Ok(Self { bench: Bench::new(), calls, selection, sink, ledger })
+        Ok(Self { bench: Bench::new(), kind, selection, sink, ledger })
     }
 
     /// Sends a batch of these series: the number of each, which says its value, and its labels behind that.
@@ -85,17 +85,18 @@ impl Source {
     /// The sink says that something of it is lost. What it has handed over and still watches is not: whether it arrived
     /// is what the receiver tells.
     pub(crate) fn send<'a>(&mut self, series: impl IntoIterator<Item = (usize, Vec<&'a str>)>) -> Outcome<()> {
-        let Self { bench, calls, selection, sink, ledger } = self;
+        let Self { bench, kind, selection, sink, ledger } = self;
         let mut totals = Vec::new();
         for (id, labels) in series {
             let number = id.to_string();
             let labels = [&[number.as_str()], &*labels].concat();
-            totals.push((bench.series(calls, &labels), point::value(id)));
+            let calls = Column::counter("calls", Unit::CALLS, "Calls");
+            totals.push((bench.cell(kind, &labels, calls), point::value(id)));
         }
         offer(ledger, totals.len() as u64);
         let record = |recorder: &mut Recorder| {
-            for (id, total) in &totals {
-                recorder.counter(*id, *total);
+            for (cell, total) in &totals {
+                cell.counter(recorder, *total);
             }
         };
         bench.tick(selection, record, |view| sink.write(view)).map_err(Failure::at("writing"))?;
