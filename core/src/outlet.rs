@@ -117,7 +117,7 @@ impl Outlet {
         let pace = Pace::new(base, spec.interval);
         let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
         let shared = Arc::new(Shared::default());
-        let worker = Worker::new(&spec, oldest.clone(), &ledger, &shared, stopping);
+        let worker = Worker::new((&spec.name, spec.queue), oldest.clone(), &ledger, &shared, stopping);
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {
             // Dropped at the end of the thread: that is what the closing waits for.

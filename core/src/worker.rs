@@ -13,7 +13,6 @@ use crate::error::{SinkError, chain};
 use crate::finals::Finals;
 use crate::ledger::Ledger;
 use crate::lens::Lens;
-use crate::outlet::OutletSpec;
 use crate::sink::{Settlement, Sink};
 use crate::view::KeptView;
 
@@ -88,22 +87,23 @@ struct Unflushed {
 }
 
 impl Worker {
+    /// A worker for the sink of this name, which takes so many batches at once at most.
     pub(crate) fn new(
-        spec: &OutletSpec,
+        (name, limit): (&str, usize),
         queue: Receiver<Parcel>,
         ledger: &Arc<Ledger>,
         shared: &Arc<Shared>,
         stopping: Receiver<()>,
     ) -> Self {
         Self {
-            name: spec.name.clone(),
+            name: name.to_owned(),
             queue,
             ledger: Arc::clone(ledger),
             shared: Arc::clone(shared),
             failing: None,
             panicked: false,
             unflushed: Unflushed::default(),
-            limit: spec.queue.max(1),
+            limit: limit.max(1),
             stopping,
         }
     }
