@@ -14,6 +14,7 @@ use crate::frame::Frame;
 use crate::hand::{Aside, Hand};
 use crate::health::Health;
 use crate::options::DeliveryOptions;
+use crate::reason;
 use crate::spool::{Spool, SpoolError};
 use crate::verdict::Verdict;
 
@@ -23,15 +24,6 @@ const PIECES: u32 = 256;
 
 /// How long nothing may get through, and be refused by somebody else than the receiver, before a frame is given up.
 const DOUBTFUL: Duration = Duration::from_secs(3600);
-
-/// Why samples are dropped or rejected here.
-pub(crate) mod reason {
-    pub(crate) const MEMORY: &str = "memory full";
-    pub(crate) const SPOOL: &str = "spool full";
-    pub(crate) const DAMAGE: &str = "spool damaged";
-    pub(crate) const STOPPED: &str = "agent stopped";
-    pub(crate) const TOO_LARGE: &str = "too large for the receiver";
-}
 
 /// Brings frames to a receiver in order, keeps them while it is away, and enters in the ledger what
 /// becomes of their samples. A sink that has one settles itself

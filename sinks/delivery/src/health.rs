@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ebpf_process_core::{chain, explain};
 use tracing::{error, info, warn};
 
-use crate::delivery::reason;
+use crate::reason;
 use crate::spool::{Recovery, SpoolError};
 
 /// Rejections, and losses of each kind, are said this often at most; the ledger counts all of them.

@@ -63,6 +63,7 @@ mod lookup;
 mod options;
 mod packer;
 mod print;
+mod reason;
 mod record;
 mod segment;
 mod spool;
