@@ -1,50 +1,56 @@
 //! From a view to one JSON object on one line.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::time::Duration;
 
-use ebpf_process_core::{Metric, Sample, SeriesCache, Value, View};
-use serde::Serialize;
+use ebpf_process_core::{ColumnCache, Histogram, KindView, RowCache, RowView, Scaled, Value, View};
+
+use crate::text::{ColumnText, RowText};
 
 /// Makes the line for each view, in a buffer that it uses again.
 ///
-/// What it writes depends on the views it has seen and on nothing else. What stays the same of a
-/// sample is rendered once; a view in which nothing comes or goes allocates nothing.
+/// What it writes depends on the views it has seen and on nothing else. What stays the same of a row and of a column is
+/// rendered once each; a view in which nothing comes or goes allocates nothing.
 #[derive(Debug, Default)]
 pub struct Encoder {
     line: Vec<u8>,
-    series: SeriesCache<Entry>,
+    rows: RowCache<Known>,
+    columns: ColumnCache<ColumnText>,
+    /// By kind: its columns, those of a metric together.
+    orders: Vec<Vec<usize>>,
     /// How many lines were made.
     lines: u64,
-    /// The newest line that arrived: 0 is none.
-    arrived: u64,
-    /// Whether the newest line is lost.
-    lost: bool,
-    /// The boot times of the newest line's view and of the newest one that arrived.
+    /// The boot times of the newest view whose line arrived, or was not said to be lost yet, and of the one before.
     newest: Option<Duration>,
     last: Option<Duration>,
 }
 
-/// What is kept per series.
+/// What is kept per row.
 #[derive(Debug)]
-struct Entry {
-    /// The sample's object up to its value.
-    head: Box<[u8]>,
-    /// A counter's total as of the lines that arrived; one that was in none began at zero.
-    base: u64,
-    /// Its total in this line, which may be lost.
-    total: u64,
+struct Known {
+    text: RowText,
+    /// Counters by column; one that was in no line that arrived began at zero.
+    totals: Vec<Total>,
+    /// The newest line that has the row.
     line: u64,
 }
 
-/// The part of a sample that stays the same.
-#[derive(Serialize)]
-struct Head<'a> {
-    name: &'a str,
-    labels: BTreeMap<&'a str, &'a str>,
-    kind: &'static str,
-    unit: &'a str,
+#[derive(Clone, Copy, Debug, Default)]
+struct Total {
+    /// As of the lines before that line.
+    base: u64,
+    /// As of that line.
+    newest: u64,
+}
+
+impl Known {
+    /// The row is in a line: what the one before said has arrived, or was taken back.
+    fn begin(&mut self, line: u64, columns: usize) {
+        self.line = line;
+        self.totals.iter_mut().for_each(|total| total.base = total.newest);
+        if self.totals.len() < columns {
+            self.totals.resize(columns, Total::default());
+        }
+    }
 }
 
 impl Encoder {
@@ -59,14 +65,11 @@ impl Encoder {
     ///
     /// An error is a bug: everything that a view holds can be said in JSON.
     pub fn encode(&mut self, view: &View<'_>) -> serde_json::Result<&[u8]> {
-        if !std::mem::take(&mut self.lost) {
-            (self.arrived, self.last) = (self.lines, self.newest);
-        }
-        self.lines += 1;
-        let Self { line, series, lines, arrived, newest, last, .. } = self;
-        series.update(view, drop);
+        let Self { line, rows, columns, orders, lines, newest, last } = self;
+        *lines += 1;
+        rows.update(view, drop);
         let now = view.tick().boottime;
-        *newest = Some(now);
+        *last = newest.replace(now);
         let elapsed = last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
         line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
@@ -79,21 +82,13 @@ impl Encoder {
         }
         line.extend_from_slice(b",\"samples\":[");
         let empty = line.len();
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                if line.len() > empty {
-                    line.push(b',');
-                }
-                let make = || Entry { head: head(&metric, &sample), base: 0, total: 0, line: 0 };
-                let entry = series.entry(sample.id(), make);
-                if entry.line <= *arrived {
-                    entry.base = entry.total;
-                }
-                if let Value::Counter(total) = sample.value() {
-                    (entry.total, entry.line) = (total, *lines);
-                }
-                line.extend_from_slice(&entry.head);
-                number(sample.value(), entry.base, elapsed, line)?;
+        for kind in view.kinds() {
+            let order = order(orders, columns, &kind);
+            let width = order.iter().max().map_or(0, |last| last + 1);
+            for row in kind.rows() {
+                let known = rows.entry(&row, || Known { text: RowText::new(&row), totals: Vec::new(), line: 0 });
+                known.begin(*lines, width);
+                write_row(line, empty, &row, known, order, elapsed, |column| columns.get(kind.index(), column))?;
             }
         }
         line.extend_from_slice(b"]}\n");
@@ -101,49 +96,116 @@ impl Encoder {
     }
 
     /// The newest line did not arrive: the next one's differences start from the line before it.
-    pub const fn lost(&mut self) {
-        self.lost = true;
+    pub fn lost(&mut self) {
+        self.newest = self.last;
+        let of_it = self.rows.values_mut().filter(|row| row.line == self.lines);
+        of_it.flat_map(|row| &mut row.totals).for_each(|total| total.newest = total.base);
     }
 }
 
-fn head(metric: &Metric<'_>, sample: &Sample<'_>) -> Box<[u8]> {
-    let head = Head {
-        name: metric.name(),
-        labels: sample.labels().chain(metric.tags()).collect(),
-        kind: metric.kind().as_str(),
-        unit: metric.descriptor().unit().as_str(),
-    };
-    // Text in a map of text: nothing here can fail to be JSON.
-    let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
-    bytes.pop();
-    bytes.extend_from_slice(b",\"value\":");
-    bytes.into()
-}
-
-/// The value and what follows it.
-fn number(value: Value<'_>, base: u64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    match value {
-        Value::Counter(total) => {
-            let delta = total.saturating_sub(base);
-            let rate = (elapsed > 0.0).then(|| approximate(delta) / elapsed);
-            let mut digits = itoa::Buffer::new();
-            line.extend_from_slice(digits.format(total).as_bytes());
-            line.extend_from_slice(b",\"delta\":");
-            line.extend_from_slice(digits.format(delta).as_bytes());
-            line.extend_from_slice(b",\"rate\":");
-            serde_json::to_writer(&mut *line, &rate)?;
-            line.push(b'}');
-            return Ok(());
-        }
-        Value::Gauge(level) => serde_json::to_writer(&mut *line, &level)?,
-        Value::Histogram(histogram) => {
-            let (count, sum) = (histogram.count(), histogram.sum);
-            write!(line, "{{\"count\":{count},\"sum\":{sum},\"slots\":").map_err(serde_json::Error::io)?;
-            serde_json::to_writer(&mut *line, histogram.slots)?;
-            line.push(b'}');
+/// The columns of a kind in the order of its metrics, each with its text.
+fn order<'a>(orders: &'a mut Vec<Vec<usize>>, texts: &mut ColumnCache<ColumnText>, kind: &KindView<'_>) -> &'a [usize] {
+    if orders.len() <= kind.index() {
+        orders.resize_with(kind.index() + 1, Vec::new);
+    }
+    let order = &mut orders[kind.index()];
+    // Columns are only ever added.
+    if order.len() != kind.columns().count() {
+        let names: Vec<&str> = kind.columns().map(|column| column.column().name()).collect();
+        let first = |name: &str| names.iter().position(|known| *known == name);
+        order.clear();
+        order.extend(kind.columns().map(|column| column.index()));
+        order.sort_by_cached_key(|column| kind.column(*column).map(|column| first(column.column().name())));
+        for column in kind.columns() {
+            texts.entry(&column, || ColumnText::new(&column));
         }
     }
-    line.extend_from_slice(b",\"delta\":null,\"rate\":null}");
+    order
+}
+
+/// Appends the samples of a row; those of the line begin at `empty`.
+fn write_row<'a>(
+    line: &mut Vec<u8>,
+    empty: usize,
+    row: &RowView<'_>,
+    known: &mut Known,
+    order: &[usize],
+    elapsed: f64,
+    text: impl Fn(usize) -> Option<&'a ColumnText>,
+) -> serde_json::Result<()> {
+    for &column in order {
+        let (Some(sample), Some(text)) = (row.sample(column), text(column)) else { continue };
+        if line.len() > empty {
+            line.push(b',');
+        }
+        text.append(&known.text, line);
+        let total = &mut known.totals[column];
+        match sample.value() {
+            Value::Counter(newest) => {
+                total.newest = newest;
+                counter(newest, newest.saturating_sub(total.base), elapsed, line)?;
+            }
+            Value::Scaled(Scaled { total: newest, scale }) => {
+                total.newest = newest;
+                let delta = Scaled { total: newest.saturating_sub(total.base), scale }.in_unit();
+                serde_json::to_writer(&mut *line, &Scaled { total: newest, scale }.in_unit())?;
+                line.extend_from_slice(b",\"delta\":");
+                serde_json::to_writer(&mut *line, &delta)?;
+                rate(delta, elapsed, line)?;
+            }
+            Value::Gauge(level) => {
+                serde_json::to_writer(&mut *line, &level)?;
+                line.extend_from_slice(b",\"delta\":null,\"rate\":null}");
+            }
+            Value::Histogram(histogram) => {
+                distribution(&histogram, line)?;
+                line.extend_from_slice(b",\"delta\":null,\"rate\":null}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn counter(total: u64, delta: u64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    let mut digits = itoa::Buffer::new();
+    line.extend_from_slice(digits.format(total).as_bytes());
+    line.extend_from_slice(b",\"delta\":");
+    line.extend_from_slice(digits.format(delta).as_bytes());
+    rate(approximate(delta), elapsed, line)
+}
+
+/// The end of a counter's object.
+fn rate(delta: f64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    line.extend_from_slice(b",\"rate\":");
+    serde_json::to_writer(&mut *line, &(elapsed > 0.0).then(|| delta / elapsed))?;
+    line.push(b'}');
+    Ok(())
+}
+
+/// Slot *k* is at index *k*; the empty ones at the end are left away.
+fn distribution(histogram: &Histogram<'_>, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    let mut digits = itoa::Buffer::new();
+    line.extend_from_slice(b"{\"count\":");
+    line.extend_from_slice(digits.format(histogram.count()).as_bytes());
+    line.extend_from_slice(b",\"sum\":");
+    let scale = histogram.scale();
+    #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
+    if scale == 1.0 {
+        line.extend_from_slice(digits.format(histogram.sum()).as_bytes());
+    } else {
+        serde_json::to_writer(&mut *line, &Scaled { total: histogram.sum(), scale }.in_unit())?;
+        line.extend_from_slice(b",\"scale\":");
+        serde_json::to_writer(&mut *line, &scale)?;
+    }
+    line.extend_from_slice(b",\"slots\":[");
+    let below = if histogram.counts().is_empty() { 0 } else { histogram.first() };
+    for (index, count) in std::iter::repeat_n(&0, below).chain(histogram.counts()).enumerate() {
+        if index > 0 {
+            line.push(b',');
+        }
+        line.extend_from_slice(digits.format(*count).as_bytes());
+    }
+    line.extend_from_slice(b"]}");
     Ok(())
 }
 

@@ -21,10 +21,14 @@
 //! without blanks. `timestamp` is seconds since the Unix epoch, `elapsed` the seconds since the line
 //! before, 0 in the first. A counter's `value` is its total since the start, `delta` what was added
 //! since the line before, `rate` that per second, null in the first line. So all deltas add up to the
-//! total. Other kinds have neither: there `delta` and `rate` are null, and a histogram's `value` is
-//! `{"count", "sum", "slots"}`, slot *k* holding the values from 2^*k* to 2^(*k*+1)-1. A line that lacks
-//! numbers of a probe (it failed, or was left out for being slow) has its name in an array `left_out`
-//! behind `elapsed`.
+//! total. Gauges and histograms have neither: there `delta` and `rate` are null, and a histogram's `value` is
+//! `{"count", "sum", "slots"}`, slot *k* at index *k* holding the values from 2^*k* to 2^(*k*+1)-1, without the empty
+//! slots behind the last one that was hit. Where what was recorded has another unit than the metric, `sum` is in the
+//! metric's and `scale` behind it says what one of the slots' numbers is. A line that lacks numbers of a probe (it failed,
+//! or was left out for being slow) has its name in an array `left_out` behind `elapsed`.
+//!
+//! Samples stand kind by kind and row by row; all kinds of rows are in it, processes too, unless the sink's `kinds` says
+//! otherwise. A row that has ended is in one line more, with its last values, before the rows that live.
 //!
 //! # The file
 //!
@@ -44,7 +48,7 @@
 //! the last line, is **unconfirmed**.
 
 mod encode;
-mod file;
+mod text;
 
 use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
@@ -55,12 +59,11 @@ use ebpf_process_core::{
     Access, BuildError, Cause, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
     SinkContext, SinkError, SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::Unread;
+use ebpf_process_delivery::{LineFile, Print, Printed, Printer, Unread};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use encode::Encoder;
-use file::LineFile;
 
 /// The sink type `json`, for a registry.
 pub static PLUGIN: JsonPlugin = JsonPlugin;
@@ -127,31 +130,36 @@ impl SinkPlugin for JsonPlugin {
         let encoder = Encoder::default();
         let Some(path) = Settings::read(options)? else {
             let output = stdout();
-            let unread = Some(Unread::new(&output, &context));
-            return Ok(Box::new(StreamSink { encoder, output, unread }));
+            let unread = Unread::new(&output, &context);
+            return Ok(Box::new(Printer::new(encoder, output, unread, &context)));
         };
-        let file = LineFile::open(&path, &context).map_err(|error| BuildError::Refused {
-            problem: file::explain(&path, &error),
-            way_out: format!("make its directory writable for this user, or change {}.path", options.path()),
-            passing: error.kind() == ErrorKind::NotFound,
+        let file = LineFile::open(&path, &context).map_err(|error| {
+            let way_out = format!("make its directory writable for this user, or change {}.path", options.path());
+            let passing = error.kind() == ErrorKind::NotFound;
+            BuildError::refused(LineFile::explain_path(&path, &error), way_out).passing(passing)
         })?;
         Ok(Box::new(FileSink { encoder, file, ledger: context.ledger }))
     }
 
     fn try_out(&self, options: &Options, _: &TrialContext) -> Vec<Finding> {
         let path = Settings::read(options).ok().flatten();
-        path.map(|path| file::try_out(&path, options.path())).into_iter().collect()
+        let option = format!("{}.path", options.path());
+        path.map(|path| LineFile::try_out(&path, &option)).into_iter().collect()
     }
 
     fn opens(&self, options: &Options) -> Vec<Access> {
         Settings::read(options).ok().flatten().map(Access::Write).into_iter().collect()
+    }
+
+    fn takes_every_kind(&self) -> bool {
+        true
     }
 }
 
 /// The sink of `once --format json`: prints a line for each view, of totals that count from a baseline, a time
 /// since boot.
 pub fn printing(output: impl Write + Send + 'static, baseline: Duration) -> Box<dyn Sink> {
-    Box::new(StreamSink { encoder: Encoder::since(baseline), output, unread: None })
+    Box::new(Printer::unbooked(Encoder::since(baseline), output))
 }
 
 /// Appends one line per view.
@@ -176,16 +184,16 @@ impl Sink for FileSink {
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
-        self.file.unread.look();
+        self.file.look();
         Ok(())
     }
 
     fn due(&self) -> Option<Instant> {
-        self.file.unread.due()
+        self.file.due()
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
-        self.file.unread.end();
+        self.file.end();
         Ok(())
     }
 
@@ -194,50 +202,8 @@ impl Sink for FileSink {
     }
 }
 
-/// Prints one line per view. A failed write is the end: what follows half a line is no line.
-struct StreamSink<W> {
-    encoder: Encoder,
-    output: W,
-    /// What is not read yet, unless nobody keeps a book.
-    unread: Option<Unread>,
-}
-
-impl<W: Write + Send> Sink for StreamSink<W> {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let line = self.encoder.encode(view).map_err(SinkError::closed)?;
-        let written = self.output.write_all(line).and_then(|()| self.output.flush());
-        match (written, &mut self.unread) {
-            (Err(error), unread) => {
-                if let Some(unread) = unread {
-                    unread.lost();
-                }
-                return Err(SinkError::closed(error));
-            }
-            (Ok(()), Some(unread)) => unread.wrote(line.len(), view.len() as u64),
-            (Ok(()), None) => {}
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), SinkError> {
-        if let Some(unread) = &mut self.unread {
-            unread.look();
-        }
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.unread.as_ref().and_then(Unread::due)
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        if let Some(unread) = &mut self.unread {
-            unread.end();
-        }
-        Ok(())
-    }
-
-    fn settles(&self) -> Settlement {
-        if self.unread.is_some() { Settlement::BySink } else { Settlement::OnReturn }
+impl Print for Encoder {
+    fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
+        Ok(Printed { bytes: self.encode(view)?, samples: view.len() as u64, ..Printed::default() })
     }
 }

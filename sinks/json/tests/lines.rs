@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, context, no_slots};
-use ebpf_process_core::{Descriptor, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit};
+use ebpf_process_core::{Column, EntityKind, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit, View};
 use ebpf_process_sink_json::{Encoder, PLUGIN, printing};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -26,24 +26,32 @@ impl Write for Shared {
     }
 }
 
+fn calls(operation: &str) -> Column {
+    Column::counter("demo.calls", Unit::CALLS, "Calls").labels([("operation", operation)])
+}
+
+/// The line for a view, read again.
+#[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+fn line(encoder: &mut Encoder, view: View<'_>) -> Value {
+    serde_json::from_slice(encoder.encode(&view).expect("a line")).expect("JSON")
+}
+
 /// Two ticks of every kind of metric, as a sink sees them.
 #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 fn two_ticks(sink: &mut dyn Sink) {
-    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
-    let level = Descriptor::gauge("demo.level", Unit::SECONDS, "A level").share();
-    let time = Descriptor::histogram("demo.time", Unit::SECONDS, "Times").share();
     let mut bench = Bench::new();
-    let (read, new) = (bench.series(&calls, &["read"]), bench.series(&calls, &["a\"b\u{202e}"]));
-    let (level, time) = (bench.series(&level, &[]), bench.series(&time, &[]));
+    let (read, new) = (bench.host(calls("read")), bench.host(calls("a\"b\u{202e}")));
     let selection = Selection { tags: BTreeMap::from([("site".into(), "lab".into())]), ..Selection::default() };
-    bench.tick(&selection, |recorder| recorder.counter(read, 40), |view| sink.write(view)).expect("a write");
+    bench.tick(&selection, |recorder| read.counter(recorder, 40), |view| sink.write(view)).expect("a write");
+    let level = bench.host(Column::gauge("demo.level", Unit::SECONDS, "A level"));
+    let time = bench.host(Column::histogram("demo.time", Unit::SECONDS, "Times"));
     let record = |recorder: &mut Recorder| {
-        recorder.counter(read, 100);
-        recorder.counter(new, 7);
-        recorder.gauge(level, 0.5);
+        read.counter(recorder, 100);
+        new.counter(recorder, 7);
+        level.gauge(recorder, 0.5);
         let mut slots = no_slots();
         slots[3] = 2;
-        recorder.histogram(time, &slots, 20);
+        time.histogram(recorder, &slots, 20);
     };
     bench.tick(&selection, record, |view| sink.write(view)).expect("a write");
 }
@@ -85,9 +93,8 @@ fn a_file_has_a_line_per_batch_and_the_deltas_add_up() {
 
 #[test]
 fn what_a_lost_line_had_is_in_the_next_one() {
-    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
     let mut bench = Bench::new();
-    let (read, write) = (bench.series(&calls, &["read"]), bench.series(&calls, &["write"]));
+    let (read, write) = (bench.host(calls("read")), bench.host(calls("write")));
     let mut encoder = Encoder::default();
     let mut arrived = (0, 0);
     // Totals of both, and whether the line arrives. The first line is lost, the fourth and fifth are.
@@ -104,12 +111,10 @@ fn what_a_lost_line_had_is_in_the_next_one() {
     .enumerate()
     {
         let record = |recorder: &mut Recorder| {
-            recorder.counter(read, totals.0);
-            recorder.counter(write, totals.1);
+            read.counter(recorder, totals.0);
+            write.counter(recorder, totals.1);
         };
-        let line: Value = bench.tick(&Selection::default(), record, |view| {
-            serde_json::from_slice(encoder.encode(view).expect("a line")).expect("JSON")
-        });
+        let line = bench.tick(&Selection::default(), record, |view| line(&mut encoder, *view));
         let delta = |n: usize| line["samples"][n]["delta"].as_u64().expect("a delta");
         if arrives {
             arrived = (arrived.0 + delta(0), arrived.1 + delta(1));
@@ -122,36 +127,117 @@ fn what_a_lost_line_had_is_in_the_next_one() {
     }
 }
 
+/// Each process's column counts what it did; a row has its labels and the column its own, in one order.
+fn processes() -> (EntityKind, Column) {
+    let kind = EntityKind::new("process").keys(["pid", "comm"]);
+    (kind, Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", "read"), ("a", "b")]))
+}
+
+#[test]
+fn rows_of_other_kinds_have_their_kind_in_the_name_and_labels_by_key() {
+    let (kind, column) = processes();
+    let mut bench = Bench::new();
+    let shell = bench.cell(&kind, &["7", "s\"h"], column);
+    let last = bench.cell(&kind, &["8", "cat"], Column::counter("vfs.calls", Unit::CALLS, "Calls"));
+    let selection = Selection { tags: BTreeMap::from([("b".into(), "c".into())]), ..Selection::default() };
+    let record = |recorder: &mut Recorder| {
+        shell.counter(recorder, 3);
+        last.counter(recorder, 4);
+    };
+    let mut encoder = Encoder::default();
+    let text = bench.tick(&selection, record, |view| encoder.encode(view).expect("a line").to_vec());
+    let text = String::from_utf8(text).expect("text");
+    let head = r#"{"timestamp":1600000000.0,"elapsed":0.0,"samples":["#;
+    let shell = r#"{"name":"process.vfs.calls","labels":{"a":"b","b":"c","comm":"s\"h","operation":"read","pid":"7"},"kind":"counter","unit":"calls","value":3,"delta":3,"rate":null}"#;
+    let cat = r#"{"name":"process.vfs.calls","labels":{"b":"c","comm":"cat","pid":"8"},"kind":"counter","unit":"calls","value":4,"delta":4,"rate":null}"#;
+    assert_eq!(text, format!("{head}{shell},{cat}]}}\n"));
+}
+
+#[test]
+fn what_a_row_did_until_its_end_is_said_once_whatever_is_lost() {
+    let (kind, column) = processes();
+    let delta = |line: &Value| {
+        line["samples"].as_array().expect("samples").first().map_or(0, |s| s["delta"].as_u64().expect("a delta"))
+    };
+    for lost in 0..8 {
+        let mut bench = Bench::new();
+        let cell = bench.cell(&kind, &["7", "sh"], column.clone());
+        let mut encoder = Encoder::default();
+        let mut arrived = 0;
+        // In the second tick it does nothing, and has no sample.
+        for (tick, total) in [Some(5), None, Some(11)].into_iter().enumerate() {
+            let record = |recorder: &mut Recorder| {
+                if let Some(total) = total {
+                    cell.counter(recorder, total);
+                }
+                if tick == 2 {
+                    cell.end(recorder);
+                }
+            };
+            bench.tick(&Selection::default(), record, |view| {
+                let text = line(&mut encoder, *view);
+                if lost >> tick & 1 == 0 {
+                    arrived += delta(&text);
+                    return;
+                }
+                encoder.lost();
+                if tick == 2 {
+                    // What has ended is given again.
+                    arrived += delta(&line(&mut encoder, *view));
+                }
+            });
+        }
+        assert_eq!(arrived, 11, "{lost:b}");
+        // Its place is somebody else's.
+        let next = bench.cell(&kind, &["7", "next"], column.clone());
+        let record = |recorder: &mut Recorder| next.counter(recorder, 3);
+        let text = bench.tick(&Selection::default(), record, |view| line(&mut encoder, *view));
+        assert_eq!((delta(&text), &text["samples"][0]["labels"]["comm"]), (3, &json!("next")));
+    }
+}
+
+#[test]
+fn what_is_recorded_in_another_unit_is_said_in_the_metrics() {
+    let mut bench = Bench::new();
+    let time = bench.host(Column::counter("demo.busy", Unit::SECONDS, "Time").scale(1e-9));
+    let spans = bench.host(Column::histogram("demo.span", Unit::SECONDS, "Times").slots(2..=40).scale(1e-9));
+    let mut encoder = Encoder::default();
+    let mut lines = [1_500_000_000, 4_000_000_000].map(|total| {
+        let record = |recorder: &mut Recorder| {
+            time.counter(recorder, total);
+            spans.histogram(recorder, &[0, 0, 0, 1, 0, 2], 1_000_000_000);
+        };
+        bench.tick(&Selection::default(), record, |view| line(&mut encoder, *view))
+    });
+    let busy = &lines[1]["samples"][0];
+    assert_eq!((&busy["value"], &busy["delta"], &busy["rate"]), (&json!(4.0), &json!(2.5), &json!(2.5)));
+    let value = lines[1]["samples"][1]["value"].take();
+    assert_eq!(value, json!({"count": 3, "sum": 1.0, "scale": 1e-9, "slots": [0, 0, 0, 1, 0, 2]}));
+}
+
 #[test]
 fn a_line_names_the_probes_whose_numbers_it_lacks() {
     let (mut bench, mut encoder) = (Bench::new(), Encoder::default());
-    let mut line = |bench: &mut Bench| -> Value {
-        let encode = |view: &ebpf_process_core::View<'_>| serde_json::from_slice(encoder.encode(view).expect("a line"));
-        bench.tick(&Selection::default(), |_| (), encode).expect("JSON")
-    };
     bench.leave_out("process");
     bench.leave_out("a\"b");
-    assert_eq!(line(&mut bench)["left_out"], json!(["process", "a\"b"]));
-    assert_eq!(line(&mut bench).get("left_out"), None);
+    let lines = [(); 2].map(|()| bench.tick(&Selection::default(), |_| (), |view| line(&mut encoder, *view)));
+    assert_eq!(lines[0]["left_out"], json!(["process", "a\"b"]));
+    assert_eq!(lines[1].get("left_out"), None);
 }
 
 #[test]
 fn a_clock_that_is_set_changes_the_timestamp_and_no_rate() {
-    let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
     let mut bench = Bench::new();
-    let id = bench.series(&calls, &[]);
+    let cell = bench.host(calls("read"));
     let mut encoder = Encoder::default();
-    let mut line = |wall: u32, total| -> Value {
+    let mut at = |wall: u32, total| {
         bench.set_wall(Duration::from_secs(wall.into()));
-        bench.tick(
-            &Selection::default(),
-            |recorder| recorder.counter(id, total),
-            |view| serde_json::from_slice(encoder.encode(view).expect("a line")).expect("JSON"),
-        )
+        let record = |recorder: &mut Recorder| cell.counter(recorder, total);
+        bench.tick(&Selection::default(), record, |view| line(&mut encoder, *view))
     };
-    line(1_600_000_000, 0);
+    at(1_600_000_000, 0);
     for (wall, total) in [(1_600_003_600, 5), (1_599_996_400, 10), (1_600_007_200, 15)] {
-        let line = line(wall, total);
+        let line = at(wall, total);
         assert_eq!((line["timestamp"].as_f64(), line["elapsed"].as_f64()), (Some(wall.into()), Some(1.0)));
         assert_eq!((line["samples"][0]["delta"].as_u64(), line["samples"][0]["rate"].as_f64()), (Some(5), Some(5.0)));
     }
@@ -176,36 +262,38 @@ proptest! {
         name in any::<String>(),
         unit in any::<String>(),
         labels in prop::collection::vec(any::<String>(), 0..3),
+        own in prop::collection::vec(any::<String>(), 0..3),
         tags in prop::collection::btree_map(any::<String>(), any::<String>(), 0..3),
         prefix in any::<String>(),
         total in any::<u64>(),
         // Of few digits: the reader in use here rounds others.
         level in any::<i32>().prop_map(|level| f64::from(level) / 8.0),
     ) {
-        let keys: Vec<String> = (0..labels.len()).map(|n| format!("key{n}")).collect();
-        let counter = Descriptor::counter(name.clone(), Unit::new(unit), "A counter").labels(keys).share();
-        let gauge = Descriptor::gauge(format!("{name}.level"), Unit::ONE, "A gauge").share();
+        let kind = EntityKind::new("disk").keys((0..labels.len()).map(|n| format!("key{n}")));
+        let own = own.iter().enumerate().map(|(n, value)| (format!("j{n}"), value));
+        let counter = Column::counter(name.clone(), Unit::new(unit), "A counter").labels(own);
         let mut bench = Bench::new();
         let values: Vec<&str> = labels.iter().map(String::as_str).collect();
-        let (counter, gauge) = (bench.series(&counter, &values), bench.series(&gauge, &[]));
+        let counter = bench.cell(&kind, &values, counter);
+        let gauge = bench.cell(&kind, &values, Column::gauge(format!("{name}.level"), Unit::ONE, "A gauge"));
         let selection = Selection { tags, prefix, ..Selection::default() };
         let mut encoder = Encoder::default();
         let record = |recorder: &mut Recorder| {
-            recorder.counter(counter, total);
-            recorder.gauge(gauge, level);
+            counter.counter(recorder, total);
+            gauge.gauge(recorder, level);
         };
         bench.tick(&selection, record, |view| {
             let line = encoder.encode(view).expect("a line").to_vec();
             prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1), "one line");
             let object: Value = serde_json::from_slice(&line).expect("JSON");
-            for (metric, sample) in view.metrics().zip(object["samples"].as_array().expect("samples")) {
-                prop_assert_eq!(&sample["name"], metric.name());
-                let labels: BTreeMap<&str, &str> =
-                    metric.samples().flat_map(|sample| sample.labels()).chain(metric.tags()).collect();
-                prop_assert_eq!(&sample["labels"], &json!(labels));
+            let samples = object["samples"].as_array().expect("samples");
+            prop_assert_eq!(samples.len(), 2);
+            for (sample, written) in view.samples().zip(samples) {
+                prop_assert_eq!(&written["name"], sample.name());
+                prop_assert_eq!(&written["labels"], &json!(sample.labels().collect::<BTreeMap<_, _>>()));
             }
-            prop_assert_eq!(&object["samples"][0]["value"], total);
-            prop_assert_eq!(object["samples"][1]["value"].as_f64(), Some(level));
+            prop_assert_eq!(&samples[0]["value"], total);
+            prop_assert_eq!(samples[1]["value"].as_f64(), Some(level));
             Ok(())
         })?;
     }

@@ -14,15 +14,22 @@ fuzz_target!(|story: Story<'_>| {
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1), "one line");
         let object: serde_json::Value = serde_json::from_slice(line).expect("JSON");
         let mut written = object["samples"].as_array().expect("samples").iter();
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                let written = written.next().expect("a sample");
-                assert_eq!(written["name"], metric.name());
-                let value = &written["value"];
-                match sample.value() {
-                    Value::Counter(total) => assert_eq!(*value, total),
-                    Value::Gauge(level) => assert_eq!(value.as_f64(), Some(level)),
-                    Value::Histogram(histogram) => assert_eq!(value["slots"], json!(histogram.slots)),
+        for kind in view.kinds() {
+            for row in kind.rows() {
+                let columns = kind.metrics().flat_map(|metric| metric.columns());
+                for sample in columns.filter_map(|column| row.sample(column.index())) {
+                    let written = written.next().expect("a sample");
+                    assert_eq!(written["name"], sample.name());
+                    let value = &written["value"];
+                    match sample.value() {
+                        Value::Counter(total) => assert_eq!(*value, total),
+                        Value::Scaled(scaled) => assert_eq!(value.as_f64(), Some(scaled.in_unit())),
+                        Value::Gauge(level) => assert_eq!(value.as_f64(), Some(level)),
+                        Value::Histogram(histogram) => {
+                            let of = |slot: usize| value["slots"].get(slot).and_then(|count| count.as_u64());
+                            assert!(histogram.buckets().all(|bucket| of(bucket.slot) == Some(bucket.count)));
+                        }
+                    }
                 }
             }
         }
