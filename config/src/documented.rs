@@ -7,8 +7,8 @@ use figment::value::{Dict, Value};
 
 use crate::DEFAULT;
 use crate::layer::parse_toml;
+use crate::literal::literal;
 use crate::raw::{RawProbe, RawRoot, RawSink};
-use crate::show::literal;
 
 /// The keys of a table of the configuration.
 #[derive(Debug)]

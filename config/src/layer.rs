@@ -8,7 +8,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider, Source};
 
 use crate::error::ConfigError;
-use crate::show::{is_secret, literal};
+use crate::literal::{is_secret, literal};
 
 /// A table and where it comes from.
 #[derive(Clone, Debug)]

@@ -12,9 +12,11 @@
 //!
 //! This crate opens files and nothing else: it attaches no probe and connects no sink.
 
+mod confine;
 mod documented;
 mod error;
 mod layer;
+mod literal;
 mod load;
 mod netdata;
 mod plan;
@@ -22,13 +24,13 @@ mod raw;
 mod secure;
 mod show;
 
+pub use confine::confine;
 pub use documented::{DocumentedTable, documented};
 pub use error::ConfigError;
 pub use load::{CONFIG_VARIABLE, ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
 pub use netdata::Directories;
 pub use plan::{Plan, PlannedProbe, PlannedSink};
 pub use raw::Rights;
-pub use secure::confine;
 
 /// The commented default configuration; `config default` prints it, and it is the lowest layer.
 pub const DEFAULT: &str = include_str!("../ebpf-process.toml");

@@ -1,10 +1,11 @@
 //! What the configuration means: checked, and ready to build.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ebpf_process_core::{
-    Claims, Options, OptionsError, OutletSpec, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of,
+    Claims, Options, OptionsError, OutletSpec, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of, size,
 };
 use figment::value::{Dict, Value};
 
@@ -21,6 +22,8 @@ const LONGEST_INTERVAL: Duration = Duration::from_hours(1);
 const LONGEST_GRACE: Duration = Duration::from_mins(10);
 /// Batches that one sink may have waiting; with the size of a batch it bounds the memory.
 const LONGEST_QUEUE: usize = 1024;
+/// Bytes of them: less holds no batch at all, more no machine has for it.
+const QUEUE_BYTES: RangeInclusive<u64> = 64 << 10..=16 << 30;
 /// Sinks that one agent may have.
 const MOST_SINKS: usize = 64;
 /// Bytes of a socket's path: the kernel takes no more.
@@ -139,12 +142,25 @@ impl Plan {
 
 /// An unknown key of the root may stand further down: names it as a whole.
 fn further_down(error: OptionsError, registry: &Registry) -> OptionsError {
+    const SINKS: [&str; 12] = [
+        "type",
+        "queue",
+        "queue_bytes",
+        "when_full",
+        "jitter",
+        "kinds",
+        "where",
+        "include",
+        "exclude",
+        "rename",
+        "prefix",
+        "options",
+    ];
     let probes = registry.probes().flat_map(|probe| {
         let common = probe.common_keys().iter().map(|key| (*key, format!("probes.{key}")));
         common.chain([(probe.name(), format!("probes.{}", probe.name()))])
     });
-    let sinks = ["type", "queue", "when_full", "jitter", "include", "exclude", "rename", "prefix", "options"];
-    let sinks = sinks.into_iter().map(|key| (key, format!("sinks.NAME.{key}")));
+    let sinks = SINKS.into_iter().map(|key| (key, format!("sinks.NAME.{key}")));
     let mut known = probes.chain(sinks).chain([("socket", "status.socket".to_owned())]);
     match known.find(|(key, _)| *key == error.key) {
         Some((_, whole)) => OptionsError { nearest: Some(whole), ..error },
@@ -314,6 +330,15 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
     if !(1..=LONGEST_QUEUE).contains(&raw.queue) {
         let problem = format!("{} is not between 1 and {LONGEST_QUEUE} batches", raw.queue);
         return Err(loaded.refuse(format!("{path}.queue"), problem).into());
+    }
+    if !QUEUE_BYTES.contains(&raw.queue_bytes) {
+        let [given, least, most] = [raw.queue_bytes, *QUEUE_BYTES.start(), *QUEUE_BYTES.end()].map(size::show);
+        let problem = format!("{given} is not between {least} and {most}");
+        return Err(loaded.refuse(format!("{path}.queue_bytes"), problem).into());
+    }
+    if raw.kinds.as_ref().is_some_and(Vec::is_empty) {
+        let problem = "a sink without any kind of rows gets nothing; name some, or leave the key out";
+        return Err(loaded.refuse(format!("{path}.kinds"), problem).into());
     }
     let figment = part(&loaded.figment, &loaded.root, &["sinks", name, "options"], |_| true);
     let options = Options::new(figment, format!("{path}.options"));

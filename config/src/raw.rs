@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ebpf_process_core::{OutletSpec, Selection, WhenFull, duration};
+use ebpf_process_core::{OutletSpec, Selection, WhenFull, duration, size};
 use figment::value::{Dict, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -68,6 +68,11 @@ pub(crate) struct RawSink {
     /// Batches that may wait for this sink, 1 to 1024.
     #[serde(default = "default_queue")]
     pub(crate) queue: usize,
+    /// How much of them may wait, 64KiB to 16GiB; one batch always may. Sinks that wait for the same batches share their
+    /// memory.
+    #[serde(default = "default_queue_bytes", with = "size")]
+    #[schemars(with = "size::Text")]
+    pub(crate) queue_bytes: u64,
     /// What gives way when the queue is full; collecting never waits.
     #[serde(default)]
     pub(crate) when_full: WhenFull,
@@ -79,6 +84,13 @@ pub(crate) struct RawSink {
     #[serde(default, with = "duration")]
     #[schemars(with = "duration::Text")]
     pub(crate) jitter: Duration,
+    /// The kinds of rows it gets, for example `["host", "app"]`; `ebpf-process list metrics` names them. Without this it
+    /// gets every kind but `process`, and one of type json that, too.
+    #[serde(default)]
+    pub(crate) kinds: Option<Vec<String>>,
+    /// What labels must be, by label, with * and ?: `{ comm = "nginx*" }`. Of what has no such label nothing is asked.
+    #[serde(default, rename = "where")]
+    pub(crate) matching: BTreeMap<String, String>,
     /// The metrics it gets, by name, with * and ?.
     #[serde(default = "everything")]
     pub(crate) include: Vec<String>,
@@ -103,9 +115,11 @@ pub(crate) struct RawSink {
 
 impl RawSink {
     pub(crate) fn into_spec(self, name: &str) -> OutletSpec {
-        let Self { queue, when_full, interval, jitter, include, exclude, rename, prefix, tags, .. } = self;
-        let selection = Selection { include, exclude, rename, prefix, tags };
-        OutletSpec { selection, queue, when_full, interval, jitter, ..OutletSpec::new(name) }
+        let Self { queue, queue_bytes, when_full, interval, jitter, .. } = self;
+        let Self { kinds, matching, include, exclude, rename, prefix, tags, .. } = self;
+        let selection = Selection { kinds, matching, include, exclude, rename, prefix, tags, ..Selection::default() };
+        let queue_bytes = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
+        OutletSpec { selection, queue, queue_bytes, when_full, interval, jitter, ..OutletSpec::new(name) }
     }
 }
 
@@ -127,6 +141,10 @@ fn given_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<D
 
 const fn default_queue() -> usize {
     OutletSpec::DEFAULT_QUEUE
+}
+
+const fn default_queue_bytes() -> u64 {
+    OutletSpec::DEFAULT_QUEUE_BYTES as u64
 }
 
 fn everything() -> Vec<String> {

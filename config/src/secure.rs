@@ -2,8 +2,8 @@
 //! with file capabilities (`AT_SECURE`).
 //!
 //! Its caller must not reach anything through it: the environment and `--config` are no layers
-//! then, a file is read only if nobody but root can have written it, and a sink may do no more
-//! than write to standard output, unless its plugin says that it is confined to the network.
+//! then, a file is read only if nobody but root can have written it, and its sinks are
+//! [confined](crate::confine).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,9 +11,6 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
-
-use crate::error::ConfigError;
-use crate::plan::Plan;
 
 /// Whoever may write beside the owner.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -43,19 +40,6 @@ fn guarded(metadata: &std::fs::Metadata, what: &str) -> io::Result<()> {
         return Err(io::Error::other(format!("{what} is writable for others than root")));
     }
     Ok(())
-}
-
-/// Refuses a plan whose sinks could do more for the caller than the caller may.
-pub fn confine(plan: &Plan) -> Result<(), ConfigError> {
-    let refused = plan.sinks.iter().find(|sink| !sink.claims.stdout && !sink.plugin.confined(&sink.options));
-    match refused {
-        None => Ok(()),
-        Some(sink) => Err(ConfigError::Key(sink.options.refuse(
-            "",
-            "a sink of this type may open files, run programs or listen, which is refused to a program that was \
-             started setuid or with file capabilities; run the agent as a service, or leave this sink out",
-        ))),
-    }
 }
 
 #[cfg(test)]

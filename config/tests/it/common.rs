@@ -1,11 +1,10 @@
 //! Plugins that read options and do nothing else, and a registry of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ebpf_process_config::{ConfigError, Loaded, Plan, Sources};
 use ebpf_process_core::{
-    BuildError, Claims, Descriptor, Options, OptionsError, Probe, ProbeContext, ProbePlugin, Registry, Sink,
+    BuildError, Claims, Column, Declared, Options, OptionsError, Probe, ProbeContext, ProbePlugin, Registry, Sink,
     SinkContext, SinkPlugin, Unit, VITALS,
 };
 use serde::Deserialize;
@@ -57,13 +56,13 @@ impl ProbePlugin for FakeProbe {
         &["mode", "hooks", "object", "only"]
     }
 
-    fn catalog(&self, options: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError> {
+    fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
         let options: ProbeOptions = options.extract()?;
-        let mut metrics = vec![Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share()];
+        let mut columns = vec![Column::counter("demo.calls", Unit::CALLS, "Calls")];
         if options.mode == Mode::Return {
-            metrics.push(Descriptor::counter("demo.errors", Unit::CALLS, "Failed calls").share());
+            columns.push(Column::counter("demo.errors", Unit::CALLS, "Failed calls"));
         }
-        Ok(metrics)
+        Ok(columns.into_iter().map(Declared::host).collect())
     }
 
     fn build(&self, _: &Options, _: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {

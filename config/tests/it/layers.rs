@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, set};
 use ebpf_process_config::{DEFAULT, Directories, Plan, Sources, confine};
-use ebpf_process_core::{Claims, Scope, WhenFull};
+use ebpf_process_core::{Claims, OutletSpec, Scope, WhenFull};
 
 fn probe_options(plan: &Plan, name: &str) -> ProbeOptions {
     let probe = plan.probes.iter().find(|probe| probe.name == name).expect("an enabled probe");
@@ -51,7 +51,11 @@ fn what_the_default_has_in_comments_is_right_too() {
     let (_, plan) = plan(&Sources::command_line(Some(&path))).expect("the default with all its settings");
     assert_eq!(plan.scope, Scope::Filtered);
     assert_eq!(plan.sinks.len(), 1);
-    assert_eq!(plan.sinks[0].spec.selection.exclude, ["agent.*"]);
+    let spec = &plan.sinks[0].spec;
+    assert_eq!(spec.selection.exclude, ["agent.*"]);
+    assert_eq!(spec.queue_bytes, 64 << 20);
+    assert_eq!(spec.selection.kinds.as_deref(), Some(&["host".to_owned(), "app".to_owned()][..]));
+    assert_eq!(spec.selection.matching["comm"], "nginx*");
 }
 
 #[test]
@@ -283,4 +287,26 @@ fn a_sinks_own_interval_must_go_with_the_agents_wherever_that_comes_from() {
     let error =
         plan.at_interval(Duration::from_secs(5)).map(|plan| plan.interval).expect_err("no multiple").to_string();
     assert!(error.contains("sinks.lan.interval") && error.contains("6s") && error.contains("5s"), "{error}");
+}
+
+#[test]
+fn a_sink_says_which_rows_it_gets_and_how_much_may_wait() {
+    let settings = [
+        "sinks.lan.type=statsd",
+        "sinks.lan.options.address=x",
+        "sinks.lan.kinds=[\"host\", \"process\"]",
+        "sinks.lan.where.comm=nginx",
+        "sinks.lan.queue_bytes=1MiB",
+    ];
+    let spec = |settings: &[&str]| {
+        let (_, plan) = plan(&Sources::built_in().set(set(settings))).expect("a plan");
+        plan.sinks[0].spec.clone()
+    };
+    let OutletSpec { selection, queue_bytes, .. } = spec(&settings);
+    assert_eq!(queue_bytes, 1 << 20);
+    assert!(selection.takes_kind("process") && !selection.takes_kind("cgroup"));
+    assert!(selection.takes_label("comm", "nginx") && !selection.takes_label("comm", "sh"));
+    let usual = spec(&settings[..2]);
+    assert_eq!(usual.queue_bytes, OutletSpec::DEFAULT_QUEUE_BYTES);
+    assert_eq!((usual.selection.kinds, usual.selection.matching.len()), (None, 0));
 }

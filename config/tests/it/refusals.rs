@@ -38,6 +38,15 @@ const WRONG_FILES: &[(&str, &[&str])] = &[
     ("[sinks.lan]\ntype = \"statsd\"\nqueue = 0", &["sinks.lan.queue", "0 is not between 1 and 1024"]),
     ("[sinks.lan]\ntype = \"statsd\"\nqueue = -1", &["sinks.lan.queue", "expected usize"]),
     (
+        "[sinks.lan]\ntype = \"statsd\"\nqueue_bytes = \"1KiB\"",
+        &["sinks.lan.queue_bytes", "1.0 KiB is not between 64.0 KiB and 16.0 GiB"],
+    ),
+    ("[sinks.lan]\ntype = \"statsd\"\nqueue_bytes = 8", &["sinks.lan.queue_bytes", "a size in quotes"]),
+    ("[sinks.lan]\ntype = \"statsd\"\nkinds = []", &["sinks.lan.kinds", "config.toml", "gets nothing"]),
+    ("[sinks.lan]\ntype = \"statsd\"\nkinds = \"host\"", &["sinks.lan.kinds", "expected a sequence"]),
+    ("[sinks.lan]\ntype = \"statsd\"\nwhere = \"comm\"", &["sinks.lan.where", "expected a map"]),
+    ("[sinks.lan]\ntype = \"statsd\"\nwhere.comm = 7", &["sinks.lan.where.comm", "expected a string"]),
+    (
         "interval = \"2s\"\n[sinks.lan]\ntype = \"statsd\"\ninterval = \"5s\"\noptions.address = \"x\"",
         &["sinks.lan.interval", "config.toml", "5s is no whole multiple", "interval of 2s"],
     ),
