@@ -1,10 +1,14 @@
 //! The numbers of an interval as a table for people.
 //!
-//! Operations are rows; calls, errors and bytes are columns, each per second and in total. On a
-//! terminal the table is drawn over the one before.
+//! Operations are rows; calls, errors and bytes are columns, each per second and in total. Behind the host's come those of
+//! the busiest processes, disks and the like. On a terminal the table is drawn over the one before.
 
+mod entities;
 mod figures;
 mod hooks;
+mod operation;
+mod picture;
+mod text;
 mod units;
 
 use std::io::{ErrorKind, Stdout, Write, stdout};
@@ -105,24 +109,23 @@ fn over(above: Option<usize>, lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use ebpf_process_core::testkit::Bench;
-    use ebpf_process_core::{Descriptor, Selection, Unit};
+    use ebpf_process_core::{Column, EntityKind, Selection, Unit};
 
     use super::*;
 
     #[test]
     fn once_prints_a_view_and_a_terminal_every_view_in_one_place() {
-        let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
         let (mut printed, mut drawn) = (Vec::new(), Vec::new());
         for (output, place, views) in
             [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same { above: 0, on: None }, 2)]
         {
             let mut table = Table::new(output, place, Figures::since(Duration::from_secs(99), Vec::new()));
             let mut bench = Bench::new();
-            let id = bench.series(&calls, &[]);
+            let calls = bench.host(Column::counter("demo.calls", Unit::CALLS, "Calls"));
             for total in 1..=views {
                 let selection = Selection::default();
                 bench
-                    .tick(&selection, |recorder| recorder.counter(id, total), |view| table.write(view))
+                    .tick(&selection, |recorder| calls.counter(recorder, total), |view| table.write(view))
                     .expect("a write");
             }
         }
@@ -137,20 +140,22 @@ mod tests {
 
     /// Two operations and two remarks, drawn twice; the second time on a terminal of another size.
     fn drawn(sizes: [fn() -> Option<Size>; 2]) -> [String; 2] {
-        let calls = Descriptor::counter("task.started", Unit::CALLS, "Calls").labels(["kind"]).share();
-        let missed = Descriptor::counter("hook.missed", Unit::EVENTS, "Missed").labels(["counter"]).share();
+        let calls = |kind| Column::counter("task.started", Unit::CALLS, "Calls").labels([("kind", kind)]);
+        let missed = Column::counter("hook.missed", Unit::EVENTS, "Missed");
         let mut table = Table::new(
             Vec::new(),
             Place::Same { above: 0, on: None },
             Figures::since(Duration::from_secs(99), Vec::new()),
         );
         let mut bench = Bench::new();
-        let ids = [(&calls, "process"), (&calls, "thread"), (&missed, "task.start")];
-        let ids = ids.map(|(descriptor, label)| bench.series(descriptor, &[label]));
+        let hook = EntityKind::new("hook").keys(["counter"]).names_as_they_are();
+        let cells =
+            [bench.host(calls("process")), bench.host(calls("thread")), bench.cell(&hook, &["task.start"], missed)];
         sizes.map(|size| {
             table.size = size;
-            let record =
-                |recorder: &mut ebpf_process_core::Recorder| ids.iter().for_each(|id| recorder.counter(*id, 7));
+            let record = |recorder: &mut ebpf_process_core::Recorder| {
+                cells.iter().for_each(|cell| cell.counter(recorder, 7));
+            };
             bench.tick(&Selection::default(), record, |view| table.write(view)).expect("a write");
             String::from_utf8(std::mem::take(&mut table.output)).expect("text")
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebpf_process_core::{Sample, Value};
 
-use super::figures::clean;
+use super::text::clean;
 use super::units;
 
 /// Which hooks serve the counters, and what they missed.
@@ -38,7 +38,7 @@ impl Hooks {
 
     pub(super) fn miss(&mut self, sample: &Sample<'_>) {
         if let Value::Counter(total @ 1..) = sample.value() {
-            let counter = sample.labels().map(|(_, value)| clean(value)).collect::<Vec<_>>().join(" ");
+            let counter = sample.own_labels().map(|(_, value)| clean(value)).collect::<Vec<_>>().join(" ");
             self.missed.push((counter, total));
         }
     }
@@ -76,7 +76,7 @@ impl Hooks {
 }
 
 fn label(sample: &Sample<'_>, key: &str) -> String {
-    sample.labels().find(|(known, _)| *known == key).map_or_else(String::new, |(_, value)| clean(value))
+    sample.own_labels().find(|(known, _)| *known == key).map_or_else(String::new, |(_, value)| clean(value))
 }
 
 fn holds(sample: &Sample<'_>) -> bool {
