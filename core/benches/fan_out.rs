@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use ebpf_process_core::{
-    Agent, Clock as _, Descriptor, Ledger, OutletSpec, Probe, ProbeError, Recorder, SeriesId, Sink, SinkError,
-    SystemClock, Unit, Value, View,
+    Agent, Clock as _, Column, ColumnId, EntityKind, Ledger, OutletSpec, Probe, ProbeError, Recorder, RowId, Sink,
+    SinkError, SystemClock, Unit, Value, View,
 };
 
 const SAMPLES: u32 = 10_000;
@@ -26,25 +26,30 @@ const CACHE: usize = 64 << 20;
 /// Counters that grow.
 #[derive(Default)]
 struct Counters {
-    ids: Vec<SeriesId>,
+    rows: Vec<RowId>,
+    columns: Vec<ColumnId>,
     total: u64,
 }
 
 impl Probe for Counters {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        if self.ids.is_empty() {
+        if self.rows.is_empty() {
+            let kind = EntityKind::new("program").keys(["name"]);
+            let kind = recorder.kind(kind).map_err(ProbeError::new)?;
             for metric in 0..METRICS {
-                let calls = Descriptor::counter(format!("bench.calls_{metric}"), Unit::CALLS, "Calls").labels(["name"]);
-                let calls = calls.share();
-                for n in 0..SAMPLES / METRICS {
-                    let id = recorder.series(&calls, &[&format!("program-{n}")]).map_err(ProbeError::new)?;
-                    self.ids.push(id);
-                }
+                let calls = Column::counter(format!("bench.calls_{metric}"), Unit::CALLS, "Calls");
+                self.columns.push(recorder.column(kind, calls).map_err(ProbeError::new)?);
+            }
+            for n in 0..SAMPLES / METRICS {
+                let row = recorder.row(kind, n.into(), &[&format!("program-{n}")]).map_err(ProbeError::new)?;
+                self.rows.push(row);
             }
         }
         self.total += 12_345;
-        for id in &self.ids {
-            recorder.counter(*id, self.total);
+        for row in &self.rows {
+            for column in &self.columns {
+                recorder.counter(*row, *column, self.total);
+            }
         }
         Ok(())
     }
@@ -56,7 +61,7 @@ struct Trivial;
 impl Sink for Trivial {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let mut sum = 0_u64;
-        for sample in view.metrics().flat_map(|metric| metric.samples()) {
+        for sample in view.samples() {
             if let Value::Counter(total) = sample.value() {
                 sum = sum.wrapping_add(total);
             }

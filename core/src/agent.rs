@@ -216,9 +216,7 @@ impl Agent {
 
     /// From now on, counters and histograms are totals since the last batch.
     pub fn set_baseline(&mut self) {
-        if let Some(batch) = self.last_batch.get() {
-            self.recorder.rebase(&batch);
-        }
+        self.recorder.rebase();
     }
 
     fn round(&mut self, moment: Moment, leave_out: bool) {

@@ -86,6 +86,13 @@ pub(crate) struct KindLayout {
     pub(crate) metrics: Vec<Vec<u32>>,
 }
 
+impl KindLayout {
+    /// Whether a column's metric has this name.
+    pub(crate) fn has_metric(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| self.kind.metric_name(column) == name)
+    }
+}
+
 /// Rows of one kind with their cells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Matrix {
@@ -135,11 +142,20 @@ pub(crate) struct Block {
     pub(crate) layout: Arc<Layout>,
     pub(crate) matrices: Vec<Matrix>,
     pub(crate) slab: Vec<u64>,
+    /// Bytes of rows and their text that are nowhere else.
+    pub(crate) text: usize,
 }
 
 impl Block {
     pub(crate) fn empty() -> Self {
-        Self { tick: Tick::ZERO, layout: Arc::default(), matrices: Vec::new(), slab: Vec::new() }
+        Self { tick: Tick::ZERO, layout: Arc::default(), matrices: Vec::new(), slab: Vec::new(), text: 0 }
+    }
+
+    /// Rows that have ended, with their last values.
+    pub(crate) fn ended(tick: Tick, layout: Arc<Layout>, matrices: Vec<Matrix>, slab: Vec<u64>) -> Self {
+        let rows = matrices.iter().flat_map(|matrix| matrix.rows.iter().flatten());
+        let text = rows.map(|row| row.memory()).sum();
+        Self { tick, layout, matrices, slab, text }
     }
 
     /// The value of a cell that is present.
@@ -162,7 +178,8 @@ impl Block {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.matrices.iter().map(Matrix::memory).sum::<usize>() + self.slab.capacity() * 8
+        let matrices: usize = self.matrices.iter().map(|matrix| size_of::<Matrix>() + matrix.memory()).sum();
+        size_of::<Self>() + matrices + self.slab.capacity() * 8 + self.text
     }
 }
 
@@ -206,7 +223,7 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Bytes that the batch's own matrices take, without the text that batches share.
+    /// Bytes that the batch takes, without the text of living rows, which batches share.
     pub fn memory(&self) -> usize {
         self.live.memory() + self.ended.as_ref().map_or(0, |ended| ended.memory())
     }

@@ -122,11 +122,18 @@ impl Declared {
     }
 }
 
+static BIRTHS: AtomicU64 = AtomicU64::new(1);
+
 /// Made once: no two kinds, columns or rows of any recorder have the same.
 pub(crate) fn birth() -> u64 {
     // 2^64 births take longer than any agent runs.
-    static BIRTHS: AtomicU64 = AtomicU64::new(1);
     BIRTHS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Lets so many births have been, at least.
+#[cfg(test)]
+pub(crate) fn births_were(count: u64) {
+    BIRTHS.fetch_max(count, Ordering::Relaxed);
 }
 
 /// A kind of one recorder.
@@ -161,6 +168,14 @@ pub(crate) struct Row {
     pub(crate) started: Duration,
 }
 
+impl Row {
+    /// Bytes that it takes, its text included.
+    pub(crate) fn memory(&self) -> usize {
+        let counts = 2 * size_of::<usize>();
+        counts + size_of::<Self>() + self.labels.iter().map(|label| size_of::<Box<str>>() + label.len()).sum::<usize>()
+    }
+}
+
 /// Why a kind, a column or a row was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -177,6 +192,25 @@ pub enum Refused {
         metric: String,
         /// The key.
         key: String,
+    },
+    /// A kind or a column has two labels under one key.
+    KeyTwice {
+        /// The kind's or the metric's name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// Another kind has a metric of this name.
+    NameTaken {
+        /// The metric's name, the kind in front included.
+        metric: String,
+        /// The other kind's name.
+        kind: String,
+    },
+    /// A kind without label keys has one row at a time, and another entity has it.
+    OneRow {
+        /// The kind's name.
+        kind: String,
     },
     /// A column of the same name on the same kind has another kind of numbers.
     MetricKind {
@@ -206,6 +240,13 @@ impl fmt::Display for Refused {
             }
             Self::KeyTaken { metric, key } => {
                 write!(f, "metric {metric}: the label {key} belongs to the rows of its kind, a column may not have it")
+            }
+            Self::KeyTwice { name, key } => write!(f, "{name} has two labels under the key {key}"),
+            Self::NameTaken { metric, kind } => {
+                write!(f, "the kind {kind} has a metric {metric} already: their series could not be told apart")
+            }
+            Self::OneRow { kind } => {
+                write!(f, "kind {kind} has no label keys by which two rows could be told apart, and one row already")
             }
             Self::MetricKind { metric, has } => write!(f, "metric {metric} is a {has} already"),
             Self::Labels { kind, expected, given } => {

@@ -39,7 +39,10 @@ pub struct OutletSpec {
     pub queue: usize,
     /// How many bytes of batches may wait; one batch always may.
     pub queue_bytes: usize,
-    /// What gives way when they are that many.
+    /// How many bytes of rows that have ended may wait until the sink has taken them, beside those of one batch. What is
+    /// beyond, the oldest, is the sink's loss.
+    pub finals_bytes: usize,
+    /// What gives way when batches are too many.
     pub when_full: WhenFull,
     /// The time between two batches for this sink, a whole multiple of the agent's; none for every
     /// batch. It gets the batches at the multiples of this on the wall clock, the first one, and the
@@ -60,6 +63,9 @@ impl OutletSpec {
     /// their memory.
     pub const DEFAULT_QUEUE_BYTES: usize = 64 << 20;
 
+    /// How much of ended rows may wait unless the configuration says otherwise, in bytes.
+    pub const DEFAULT_FINALS_BYTES: usize = 32 << 20;
+
     /// A sink that sees everything, with the default queue.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -67,6 +73,7 @@ impl OutletSpec {
             selection: Selection::default(),
             queue: Self::DEFAULT_QUEUE,
             queue_bytes: Self::DEFAULT_QUEUE_BYTES,
+            finals_bytes: Self::DEFAULT_FINALS_BYTES,
             when_full: WhenFull::default(),
             interval: None,
             jitter: Duration::ZERO,
@@ -116,7 +123,7 @@ impl Outlet {
         let (running, stopping) = bounded(0);
         let pace = Pace::new(base, spec.interval);
         let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(spec.finals_bytes));
         let worker = Worker::new((&spec.name, spec.queue), oldest.clone(), &ledger, &shared, stopping);
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {
@@ -173,8 +180,11 @@ impl Outlet {
             Some(lens) if lens.fits(&batch.live) => lens,
             _ => self.lens.insert(Arc::new(Lens::new(&self.spec.selection, &batch.live.layout))),
         };
-        if let Some(ended) = batch.ended.as_ref().filter(|_| !self.shared.is_over()) {
-            let lost = self.shared.finals.push(ended, lens);
+        let Some(ended) = &batch.ended else { return };
+        let lost = self.shared.finals.push(ended, lens);
+        if self.is_over() {
+            self.ledger.lost(lost, CLOSED);
+        } else {
             self.lost_finals += lost;
             self.ledger.lost(lost, FINAL);
         }
@@ -187,9 +197,10 @@ impl Outlet {
         let (samples, bytes) = (lens.count(&batch.live), batch.memory());
         let mut parcel = Parcel { batch: Arc::clone(batch), lens: Arc::clone(lens), samples, bytes, elapsed, due };
         self.ledger.offered(samples);
-        let too_many = |waiting: usize| waiting > 0 && waiting + bytes > self.spec.queue_bytes;
+        // Into an empty queue any batch goes, whatever the worker has not yet entered as taken out.
+        let too_many = || !self.queue.is_empty() && self.shared.waiting() + bytes > self.spec.queue_bytes;
         while !self.is_over() {
-            let result = if too_many(self.shared.waiting()) {
+            let result = if too_many() {
                 Err(TrySendError::Full(parcel))
             } else {
                 self.shared.waits(bytes);

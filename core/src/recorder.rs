@@ -77,6 +77,9 @@ impl Recorder {
         if self.existing_kind(kind.name()).is_some() {
             return Err(Refused::KindTaken { kind: kind.name().to_owned() });
         }
+        if let Some(key) = repeated(kind.label_keys()) {
+            return Err(Refused::KeyTwice { name: kind.name().to_owned(), key: key.to_owned() });
+        }
         let index = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
         let table = Table::new(index, kind);
         let id = KindId { index, birth: table.birth };
@@ -95,6 +98,14 @@ impl Recorder {
     /// Declares a column of a kind, or finds the one with this name and these labels. For the time when a probe is
     /// built; later it makes every sink look at the columns again.
     pub fn column(&mut self, kind: KindId, column: Column) -> Result<ColumnId, Refused> {
+        let name = self.table(kind)?.layout.kind.metric_name(&column);
+        let others = self.tables.iter().filter(|table| table.birth != kind.birth);
+        if let Some(other) = others.map(|table| &table.layout).find(|layout| layout.has_metric(&name)) {
+            return Err(Refused::NameTaken { metric: name, kind: other.kind.name().to_owned() });
+        }
+        if let Some(key) = repeated(column.own_labels().map(|(key, _)| key)) {
+            return Err(Refused::KeyTwice { name, key: key.to_owned() });
+        }
         let (id, is_new) = self.table(kind)?.column(column)?;
         self.widened |= is_new;
         Ok(id)
@@ -110,9 +121,11 @@ impl Recorder {
     /// Where the kind has no place left this is the row `other`, which takes [`add`](Self::add) and no totals. Ask
     /// again, at each tick, for whoever may get a place of its own later; it then begins at 0.
     pub fn row(&mut self, kind: KindId, identity: u64, labels: &[&str]) -> Result<RowId, Refused> {
-        let Self { tables, refusals, since, .. } = self;
-        let table = tables.get_mut(kind.index as usize).filter(|table| table.birth == kind.birth);
-        table.ok_or(Refused::Foreign)?.row(identity, labels, *since, &mut refusals.rows)
+        let since = self.since;
+        let mut refused = 0;
+        let row = self.table(kind)?.row(identity, labels, since, &mut refused);
+        self.refusals.rows += refused;
+        row
     }
 
     /// Records a counter's total; the last value of a tick wins.
@@ -191,9 +204,9 @@ impl Recorder {
         self.batch.left_out.push(Arc::clone(probe));
     }
 
-    /// From now on counters and histograms are totals since this batch, the last one that was sealed.
-    pub(crate) fn rebase(&mut self, batch: &Batch) {
-        self.tables.iter_mut().zip(&batch.live.matrices).for_each(|(table, matrix)| table.rebase(matrix));
+    /// From now on counters and histograms are totals since the last batch. Not for the middle of a tick.
+    pub(crate) fn rebase(&mut self) {
+        self.tables.iter_mut().for_each(Table::rebase);
     }
 
     /// Ends a tick: swaps the finished batch with a recycled one.
@@ -217,7 +230,7 @@ impl Recorder {
                 matrix
             };
             let matrices = tables.iter_mut().map(&mut move_ended).collect();
-            Arc::new(Block { tick, layout: Arc::clone(layout), matrices, slab })
+            Arc::new(Block::ended(tick, Arc::clone(layout), matrices, slab))
         });
         batch.live.tick = tick;
         batch.elapsed = elapsed;
@@ -228,5 +241,46 @@ impl Recorder {
         std::mem::swap(&mut self.batch, recycled);
         self.batch.left_out.clear();
         self.batch.ended = None;
+    }
+}
+
+/// A key that comes twice.
+fn repeated<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let mut rest = keys;
+    while let Some(key) = rest.next() {
+        if rest.clone().any(|other| other == key) {
+            return Some(key);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::births_were;
+    use crate::metric::Unit;
+
+    #[test]
+    fn ids_do_not_wrap_at_two_to_the_thirty_second_birth() {
+        let mut recorder = Recorder::default();
+        let kind = recorder.kind(EntityKind::new("thing").keys(["name"])).expect("a kind");
+        let column = recorder.column(kind, Column::counter("a.b", Unit::CALLS, "Calls")).expect("a column");
+        let early = recorder.row(kind, 1, &["early"]).expect("a row");
+        recorder.end(early);
+        recorder.seal(Tick::ZERO, Duration::ZERO, &mut Batch::empty());
+        births_were(1 << 32);
+        let late = recorder.row(kind, 2, &["late"]).expect("a row");
+        assert_eq!((late.slot, late.birth >> 32), (early.slot, 1), "in the place of the one that has ended");
+        // What would be its id if a birth were 32 bits, and that of whoever had the place.
+        for wrong in [RowId { birth: late.birth & u64::from(u32::MAX), ..late }, early] {
+            recorder.counter(wrong, column, 99);
+            recorder.end(wrong);
+        }
+        assert_eq!(recorder.refusals().values, 4);
+        recorder.counter(late, column, 1);
+        let other = recorder.row(kind, 3, &["other kinds of late"]).expect("a row");
+        assert!(other.birth > late.birth);
+        assert_eq!(recorder.refusals().values, 4);
     }
 }

@@ -1,7 +1,7 @@
 //! The rows of one kind and their cells, as the recorder keeps them between two batches.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,10 @@ pub(crate) const OTHER: &str = "other";
 /// How many refused identities are remembered, so that each counts once.
 const REMEMBERED: usize = 65_536;
 
-/// Columns are added in steps of so many, so that cells seldom move.
+/// How many rows of a kind may end in one tick, if its limit is not larger.
+const ENDED: usize = 65_536;
+
+/// Once there are rows, room for columns is made in steps of so many, so that cells seldom move.
 const STEP: usize = 8;
 
 /// The rows of one kind.
@@ -47,7 +50,9 @@ pub(crate) struct Table {
     by_text: HashMap<Box<[Box<str>]>, u64>,
     /// Rows that have ended in this tick.
     ended: Vec<u32>,
-    refused: HashSet<u64>,
+    /// The identities that have no row, and the tick in which each was asked for last.
+    refused: HashMap<u64, u64>,
+    ticks: u64,
     other: Option<u32>,
     living: usize,
     /// The rows as batches know them, until one comes or goes.
@@ -101,7 +106,8 @@ impl Table {
             by_identity: HashMap::new(),
             by_text,
             ended: Vec::new(),
-            refused: HashSet::new(),
+            refused: HashMap::new(),
+            ticks: 0,
             other: None,
             living: 0,
             rows: Arc::default(),
@@ -128,7 +134,7 @@ impl Table {
         let index = self.columns.len();
         let id = id(index, birth());
         if index == self.stride {
-            self.widen(self.stride + STEP);
+            self.widen(self.stride + if self.slots.is_empty() { 1 } else { STEP });
         }
         if column.kind() == MetricKind::Histogram {
             self.histogram_columns.resize(words(self.stride), 0);
@@ -177,20 +183,19 @@ impl Table {
         }
         let given = fingerprint(labels);
         let mut base = (Vec::new(), Vec::new());
+        let too_many_ended = self.ended.len() > kind.row_limit().max(ENDED);
         if let Some(&slot) = self.by_identity.get(&identity) {
-            let known = &self.slots[slot as usize];
-            if known.given == given {
+            // Where too many have ended in this tick already, it has its new name from the next one on.
+            if self.slots[slot as usize].given == given || too_many_ended {
                 return Ok(self.id(slot));
             }
             base = self.base_for_heir(slot);
             self.end_slot(slot);
+        } else if expected == 0 && (self.living > 0 || !self.ended.is_empty()) {
+            return Err(Refused::OneRow { kind: kind.name().to_owned() });
         }
-        // Rows without labels are one row.
-        let limit = if expected == 0 { kind.row_limit().min(1) } else { kind.row_limit() };
-        if self.living >= limit || self.ended.len() > limit.max(REMEMBERED) {
-            if self.refused.len() >= REMEMBERED || self.refused.insert(identity) {
-                *refused += 1;
-            }
+        if self.living >= kind.row_limit() || too_many_ended {
+            *refused += u64::from(self.refuse(identity));
             return Ok(self.other(started));
         }
         self.refused.remove(&identity);
@@ -201,6 +206,23 @@ impl Table {
         (known.base, known.bases) = base;
         self.by_identity.insert(identity, slot);
         Ok(self.id(slot))
+    }
+
+    /// Whether an identity is refused for the first time since it had a row.
+    fn refuse(&mut self, identity: u64) -> bool {
+        let is_room = self.refused.len() < REMEMBERED;
+        match self.refused.entry(identity) {
+            Entry::Occupied(mut known) => {
+                known.insert(self.ticks);
+                false
+            }
+            Entry::Vacant(new) => {
+                if is_room {
+                    new.insert(self.ticks);
+                }
+                true
+            }
+        }
     }
 
     /// The row of what has no row of its own.
@@ -378,16 +400,18 @@ impl Table {
         true
     }
 
-    /// From now on, counters and histograms with a value in this matrix are totals since then.
-    pub(crate) fn rebase(&mut self, matrix: &Matrix) {
-        for (slot, row) in matrix.rows.iter().enumerate() {
-            let Some(row) = row.as_ref().filter(|row| self.births.get(slot) == Some(&row.id.birth)) else { continue };
-            for column in (0..self.columns.len()).filter(|column| matrix.has(slot, *column)) {
-                let cell = slot * self.stride + column;
+    /// From now on, counters and histograms are totals since what they are now.
+    pub(crate) fn rebase(&mut self) {
+        for slot in 0..small(self.slots.len()) {
+            for column in 0..self.columns.len() {
+                if !self.is_known(slot, column) {
+                    continue;
+                }
+                let cell = slot as usize * self.stride + column;
                 match self.columns[column].1 {
                     MetricKind::Gauge => {}
                     MetricKind::Counter => {
-                        let base = &mut self.slots[row.id.slot as usize].base;
+                        let base = &mut self.slots[slot as usize].base;
                         base.resize(base.len().max(self.columns.len()), 0);
                         base[column] = base[column].wrapping_add(self.cells[cell]);
                         self.cells[cell] = 0;
@@ -432,6 +456,12 @@ impl Table {
         }
         self.touched.fill(0);
         self.store_histograms(matrix, slab);
+        if self.refused.len() > REMEMBERED / 2 {
+            // Who is not asked for any more is over.
+            let now = self.ticks;
+            self.refused.retain(|_, asked| *asked == now);
+        }
+        self.ticks += 1;
     }
 
     /// Copies the rows that have ended, with their last values, and lets go of them.

@@ -34,7 +34,7 @@ pub(crate) struct Parcel {
 }
 
 /// What the two ends of the way to a sink both know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     over: AtomicBool,
     /// Bytes of the batches in the queue.
@@ -44,6 +44,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(finals_bytes: usize) -> Self {
+        Self { over: AtomicBool::new(false), waiting: AtomicUsize::new(0), finals: Finals::new(finals_bytes) }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -166,26 +170,30 @@ impl Worker {
         }
         let by_sink = sink.settles() == Settlement::BySink;
         let mut finals = Vec::new();
-        let ended = self.shared.finals.give(batch.tick().seq, &mut finals);
-        // Only now are they the sink's: those of a batch that it does not take are offered again.
-        self.ledger.offered(ended);
-        let (samples, blocks) = (samples + ended, finals.len());
+        let ended = self.shared.finals.give(batch.tick().seq, by_sink, &mut finals);
+        if by_sink {
+            // It settles them itself, perhaps at once. For others they are in the book when they are taken.
+            self.ledger.offered(ended);
+        }
+        let blocks = finals.len();
         let view = KeptView { batch, finals, lens, elapsed };
         let outcome = self.guard("write", sink, |sink| sink.write(&view.view()));
         // Before the samples are settled: whoever sees an empty queue finds the batch free again.
         drop(view);
         match &outcome {
-            Ok(true) if by_sink => self.shared.finals.settle(true),
+            Ok(true) if by_sink => drop(self.shared.finals.settle(true)),
             Ok(true) => {
                 self.unflushed.batches += 1;
                 self.unflushed.samples += samples;
             }
-            _ => {
+            // It has said what became of them, and has those of ended rows again.
+            Ok(false) if by_sink => self.shared.finals.take_back(blocks),
+            // What a sink that panicked has settled of the view by then is not known: the rest is given up with the queue.
+            Err(_) if by_sink && self.panicked => {}
+            Err(_) if by_sink => self.ledger.failed(samples + ended),
+            Ok(false) | Err(_) => {
                 self.shared.finals.take_back(blocks);
-                // What a sink that panicked has settled of the view by then is not known: the rest is given up with the
-                // queue.
-                let settled = by_sink && (outcome.is_ok() || self.panicked);
-                self.ledger.failed(if settled { 0 } else { samples });
+                self.ledger.failed(samples);
             }
         }
         self.tell();
@@ -205,8 +213,13 @@ impl Worker {
         if batches == 0 {
             return;
         }
-        self.shared.finals.settle(flushed);
-        if flushed { self.ledger.written(samples) } else { self.ledger.failed(samples) }
+        let ended = self.shared.finals.settle(flushed);
+        if flushed {
+            self.ledger.offered(ended);
+            self.ledger.written(samples + ended);
+        } else {
+            self.ledger.failed(samples);
+        }
     }
 
     /// Says the first loss of each kind.

@@ -6,43 +6,45 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue, drained};
 use ebpf_process_core::*;
-use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Counts its own ticks in `series` counters.
+/// Counts its own ticks in ten counters of the host.
+#[derive(Default)]
 struct Counting {
-    series: Vec<SeriesId>,
+    columns: Vec<ColumnId>,
     ticks: u64,
 }
 
 impl Probe for Counting {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        if self.series.is_empty() {
-            let descriptor = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["n"]).share();
-            for n in 0..10 {
-                self.series.push(recorder.series(&descriptor, &[&n.to_string()]).map_err(ProbeError::new)?);
-            }
+        for n in self.columns.len()..10 {
+            let calls = Column::counter("test.calls", Unit::CALLS, "Calls").labels([("n", n.to_string())]);
+            self.columns.push(recorder.column(recorder.host_kind(), calls).map_err(ProbeError::new)?);
         }
         self.ticks += 1;
-        for id in &self.series {
-            recorder.counter(*id, self.ticks);
+        for column in &self.columns {
+            recorder.counter(recorder.host(), *column, self.ticks);
         }
         Ok(())
     }
 }
 
-/// Waits for a word before each write.
+/// Waits for a word before each write; who never hears one goes on when nobody can say it any more.
 struct Gated {
+    taken: Option<Sender<()>>,
     gate: Receiver<()>,
     then: MemorySink,
 }
 
 impl Sink for Gated {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        self.gate.recv().map_err(SinkError::closed)?;
+        if let Some(taken) = &self.taken {
+            taken.send(()).map_err(SinkError::closed)?;
+        }
+        let _ = self.gate.recv();
         self.then.write(view)
     }
 }
@@ -50,7 +52,7 @@ impl Sink for Gated {
 fn agent() -> (Agent, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
     let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
-    agent.push_probe("counting", Box::new(Counting { series: Vec::new(), ticks: 0 }));
+    agent.push_probe("counting", Box::<Counting>::default());
     (agent, clock)
 }
 
@@ -69,7 +71,8 @@ fn a_stuck_sink_delays_nobody_and_its_loss_is_counted() {
         let healthy = MemorySink::default();
         let healthy_book = add(&mut agent, "healthy", 4, WhenFull::DropOldest, healthy.clone());
         let (_never, gate): (Sender<()>, _) = bounded(0);
-        let stuck_book = add(&mut agent, "stuck", 4, when_full, Gated { gate, then: MemorySink::default() });
+        let stuck_book =
+            add(&mut agent, "stuck", 4, when_full, Gated { taken: None, gate, then: MemorySink::default() });
         for _ in 0..500 {
             agent.tick(clock.advance(SECOND));
             drained(&healthy_book);
@@ -93,7 +96,7 @@ fn a_queue_that_drops_the_oldest_keeps_the_newest_in_order() {
     let (mut agent, clock) = agent();
     let (word, gate) = bounded(16);
     let memory = MemorySink::default();
-    add(&mut agent, "slow", 2, WhenFull::DropOldest, Gated { gate, then: memory.clone() });
+    add(&mut agent, "slow", 2, WhenFull::DropOldest, Gated { taken: None, gate, then: memory.clone() });
     for _ in 0..10 {
         agent.tick(clock.advance(SECOND));
     }
@@ -243,123 +246,34 @@ fn a_sink_is_flushed_when_something_is_due_though_no_batch_came() {
     assert!(calls.try_recv().is_err());
 }
 
-/// One tick of the property test.
-#[derive(Clone, Debug)]
-struct Step {
-    /// What each living series gains; a series beyond the list is ended, a new one begun.
-    gains: Vec<u8>,
-    /// Whether the sink takes what is queued before the next tick.
-    taken: bool,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step =
-        (prop::collection::vec(any::<u8>(), 0..6), any::<bool>()).prop_map(|(gains, taken)| Step { gains, taken });
-    prop::collection::vec(step, 1..60)
-}
-
-/// Series that come and go as the steps say; remembers the true totals by life of a series.
-struct Churn {
-    descriptor: Arc<Descriptor>,
-    steps: std::vec::IntoIter<Step>,
-    alive: Vec<(SeriesId, usize, u64)>,
-    lives: usize,
-    truth: Arc<parking_lot::Mutex<Vec<u64>>>,
-}
-
-impl Probe for Churn {
-    fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        let gains = self.steps.next().map(|step| step.gains).unwrap_or_default();
-        while self.alive.len() > gains.len() {
-            let (id, life, total) = self.alive.remove(0);
-            recorder.counter(id, total + 1);
-            self.truth.lock()[life] += 1;
-            recorder.end(id);
-        }
-        while self.alive.len() < gains.len() {
-            let id = recorder.series(&self.descriptor, &[&self.lives.to_string()]).map_err(ProbeError::new)?;
-            self.alive.push((id, self.lives, 0));
-            self.truth.lock().push(0);
-            self.lives += 1;
-        }
-        for ((id, life, total), gain) in self.alive.iter_mut().zip(gains) {
-            *total += u64::from(gain);
-            self.truth.lock()[*life] = *total;
-            recorder.counter(*id, *total);
-        }
-        Ok(())
-    }
-}
-
-/// Adds up deltas by label, as a push protocol does.
-struct Deltas {
-    word: Receiver<()>,
-    done: Sender<()>,
-    last: SeriesCache<u64>,
-    sums: Arc<parking_lot::Mutex<std::collections::BTreeMap<String, u64>>>,
-}
-
-impl Sink for Deltas {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let word = self.word.recv();
-        self.last.update(view, drop);
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                let (Value::Counter(total), Some((_, label))) = (sample.value(), sample.labels().next()) else {
-                    continue;
-                };
-                let last = self.last.entry(sample.id(), || 0);
-                *self.sums.lock().entry(label.to_owned()).or_default() += total - *last;
-                *last = total;
-            }
-        }
-        if word.is_ok() {
-            // Nobody may be waiting any more.
-            let _ = self.done.send(());
-        }
-        Ok(())
-    }
-}
-
-proptest! {
-    #[test]
-    fn deltas_add_up_to_the_totals_whatever_is_dropped(steps in steps(), queue in 1usize..4, every in 1u32..5) {
-        let clock = Arc::new(ManualClock::new(SECOND, SECOND));
-        let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
-        let truth = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let sums = Arc::new(parking_lot::Mutex::new(std::collections::BTreeMap::new()));
-        agent.push_probe("churn", Box::new(Churn {
-            descriptor: Descriptor::counter("churn.calls", Unit::CALLS, "Calls").labels(["life"]).share(),
-            steps: steps.clone().into_iter(),
-            alive: Vec::new(),
-            lives: 0,
-            truth: Arc::clone(&truth),
-        }));
-        let (word, words) = bounded(1000);
-        let (done, dones) = bounded(1000);
-        let sink = Deltas { word: words, done, last: SeriesCache::default(), sums: Arc::clone(&sums) };
-        let book = Arc::new(Ledger::default());
-        let spec = OutletSpec { queue, interval: Some(every * SECOND), ..OutletSpec::new("deltas") };
-        agent.push_sink(Box::new(sink), spec, Arc::clone(&book)).expect("a sink");
-        for step in &steps {
-            let offered = book.tally().offered;
+#[test]
+fn a_queue_is_bounded_in_bytes_and_has_room_for_one_batch() {
+    // A batch of ten counters takes some hundred bytes.
+    for (queue_bytes, waiting) in [(1, 1), (usize::MAX, 4)] {
+        for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+            let (mut agent, clock) = agent();
+            let (word, gate) = bounded(64);
+            let memory = MemorySink::default();
+            let (taken, views) = bounded(64);
+            let ledger = Arc::new(Ledger::default());
+            let spec = OutletSpec { queue: 4, queue_bytes, when_full, ..OutletSpec::new("slow") };
+            let sink = Gated { taken: Some(taken), gate, then: memory.clone() };
+            agent.push_sink(Box::new(sink), spec, Arc::clone(&ledger)).expect("a sink");
             agent.tick(clock.advance(SECOND));
-            prop_assert!(book.tally().balances());
-            // At an interval of its own the sink may have nothing new to take.
-            if step.taken && book.tally().offered > offered {
-                word.send(()).expect("the sink listens");
-                dones.recv().expect("the sink answers");
+            views.recv_timeout(MINUTE).expect("the first batch is in its hands");
+            for _ in 1..10 {
+                agent.tick(clock.advance(SECOND));
             }
-        }
-        drop(word);
-        let closed = agent.close(MINUTE);
-        prop_assert!(closed[0].in_time && closed[0].tally.balances());
-        let truth: std::collections::BTreeMap<String, u64> =
-            truth.lock().iter().enumerate().map(|(life, total)| (life.to_string(), *total)).collect();
-        // A life that the sink never saw a sample of must have been worth nothing it could lose.
-        let sums = sums.lock();
-        for (life, total) in &truth {
-            prop_assert_eq!(sums.get(life).copied().unwrap_or(0), *total, "life {}", life);
+            let tally = ledger.tally();
+            assert_eq!((tally.offered, tally.queued), (100, 10 + 10 * waiting), "{queue_bytes} {when_full:?}");
+            assert_eq!(tally.dropped, [("queue full", 100 - tally.queued)]);
+            drop(word);
+            let closed = agent.close(MINUTE);
+            assert!(closed[0].in_time && closed[0].tally.balances(), "{closed:?}");
+            let mut seen: Vec<u64> = memory.samples().iter().map(|sample| sample.seq).collect();
+            seen.dedup();
+            let kept = if when_full == WhenFull::DropOldest { 10 - waiting..10 } else { 1..1 + waiting };
+            assert_eq!(seen, [0].into_iter().chain(kept).collect::<Vec<_>>(), "{queue_bytes} {when_full:?}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a probe cannot do to others, and what is said of one whose numbers are missing.
 
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "a view comes as a sink gets it")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +16,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Counts its collections, in a time of the test's choice, and may panic.
 struct Counting {
     name: &'static str,
-    id: Option<SeriesId>,
+    cell: Option<(RowId, ColumnId)>,
     collections: u64,
     clock: Arc<ManualClock>,
     takes: Arc<dyn Fn(u64) -> Duration + Send + Sync>,
@@ -29,21 +31,30 @@ impl Counting {
     fn new(name: &'static str, clock: &Arc<ManualClock>) -> Self {
         let clock = Arc::clone(clock);
         let takes = Arc::new(|_| Duration::ZERO);
-        Self { name, id: None, collections: 0, clock, takes, panics_at: None, _end: End(false) }
+        Self { name, cell: None, collections: 0, clock, takes, panics_at: None, _end: End(false) }
     }
+}
+
+/// The number of a probe's collections.
+fn cell(recorder: &mut Recorder, probe: &str) -> Result<(RowId, ColumnId), Refused> {
+    let kind = match recorder.existing_kind("counting") {
+        Some(kind) => kind,
+        None => recorder.kind(EntityKind::new("counting").keys(["probe"]).names_as_they_are())?,
+    };
+    let column = recorder.column(kind, Column::counter("test.collections", Unit::CALLS, "Collections"))?;
+    Ok((recorder.row(kind, identity_of(probe), &[probe])?, column))
 }
 
 impl Probe for Counting {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         self.collections += 1;
         assert!(self.panics_at != Some(self.collections), "a bug in somebody's probe");
-        let descriptor = Descriptor::counter("test.collections", Unit::CALLS, "Collections").labels(["probe"]).share();
-        let id = match self.id {
-            Some(id) => id,
-            None => *self.id.insert(recorder.series(&descriptor, &[self.name]).map_err(ProbeError::new)?),
+        let (row, column) = match self.cell {
+            Some(cell) => cell,
+            None => *self.cell.insert(cell(recorder, self.name).map_err(ProbeError::new)?),
         };
         self.clock.advance((self.takes)(self.collections));
-        recorder.counter(id, self.collections);
+        recorder.counter(row, column, self.collections);
         Ok(())
     }
 }
@@ -194,49 +205,143 @@ fn the_agents_own_numbers_are_never_left_out() {
     assert_eq!(ticks.map(|sample| sample.seq).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
+/// What a view has of a row: each value, and for histograms count, sum and slots.
+fn shown(view: &View<'_>) -> Vec<String> {
+    let shown = |sample: Sample<'_>| {
+        let value = match sample.value() {
+            Value::Histogram(histogram) => format!("{:?} of {}", histogram.counts(), histogram.sum()),
+            value => value.to_string(),
+        };
+        let end = if sample.row().is_final() { "!" } else { "" };
+        format!("{} {}{end} {value}", sample.name(), sample.labels())
+    };
+    view.samples().map(shown).collect()
+}
+
+/// Keeps what it is shown.
+#[derive(Clone, Default)]
+struct Shown(Arc<parking_lot::Mutex<Vec<Vec<String>>>>);
+
+impl Sink for Shown {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        self.0.lock().push(shown(view));
+        Ok(())
+    }
+}
+
+/// Calls a function of the tick's number, from 1 on.
+struct Scripted<F>(u64, F);
+
+impl<F: FnMut(&mut Recorder, u64) -> Result<(), Refused> + Send> Probe for Scripted<F> {
+    fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+        self.0 += 1;
+        (self.1)(recorder, self.0).map_err(ProbeError::new)
+    }
+}
+
 #[test]
 fn from_a_baseline_on_all_totals_are_of_one_window() {
-    struct Both(Option<(SeriesId, SeriesId)>, u64);
-    impl Probe for Both {
-        fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-            let calls = Descriptor::counter("test.calls", Unit::CALLS, "Calls").share();
-            let sizes = Descriptor::histogram("test.sizes", Unit::BYTES, "Sizes").share();
-            let ids = match self.0 {
-                Some(ids) => ids,
-                None => *self.0.insert((
-                    recorder.series(&calls, &[]).map_err(ProbeError::new)?,
-                    recorder.series(&sizes, &[]).map_err(ProbeError::new)?,
-                )),
-            };
-            self.1 += 7;
-            let mut slots = [0; HISTOGRAM_SLOTS];
-            slots[3] = self.1;
-            recorder.counter(ids.0, 1000 + self.1);
-            recorder.histogram(ids.1, &slots, 8 * self.1);
-            if self.1 == 28 {
-                recorder.end(ids.0);
-            }
-            Ok(())
-        }
-    }
+    let script = |recorder: &mut Recorder, tick: u64| {
+        let host = (recorder.host_kind(), recorder.host());
+        let calls = recorder.column(host.0, Column::counter("test.calls", Unit::CALLS, "Calls"))?;
+        let sizes = recorder.column(host.0, Column::histogram("test.sizes", Unit::BYTES, "Sizes"))?;
+        let level = recorder.column(host.0, Column::gauge("test.level", Unit::ONE, "Level"))?;
+        recorder.counter(host.1, calls, 1000 + 7 * tick);
+        recorder.histogram(host.1, sizes, &[0, 0, 0, 7 * tick], 56 * tick);
+        recorder.gauge(host.1, level, 1.0);
+        Ok(())
+    };
     let clock = Arc::new(ManualClock::new(SECOND, SECOND));
     let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
-    agent.push_probe("both", Box::new(Both(None, 0)));
-    agent.tick(clock.advance(SECOND));
-    agent.set_baseline();
-    agent.tick(clock.advance(SECOND));
-    agent.set_baseline();
-    let memory = MemorySink::default();
-    agent.push_sink(Box::new(memory.clone()), OutletSpec::new("memory"), Arc::default()).expect("a sink");
+    agent.push_probe("scripted", Box::new(Scripted(0, script)));
+    for _ in 0..2 {
+        agent.tick(clock.advance(SECOND));
+        agent.set_baseline();
+    }
+    let shown = Shown::default();
+    agent.push_sink(Box::new(shown.clone()), OutletSpec::new("shown"), Arc::default()).expect("a sink");
     for _ in 0..2 {
         agent.tick(clock.advance(SECOND));
     }
     agent.close(MINUTE);
-    let values: Vec<_> = memory.samples().into_iter().map(|sample| sample.value).collect();
-    let histogram = |count| {
-        let mut slots = vec![0; HISTOGRAM_SLOTS];
-        slots[3] = count;
-        RememberedValue::Histogram(slots, 8 * count)
+    let expected = [
+        ["test.calls  7", "test.sizes  [7] of 56", "test.level  1"],
+        ["test.calls  14", "test.sizes  [14] of 112", "test.level  1"],
+    ];
+    assert_eq!(*shown.0.lock(), expected);
+}
+
+#[test]
+fn a_baseline_holds_for_rows_that_are_quiet_renamed_or_end() {
+    // The baseline is after the second tick.
+    let script = |recorder: &mut Recorder, tick: u64| {
+        let kind = match recorder.existing_kind("thing") {
+            Some(kind) => kind,
+            None => recorder.kind(EntityKind::new("thing").keys(["name"]).limit(4))?,
+        };
+        let calls = recorder.column(kind, Column::counter("calls", Unit::CALLS, "Calls"))?;
+        let sizes = recorder.column(kind, Column::histogram("sizes", Unit::BYTES, "Sizes"))?;
+        let mut record = |identity, name: &str, total: u64| {
+            let row = recorder.row(kind, identity, &[name])?;
+            recorder.counter(row, calls, total);
+            recorder.histogram(row, sizes, &[total], total);
+            Ok(row)
+        };
+        match tick {
+            1 => {
+                record(1, "quiet", 100)?;
+                record(2, "renamed", 100)?;
+                record(3, "ends", 100)?;
+                record(4, "silent", 100)?;
+            }
+            2 => {
+                record(2, "renamed", 110)?;
+            }
+            3 => {
+                record(1, "quiet", 103)?;
+                record(2, "anew", 115)?;
+                let ends = record(3, "ends", 104)?;
+                recorder.end(ends);
+                let silent = recorder.row(kind, 4, &["silent"])?;
+                recorder.end(silent);
+            }
+            _ => {
+                record(2, "anew", 120)?;
+                record(5, "new", 9)?;
+                // Nobody's total was before the baseline.
+                for identity in 6..9 {
+                    let row = recorder.row(kind, identity, &["full"])?;
+                    recorder.add(row, calls, 1);
+                }
+            }
+        }
+        Ok(())
     };
-    assert_eq!(values, [RememberedValue::Counter(7), histogram(7), RememberedValue::Counter(14), histogram(14)]);
+    let clock = Arc::new(ManualClock::new(SECOND, SECOND));
+    let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
+    agent.push_probe("scripted", Box::new(Scripted(0, script)));
+    for _ in 0..2 {
+        agent.tick(clock.advance(SECOND));
+    }
+    agent.set_baseline();
+    let shown = Shown::default();
+    agent.push_sink(Box::new(shown.clone()), OutletSpec::new("shown"), Arc::default()).expect("a sink");
+    for _ in 0..2 {
+        agent.tick(clock.advance(SECOND));
+    }
+    agent.close(MINUTE);
+    let mut shown = std::mem::take(&mut *shown.0.lock());
+    for samples in &mut shown {
+        samples.sort_unstable();
+    }
+    let counters = |samples: &[String]| -> Vec<String> {
+        samples.iter().filter(|sample| sample.contains("calls")).cloned().collect()
+    };
+    let third =
+        ["anew 5", "ends! 4", "quiet 3", "renamed! 0", "silent! 0"].map(|text| format!("thing.calls name={text}"));
+    assert_eq!(counters(&shown[0]), third);
+    let sizes = ["anew [5] of 5", "ends! [4] of 4", "quiet [3] of 3", "renamed! [] of 0", "silent! [] of 0"];
+    assert_eq!(shown[0][5..], sizes.map(|text| format!("thing.sizes name={text}")));
+    let fourth = ["anew 10", "full 1", "new 9", "other 2"].map(|text| format!("thing.calls name={text}"));
+    assert_eq!(counters(&shown[1]), fourth);
 }

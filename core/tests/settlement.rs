@@ -12,16 +12,16 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const SAMPLES: u64 = 10;
 
-/// Ten counters; the first tick's batch has as many samples as all others.
-struct Ten(Vec<SeriesId>);
+/// Ten counters of the host; the first tick's batch has as many samples as all others.
+struct Ten(Vec<ColumnId>);
 
 impl Probe for Ten {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        let descriptor = Descriptor::counter("test.calls", Unit::CALLS, "Calls").labels(["n"]).share();
         for n in self.0.len()..10 {
-            self.0.push(recorder.series(&descriptor, &[&n.to_string()]).map_err(ProbeError::new)?);
+            let calls = Column::counter("test.calls", Unit::CALLS, "Calls").labels([("n", n.to_string())]);
+            self.0.push(recorder.column(recorder.host_kind(), calls).map_err(ProbeError::new)?);
         }
-        self.0.iter().for_each(|id| recorder.counter(*id, 1));
+        self.0.iter().for_each(|column| recorder.counter(recorder.host(), *column, 1));
         Ok(())
     }
 }
