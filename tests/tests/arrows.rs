@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ebpf-process-sinks",
         ],
     ),
+    ("ebpf-process-load", &["ebpf-process-core", "ebpf-process-sinks", "ebpf-process-tests"]),
     ("xtask", &[]),
 ];
 

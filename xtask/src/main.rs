@@ -4,6 +4,7 @@ mod bpf;
 mod cost;
 mod deny;
 mod fuzz;
+mod load;
 mod packages;
 mod vm;
 
@@ -27,6 +28,13 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  made-up inputs for whatever reads bytes from outside or writes what others read,
                                  each target for so many seconds (20); an input that breaks a promise is kept in
                                  tests/fuzz/findings
+  load [--rows N] [--columns N] [--histograms N] [--replaced PERCENT] [--seconds SECONDS]
+       [--sinks NAME,...] [--scrape TICKS] [--bound WHAT=NUMBER]... [--warn] [--still | --netdata]
+                                 made-up rows (10000 x 40, half the cells never touched, 10 % of the rows replaced at
+                                 each tick) through all sinks to loopback, a tick a second: CPU by thread, memory, and
+                                 what became of each sample; with --still what a value of 10000 costs, all included;
+                                 with --netdata what a real netdata needs for 10000 rows in 50 charts. A failure is a
+                                 loss in a ledger or, without --warn, more than a bound, which --bound changes
   test --fast                    what needs no root, no kernel and no other program: a minute or two
   test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
                                  and say which live tests ran; with --no-skip or CI=true a skipped one is a
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
         ["cost", options @ ..] => cost::run(options),
         ["deny", options @ ..] => deny::deny(options),
         ["fuzz", options @ ..] => fuzz::run(options),
+        ["load", options @ ..] => load::run(options),
         ["test", options @ ..] => packages::test(options),
         ["vm", options @ ..] => vm::run(options),
         _ => Err(USAGE.into()),

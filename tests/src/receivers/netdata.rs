@@ -95,6 +95,11 @@ impl Netdata {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// The error log, in which its plugins write as well.
     pub fn log(&self) -> String {
         fs::read_to_string(self.server.path().join("log/error.log")).unwrap_or_default()

@@ -46,6 +46,11 @@ impl Server {
         Ok(())
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its folder.
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
