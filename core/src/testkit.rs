@@ -1,6 +1,8 @@
 //! Parts for the tests of whoever writes a probe or a sink: batches by hand, a clock that stands
 //! still, and a sink that remembers.
 
+pub mod cost;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
