@@ -139,7 +139,8 @@ fn calls(netdata: &Netdata, names: &[String], least: u64) -> Outcome<Option<u64>
     Ok((numbers == (0..names.len() as u64).collect() && tick >= least).then_some(tick))
 }
 
-/// A histogram is a chart with a dimension per slot, also for slots that came into use later.
+/// A histogram is a chart with a dimension per slot from the first in use to the last, also for slots that came into use
+/// later.
 fn heatmap(agent: &Scripted, chart: &Value) -> Outcome<()> {
     // 1.37 knows no heatmaps and draws a type that it does not know as lines.
     let style = chart["chart_type"].as_str();
@@ -148,11 +149,12 @@ fn heatmap(agent: &Scripted, chart: &Value) -> Outcome<()> {
     agent.until("a value in a late slot", || {
         let totals: BTreeMap<_, _> = agent.netdata.totals()?;
         let slot = |id: &str| totals.get(&("ebpf.scripted_time_plain".to_owned(), id.to_owned())).copied();
-        let (early, late, empty) = (slot("le_15"), slot("le_2199023255551"), slot("le_7"));
+        let (early, late) = (slot("le_15"), slot("le_2199023255551"));
+        let (between, before) = (slot("le_31"), slot("le_7"));
         // Both grow by one a tick; the late one began two ticks after the first.
         #[expect(clippy::cast_precision_loss, reason = "small whole numbers")]
         let expected = late.map(|late| late + (SILENT + 2) as f64);
-        Ok((late > Some(0.0) && early == expected && empty == Some(0.0)).then_some(()))
+        Ok((late > Some(0.0) && early == expected && between == Some(0.0) && before.is_none()).then_some(()))
     })
 }
 

@@ -1,48 +1,57 @@
-//! Each line of line protocol is one sample, and reads back as its value.
+//! Each line of line protocol is fields of one row, and every sample's number stands in one of them.
 #![no_main]
 
-use ebpf_process_core::{Kind, Value};
-use ebpf_process_sink_influx::{Encoder, Integers};
+use std::collections::HashMap;
+
+use ebpf_process_core::Value;
+use ebpf_process_sink_influx::{Encoder, Form, Integers};
 use fuzz::story::Story;
 use influxdb_line_protocol::{FieldValue, parse_lines};
 use libfuzzer_sys::fuzz_target;
 
 const INTEGERS: [Integers; 3] = [Integers::Signed, Integers::Unsigned, Integers::Float];
+const FORMS: [Form; 2] = [Form::PerRow, Form::PerValue];
 
 fuzz_target!(|story: Story<'_>| {
-    let integers = INTEGERS[usize::from(story.choice) % INTEGERS.len()];
-    let mut encoder = Encoder::new(story.own).with_integers(integers);
+    let choice = usize::from(story.choice);
+    let (integers, form) = (INTEGERS[choice % INTEGERS.len()], FORMS[choice / INTEGERS.len() % FORMS.len()]);
+    let mut encoder = Encoder::new(story.own).with_integers(integers).with_form(form);
     story.tell(|view| {
         let lines = encoder.encode(view);
         assert_eq!(lines.samples + lines.rejected, view.len() as u64);
+        assert_eq!(lines.iter().map(|(_, samples)| u64::from(samples)).sum::<u64>(), lines.samples);
         let text = std::str::from_utf8(lines.bytes).expect("text");
-        assert!(lines.iter().eq(text.split_inclusive('\n').map(str::as_bytes)), "whole lines");
+        assert!(lines.iter().map(|(line, _)| line).eq(text.split_inclusive('\n').map(str::as_bytes)), "whole lines");
         let read: Vec<_> = parse_lines(text).map(|line| line.expect("a line")).collect();
-        assert_eq!(read.len() as u64, lines.samples);
-        let time = i64::try_from(view.tick().wall.as_nanos()).expect("a time");
-        assert!(read.iter().all(|line| line.timestamp == Some(time)));
+        assert_eq!(read.len(), lines.iter().count());
+        let rows = view.kinds().flat_map(|kind| kind.rows()).map(|row| row.tick());
+        let times: Vec<_> = rows.map(|tick| i64::try_from(tick.wall.as_nanos()).ok()).collect();
+        assert!(read.iter().all(|line| times.contains(&line.timestamp)), "the time of a row");
         if lines.rejected > 0 {
             return;
         }
-        let samples = view.metrics().flat_map(|metric| metric.samples().map(move |sample| (metric.kind(), sample)));
-        for (line, (kind, sample)) in read.iter().zip(samples) {
-            assert!(line.field_set.len() == 1 || kind == Kind::Histogram, "one field");
-            let first = &line.field_set[0].1;
-            match sample.value() {
-                Value::Counter(total) => assert!(is(first, total), "{first} is not {total}"),
-                Value::Gauge(level) => assert!(matches!(first, FieldValue::F64(read) if *read == level)),
-                Value::Histogram(histogram) => assert!(is(first, histogram.count()), "{first}: {histogram:?}"),
-            }
+        let mut fields: HashMap<String, usize> = HashMap::new();
+        for (_, value) in read.iter().flat_map(|line| &line.field_set) {
+            *fields.entry(format!("{value:?}")).or_default() += 1;
+        }
+        for sample in view.samples() {
+            let wanted = match sample.value() {
+                Value::Counter(total) => integer(integers, total),
+                Value::Scaled(scaled) => FieldValue::F64(scaled.in_unit()),
+                Value::Gauge(level) => FieldValue::F64(level),
+                Value::Histogram(histogram) => integer(integers, histogram.count()),
+            };
+            let left = fields.get_mut(&format!("{wanted:?}")).filter(|left| **left > 0);
+            *left.unwrap_or_else(|| panic!("no field has {wanted:?} of {sample:?}: {text}")) -= 1;
         }
     });
 });
 
-/// Whether a field holds a total, as far as its type can.
-fn is(field: &FieldValue<'_>, total: u64) -> bool {
-    match field {
-        FieldValue::I64(read) => *read == i64::try_from(total).unwrap_or(i64::MAX),
-        FieldValue::U64(read) => *read == total,
-        FieldValue::F64(read) => *read == total as f64,
-        _ => false,
+/// The field of a total, as far as its type can say it.
+fn integer(integers: Integers, total: u64) -> FieldValue<'static> {
+    match integers {
+        Integers::Signed => FieldValue::I64(i64::try_from(total).unwrap_or(i64::MAX)),
+        Integers::Unsigned => FieldValue::U64(total),
+        Integers::Float => FieldValue::F64(total as f64),
     }
 }
