@@ -54,6 +54,7 @@ mod access;
 mod agent;
 mod batch;
 mod cache;
+mod cells;
 mod clock;
 mod condition;
 pub mod duration;

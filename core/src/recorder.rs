@@ -31,7 +31,8 @@ pub struct Refusals {
 ///      -> row (an entity) ----------------------+-> one cell a tick
 /// ```
 ///
-/// A cell that is not recorded in a tick has no value in that tick's batch.
+/// A total or a level that is not recorded in a tick has no value in that tick's batch: whoever records it repeats it at
+/// each. What is [added](Self::add) is kept here, and in every batch until its row ends.
 #[derive(Debug)]
 pub struct Recorder {
     layout: Arc<Layout>,
@@ -134,7 +135,8 @@ impl Recorder {
         self.refusals.values += u64::from(!done);
     }
 
-    /// Adds to a counter: for who knows what was added, and for the row `other`.
+    /// Adds to a counter: for who knows what was added, and for the row `other`. The total is in every batch from then on,
+    /// whether or not something is added.
     pub fn add(&mut self, row: RowId, column: ColumnId, increment: u64) {
         let done = self.cells(row, column).is_some_and(|table| table.add_counter(row, column, increment));
         self.refusals.values += u64::from(!done);
@@ -175,7 +177,7 @@ impl Recorder {
 
     /// How many cells of living rows ever had a value.
     pub fn series(&self) -> usize {
-        self.tables.iter().map(|table| table.series).sum()
+        self.tables.iter().map(Table::series).sum()
     }
 
     fn table(&mut self, kind: KindId) -> Result<&mut Table, Refused> {

@@ -146,16 +146,31 @@ fn the_last_value_of_a_tick_wins_and_makes_one_sample() {
 }
 
 #[test]
-fn an_untouched_cell_is_absent_and_keeps_its_total() {
+fn a_total_that_is_not_recorded_is_absent_and_one_that_is_added_to_stays() {
     let (mut bench, all) = (Bench::new(), Selection::default());
-    let (a, b) = (bench.cell(&thing(), &["a"], calls()), bench.cell(&thing(), &["b"], calls()));
+    let [told, adds, quiet] = ["told", "adds", "quiet"].map(|name| bench.cell(&thing(), &[name], calls()));
+    let spread = bench.cell(&thing(), &["adds"], latency());
     let record = |recorder: &mut Recorder| {
-        recorder.add(a.row, a.column, 3);
-        recorder.add(b.row, b.column, 4);
+        told.counter(recorder, 3);
+        recorder.add(adds.row, adds.column, 4);
+        recorder.add_histogram(spread.row, spread.column, &[0, 0, 1], 5);
     };
-    bench.tick(&all, record, |_| ());
-    assert_eq!(bench.tick(&all, |recorder| recorder.add(a.row, a.column, 1), totals), [("a".to_owned(), 4)]);
-    assert_eq!(bench.tick(&all, |recorder| recorder.add(b.row, b.column, 1), totals), [("b".to_owned(), 5)]);
+    let pairs = |expected: &[(&str, &str)]| -> Vec<(String, String)> {
+        expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(bench.tick(&all, record, values), pairs(&[("adds", "1 of 5"), ("adds", "4"), ("told", "3")]));
+    // A sink that did not get that batch has it all the same with its next one.
+    assert_eq!(bench.tick(&all, |_| (), values), pairs(&[("adds", "1 of 5"), ("adds", "4")]));
+    let record = |recorder: &mut Recorder| {
+        recorder.add(adds.row, adds.column, 1);
+        quiet.counter(recorder, 0);
+        told.counter(recorder, 3);
+    };
+    let expected = pairs(&[("adds", "1 of 5"), ("adds", "5"), ("quiet", "0"), ("told", "3")]);
+    assert_eq!(bench.tick(&all, record, values), expected);
+    // From the moment that somebody tells the total it is his to repeat.
+    bench.tick(&all, |recorder| adds.counter(recorder, 9), |_| ());
+    assert_eq!(bench.tick(&all, |_| (), values), pairs(&[("adds", "1 of 5")]));
 }
 
 #[test]

@@ -1,0 +1,292 @@
+//! The cells of one kind's rows, as the recorder keeps them between two batches.
+
+use crate::batch::{Matrix, words};
+use crate::histogram::Totals;
+use crate::metric::{Column, MetricKind};
+
+/// Once there are rows, room for columns is made in steps of so many, so that cells seldom move.
+const STEP: usize = 8;
+
+/// The cells of one kind's rows: by slot, then by column.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    columns: Vec<(MetricKind, (u8, u8))>,
+    /// Which of the columns are histograms.
+    histogram_columns: Vec<u64>,
+    slots: usize,
+    /// Cells between two slots.
+    stride: usize,
+    /// A counter's total, a gauge's bits, or a histogram's place among the histograms.
+    values: Vec<u64>,
+    /// Which ever had a value.
+    known: Vec<u64>,
+    /// Which have one in this tick.
+    touched: Vec<u64>,
+    /// Which are added to. The total is ours, and nobody repeats it: it is in every batch.
+    added: Vec<u64>,
+    bases: Vec<Base>,
+    histograms: Vec<Distribution>,
+    free_histograms: Vec<usize>,
+    /// How many are known.
+    series: usize,
+}
+
+/// What a row's totals are counted from.
+#[derive(Debug, Default)]
+pub(crate) struct Base {
+    /// Of counters, by column; none is 0.
+    counters: Vec<u64>,
+    /// Of histograms that have no value yet, with their column.
+    histograms: Vec<(usize, Totals)>,
+}
+
+#[derive(Debug)]
+struct Distribution {
+    totals: Totals,
+    base: Option<Totals>,
+}
+
+impl Cells {
+    /// How many cells ever had a value.
+    pub(crate) const fn series(&self) -> usize {
+        self.series
+    }
+
+    /// Makes room for one more column.
+    pub(crate) fn push_column(&mut self, column: &Column) {
+        let index = self.columns.len();
+        if index == self.stride {
+            self.widen(self.stride + if self.slots == 0 { 1 } else { STEP });
+        }
+        if column.kind() == MetricKind::Histogram {
+            self.histogram_columns.resize(words(self.stride), 0);
+            self.histogram_columns[index / 64] |= 1 << (index % 64);
+        }
+        self.columns.push((column.kind(), column.slot_range()));
+    }
+
+    fn widen(&mut self, stride: usize) {
+        let (old, slots) = (self.stride, self.slots);
+        let widened = |from: &[u64], old: usize, new: usize| {
+            let mut to = vec![0; slots * new];
+            for (slot, cells) in from.chunks_exact(old.max(1)).enumerate() {
+                to[slot * new..][..old].copy_from_slice(cells);
+            }
+            to
+        };
+        self.values = widened(&self.values, old, stride);
+        for bits in [&mut self.known, &mut self.touched, &mut self.added] {
+            *bits = widened(bits, words(old), words(stride));
+        }
+        self.stride = stride;
+    }
+
+    /// Makes room for one more row.
+    pub(crate) fn push_slot(&mut self) {
+        self.slots += 1;
+        self.values.resize(self.slots * self.stride, 0);
+        for bits in [&mut self.known, &mut self.touched, &mut self.added] {
+            bits.resize(self.slots * words(self.stride), 0);
+        }
+        self.bases.push(Base::default());
+    }
+
+    /// Sets a counter to a total, which the caller repeats at each tick.
+    #[inline]
+    pub(crate) fn set_counter(&mut self, slot: usize, column: usize, total: u64) {
+        let base = self.bases[slot].counters.get(column).copied().unwrap_or_default();
+        self.values[slot * self.stride + column] = total.saturating_sub(base);
+        self.touch(slot, column, false);
+    }
+
+    /// Adds to a counter.
+    #[inline]
+    pub(crate) fn add_counter(&mut self, slot: usize, column: usize, increment: u64) {
+        let value = &mut self.values[slot * self.stride + column];
+        *value = value.saturating_add(increment);
+        self.touch(slot, column, true);
+    }
+
+    /// Sets a gauge.
+    #[inline]
+    pub(crate) fn set_gauge(&mut self, slot: usize, column: usize, level: f64) {
+        self.values[slot * self.stride + column] = level.to_bits();
+        self.touch(slot, column, false);
+    }
+
+    /// Sets a histogram's totals, or adds to them.
+    pub(crate) fn histogram(&mut self, slot: usize, column: usize, counts: &[u64], sum: u64, adds: bool) {
+        let (cell, range) = (slot * self.stride + column, self.columns[column].1);
+        if !self.is_known(slot, column) {
+            let bases = &mut self.bases[slot].histograms;
+            let base = bases.iter().position(|(known, _)| *known == column);
+            let base = base.map(|place| bases.swap_remove(place).1);
+            let fresh = Distribution { totals: Totals::new(range), base };
+            let place = self.free_histograms.pop().unwrap_or(self.histograms.len());
+            match self.histograms.get_mut(place) {
+                Some(free) => *free = fresh,
+                None => self.histograms.push(fresh),
+            }
+            self.values[cell] = place as u64;
+        }
+        let Distribution { totals, base } = &mut self.histograms[place(self.values[cell])];
+        if adds {
+            totals.grow(range.0, counts, sum);
+        } else {
+            totals.set(range.0, counts, sum);
+            if let Some(base) = base {
+                totals.subtract(base);
+            }
+        }
+        self.touch(slot, column, adds);
+    }
+
+    #[inline]
+    fn touch(&mut self, slot: usize, column: usize, adds: bool) {
+        let (word, bit) = (slot * words(self.stride) + column / 64, 1 << (column % 64));
+        self.touched[word] |= bit;
+        self.series += usize::from(self.known[word] & bit == 0);
+        self.known[word] |= bit;
+        if adds {
+            self.added[word] |= bit;
+        } else {
+            self.added[word] &= !bit;
+        }
+    }
+
+    fn is_known(&self, slot: usize, column: usize) -> bool {
+        self.known[slot * words(self.stride) + column / 64] >> (column % 64) & 1 == 1
+    }
+
+    /// What the totals of a row that takes the place of this one are counted from: all that this one has.
+    pub(crate) fn base_for_heir(&self, slot: usize) -> Base {
+        let own = &self.bases[slot];
+        let mut counters = own.counters.clone();
+        counters.resize(self.columns.len(), 0);
+        // What was never recorded still has its own.
+        let mut histograms = own.histograms.clone();
+        for (column, (kind, _)) in self.columns.iter().enumerate().filter(|(column, _)| self.is_known(slot, *column)) {
+            let value = self.values[slot * self.stride + column];
+            match kind {
+                MetricKind::Gauge => {}
+                MetricKind::Counter => counters[column] = counters[column].wrapping_add(value),
+                MetricKind::Histogram => {
+                    let Distribution { totals, base } = &self.histograms[place(value)];
+                    let mut totals = totals.clone();
+                    if let Some(base) = base {
+                        totals.add(base);
+                    }
+                    histograms.push((column, totals));
+                }
+            }
+        }
+        Base { counters, histograms }
+    }
+
+    /// Sets what the totals of a new row are counted from.
+    pub(crate) fn inherit(&mut self, slot: usize, base: Base) {
+        self.bases[slot] = base;
+    }
+
+    /// From now on, counters and histograms are totals since what they are now.
+    pub(crate) fn rebase(&mut self) {
+        for slot in 0..self.slots {
+            for column in 0..self.columns.len() {
+                if !self.is_known(slot, column) {
+                    continue;
+                }
+                let value = &mut self.values[slot * self.stride + column];
+                match self.columns[column].0 {
+                    MetricKind::Gauge => {}
+                    MetricKind::Counter => {
+                        let base = &mut self.bases[slot].counters;
+                        base.resize(base.len().max(self.columns.len()), 0);
+                        base[column] = base[column].wrapping_add(std::mem::take(value));
+                    }
+                    MetricKind::Histogram => {
+                        let Distribution { totals, base } = &mut self.histograms[place(*value)];
+                        match base {
+                            Some(base) => base.add(totals),
+                            None => *base = Some(totals.clone()),
+                        }
+                        totals.clear();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies all cells to a batch, with this tick's values and without those of the slots that have ended.
+    pub(crate) fn copy_live(&mut self, ended: &[u32], matrix: &mut Matrix, slab: &mut Vec<u64>) {
+        matrix.stride = self.stride;
+        matrix.cells.clear();
+        matrix.cells.extend_from_slice(&self.values);
+        matrix.present.clear();
+        matrix.present.extend(self.touched.iter().zip(&self.added).map(|(touched, added)| touched | added));
+        let width = words(self.stride);
+        for &slot in ended {
+            matrix.present[slot as usize * width..][..width].fill(0);
+        }
+        self.touched.fill(0);
+        self.store_histograms(matrix, slab);
+    }
+
+    /// Copies all that the slots that have ended ever had.
+    pub(crate) fn copy_ended(&self, ended: &[u32], matrix: &mut Matrix, slab: &mut Vec<u64>) {
+        let (stride, width) = (self.stride, words(self.stride));
+        matrix.stride = stride;
+        for &slot in ended {
+            matrix.cells.extend_from_slice(&self.values[slot as usize * stride..][..stride]);
+            matrix.present.extend_from_slice(&self.known[slot as usize * width..][..width]);
+        }
+        self.store_histograms(matrix, slab);
+    }
+
+    /// Makes a slot as it was before it had a row.
+    pub(crate) fn clear(&mut self, slot: usize) {
+        let width = words(self.stride);
+        for word in 0..width {
+            let known = self.known[slot * width + word];
+            self.series -= known.count_ones() as usize;
+            let histograms = known & self.histogram_columns.get(word).copied().unwrap_or_default();
+            for bit in bits(histograms) {
+                self.free_histograms.push(place(self.values[slot * self.stride + word * 64 + bit]));
+            }
+        }
+        for bits in [&mut self.known, &mut self.touched, &mut self.added] {
+            bits[slot * width..][..width].fill(0);
+        }
+        self.values[slot * self.stride..][..self.stride].fill(0);
+        self.bases[slot] = Base::default();
+    }
+
+    /// Puts the histograms of a copied matrix into its slab.
+    fn store_histograms(&self, matrix: &mut Matrix, slab: &mut Vec<u64>) {
+        if self.histogram_columns.is_empty() {
+            return;
+        }
+        for (row, present) in matrix.present.chunks_exact(words(self.stride).max(1)).enumerate() {
+            for (word, (present, histograms)) in present.iter().zip(&self.histogram_columns).enumerate() {
+                for bit in bits(present & histograms) {
+                    let column = word * 64 + bit;
+                    let cell = &mut matrix.cells[row * self.stride + column];
+                    *cell = self.histograms[place(*cell)].totals.store(self.columns[column].1.0, slab);
+                }
+            }
+        }
+    }
+}
+
+/// The numbers of the bits of a word that are set.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.checked_sub(1)?;
+        Some(bit)
+    })
+}
+
+/// A place that was kept in a cell.
+fn place(bits: u64) -> usize {
+    usize::try_from(bits).unwrap_or(usize::MAX)
+}
