@@ -1,17 +1,19 @@
-//! All charts, and which series belongs where.
+//! The charts of the host and of the agent itself, and which series belongs where.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use ebpf_process_core::{Kind, Metric, Sample};
+use ebpf_process_core::{ColumnView, Histogram, MetricKind, Sample, Scaled, Value, slot_bound};
 
-use crate::chart::{Algorithm, Chart, Spec, labels};
+use crate::catalog::Catalog;
+use crate::chart::Chart;
 use crate::charts::{self, Known, Role};
-use crate::encode::clamped;
+use crate::head::{Head, Spec, labels};
+use crate::number::{Algorithm, clamped};
 use crate::rule;
-use crate::status::Status;
 
-/// Slots that a heatmap has from its start. Netdata cannot tell a rate from a dimension's first
-/// value, so a slot should be there before anything falls into it.
+/// Slots that a heatmap has from its start, where its metric has them. Netdata cannot tell a rate from a dimension's
+/// first value, so a slot should be there before anything falls into it.
 const FIRST_SLOTS: usize = 32;
 
 /// How many slots are added at once when one beyond the last is needed.
@@ -23,84 +25,80 @@ pub(crate) enum Place {
     /// The metric says everything in its labels, or has no chart under its own name.
     Nowhere,
     /// One dimension of a chart; for some also a term of the chart of tasks.
-    Dimension { chart: usize, dimension: usize, role: Option<Role> },
-    /// The dimensions of a chart of its own, one per slot.
-    Heatmap { chart: usize },
+    Dimension { chart: usize, dimension: usize, role: Option<Role>, algorithm: Algorithm },
+    /// The dimensions of a chart of its own, one per slot from the first to the last that the metric has.
+    Heatmap { chart: usize, slots: (usize, usize) },
 }
 
 /// The charts that netdata knows, or will with the next lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Board {
-    update_every: u64,
     /// In the order of their lines; a place is used again when its chart is over.
-    charts: Vec<Option<(Key, Chart)>>,
-    /// How many charts were made by rule: each has a priority of its own.
-    by_rule: u32,
-}
-
-/// What a chart is for.
-#[derive(Debug, PartialEq, Eq)]
-enum Key {
-    Known(&'static str),
-    /// The metric's own name, which no other metric has.
-    Metric(String),
-    /// One series alone.
-    Series,
+    charts: Vec<Option<Chart>>,
+    known: HashMap<&'static str, usize>,
+    /// By the kind's place and the metric's own name: one chart, more where one cannot have all dimensions.
+    by_rule: HashMap<(usize, String), Vec<usize>>,
+    /// Places without a chart.
+    free: Vec<usize>,
 }
 
 impl Board {
-    /// Without charts; each will be updated every so many seconds.
-    pub(crate) const fn new(update_every: u64) -> Self {
-        Self { update_every, charts: Vec::new(), by_rule: 0 }
-    }
-
-    /// Finds or makes the chart and the dimension of a series.
-    pub(crate) fn place(&mut self, metric: &Metric<'_>, sample: &Sample<'_>, status: &mut Status) -> Place {
-        if rule::is_information(metric) || charts::is_untold(metric) {
-            return Place::Nowhere;
+    /// Finds or makes the chart and the dimension of a series of the kind at this place. `None` when there are too many
+    /// charts.
+    pub(crate) fn place(&mut self, kind: usize, sample: &Sample<'_>, catalog: &mut Catalog) -> Option<Place> {
+        let column = sample.column();
+        if rule::is_information(&column) || charts::is_untold(&column) {
+            return Some(Place::Nowhere);
         }
-        if let Some((known, dimension)) = charts::find(metric, sample) {
-            let labels = || labels(metric.tags());
-            let index = self.known(known, rule::area(metric), Algorithm::Incremental, labels);
+        if let Some((known, dimension)) = charts::find(sample) {
+            let index = self.known(known, rule::area(column.name()), || labels(column.tags()), catalog);
             // Two metrics may have been given one name: the second is shown by rule.
             if let Some(chart) = self.chart(index)
                 && !chart.is_taken(dimension)
             {
-                let source = &known.sources[dimension];
-                chart.add_at(dimension, source.dimension);
-                if let Some(role) = source.role {
-                    status.gain(role, labels());
-                }
-                return Place::Dimension { chart: index, dimension, role: source.role };
+                let (source, algorithm) = (&known.sources[dimension], Algorithm::TOTAL);
+                chart.add_at(dimension, source.dimension, source.dimension, algorithm);
+                return Some(Place::Dimension { chart: index, dimension, role: source.role, algorithm });
             }
         }
-        if metric.kind() == Kind::Histogram {
-            let chart = self.by_rule(metric, sample, Key::Series);
-            self.grow(chart, FIRST_SLOTS);
-            return Place::Heatmap { chart };
+        let algorithm = Algorithm::of(column.column());
+        if column.column().kind() == MetricKind::Histogram {
+            let spec = rule::heatmap(sample, catalog)?;
+            // A chart of one series can say what the series' own labels are.
+            let labels = labels(sample.labels());
+            let chart = self.put(Chart::new(Head::new(&spec, catalog.update_every, labels)));
+            let (first, last) = column.column().slot_range();
+            let slots = (usize::from(first), usize::from(last));
+            self.grow(chart, slots, FIRST_SLOTS.max(slots.0 + 1), column.column().factor());
+            return Some(Place::Heatmap { chart, slots });
         }
-        let key = Key::Metric(metric.descriptor().name().to_owned());
-        let known = self.find(&key);
-        let index = known.unwrap_or_else(|| self.by_rule(metric, sample, key));
-        let dimension = self.chart(index).map(|chart| chart.add(&rule::dimension(metric, sample)));
-        dimension.map_or(Place::Nowhere, |dimension| Place::Dimension { chart: index, dimension, role: None })
+        let metric = (kind, column.column().name().to_owned());
+        let known = self.by_rule.get(&metric).and_then(|charts| {
+            let has_room = |chart: &&usize| self.charts[**chart].as_ref().is_some_and(|chart| !chart.is_full());
+            charts.iter().find(has_room).copied()
+        });
+        let chart = match known {
+            Some(chart) => chart,
+            None => self.make_by_rule(metric, &column, catalog)?,
+        };
+        let dimension = self.chart(chart)?.add(&rule::dimension(sample), algorithm);
+        Some(Place::Dimension { chart, dimension, role: None, algorithm })
     }
 
     /// A series is gone, and with it what it had.
-    pub(crate) fn retire(&mut self, place: Place, status: &mut Status) {
+    pub(crate) fn retire(&mut self, place: Place, bytes: &mut Vec<u8>, catalog: &mut Catalog) {
         match place {
             Place::Nowhere => {}
-            Place::Dimension { chart, dimension, role } => {
+            Place::Dimension { chart, dimension, .. } => {
                 if let Some(chart) = self.chart(chart) {
                     chart.retire(dimension);
                 }
-                if let Some(role) = role {
-                    status.lose(role);
-                }
             }
-            Place::Heatmap { chart } => {
-                if let Some(chart) = self.chart(chart) {
-                    (0..chart.len()).for_each(|slot| chart.retire(slot));
+            // Said at once: if the series comes back with this view, the chart has the same id.
+            Place::Heatmap { chart, .. } => {
+                if let Some(over) = self.charts.get_mut(chart).and_then(Option::take) {
+                    self.free.push(chart);
+                    end(&over, bytes, catalog);
                 }
             }
         }
@@ -111,26 +109,30 @@ impl Board {
         &mut self,
         known: &'static Known,
         module: &str,
-        algorithm: Algorithm,
         labels: impl Fn() -> String,
+        catalog: &Catalog,
     ) -> usize {
-        self.find(&Key::Known(known.id)).unwrap_or_else(|| {
-            let spec = Spec {
-                id: known.id.to_owned(),
-                title: known.title.to_owned(),
-                units: known.units.to_owned(),
-                family: known.family.to_owned(),
-                style: "line",
-                priority: known.priority,
-                module: module.to_owned(),
-            };
-            self.put(Key::Known(known.id), Chart::new(&spec, algorithm, self.update_every, labels()))
-        })
+        if let Some(chart) = self.known.get(known.id) {
+            return *chart;
+        }
+        let spec = Spec {
+            id: known.id.to_owned(),
+            context: known.id.to_owned(),
+            title: known.title.to_owned(),
+            units: known.units.to_owned(),
+            family: known.family.to_owned(),
+            style: "line",
+            priority: known.priority,
+            module: module.to_owned(),
+        };
+        let chart = self.put(Chart::new(Head::new(&spec, catalog.update_every, labels())));
+        self.known.insert(known.id, chart);
+        chart
     }
 
     /// The chart at an index, if it is not over.
     pub(crate) fn chart(&mut self, index: usize) -> Option<&mut Chart> {
-        self.charts.get_mut(index)?.as_mut().map(|(_, chart)| chart)
+        self.charts.get_mut(index)?.as_mut()
     }
 
     /// Sets a value for this view.
@@ -140,78 +142,91 @@ impl Board {
         }
     }
 
+    /// Sets what a series has in this view.
+    pub(crate) fn put_value(&mut self, place: Place, value: Value<'_>, view: u64) {
+        match (place, value) {
+            (Place::Dimension { chart, dimension, algorithm, .. }, value) => {
+                self.set(chart, dimension, algorithm.number(value), view);
+            }
+            (Place::Heatmap { chart, slots }, Value::Histogram(histogram)) => {
+                self.set_slots(chart, slots, histogram, view);
+            }
+            (Place::Nowhere | Place::Heatmap { .. }, _) => {}
+        }
+    }
+
     /// Sets the values of a heatmap for this view.
-    pub(crate) fn set_slots(&mut self, chart: usize, slots: &[u64], view: u64) {
-        let used = slots.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
-        self.grow(chart, used);
+    fn set_slots(&mut self, chart: usize, slots: (usize, usize), histogram: Histogram<'_>, view: u64) {
+        let used = histogram.first()..histogram.first() + histogram.counts().len();
+        self.grow(chart, slots, used.end, histogram.scale());
         if let Some(chart) = self.chart(chart) {
-            for (slot, &count) in slots.iter().enumerate().take(chart.len()) {
-                chart.set(slot, clamped(count), view);
+            for index in 0..chart.len() {
+                let count = (slots.0 + index).checked_sub(used.start).and_then(|hit| histogram.counts().get(hit));
+                chart.set(index, clamped(count.copied().unwrap_or_default()), view);
             }
         }
     }
 
     /// Writes what is new and the values of this view, and forgets charts that are over.
-    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, view: u64, boottime: Duration) {
+    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, view: u64, boottime: Duration, catalog: &mut Catalog) {
         let mut digits = itoa::Buffer::new();
-        for place in &mut self.charts {
-            let Some((_, chart)) = place else { continue };
-            if chart.is_over() {
-                chart.write_obsolete(bytes);
-                *place = None;
-            } else {
+        for (index, place) in self.charts.iter_mut().enumerate() {
+            let Some(chart) = place else { continue };
+            if !chart.is_over() {
                 chart.write(bytes, view, boottime, &mut digits);
+                continue;
             }
+            end(chart, bytes, catalog);
+            *place = None;
+            self.free.push(index);
+            self.known.retain(|_, chart| *chart != index);
+            self.by_rule.retain(|_, charts| {
+                charts.retain(|chart| *chart != index);
+                !charts.is_empty()
+            });
         }
     }
 
     /// Takes all charts from the dashboard.
     pub(crate) fn clear(&mut self, bytes: &mut Vec<u8>) {
-        for (_, chart) in self.charts.drain(..).flatten() {
-            chart.write_obsolete(bytes);
+        self.charts.iter().flatten().for_each(|chart| chart.write_obsolete(bytes));
+        *self = Self::default();
+    }
+
+    fn make_by_rule(
+        &mut self,
+        metric: (usize, String),
+        column: &ColumnView<'_>,
+        catalog: &mut Catalog,
+    ) -> Option<usize> {
+        let spec = rule::metric(column, catalog)?;
+        let chart = self.put(Chart::new(Head::new(&spec, catalog.update_every, labels(column.tags()))));
+        self.by_rule.entry(metric).or_default().push(chart);
+        Some(chart)
+    }
+
+    fn put(&mut self, chart: Chart) -> usize {
+        let index = self.free.pop().unwrap_or(self.charts.len());
+        match self.charts.get_mut(index) {
+            Some(place) => *place = Some(chart),
+            None => self.charts.push(Some(chart)),
         }
-        self.by_rule = 0;
-    }
-
-    fn find(&self, key: &Key) -> Option<usize> {
-        self.charts.iter().position(|place| matches!(place, Some((known, _)) if known == key))
-    }
-
-    fn by_rule(&mut self, metric: &Metric<'_>, sample: &Sample<'_>, key: Key) -> usize {
-        let priority = rule::FIRST_PRIORITY.saturating_add(self.by_rule);
-        self.by_rule = self.by_rule.saturating_add(1);
-        let taken = |id: &str| self.charts.iter().flatten().any(|(_, chart)| chart.id() == id);
-        let spec = rule::spec(metric, sample, priority, taken);
-        let algorithm = rule::algorithm(metric.kind());
-        // A chart of one series can say what the series' own labels are.
-        let own = if key == Key::Series { Some(sample.labels()) } else { None };
-        let labels = labels(own.into_iter().flatten().chain(metric.tags()));
-        self.put(key, Chart::new(&spec, algorithm, self.update_every, labels))
-    }
-
-    fn put(&mut self, key: Key, chart: Chart) -> usize {
-        let free = self.charts.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
-            self.charts.push(None);
-            self.charts.len() - 1
-        });
-        self.charts[index] = Some((key, chart));
         index
     }
 
-    /// Gives a heatmap dimensions for at least this many slots.
-    fn grow(&mut self, chart: usize, slots: usize) {
-        if let Some(chart) = self.chart(chart)
-            && chart.len() < slots
-        {
-            for slot in chart.len()..slots.next_multiple_of(MORE_SLOTS) {
-                chart.add_at(slot, &format!("le_{}", largest(slot)));
-            }
+    /// Gives a heatmap dimensions for the slots before this one, so far as its metric has them.
+    fn grow(&mut self, chart: usize, (first, last): (usize, usize), end: usize, scale: f64) {
+        let Some(chart) = self.chart(chart).filter(|chart| first + chart.len() < end) else { return };
+        for slot in first + chart.len()..end.next_multiple_of(MORE_SLOTS).min(last + 1) {
+            let total = slot_bound(slot);
+            let name = format!("le_{}", Scaled { total, scale }.in_unit());
+            chart.add_at(slot - first, &format!("le_{total}"), &name, Algorithm::TOTAL);
         }
     }
 }
 
-/// The largest value that falls into a slot.
-const fn largest(slot: usize) -> u64 {
-    if slot >= 63 { u64::MAX } else { (1 << (slot + 1)) - 1 }
+/// Takes a chart that is over from the dashboard.
+fn end(chart: &Chart, bytes: &mut Vec<u8>, catalog: &mut Catalog) {
+    chart.write_obsolete(bytes);
+    catalog.release(chart.id());
 }

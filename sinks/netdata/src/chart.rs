@@ -1,86 +1,23 @@
-//! One chart as netdata knows it, and the lines that say so.
+//! A chart whose dimensions have names of their own.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
+use crate::head::{DIMENSIONS, Head};
+use crate::number::Algorithm;
 use crate::words;
-
-/// The plugin field of every chart.
-const PLUGIN: &str = "ebpf_process.plugin";
-
-/// What a chart is, before it has dimensions.
-#[derive(Debug)]
-pub(crate) struct Spec {
-    /// The id behind `ebpf.`, a plain word.
-    pub(crate) id: String,
-    pub(crate) title: String,
-    pub(crate) units: String,
-    pub(crate) family: String,
-    /// `line` or `heatmap`.
-    pub(crate) style: &'static str,
-    pub(crate) priority: u32,
-    /// The metric's area.
-    pub(crate) module: String,
-}
-
-/// What netdata does with the values of a dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    /// Totals: it shows their rate.
-    Incremental,
-    /// Numbers as they are.
-    Absolute,
-    /// Numbers sent as thousandths.
-    Thousandths,
-}
-
-impl Algorithm {
-    /// The words from the algorithm to the divisor.
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Incremental => "incremental 1 1",
-            Self::Absolute => "absolute 1 1",
-            Self::Thousandths => "absolute 1 1000",
-        }
-    }
-}
-
-/// The lines that give a chart these labels.
-pub(crate) fn labels<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut labels = String::new();
-    let mut keys: Vec<String> = Vec::new();
-    for (key, value) in tags {
-        // Cleaning may have made two keys equal, and netdata would keep one of them.
-        let key = words::unique(words::key(key), |key| keys.iter().any(|known| known == key));
-        // A label without its source crashes netdata 1.37; 2 says that a person set it.
-        let _ = writeln!(labels, "CLABEL {} {} 2", words::quoted(&key), words::quoted(value));
-        keys.push(key);
-    }
-    if !labels.is_empty() {
-        labels.push_str("CLABEL_COMMIT\n");
-    }
-    labels
-}
 
 /// A chart with its dimensions.
 #[derive(Debug)]
 pub(crate) struct Chart {
-    id: String,
-    /// The CHART line before and after its field of options.
-    definition: (String, String),
-    labels: String,
-    algorithm: Algorithm,
+    head: Head,
     dimensions: Vec<Option<Dimension>>,
     /// The place of each dimension: names from outside may be made to clash, and each is looked up.
     places: HashMap<String, usize>,
-    /// Whether netdata knows of the chart.
-    declared: bool,
-    /// Whether netdata knows other dimensions than these.
-    changed: bool,
-    /// Time since boot at its last BEGIN.
-    began: Option<Duration>,
+    /// The places of which netdata does not know the news.
+    pending: Vec<usize>,
+    /// How many dimensions have a series.
+    alive: usize,
     /// The last view that has a value for it.
     view: u64,
 }
@@ -107,34 +44,14 @@ enum State {
 }
 
 impl Chart {
-    pub(crate) fn new(spec: &Spec, algorithm: Algorithm, update_every: u64, labels: String) -> Self {
-        let id = format!("ebpf.{}", spec.id);
-        let head = format!(
-            "CHART {id} '' {} {} {} {id} {} {} {update_every} '",
-            words::title(&spec.title),
-            words::quoted(&spec.units),
-            words::quoted(&spec.family),
-            spec.style,
-            spec.priority,
-        );
-        let tail = format!("' {PLUGIN} {}\n", words::id(&spec.module));
-        Self {
-            id,
-            definition: (head, tail),
-            labels,
-            algorithm,
-            dimensions: Vec::new(),
-            places: HashMap::new(),
-            declared: false,
-            changed: false,
-            began: None,
-            view: 0,
-        }
+    pub(crate) fn new(head: Head) -> Self {
+        let (dimensions, pending) = (Vec::new(), Vec::new());
+        Self { head, dimensions, places: HashMap::new(), pending, alive: 0, view: 0 }
     }
 
     /// The id behind `ebpf.`.
     pub(crate) fn id(&self) -> &str {
-        self.id.strip_prefix("ebpf.").unwrap_or(&self.id)
+        self.head.id()
     }
 
     /// Whether a dimension at this place has a series.
@@ -142,16 +59,21 @@ impl Chart {
         self.dimensions.get(index).is_some_and(|place| place.as_ref().is_some_and(Dimension::is_alive))
     }
 
+    /// Whether one dimension more would be too many.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.alive >= DIMENSIONS
+    }
+
     /// Adds a dimension at a place of its own that [is not taken](Self::is_taken).
-    pub(crate) fn add_at(&mut self, index: usize, id: &str) {
+    pub(crate) fn add_at(&mut self, index: usize, id: &str, name: &str, algorithm: Algorithm) {
         if self.dimensions.len() <= index {
             self.dimensions.resize_with(index + 1, || None);
         }
-        self.put(index, id.to_owned(), id);
+        self.put(index, id.to_owned(), name, algorithm);
     }
 
     /// Adds a dimension of this name under an id that no other has; returns its place.
-    pub(crate) fn add(&mut self, name: &str) -> usize {
+    pub(crate) fn add(&mut self, name: &str, algorithm: Algorithm) -> usize {
         let place = |id: &str| self.places.get(id).copied();
         let id = words::unique(words::id(name), |id| place(id).is_some_and(|index| self.is_taken(index)));
         // A dimension that comes back takes its old place, or it would be declared and retired at once.
@@ -161,14 +83,20 @@ impl Chart {
         if index == self.dimensions.len() {
             self.dimensions.push(None);
         }
-        self.put(index, id, name);
+        self.put(index, id, name, algorithm);
         index
     }
 
-    fn put(&mut self, index: usize, id: String, name: &str) {
-        self.dimensions[index] = Some(Dimension::new(&id, name, self.algorithm));
+    fn put(&mut self, index: usize, id: String, name: &str, algorithm: Algorithm) {
+        let mut dimension = Dimension::new(&id, name, algorithm);
+        // Netdata has not heard yet that it was gone: then there is nothing to say.
+        if let Some(former) = self.dimensions[index].take_if(|former| former.definition == dimension.definition) {
+            dimension.state = if former.state == State::New { State::New } else { State::Declared };
+        }
+        self.dimensions[index] = Some(dimension);
         self.places.insert(id, index);
-        self.changed = true;
+        self.pending.push(index);
+        self.alive += 1;
     }
 
     /// How many dimensions it has, those included whose series are gone.
@@ -179,6 +107,7 @@ impl Chart {
     /// A dimension's series is gone.
     pub(crate) fn retire(&mut self, index: usize) {
         let Some(place) = self.dimensions.get_mut(index) else { return };
+        self.alive -= usize::from(place.as_ref().is_some_and(Dimension::is_alive));
         match place {
             Some(dimension) if dimension.state != State::New => dimension.state = State::Gone,
             _ => {
@@ -187,12 +116,12 @@ impl Chart {
                 }
             }
         }
-        self.changed = true;
+        self.pending.push(index);
     }
 
     /// Whether it has no series any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.dimensions.iter().flatten().all(|dimension| !dimension.is_alive())
+    pub(crate) const fn is_over(&self) -> bool {
+        self.alive == 0
     }
 
     /// Sets a value for this view.
@@ -206,21 +135,13 @@ impl Chart {
 
     /// Says what is new about the chart, then its values for this view, if it has any.
     pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, view: u64, boottime: Duration, digits: &mut itoa::Buffer) {
-        if self.changed {
+        if !self.pending.is_empty() {
             self.declare(bytes);
         }
         if self.view != view {
             return;
         }
-        bytes.extend_from_slice(b"BEGIN ");
-        bytes.extend_from_slice(self.id.as_bytes());
-        if let Some(began) = self.began.replace(boottime) {
-            // Views may be dropped: what counts is the time since this chart's own last one.
-            let elapsed = boottime.saturating_sub(began).as_micros().max(1);
-            bytes.push(b' ');
-            bytes.extend_from_slice(digits.format(elapsed).as_bytes());
-        }
-        bytes.push(b'\n');
+        self.head.begin(bytes, boottime, digits);
         for dimension in self.dimensions.iter().flatten().filter(|dimension| dimension.view == view) {
             bytes.extend_from_slice(dimension.set.as_bytes());
             bytes.extend_from_slice(digits.format(dimension.value).as_bytes());
@@ -231,41 +152,38 @@ impl Chart {
 
     /// Takes the chart from the dashboard. Declared again, it starts anew.
     pub(crate) fn write_obsolete(&self, bytes: &mut Vec<u8>) {
-        if self.declared {
-            self.write_definition(bytes, "obsolete");
-        }
+        self.head.retire(bytes);
     }
 
-    /// The CHART line, its labels and all its dimensions: netdata takes them in one piece only.
+    /// The CHART line and the dimensions that came or went.
     fn declare(&mut self, bytes: &mut Vec<u8>) {
-        self.changed = false;
-        self.declared = true;
-        self.write_definition(bytes, "");
-        bytes.extend_from_slice(self.labels.as_bytes());
-        for place in &mut self.dimensions {
-            let Some(dimension) = place else { continue };
+        let Self { head, dimensions, pending, places, .. } = self;
+        pending.sort_unstable();
+        pending.dedup();
+        pending.retain(|index| dimensions[*index].as_ref().is_some_and(|news| news.state != State::Declared));
+        if pending.is_empty() {
+            return;
+        }
+        head.declare(bytes);
+        for index in pending.drain(..) {
+            let Some(dimension) = &mut dimensions[index] else { continue };
             bytes.extend_from_slice(dimension.definition.as_bytes());
             if dimension.state == State::Gone {
                 bytes.extend_from_slice(b" obsolete\n");
-                self.places.remove(&dimension.id);
-                *place = None;
+                places.remove(&dimension.id);
+                dimensions[index] = None;
             } else {
                 bytes.push(b'\n');
                 dimension.state = State::Declared;
             }
         }
     }
-
-    fn write_definition(&self, bytes: &mut Vec<u8>, options: &str) {
-        // Writing to memory does not fail.
-        let _ = write!(bytes, "{}{options}{}", self.definition.0, self.definition.1);
-    }
 }
 
 impl Dimension {
     fn new(id: &str, name: &str, algorithm: Algorithm) -> Self {
         Self {
-            definition: format!("DIMENSION {id} {} {}", words::quoted(name), algorithm.words()),
+            definition: format!("DIMENSION {id} {} {algorithm}", words::quoted(name)),
             set: format!("SET {id} = "),
             id: id.to_owned(),
             value: 0,
@@ -276,19 +194,5 @@ impl Dimension {
 
     fn is_alive(&self) -> bool {
         self.state != State::Gone
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_netdata_refuses_are_cleaned_and_stay_apart() {
-        let tags = [("rack", "7"), ("1", "a"), ("é", "b"), ("ü", "c")];
-        let expected =
-            "CLABEL 'rack' '7' 2\nCLABEL 'tag_1' 'a' 2\nCLABEL 'tag__' 'b' 2\nCLABEL 'tag___2' 'c' 2\nCLABEL_COMMIT\n";
-        assert_eq!(labels(tags.into_iter()), expected);
-        assert_eq!(labels(std::iter::empty()), "");
     }
 }

@@ -3,7 +3,9 @@
 //! Their ids, units, families, priorities and dimensions are those that `ebpf_process.plugin` has
 //! had since 2020: dashboards and alarms know them.
 
-use ebpf_process_core::{Kind, Metric, Sample};
+use ebpf_process_core::{ColumnView, MetricKind, Sample};
+
+use crate::number::Algorithm;
 
 /// A chart that is known by name.
 #[derive(Debug)]
@@ -168,8 +170,8 @@ pub(crate) const STATUS_DIMENSIONS: [&str; 2] = ["process", "zombie"];
 const UNTOLD: [&str; 3] = ["file.interrupted", "vfs.interrupted", "task.start_interrupted"];
 
 /// Whether a metric has no chart, by the name that the sink sees.
-pub(crate) fn is_untold(metric: &Metric<'_>) -> bool {
-    UNTOLD.contains(&metric.name())
+pub(crate) fn is_untold(column: &ColumnView<'_>) -> bool {
+    UNTOLD.contains(&column.name())
 }
 
 /// Whether a known chart has this id.
@@ -179,17 +181,18 @@ pub(crate) fn is_known(id: &str) -> bool {
 
 /// The known chart of a series and the index of its dimension there, by the name that the sink
 /// sees.
-pub(crate) fn find(metric: &Metric<'_>, sample: &Sample<'_>) -> Option<(&'static Known, usize)> {
-    if metric.kind() != Kind::Counter {
+pub(crate) fn find(sample: &Sample<'_>) -> Option<(&'static Known, usize)> {
+    let column = sample.column();
+    if column.column().kind() != MetricKind::Counter || Algorithm::of(column.column()) != Algorithm::TOTAL {
         return None;
     }
-    let mut labels = sample.labels();
+    let mut labels = sample.own_labels();
     let label = labels.next();
     if labels.next().is_some() {
         return None;
     }
     KNOWN.iter().find_map(|known| {
-        let fits = |source: &Source| source.metric == metric.name() && source.label == label;
+        let fits = |source: &Source| source.metric == column.name() && source.label == label;
         Some((known, known.sources.iter().position(fits)?))
     })
 }

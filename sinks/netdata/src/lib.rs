@@ -34,26 +34,30 @@
 //! is silent for two.
 
 mod board;
+mod catalog;
 mod chart;
 mod charts;
 mod encode;
+mod head;
+mod name;
+mod number;
+mod numbers;
+mod rows;
 mod rule;
 mod status;
-mod transport;
 mod words;
 
-use std::io::{Stdout, Write, stdout};
-use std::time::{Duration, Instant};
+use std::io::{Write, stdout};
+use std::time::Duration;
 
 use ebpf_process_core::{
-    BuildError, Claims, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
+    BuildError, Cause, Claims, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkPlugin, View,
 };
-use ebpf_process_delivery::Unread;
+use ebpf_process_delivery::{Print, Printed, Printer, Unread};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use encode::Encoder;
-use transport::Pipe;
 
 /// The sink type `netdata`, for a registry.
 pub static PLUGIN: NetdataPlugin = NetdataPlugin;
@@ -87,7 +91,7 @@ impl SinkPlugin for NetdataPlugin {
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         self.check(options)?;
-        Ok(Box::new(NetdataSink::<Stdout>::new(&context, stdout(), Unread::new(stdout(), &context))))
+        Ok(Box::new(printer(&context, stdout(), Unread::new(stdout(), &context))))
     }
 
     fn confined(&self, _: &Options) -> bool {
@@ -99,15 +103,6 @@ impl SinkPlugin for NetdataPlugin {
     }
 }
 
-/// Writes each view in one piece. Any failed write is the end: netdata would read the rest of a
-/// broken line as a command, and never start the plugin again.
-struct NetdataSink<W> {
-    encoder: Encoder,
-    pipe: Pipe<W>,
-    /// When it last wrote anything.
-    spoken: Instant,
-}
-
 /// What says that the plugin lives and nothing else. Every version takes an empty line; `PLUGIN_KEEPALIVE` is unknown to
 /// 1.37, which ends a plugin for it.
 const ALIVE: &[u8] = b"\n";
@@ -115,51 +110,37 @@ const ALIVE: &[u8] = b"\n";
 /// The longest time without a word.
 const SILENCE: Duration = Duration::from_secs(60);
 
-impl<W: Write> NetdataSink<W> {
-    fn new(context: &SinkContext, output: W, unread: Unread) -> Self {
-        let encoder = Encoder::new(context.interval, context.scope);
-        Self { encoder, pipe: Pipe::new(output, unread), spoken: Instant::now() }
-    }
+/// Why a sample is rejected whose dimension would need one chart too many.
+const TOO_MANY_CHARTS: &str = "netdata has 4096 charts of this agent already";
+
+/// Any failed write is the end: netdata would read the rest of a broken line as a command, and never start the plugin
+/// again.
+fn printer<W: Write + Send>(context: &SinkContext, output: W, unread: Unread) -> Printer<Encoder, W> {
+    let encoder = Encoder::new(context.interval, context.scope);
+    Printer::new(encoder, output, unread, context).never_silent(ALIVE, SILENCE)
 }
 
-impl<W: Write + Send> Sink for NetdataSink<W> {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let lines = self.encoder.encode(view);
-        self.spoken = Instant::now();
-        self.pipe.send(if lines.is_empty() { ALIVE } else { lines }, view.len() as u64)
+impl Print for Encoder {
+    fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
+        self.encode(view);
+        let rejected = self.rejected();
+        let samples = (view.len() as u64).saturating_sub(rejected);
+        Ok(Printed { bytes: self.lines(), samples, rejected: [(rejected, TOO_MANY_CHARTS), (0, "")] })
     }
 
-    fn flush(&mut self) -> Result<(), SinkError> {
-        self.pipe.unread.look();
-        if self.spoken.elapsed() < SILENCE {
-            return Ok(());
-        }
-        self.spoken = Instant::now();
-        self.pipe.send(ALIVE, 0)
-    }
-
-    fn due(&self) -> Option<Instant> {
-        let silence = self.spoken + SILENCE;
-        Some(self.pipe.unread.due().map_or(silence, |look| look.min(silence)))
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.pipe.send(self.encoder.retire_all(), 0)?;
-        self.pipe.unread.end();
-        Ok(())
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
+    fn end(&mut self) -> &[u8] {
+        self.retire_all()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
 
     use ebpf_process_core::testkit::{Bench, context};
-    use ebpf_process_core::{Descriptor, Selection, Unit};
+    use ebpf_process_core::{Column, Selection, SinkError, Unit};
 
     use super::*;
 
@@ -191,28 +172,41 @@ mod tests {
         assert!(PLUGIN.build(&options, context("netdata")).is_ok());
     }
 
+    /// What several writers have written.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("nobody panics").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn it_is_never_silent_for_long() {
-        let mut sink = NetdataSink::new(&context("netdata"), Vec::new(), Unread::nowhere(&context("netdata")));
+        let (context, output) = (context("netdata"), Shared::default());
+        let mut sink = printer(&context, output.clone(), Unread::nowhere(&context));
+        let start = Instant::now();
         let view = Bench::new().tick(&Selection::default(), |_| (), |view| sink.write(view));
-        assert!(view.is_ok() && sink.pipe.output == ALIVE, "a view without values");
-        assert!(sink.flush().is_ok() && sink.pipe.output == ALIVE, "it has just spoken");
-        assert_eq!(sink.due(), Some(sink.spoken + SILENCE));
-        sink.spoken = Instant::now().checked_sub(SILENCE).expect("a machine that runs for longer");
-        assert!(sink.flush().is_ok() && sink.pipe.output == [ALIVE, ALIVE].concat(), "a minute without a view");
-        assert!(sink.due() > Some(Instant::now()), "and then not at once again");
+        assert!(view.is_ok());
+        assert_eq!(*output.0.lock().expect("nobody panics"), ALIVE, "a view without values");
+        assert!((start + SILENCE..=Instant::now() + SILENCE).contains(&sink.due().expect("a word")), "a minute later");
     }
 
     #[test]
     fn a_view_is_one_write_and_a_broken_output_is_the_end() {
         for kind in [std::io::ErrorKind::BrokenPipe, std::io::ErrorKind::StorageFull] {
-            let mut sink =
-                NetdataSink::new(&context("netdata"), Breaking(1, kind), Unread::nowhere(&context("netdata")));
-            let calls = Descriptor::counter("demo.calls", Unit::CALLS, "Calls").share();
+            let context = context("netdata");
+            let mut sink = printer(&context, Breaking(1, kind), Unread::nowhere(&context));
             let mut bench = Bench::new();
-            let id = bench.series(&calls, &[]);
+            let calls = bench.host(Column::counter("demo.calls", Unit::CALLS, "Calls"));
             let mut tick = |total| {
-                bench.tick(&Selection::default(), |recorder| recorder.counter(id, total), |view| sink.write(view))
+                bench.tick(&Selection::default(), |recorder| calls.counter(recorder, total), |view| sink.write(view))
             };
             assert!(tick(1).is_ok());
             assert!(matches!(tick(2), Err(SinkError::Closed(_))));

@@ -3,8 +3,9 @@
 use ebpf_process_core::Scope;
 
 use crate::board::Board;
-use crate::chart::Algorithm;
+use crate::catalog::Catalog;
 use crate::charts::{Role, STATUS, STATUS_DIMENSIONS};
+use crate::number::Algorithm;
 
 /// The terms of the differences, and the chart that shows them.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Status {
     }
 
     /// Brings the chart up to the terms that have a series, and sets its values.
-    pub(crate) fn update(&mut self, board: &mut Board, view: u64) {
+    pub(crate) fn update(&mut self, board: &mut Board, catalog: &Catalog, view: u64) {
         if !self.wanted {
             return;
         }
@@ -67,7 +68,7 @@ impl Status {
             [&[Role::StartedProcess, Role::StartedThread, Role::Exited], &[Role::Exited, Role::Released]];
         for (dimension, (needs, name)) in needs.iter().zip(STATUS_DIMENSIONS).enumerate() {
             let alive = needs.iter().all(|role| self.alive[*role as usize]);
-            self.toggle(board, dimension, name, alive);
+            self.toggle(board, catalog, dimension, name, alive);
         }
         let Some(chart) = self.chart else { return };
         let total = |role: Role| self.totals[role as usize].map(i128::from);
@@ -83,16 +84,16 @@ impl Status {
 
     /// Adds or retires a dimension, if it is not as it should be; the chart comes with its first
     /// dimension and goes with its last.
-    fn toggle(&mut self, board: &mut Board, dimension: usize, name: &str, alive: bool) {
+    fn toggle(&mut self, board: &mut Board, catalog: &Catalog, dimension: usize, name: &str, alive: bool) {
         let index = match self.chart {
             Some(index) => index,
-            None if alive => board.known(&STATUS, "task", Algorithm::Absolute, || self.labels.clone()),
+            None if alive => board.known(&STATUS, "task", || self.labels.clone(), catalog),
             None => return,
         };
         self.chart = Some(index);
         let Some(chart) = board.chart(index) else { return };
         if alive && !chart.is_taken(dimension) {
-            chart.add_at(dimension, name);
+            chart.add_at(dimension, name, name, Algorithm::Absolute);
         } else if !alive && chart.is_taken(dimension) {
             chart.retire(dimension);
             if chart.is_over() {

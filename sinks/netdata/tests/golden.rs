@@ -7,14 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::testkit::{Bench, no_slots};
-use ebpf_process_core::{Descriptor, Scope, Selection, SeriesId, Unit, View};
+use ebpf_process_core::testkit::{Bench, Cell, no_slots};
+use ebpf_process_core::{Column, EntityKind, Scope, Selection, Unit, View};
 use ebpf_process_sink_netdata::Encoder;
 
-/// The agent's own series with their totals in two views.
+/// The host's series with their totals in two views.
 type Totals = (&'static str, Option<(&'static str, &'static str)>, [u64; 2]);
 
 const ENTRY: [Totals; 9] = [
@@ -41,25 +40,21 @@ const RETURN: [Totals; 9] = [
     ("task.start_errors", Some(("kind", "thread")), [0, 0]),
 ];
 
-fn series(bench: &mut Bench, totals: &[Totals]) -> Vec<SeriesId> {
-    let make = |(name, label, _): &Totals| {
-        let descriptor = Descriptor::counter(*name, Unit::CALLS, "Calls").labels(label.map(|(key, _)| key));
-        let values: Vec<_> = label.iter().map(|(_, value)| *value).collect();
-        bench.series(&descriptor.share(), &values)
-    };
+fn cells(bench: &mut Bench, totals: &[Totals]) -> Vec<Cell> {
+    let make = |(name, label, _): &Totals| bench.host(Column::counter(*name, Unit::CALLS, "Calls").labels(*label));
     totals.iter().map(make).collect()
 }
 
 /// The lines for two views and for the end.
 fn lines(totals: &[Totals], selection: &Selection) -> String {
     let mut bench = Bench::new();
-    let ids = series(&mut bench, totals);
+    let cells = cells(&mut bench, totals);
     let mut encoder = Encoder::new(Duration::from_secs(1), Scope::Host);
     let mut output = Vec::new();
     for view in 0..2 {
         bench.tick(
             selection,
-            |recorder| ids.iter().zip(totals).for_each(|(id, (.., totals))| recorder.counter(*id, totals[view])),
+            |recorder| cells.iter().zip(totals).for_each(|(cell, (.., totals))| cell.counter(recorder, totals[view])),
             |view| output.extend_from_slice(encoder.encode(view)),
         );
     }
@@ -102,41 +97,45 @@ fn interrupted_calls_that_are_asked_for_have_a_chart_by_rule() {
     assert!(!lines.contains("interrupted'") && !lines.contains("ebpf.file_interrupted"), "{lines}");
 }
 
+/// A kind of the agent's own.
+fn own_kind(name: &'static str, key: &'static str) -> EntityKind {
+    EntityKind::new(name).keys([key]).names_as_they_are()
+}
+
 #[test]
 fn a_metric_that_no_table_knows_gets_a_chart_by_rule() {
     let mut bench = Bench::new();
-    let missed = Descriptor::counter("hook.missed", Unit::CALLS, "Events that a hook missed").labels(["counter"]);
-    let missed = missed.share();
-    let time = Descriptor::gauge("agent.probe_time", Unit::SECONDS, "Time of a collection").labels(["probe"]);
-    let info = Descriptor::gauge("hook.info", Unit::ONE, "What is attached where").labels(["counter"]);
-    let ticks = Descriptor::counter("agent.ticks", Unit::TICKS, "Rounds of collection");
-    let open = bench.series(&missed, &["file.calls/open"]);
-    let close = bench.series(&missed, &["file.calls/close"]);
-    let time = bench.series(&Arc::new(time), &["process"]);
-    let info = bench.series(&Arc::new(info), &["file.calls"]);
-    let ticks = bench.series(&Arc::new(ticks), &[]);
+    let missed = || Column::counter("hook.missed", Unit::CALLS, "Events that a hook missed");
+    let time = Column::gauge("agent.probe_time", Unit::SECONDS, "Time of a collection");
+    let info = Column::gauge("hook.info", Unit::ONE, "What is attached where");
+    let (hook, probe) = (own_kind("hook", "counter"), own_kind("probe", "probe"));
+    let open = bench.cell(&hook, &["file.calls/open"], missed());
+    let close = bench.cell(&hook, &["file.calls/close"], missed());
+    let time = bench.cell(&probe, &["process"], time);
+    let info = bench.cell(&hook, &["file.calls"], info);
+    let ticks = bench.host(Column::counter("agent.ticks", Unit::TICKS, "Rounds of collection"));
     let mut encoder = Encoder::new(Duration::from_millis(1500), Scope::Filtered);
     let mut output = Vec::new();
     for view in 0..8_u64 {
         bench.tick(
             &Selection::default(),
             |recorder| {
-                recorder.gauge(time, -0.0125);
-                recorder.gauge(info, 1.0);
+                time.gauge(recorder, -0.0125);
+                info.gauge(recorder, 1.0);
                 match view {
-                    0 => recorder.counter(open, view),
+                    0 => open.counter(recorder, view),
                     1 => {
-                        recorder.counter(open, view);
-                        recorder.end(open);
+                        open.counter(recorder, view);
+                        open.end(recorder);
                     }
                     _ => {}
                 }
                 if (1..4).contains(&view) {
-                    recorder.counter(close, 7);
-                    recorder.counter(ticks, view);
+                    close.counter(recorder, 7);
+                    ticks.counter(recorder, view);
                 }
                 if view == 3 {
-                    recorder.end(close);
+                    close.end(recorder);
                 }
             },
             |view| {
@@ -153,15 +152,15 @@ fn a_metric_that_no_table_knows_gets_a_chart_by_rule() {
 #[test]
 fn a_histogram_is_a_heatmap_that_grows_with_its_values() {
     let mut bench = Bench::new();
-    let latency = Descriptor::histogram("disk.latency", Unit::new("ns"), "Time of a request").labels(["disk"]).share();
-    let sda = bench.series(&latency, &["sda"]);
+    let latency = Column::histogram("disk.latency", Unit::new("ns"), "Time of a request");
+    let sda = bench.host(latency.labels([("disk", "sda")]));
     let mut encoder = Encoder::new(Duration::from_secs(1), Scope::Host);
     let mut output = Vec::new();
     for slot in [3, 40] {
         let mut slots = no_slots();
         slots[slot] = 5;
         let look = |view: &View<'_>| output.extend_from_slice(encoder.encode(view));
-        bench.tick(&Selection::default(), |recorder| recorder.histogram(sda, &slots, 100), look);
+        bench.tick(&Selection::default(), |recorder| sda.histogram(recorder, &slots, 100), look);
     }
     compare("heatmap", &String::from_utf8(output).expect("text"));
 }

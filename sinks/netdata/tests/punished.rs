@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, no_slots};
-use ebpf_process_core::{Descriptor, Recorder, Scope, Selection, Unit};
+use ebpf_process_core::{Column, EntityKind, Recorder, Scope, Selection, Unit, identity_of};
 use ebpf_process_sink_netdata::Encoder;
 
 /// What netdata 1.37 knows and this sink may write.
@@ -51,15 +51,22 @@ fn hostile() -> Vec<String> {
     bytes.chain(nasty.map(ToOwned::to_owned)).chain(["'\"= ".repeat(1024)]).collect()
 }
 
-/// All lines for a counter, a gauge and a histogram of every name, in four views and at the end. In the second view
+/// All lines for a counter, a gauge and a histogram of every name, as rows of the agent's own and as others, in four views and at the end. In the second view
 /// there are dimensions that the first has not; the third loses one; the numbers are the most hostile there are.
 static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let names = hostile();
     let unit = || Unit::new("calls' \"per\" = second\n");
     let help = "It's \"help\" = \\\n";
-    let calls = Descriptor::counter("demo.calls", unit(), help).labels(["name"]).share();
-    let level = Descriptor::gauge("demo.level", unit(), help).labels(["name"]).share();
-    let time = Descriptor::histogram("demo.time", unit(), help).labels(["name"]).share();
+    let columns = || {
+        let calls = Column::counter("demo.calls", unit(), help).labels([("text", &names[256])]);
+        [calls, Column::gauge("demo.level", unit(), help), Column::histogram("demo.time", unit(), help)]
+    };
+    let mut bench = Bench::new();
+    let own = EntityKind::new("own").keys(["name"]).names_as_they_are();
+    let kinds = [own, EntityKind::new("row").keys(["name"])].map(|kind| {
+        let kind = bench.kind(&kind);
+        (kind, columns().map(|column| bench.recorder().column(kind, column).expect("a column")))
+    });
     // Each chart has them: the single bytes are enough as labels.
     let tags: BTreeMap<_, _> = names.iter().skip(256).map(|name| (name.clone(), name.clone())).collect();
     let selection = Selection { tags, prefix: "it's a = \n".to_owned(), ..Selection::default() };
@@ -68,21 +75,20 @@ static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
             if view == 0 && index % 3 == 0 {
                 continue;
             }
-            let mut id = |descriptor| recorder.series(descriptor, &[name]).expect("a series");
-            let (calls, level, time) = (id(&calls), id(&level), id(&time));
-            recorder.counter(calls, [0, 1 << 63, u64::MAX, 1][usize::try_from(view).expect("a view")]);
-            recorder.gauge(level, [0.1, f64::MAX, f64::MIN, 1e-300][usize::try_from(view).expect("a view")]);
-            let mut slots = no_slots();
-            slots[if view == 2 { 63 } else { 0 }] = u64::MAX >> 1;
-            recorder.histogram(time, &slots, u64::MAX);
-            if view == 1 && index == 7 {
-                for id in [calls, level, time] {
-                    recorder.end(id);
+            for (kind, [calls, level, time]) in kinds {
+                let row = recorder.row(kind, identity_of(name), &[name]).expect("a row");
+                recorder.counter(row, calls, [0, 1 << 63, u64::MAX, 1][usize::try_from(view).expect("a view")]);
+                let level_now = [0.1, f64::MAX, f64::MIN, 1e-300][usize::try_from(view).expect("a view")];
+                recorder.gauge(row, level, level_now);
+                let mut slots = no_slots();
+                slots[if view == 2 { 63 } else { 0 }] = u64::MAX >> 1;
+                recorder.histogram(row, time, &slots, u64::MAX);
+                if view == 1 && index == 7 {
+                    recorder.end(row);
                 }
             }
         }
     };
-    let mut bench = Bench::new();
     let mut encoder = Encoder::new(Duration::from_secs(1), Scope::Host);
     let mut output = Vec::new();
     for view in 0..4 {
@@ -244,6 +250,7 @@ fn each_name_has_one_dimension_of_its_own() {
         let of_kind = charts.iter().filter(|(id, _)| id.contains(kind));
         of_kind.map(|(_, dimensions)| dimensions.len()).collect::<Vec<_>>()
     };
-    assert_eq!((dimensions("demo_calls"), dimensions("demo_level")), (vec![names.len()], vec![names.len()]));
-    assert_eq!(dimensions("demo_time").len(), names.len(), "a chart for each histogram");
+    assert_eq!((dimensions("demo_calls"), dimensions("demo_level")), (vec![names.len(); 2], vec![names.len(); 2]));
+    assert_eq!(dimensions("row_demo_time"), vec![names.len(); 2], "how many values, and their sum");
+    assert_eq!(dimensions("demo_time").len(), names.len() + 2, "a chart for each histogram of the agent's own");
 }

@@ -12,11 +12,15 @@ pub(crate) struct Netdata {
     pub(crate) charts: BTreeMap<String, BTreeSet<String>>,
     /// The CHART line of each.
     definitions: BTreeMap<String, String>,
+    /// The DIMENSION line of each live dimension, by chart and id.
+    lines: BTreeMap<(String, String), String>,
     /// The chart that CLABEL and DIMENSION belong to.
     scope: Option<String>,
     uncommitted: bool,
     open: Option<String>,
     begun: BTreeSet<String>,
+    /// The dimensions with a value in the open block.
+    set: BTreeSet<String>,
     /// Values of the last lines.
     pub(crate) sets: usize,
 }
@@ -64,6 +68,22 @@ impl Netdata {
         Ok(())
     }
 
+    /// A dimension comes or goes.
+    fn dimension(&mut self, id: &str, line: &str, comes: bool) -> Result<(), String> {
+        let chart = self.scope.as_ref().ok_or("a dimension without a chart")?;
+        let dimensions = self.charts.get_mut(chart).ok_or("a dimension of an unknown chart")?;
+        let key = (chart.clone(), id.to_owned());
+        if !comes {
+            self.lines.remove(&key);
+            return dimensions.remove(id).then_some(()).ok_or("an unknown dimension ends".to_owned());
+        }
+        dimensions.insert(id.to_owned());
+        match self.lines.insert(key, line.to_owned()) {
+            Some(known) if known == line => Err("a dimension that is known is told again".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     fn line(&mut self, line: &str) -> Result<(), String> {
         if line.len() >= 15_000 || line.chars().any(|c| c.is_control() || c == '\\') {
             return Err("a line that cannot be read".to_owned());
@@ -92,6 +112,7 @@ impl Netdata {
                     self.begun.remove(id);
                     self.scope = None;
                     self.definitions.remove(id);
+                    self.lines.retain(|(chart, _), _| chart != id);
                 } else {
                     if self.definitions.entry(id.to_owned()).or_insert_with(|| line.to_owned()) != line {
                         return Err("two charts under one id".to_owned());
@@ -109,21 +130,23 @@ impl Netdata {
                     return Err("a commit without labels".to_owned());
                 }
             }
-            ["DIMENSION", id, name, algorithm, "1", divisor, ref options @ ..] => {
-                let chart = self.scope.as_ref().ok_or("a dimension without a chart")?;
-                let known = matches!(
-                    (algorithm, divisor, options),
-                    ("incremental", "1", [] | ["obsolete"]) | ("absolute", "1" | "1000", [] | ["obsolete"])
-                );
-                if !known || name.is_empty() || !plain(id) || id.len() >= 200 {
+            ["DIMENSION", id, name, algorithm, multiplier, divisor, ref options @ ..] => {
+                // Newer versions keep both in 32 bits with a sign.
+                let [multiplier, divisor] = [multiplier, divisor].map(|word| word.parse().unwrap_or(0_i32));
+                let known = match algorithm {
+                    "incremental" => multiplier > 0 && divisor > 0,
+                    "absolute" => multiplier == 1 && [1, 1000].contains(&divisor),
+                    _ => false,
+                };
+                if !known
+                    || name.is_empty()
+                    || !plain(id)
+                    || id.len() >= 200
+                    || !["", "obsolete"].contains(&options.join(" ").as_str())
+                {
                     return Err("a bad dimension".to_owned());
                 }
-                let dimensions = self.charts.get_mut(chart).ok_or("a dimension of an unknown chart")?;
-                if *options == ["obsolete"] {
-                    dimensions.remove(id).then_some(()).ok_or("an unknown dimension ends")?;
-                } else {
-                    dimensions.insert(id.to_owned());
-                }
+                self.dimension(id, line, options.is_empty())?;
             }
             ["BEGIN", id, ref microseconds @ ..] => {
                 if !self.charts.contains_key(id) || self.open.is_some() {
@@ -142,11 +165,15 @@ impl Netdata {
                 }
                 self.scope = None;
                 self.open = Some(id.to_owned());
+                self.set.clear();
             }
             ["SET", id, "=", value] => {
                 let chart = self.open.as_ref().ok_or("a value outside a block")?;
                 if !self.charts[chart].contains(id) {
                     return Err("a value of an unknown dimension".to_owned());
+                }
+                if !self.set.insert(id.to_owned()) {
+                    return Err("two values of one dimension".to_owned());
                 }
                 value.parse::<i64>().map_err(|error| error.to_string())?;
                 self.sets += 1;

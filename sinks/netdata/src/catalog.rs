@@ -1,0 +1,57 @@
+//! Which charts there are: their ids, how many, and the order on the dashboard of those made by rule.
+
+use std::collections::HashSet;
+
+use crate::charts::is_known;
+use crate::rule;
+use crate::words;
+
+/// The most charts made by rule at once. With [`DIMENSIONS`](crate::head::DIMENSIONS) in each this is more than netdata
+/// can carry, and what ten million cells would need.
+const LIMIT: usize = 4096;
+
+/// The ids and priorities of charts made by rule.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    /// How often each chart is updated, in seconds.
+    pub(crate) update_every: u64,
+    taken: HashSet<String>,
+    priorities: u32,
+}
+
+impl Catalog {
+    /// Without charts; each will be updated every so many seconds.
+    pub(crate) fn new(update_every: u64) -> Self {
+        Self { update_every, taken: HashSet::new(), priorities: 0 }
+    }
+
+    /// Takes an id behind `ebpf.` that no chart has: this one, or one like it. `None` when there are too many charts.
+    pub(crate) fn take(&mut self, wanted: &str) -> Option<String> {
+        if self.taken.len() >= LIMIT {
+            return None;
+        }
+        // The id is cut first, so that what makes it unique survives; the suffix stays far below the
+        // two hundred bytes that netdata allows.
+        let id = words::unique(words::id(wanted), |id| is_known(id) || self.taken.contains(id));
+        self.taken.insert(id.clone());
+        Some(id)
+    }
+
+    /// A chart is over.
+    pub(crate) fn release(&mut self, id: &str) {
+        self.taken.remove(id);
+    }
+
+    /// The priority of the next metric that has charts by rule.
+    pub(crate) const fn next_priority(&mut self) -> u32 {
+        let priority = rule::FIRST_PRIORITY.saturating_add(self.priorities);
+        self.priorities = self.priorities.saturating_add(1);
+        priority
+    }
+
+    /// All charts are over.
+    pub(crate) fn clear(&mut self) {
+        self.taken.clear();
+        self.priorities = 0;
+    }
+}
