@@ -88,6 +88,11 @@ impl KindLens {
         self.rows.iter().all(|(place, pattern)| row.labels.get(*place).is_some_and(|value| pattern.matches(value)))
     }
 
+    /// Whether a column is taken.
+    pub(crate) fn takes_column(&self, column: usize) -> bool {
+        self.mask.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
+    }
+
     /// The taken cells with a value, as words of 64 columns.
     pub(crate) fn taken<'a>(&'a self, presence: &'a [u64]) -> impl Iterator<Item = u64> + Clone + use<'a> {
         presence.iter().zip(&self.mask).map(|(present, mask)| present & mask)

@@ -289,6 +289,14 @@ impl<'a> RowView<'a> {
         })
     }
 
+    /// The value in a selected column, if there is one.
+    #[inline]
+    pub fn value(&self, column: usize) -> Option<Value<'a>> {
+        let Self { block, lens, kind, slot, .. } = *self;
+        let has = lens.takes_column(column) && block.matrices[kind].has(slot, column);
+        has.then(|| block.value(kind, slot, column))
+    }
+
     /// The sample in a selected column, if there is a value.
     pub fn sample(&self, column: usize) -> Option<Sample<'a>> {
         let projected = self.lens.columns.get(column)?.as_ref()?;
