@@ -241,6 +241,22 @@ impl<C: Carrier> Delivery<C> {
                     ledger.written(samples - rejected);
                 });
             }
+            Verdict::Again { pieces, reason, problem } => {
+                let again = pieces.samples().min(samples);
+                if again < samples {
+                    self.gets_through();
+                }
+                if self.hand.splits < PIECES && !pieces.is_empty() && pieces.samples() == again {
+                    self.hand.splits += 1;
+                    self.replace(pieces);
+                } else {
+                    self.rejects(again, reason, &problem);
+                    self.settle(|ledger, samples| {
+                        ledger.rejected(again, reason);
+                        ledger.written(samples - again);
+                    });
+                }
+            }
             Verdict::Rejected { reason, problem } => {
                 if self.carrier.overwrites() && self.hand.splits < PIECES && self.hand.split() {
                     self.hand.splits += 1;
@@ -346,6 +362,17 @@ impl<C: Carrier> Delivery<C> {
         if self.hand.pieces.is_empty() && self.hand.spooled {
             self.acknowledge();
         }
+    }
+
+    /// Of the first piece the receiver has all but these.
+    fn replace(&mut self, pieces: Frame) {
+        let (left, spooled) = (pieces.samples(), self.hand.spooled);
+        let Some(piece) = self.hand.pieces.front_mut() else { return };
+        let written = std::mem::replace(piece, pieces).samples().saturating_sub(left);
+        if spooled {
+            self.ledger.unspool(written);
+        }
+        self.ledger.written(written);
     }
 
     /// The frame that was taken from the spool need not be there any more.

@@ -38,6 +38,12 @@ impl Frame {
         &self.bytes
     }
 
+    /// The items, each with the samples that it carries.
+    pub fn items(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        let starts = std::iter::once(0).chain(self.items.iter().map(|item| item.end));
+        starts.zip(&self.items).map(|(start, item)| (&self.bytes[start..item.end], item.samples))
+    }
+
     /// How many items it has.
     pub const fn len(&self) -> usize {
         self.items.len()
@@ -137,6 +143,7 @@ mod tests {
             prop_assert_eq!(&first, &frame(&items[..first.len()]));
             prop_assert_eq!(&second, &frame(&items[first.len()..]));
             prop_assert_eq!(first.samples() + second.samples(), whole.samples());
+            prop_assert!(whole.items().eq(items.iter().map(|(bytes, samples)| (&**bytes, *samples))));
         }
 
         #[test]

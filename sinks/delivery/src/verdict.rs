@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::frame::Frame;
+
 /// What a receiver made of a frame. Reasons are few and fixed: they are columns of the ledger.
 /// Problems are for people: what went wrong and the way out, on one line, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,16 @@ pub enum Verdict {
         /// How many samples it refused.
         rejected: u64,
         /// Why.
+        reason: &'static str,
+        /// In its words.
+        problem: String,
+    },
+    /// The receiver kept the rest, if there is one, and refused these items, perhaps for a part of them: they are sent
+    /// again in these smaller ones. That is done so many times for a frame; then they are rejected.
+    Again {
+        /// The items that take their place, with no more samples than the frame has.
+        pieces: Frame,
+        /// Why, should they be rejected.
         reason: &'static str,
         /// In its words.
         problem: String,

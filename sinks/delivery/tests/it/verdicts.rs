@@ -41,6 +41,51 @@ fn a_poisoned_line_is_isolated_and_rejected_alone() {
     assert!(asked.load(Ordering::Relaxed) <= 4 * 2 * 13, "{asked:?}");
 }
 
+/// The named numbers of a frame.
+fn apart(frame: &Frame, named: impl Fn(u64) -> bool) -> Frame {
+    let mut pieces = Frame::default();
+    for number in numbers(frame).into_iter().filter(|number| named(*number)) {
+        pieces.push(format!("{number:06}\n").as_bytes(), 1);
+    }
+    pieces
+}
+
+#[test]
+fn what_a_receiver_wants_in_pieces_is_sent_again_and_the_rest_is_written() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&sent);
+    // It wants the odd ones again, and then refuses one of them.
+    let mut rig = Rig::new(&DeliveryOptions::default(), move |frame| {
+        let numbers = numbers(frame);
+        let first = log.lock().is_empty();
+        log.lock().push(numbers.clone());
+        let (reason, problem) = ("malformed", "no".to_owned());
+        if first {
+            return Verdict::Again { pieces: apart(frame, |number| number % 2 == 1), reason, problem };
+        }
+        if numbers.contains(&3) { rejected() } else { Verdict::Accepted }
+    });
+    rig.offer(frame(0..6));
+    rig.finish();
+    let tally = rig.tally();
+    assert_eq!((tally.written, &tally.rejected[..]), (5, &[("malformed", 1)][..]));
+    assert_eq!(*sent.lock(), [&[0, 1, 2, 3, 4, 5][..], &[1, 3, 5], &[1], &[3, 5], &[3], &[5]]);
+}
+
+#[test]
+fn a_receiver_that_wants_everything_again_for_ever_is_asked_a_bounded_number_of_times() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let asks = Arc::clone(&asked);
+    let mut rig = Rig::new(&DeliveryOptions::default(), move |frame| {
+        asks.fetch_add(1, Ordering::Relaxed);
+        Verdict::Again { pieces: frame.clone(), reason: "malformed", problem: "no".to_owned() }
+    });
+    rig.offer(frame(0..10));
+    rig.finish();
+    assert_eq!(rig.tally().rejected, [("malformed", 10)]);
+    assert!(asked.load(Ordering::Relaxed) <= 300, "{asked:?}");
+}
+
 #[test]
 fn a_frame_that_would_count_twice_is_rejected_as_a_whole() {
     let (mut rig, taken, asked) = poisoned(&[3], false);
