@@ -1,66 +1,58 @@
 //! From a view to line protocol.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use ebpf_process_core::{RowCache, View};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use ebpf_process_core::{Kind, SeriesCache, Value, View};
+use crate::group::Groups;
+use crate::row::{Claims, Row};
+use crate::writer::{End, Integers, Writer};
 
-use crate::key::Key;
-use crate::writer::{Fields, Integers, Writer};
+/// What is on one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// All numbers of one row with the same measurement and tags, as fields.
+    #[default]
+    PerRow,
+    /// One number.
+    PerValue,
+}
 
 /// Makes the lines for each view, in a buffer that it uses again.
 ///
-/// What it writes depends on the views it has seen and on nothing else. A series' key is rendered
+/// What it writes depends on the views it has seen and on nothing else. A row's tags and a column's names are rendered
 /// once; a view in which nothing comes or goes allocates nothing.
 #[derive(Debug)]
 pub struct Encoder {
     host: String,
+    namespace: String,
+    form: Form,
     writer: Writer,
-    series: SeriesCache<Entry>,
-    /// The keys in use, each by one series.
-    keys: HashSet<Arc<[u8]>>,
-    /// By the name of the field, which all series of a metric share.
-    fields: HashMap<Box<[u8]>, Arc<Fields>>,
+    groups: Groups,
+    rows: RowCache<Row>,
+    claims: Claims,
 }
 
 /// The lines for one view.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a> {
-    /// Whole lines; each is one sample.
+    /// Whole lines.
     pub bytes: &'a [u8],
-    /// Where each line ends.
-    pub ends: &'a [usize],
+    ends: &'a [End],
     /// How many samples they carry.
     pub samples: u64,
-    /// How many samples have no line, because another series has the same key.
+    /// How many samples have no line, because another row has the same tags, or another column the same name.
     pub rejected: u64,
 }
 
 impl<'a> Lines<'a> {
-    /// Line by line, each with its line break.
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    /// Line by line, each with its line break, and how many samples it carries.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], u32)> + use<'a> {
         let Self { bytes, ends, .. } = *self;
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        starts.zip(ends).map(move |(start, &end)| &bytes[start..end])
+        let starts = std::iter::once(0).chain(ends.iter().map(|end| end.at));
+        starts.zip(ends).map(move |(start, end)| (&bytes[start..end.at], end.samples))
     }
-}
-
-/// What is kept per series.
-#[derive(Debug)]
-enum Entry {
-    /// Another series has its key: what it wrote would overwrite the other's.
-    Twin,
-    /// A counter or a gauge.
-    Plain {
-        /// The line up to its value.
-        head: Arc<[u8]>,
-    },
-    Histogram {
-        /// The line up to the value of its first field, the count.
-        head: Arc<[u8]>,
-        /// What stands between the values of its fields.
-        fields: Arc<Fields>,
-    },
 }
 
 impl Encoder {
@@ -68,17 +60,40 @@ impl Encoder {
     pub fn new(host: &str) -> Self {
         Self {
             host: host.to_owned(),
+            namespace: String::new(),
+            form: Form::default(),
             writer: Writer::default(),
-            series: SeriesCache::default(),
-            keys: HashSet::new(),
-            fields: HashMap::new(),
+            groups: Groups::default(),
+            rows: RowCache::default(),
+            claims: Claims::default(),
         }
     }
 
     /// Writes integers in another way than `7i`.
     #[must_use]
     pub fn with_integers(mut self, integers: Integers) -> Self {
-        self.writer = Writer::new(integers);
+        self.writer.set_integers(integers);
+        self
+    }
+
+    /// Writes this word and `_` before each measurement.
+    #[must_use]
+    pub fn with_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// Says what is on one line.
+    #[must_use]
+    pub const fn with_form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Writes several lines where one would be longer than so many bytes; a single number's may be.
+    #[must_use]
+    pub fn with_longest(mut self, longest: usize) -> Self {
+        self.writer.set_longest(longest);
         self
     }
 
@@ -87,65 +102,58 @@ impl Encoder {
         if self.host != host {
             host.clone_into(&mut self.host);
             // Every line has it.
-            self.series = SeriesCache::default();
-            self.keys.clear();
+            self.groups.clear();
+            self.rows.clear();
+            self.claims.clear();
         }
     }
 
     /// The lines for a view.
     pub fn encode(&mut self, view: &View<'_>) -> Lines<'_> {
-        let Self { host, writer, series, keys, fields } = self;
-        series.update(view, |entry| {
-            if let Some(head) = entry.head() {
-                keys.remove(head);
-            }
-        });
-        writer.begin(view.tick().wall);
-        let (mut samples, mut rejected) = (0, 0);
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                let entry = series.entry(sample.id(), || {
-                    let key = Key::render(&metric, &sample, host);
-                    Entry::new(key, metric.kind(), keys, |field| {
-                        let shared =
-                            fields.entry(field.into()).or_insert_with(|| Fields::new(field, writer.integers()).into());
-                        Arc::clone(shared)
-                    })
-                });
-                match (&*entry, sample.value()) {
-                    (Entry::Plain { head }, Value::Counter(total)) => writer.counter(head, total),
-                    (Entry::Plain { head }, Value::Gauge(level)) => writer.gauge(head, level),
-                    (Entry::Histogram { head, fields }, Value::Histogram(histogram)) => {
-                        writer.histogram(head, fields, histogram);
+        let Self { host, namespace, form, writer, groups, rows, claims } = self;
+        if groups.extend(*view, host, namespace) {
+            rows.clear();
+            claims.clear();
+        }
+        rows.update(view, |row| row.release(claims));
+        writer.begin();
+        let mut rejected = 0;
+        for kind in view.kinds() {
+            let Some(known) = groups.of(kind.index()) else { continue };
+            for row in kind.rows() {
+                let own = rows.entry(&row, || Row::new(&row, kind.index(), known, claims));
+                if row.is_final() {
+                    own.end(row.tick().seq, claims);
+                }
+                if own.is_twin {
+                    rejected += row.cells().count();
+                    continue;
+                }
+                rejected += known.twins.iter().filter(|column| row.value(**column).is_some()).count();
+                writer.at(row.tick().wall);
+                for group in &known.groups {
+                    let mut begun = false;
+                    for field in &group.fields {
+                        let Some(value) = row.value(field.column) else { continue };
+                        if own.has_twin(field.column) {
+                            rejected += 1;
+                            continue;
+                        }
+                        if !begun {
+                            writer.open(&group.parts, own);
+                        }
+                        writer.field(&field.names, value);
+                        begun = *form == Form::PerRow;
+                        if !begun {
+                            writer.close();
+                        }
                     }
-                    _ => {
-                        rejected += 1;
-                        continue;
+                    if begun {
+                        writer.close();
                     }
                 }
-                samples += 1;
             }
         }
-        Lines { bytes: &writer.bytes, ends: &writer.ends, samples, rejected }
-    }
-}
-
-impl Entry {
-    fn new(key: Key, kind: Kind, keys: &mut HashSet<Arc<[u8]>>, fields: impl FnOnce(&[u8]) -> Arc<Fields>) -> Self {
-        let Key { text, field } = key;
-        let entry = if kind == Kind::Histogram {
-            Self::Histogram { head: [&*text, b"_count="].concat().into(), fields: fields(&text[field..]) }
-        } else {
-            Self::Plain { head: [&*text, b"="].concat().into() }
-        };
-        let new = entry.head().is_some_and(|head| keys.insert(Arc::clone(head)));
-        if new { entry } else { Self::Twin }
-    }
-
-    const fn head(&self) -> Option<&Arc<[u8]>> {
-        match self {
-            Self::Twin => None,
-            Self::Plain { head } | Self::Histogram { head, .. } => Some(head),
-        }
+        Lines { bytes: &writer.bytes, ends: &writer.ends, samples: writer.samples, rejected: rejected as u64 }
     }
 }

@@ -118,7 +118,8 @@ impl Http {
         }
         let nothing_kept = match &verdict {
             Verdict::Rejected { .. } | Verdict::Doubtful { .. } => true,
-            Verdict::Partly { rejected, .. } => *rejected >= frame.len() as u64,
+            Verdict::Partly { rejected, .. } => *rejected >= frame.samples(),
+            Verdict::Again { pieces, .. } => pieces.samples() >= frame.samples(),
             _ => false,
         };
         // Nobody has unpacked anything on this way yet: are the lines to blame, or how they came?

@@ -15,7 +15,7 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `url` | `"http://127.0.0.1:8086"` | the server, `http://` or `https://`; a path is put before the interface's own. `"unix:///path"` is HTTP over a Unix socket, `"udp://host:port"` datagrams, `"file:///path"` the end of a file; what concerns HTTP means nothing to the last two. `"stdout"` prints, and only `integers` means something to it |
+//! | `url` | `"http://127.0.0.1:8086"` | the server, `http://` or `https://`; a path is put before the interface's own. `"unix:///path"` is HTTP over a Unix socket, `"udp://host:port"` datagrams, `"file:///path"` the end of a file; what concerns HTTP means nothing to the last two. `"stdout"` prints, and only `integers`, `lines` and `namespace` mean something to it |
 //! | `version` | `1` | the interface: 1 (`/write`), 2 (`/api/v2/write`) or 3 (`/api/v3/write_lp`) |
 //! | `database` | required with versions 1 and 3 | the database |
 //! | `retention_policy` | the database's own | the retention policy, with version 1 |
@@ -28,8 +28,10 @@
 //! | `ca_file` | the system's | root certificates for `https://`, in PEM format; a server's own certificate in it is trusted too |
 //! | `client_cert`, `client_key` | none | our own certificate for `https://` and its key, in PEM format; the key may be in the same file |
 //! | `proxy` | none | an HTTP proxy (`"http://user:password@host:port"`), asked to CONNECT to an `https://` server and to pass on what goes to an `http://` one; the environment is not looked at |
-//! | `gzip` | `true` | whether a body of more than 1 KiB is compressed on its way over a network |
+//! | `gzip` | `true`, but `false` to a loopback address without a proxy | whether a body of more than 1 KiB is compressed on its way over a network |
 //! | `integers` | `"i"` | how integers are written: `"i"` (at most 2^63-1), `"u"` or `"float"`. A database keeps the type that a field had first |
+//! | `lines` | `"per-row"` | what is on one line: all numbers of a row with the same measurement and tags, or one (`"per-value"`). A server holds the same either way |
+//! | `namespace` | `""` | a word before the name of each measurement, and `_` |
 //! | `max_lines`, `max_bytes` | `5000`, `"1MiB"` | what goes into one request; with UDP 1432 bytes |
 //! | `max_age` | `"0s"` | how long a line may wait for others |
 //! | `delivery` | see [`DeliveryOptions`](ebpf_process_delivery::DeliveryOptions) | memory, spool and retries |
@@ -40,34 +42,42 @@
 //!
 //! # Lines
 //!
-//! A sample is one line. The measurement is the first part of the metric's name, the rest of the
-//! name, joined by `_`, the field (`value` if there is no rest):
+//! The measurement is the metric's name without its last part, joined by `_`; that last part is the field (a name of one
+//! part is a measurement with the field `value`). What a row has under one measurement and the same tags is one line:
 //!
 //! ```text
-//! vfs,host=node1,operation=read calls=1000i 1600000000000000000
+//! vfs,host=node1,operation=read calls=1000i,bytes=8192i 1600000000000000000
+//! process_vfs,comm=sh,host=node1,operation=read,pid=7 calls=3i 1600000000000000000
 //! ```
 //!
-//! Tags are the series' labels, then the selection's tags, then `host` with the host's name as it is then; of
-//! two with one key the first counts. A counter is an integer; a gauge is a float and always has a
-//! decimal point, so that a field never changes its type; a histogram has the fields
-//! `<field>_count`, `<field>_sum` and, for each slot that was ever hit, `<field>_le_<largest
-//! value>` with the number of values in this slot alone. All lines of a batch carry its timestamp.
+//! Tags are the row's labels and the metric's, then the selection's tags, then `host` with the host's name as it is
+//! then; of two with one key the first counts. They are sorted by key. A counter is an integer, or a float where it was
+//! counted in another unit than its own; a gauge is a float. A float always has a decimal point, so that a field never
+//! changes its type. A histogram has the fields `<field>_count`, `<field>_sum` and, for each slot that was ever hit,
+//! `<field>_le_<largest value>` with the number of values in this slot alone. All lines of a batch carry its timestamp,
+//! but those of a row that has ended: they carry the one of its last batch. A line that is longer than `max_bytes` is
+//! several, of one point.
 //!
 //! A backslash, a control character or what else the protocol cannot say becomes `_`; `time` and
-//! `__name__`, which a server keeps for itself, get a `_` behind them. Where that makes two series
-//! equal, the second is rejected and counted: it would overwrite the first.
+//! `__name__`, which a server keeps for itself, get a `_` behind them. Where that makes two rows equal, the second is
+//! rejected and counted as long as it lives: it would overwrite the first. So is the second of two columns with one
+//! field.
 //!
 //! # What is counted when
 //!
 //! | reply | version 1 | version 2 | version 3 |
 //! |---|---|---|---|
 //! | 2xx without a body | written | written | written |
-//! | 400 in InfluxDB's own JSON | with "partial write" the lines it names are rejected, the rest is written; else nothing was stored: halved until the culprit is alone, which is rejected | nothing was stored: halved | as version 1 |
-//! | 422 in InfluxDB's own JSON | as 400 | with "partial write" what it says it dropped is rejected, one line at least; else halved | as 400 |
+//! | 400 in InfluxDB's own JSON | with "partial write" the lines it names are refused, the rest is written; else nothing was stored: halved until the culprit is alone, which is refused | nothing was stored: halved | as version 1 |
+//! | 422 in InfluxDB's own JSON | as 400 | with "partial write" what it says it dropped is refused, one line at least; else halved | as 400 |
 //! | 400 or 422 in other words (a proxy, an HTTPS port), 2xx with a body (a login page) | kept, tried again; where other requests get through meanwhile, halved as above; while nothing does, one request an hour is given up, the oldest | the same | the same |
 //! | 413 | halved | halved | halved |
 //! | 401, 403, 404, 3xx, others; 400 that repeats our `Authorization` | kept, tried rarely, an error in the log | the same | the same |
 //! | 408, 429, 5xx, none | kept, tried again, Retry-After respected | the same | the same |
+//!
+//! All numbers of the ledger are samples, a line's as many as it has. A line that is refused, perhaps for the type of one
+//! of its fields, is sent again in pieces, one sample each: its neighbours are stored, and what is refused again is
+//! rejected. Where the server does not say which lines it means, all of the request are sent so.
 //!
 //! A point that is sent twice overwrites itself, so what has no answer is sent again. A datagram is
 //! written once it is sent; what is refused on this host is kept.
@@ -78,30 +88,34 @@ mod endpoint;
 mod file;
 mod front;
 mod given;
+mod group;
 mod http;
-mod key;
 mod names;
 mod options;
 mod patience;
+mod refusal;
 mod reply;
+mod row;
 mod secret;
+mod text;
 mod tls;
 mod udp;
 mod unix;
+mod values;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
+    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
     SinkContext, SinkError, SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::{Carrier, Delivery, Lookup, Packer, Unread, try_file};
+use ebpf_process_delivery::{Carrier, Delivery, LineFile, Lookup, Packer, Print, Printed, Printer, Unread};
 
-pub use encode::{Encoder, Lines};
+pub use encode::{Encoder, Form, Lines};
 use options::{Settings, Target};
 pub use writer::Integers;
 
@@ -142,7 +156,9 @@ impl SinkPlugin for InfluxPlugin {
         };
         let mut findings = match settings.target {
             Target::Stdout => Vec::new(),
-            Target::File(path) => vec![try_file(&path)],
+            Target::File(path) => {
+                vec![LineFile::try_out_regular(&path, &format!("sinks.{}.options.url", context.name))]
+            }
             Target::Udp(address) => vec![udp::try_out(&address, context.limit)],
             Target::Server(server) => vec![http::try_out(*server, context)],
         };
@@ -155,21 +171,25 @@ impl SinkPlugin for InfluxPlugin {
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-        let Settings { target, integers, limits, delivery } = Settings::read(options)?;
-        let encoder = Encoder::new(&context.host.now()).with_integers(integers);
-        let ledger = Arc::clone(&context.ledger);
+        let Settings { target, writing, limits, delivery } = Settings::read(options)?;
+        let encoder = Encoder::new(&context.host.now())
+            .with_integers(writing.integers)
+            .with_namespace(&writing.namespace)
+            .with_form(writing.lines)
+            .with_longest(limits.bytes);
         let carrier: Box<dyn Carrier> = match target {
             Target::Stdout => {
-                let (output, unread) = (stdout(), Unread::new(stdout(), &context));
-                return Ok(Box::new(StreamSink { encoder, ledger, host: context.host, output, unread }));
+                let unread = Unread::new(stdout(), &context);
+                let print = LinePrint { encoder, host: context.host.clone() };
+                return Ok(Box::new(Printer::new(print, stdout(), unread, &context)));
             }
-            Target::File(path) => Box::new(file::File::new(path)),
+            Target::File(path) => Box::new(file::File::new(&path)),
             Target::Udp(address) => Box::new(udp::Udp::new(&address, Lookup::system())),
             Target::Server(server) => Box::new(http::Http::new(*server, &context.name, context.stop.clone())?),
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;
-        let (packer, host) = (Packer::new(limits), context.host);
-        Ok(Box::new(DeliveredSink { encoder, ledger, host, packer, delivery }))
+        let (packer, ledger) = (Packer::new(limits), context.ledger);
+        Ok(Box::new(DeliveredSink { encoder, ledger, host: context.host, packer, delivery }))
     }
 
     fn confined(&self, options: &Options) -> bool {
@@ -198,10 +218,10 @@ impl Sink for DeliveredSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.encoder.set_host(&self.host.now());
         let lines = self.encoder.encode(view);
-        self.ledger.rejected(lines.rejected, key::TWIN);
+        self.ledger.rejected(lines.rejected, row::TWIN);
         let now = Instant::now();
-        for line in lines.iter() {
-            if let Some(frame) = self.packer.push(line, 1, now) {
+        for (line, samples) in lines.iter() {
+            if let Some(frame) = self.packer.push(line, samples, now) {
                 self.delivery.offer(frame);
             }
         }
@@ -233,43 +253,16 @@ impl Sink for DeliveredSink {
     }
 }
 
-/// Prints one batch per view. A failed write is the end: what follows half a line is no line.
-struct StreamSink<W> {
+/// Lines on standard output.
+struct LinePrint {
     encoder: Encoder,
-    ledger: Arc<Ledger>,
     host: HostName,
-    output: W,
-    unread: Unread,
 }
 
-impl<W: Write + Send> Sink for StreamSink<W> {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+impl Print for LinePrint {
+    fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
         self.encoder.set_host(&self.host.now());
         let Lines { bytes, samples, rejected, .. } = self.encoder.encode(view);
-        if let Err(error) = self.output.write_all(bytes).and_then(|()| self.output.flush()) {
-            self.unread.lost();
-            return Err(SinkError::closed(error));
-        }
-        self.unread.wrote(bytes.len(), samples);
-        self.ledger.rejected(rejected, key::TWIN);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), SinkError> {
-        self.unread.look();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.unread.due()
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.unread.end();
-        Ok(())
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
+        Ok(Printed { bytes, samples, rejected: [(rejected, row::TWIN), (0, "")] })
     }
 }

@@ -11,9 +11,10 @@ use ebpf_process_delivery::{DeliveryOptions, Limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use address::{check_address, is_receiver, split_zone};
+use address::{check_address, is_loopback, is_receiver, split_zone};
 pub(crate) use place::Place;
 
+use crate::encode::Form;
 use crate::secret::Secret;
 use crate::writer::Integers;
 
@@ -70,12 +71,18 @@ pub(crate) struct Raw {
     client_key: Option<PathBuf>,
     /// The proxy to go through, `http://HOST:PORT`.
     proxy: Option<Secret>,
-    /// Whether requests are compressed.
-    #[serde(default = "Raw::default_gzip")]
-    gzip: bool,
+    /// Whether requests are compressed. Without it those that leave this host are: to a loopback address, which no
+    /// proxy is asked for, it costs more than it saves.
+    gzip: Option<bool>,
     /// How whole numbers are written.
     #[serde(default)]
     integers: Integers,
+    /// What is on one line. A server holds the same either way.
+    #[serde(default)]
+    lines: Form,
+    /// A word before the name of each measurement, and `_`: letters, digits, "-" and "_", a letter first; "" for nothing.
+    #[serde(default)]
+    namespace: String,
     /// The most lines of a request.
     #[serde(default = "Raw::default_max_lines")]
     max_lines: usize,
@@ -97,10 +104,6 @@ impl Raw {
 
     const fn default_timeout() -> Duration {
         Duration::from_secs(5)
-    }
-
-    const fn default_gzip() -> bool {
-        true
     }
 
     const fn default_max_lines() -> usize {
@@ -134,9 +137,17 @@ pub(crate) enum Scheme {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
-    pub(crate) integers: Integers,
+    pub(crate) writing: Writing,
     pub(crate) limits: Limits,
     pub(crate) delivery: DeliveryOptions,
+}
+
+/// How the lines are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Writing {
+    pub(crate) integers: Integers,
+    pub(crate) lines: Form,
+    pub(crate) namespace: String,
 }
 
 /// Where the lines go.
@@ -210,6 +221,9 @@ impl Settings {
         if raw.max_age > LONGEST_AGE {
             return refuse("max_age", "must not be longer than an hour");
         }
+        if !is_namespace(&raw.namespace) {
+            return refuse("namespace", "expected letters, digits, \"-\" and \"_\", a letter first");
+        }
         if raw.timeout.is_zero() {
             return refuse("timeout", "must be longer than nothing");
         }
@@ -224,7 +238,8 @@ impl Settings {
         }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = Limits { items: raw.max_lines, bytes, age: raw.max_age };
-        Ok(Self { target, integers: raw.integers, limits, delivery: raw.delivery })
+        let writing = Writing { integers: raw.integers, lines: raw.lines, namespace: raw.namespace };
+        Ok(Self { target, writing, limits, delivery: raw.delivery })
     }
 
     /// Whether it does nothing but print and connect to network addresses.
@@ -250,6 +265,12 @@ impl Settings {
     }
 }
 
+/// Whether it can stand before a measurement: in version 2 none begins with `_`.
+fn is_namespace(word: &str) -> bool {
+    let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    plain && (word.is_empty() || word.starts_with(|first: char| first.is_ascii_alphabetic()))
+}
+
 impl Target {
     fn read(raw: &Raw, options: &Options) -> Result<Self, OptionsError> {
         let absolute = |path: &str| -> Result<PathBuf, OptionsError> {
@@ -273,7 +294,6 @@ impl Target {
             check_address(&base).map_err(|problem| options.refuse("url", problem))?;
             Ok(Self::Server(Box::new(ServerOptions {
                 name: raw.url.clone(),
-                base,
                 zone,
                 socket,
                 place: Place::read(raw, options)?,
@@ -282,8 +302,9 @@ impl Target {
                 ca_file: raw.ca_file.clone(),
                 client: ClientFiles::read(raw, options)?,
                 proxy: raw.proxy.clone(),
-                gzip: raw.gzip,
+                gzip: raw.gzip.unwrap_or(raw.proxy.is_some() || !is_loopback(&base)),
                 create_database: raw.create_database,
+                base,
             })))
         }
     }
@@ -419,6 +440,19 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_on_this_host_is_not_compressed_unless_somebody_says_so() {
+        let gzip =
+            |url: &str, more: &[(&str, &str)]| server(&[&[("url", url), ("database", "db")], more].concat()).gzip;
+        for url in ["http://127.0.0.1:8086", "http://127.8.9.1", "https://localhost/x", "http://[::1]:1"] {
+            assert!(!gzip(url, &[]), "{url}");
+            assert!(gzip(url, &[("proxy", "http://proxy:3128")]), "{url}");
+        }
+        for url in ["http://db.example:8086", "http://10.0.0.1", "https://[fe80::1%eth0]", "http://localhost.example"] {
+            assert!(gzip(url, &[]), "{url}");
+        }
+    }
+
+    #[test]
     fn each_version_has_its_own_place_and_its_own_way_in() {
         let secret = || Secret::Text("s".to_owned());
         let v1 = server(&[("database", "db"), ("retention_policy", "week"), ("username", "u"), ("password", "s")]);
@@ -436,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_wrong_option_names_its_key() {
-        let cases: [(&[(&str, &str)], &str); 28] = [
+        let cases: [(&[(&str, &str)], &str); 31] = [
             (&[], "database"),
             (&[("database", "")], "database"),
             (&[("database", "d"), ("url", "")], "url"),
@@ -453,6 +487,9 @@ mod tests {
             (&[("database", "d"), ("timeout", "0s")], "timeout"),
             (&[("database", "d"), ("max_age", "2h")], "max_age"),
             (&[("database", "d"), ("integers", "x")], "integers"),
+            (&[("database", "d"), ("lines", "x")], "lines"),
+            (&[("database", "d"), ("namespace", "a b")], "namespace"),
+            (&[("database", "d"), ("namespace", "_a")], "namespace"),
             (&[("url", "udp://db:8089"), ("max_bytes", "1MiB")], "max_bytes"),
             (&[("database", "d"), ("max_bytes", "0B")], "max_bytes"),
             (&[("database", "d"), ("max_bytes", "8MiB")], "max_bytes"),

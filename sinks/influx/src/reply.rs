@@ -6,6 +6,8 @@ use std::time::Duration;
 use ebpf_process_delivery::{Frame, Verdict};
 
 use crate::options::Place;
+use crate::refusal::Refusal;
+use crate::values::apart;
 
 /// Why samples are rejected when the server took the rest.
 const PARTIAL: &str = "partial write";
@@ -51,20 +53,7 @@ impl Reply<'_> {
             // A doorkeeper (vmauth) that does not know us says so with our own words. No line has them.
             400 if self.repeats_who_we_are() => Verdict::Misconfigured { problem: self.describe(WHO) },
             400 | 422 if !self.is_influxdbs() => self.doubtful(),
-            400 | 422 => match self.refused_lines(place, frame.len() as u64) {
-                Some(lines) => {
-                    // One line is one sample. All of them refused is no part any more, but the
-                    // server has named them: nothing would be gained by sending them one by one.
-                    let rejected = lines.max(1);
-                    let all = rejected >= frame.len() as u64;
-                    let reason = if all { MALFORMED } else { PARTIAL };
-                    Verdict::Partly { rejected, reason, problem: self.describe("see which lines it names") }
-                }
-                None => Verdict::Rejected {
-                    reason: MALFORMED,
-                    problem: self.describe("is the option version that of the server?"),
-                },
-            },
+            400 | 422 => self.refused(place, frame),
             413 => Verdict::TooLarge { problem: self.describe("lower the option max_bytes") },
             401 => Verdict::Misconfigured { problem: self.describe(WHO) },
             403 => Verdict::Misconfigured { problem: self.describe("give these credentials the right to write") },
@@ -91,25 +80,35 @@ impl Reply<'_> {
             && (has("\"error\":") || has("\"code\":") && has("\"message\":"))
     }
 
-    /// How many lines were refused while the others were stored; `None` if nothing was stored, or if that is not
-    /// said. `lines` is how many there were.
-    fn refused_lines(&self, place: &Place, lines: u64) -> Option<u64> {
-        let body = self.body;
-        let partial = body.contains("partial write");
-        // Version 2's own words, whatever interface was asked: 400 is nothing, 422 is what the bucket cannot hold.
-        if body.contains("\"code\":") {
-            return (self.status == 422 && partial).then(|| dropped(body));
+    /// What it means that lines are refused.
+    fn refused(&self, place: &Place, frame: &Frame) -> Verdict {
+        if let Some(refusal) = Refusal::read(self.body, self.status, place, frame) {
+            return self.partly(&refusal, frame);
         }
-        match place {
-            // Lines that cannot be read are named; the others are stored where it says so.
-            Place::V1 { .. } if partial => Some(dropped(body).saturating_add(unreadable(body))),
-            Place::V1 { .. } => Some(unreadable(body)).filter(|unread| *unread >= lines),
-            // A list of the lines that were refused.
-            Place::V3 { .. } if partial => {
-                Some(body.matches("\"line_number\":").count() as u64).filter(|lines| *lines > 0)
-            }
-            Place::V2 { .. } | Place::V3 { .. } => None,
+        // Nothing was stored. A line that is alone may be refused for one of its fields.
+        let problem = self.describe("is the option version that of the server?");
+        if frame.len() == 1 && has_several(frame) {
+            return Verdict::Again { pieces: apart(frame, None), reason: MALFORMED, problem };
         }
+        Verdict::Rejected { reason: MALFORMED, problem }
+    }
+
+    /// What a refusal of some lines means. A line with several samples was refused for one of them, perhaps: it is sent
+    /// again in pieces, so that the others are not lost.
+    fn partly(&self, refusal: &Refusal, frame: &Frame) -> Verdict {
+        let all = refusal.lines >= frame.len() as u64;
+        let problem = self.describe("see which lines it names");
+        // All of them refused is no part any more, but the server has named them: nothing would be gained by sending
+        // them one by one.
+        let reason = if all { MALFORMED } else { PARTIAL };
+        if all && !refusal.for_a_field {
+            return Verdict::Partly { rejected: frame.samples(), reason, problem };
+        }
+        if has_several(frame) {
+            return Verdict::Again { pieces: apart(frame, refusal.named.as_deref()), reason, problem };
+        }
+        // One line is one sample.
+        Verdict::Partly { rejected: refusal.lines, reason, problem }
     }
 
     /// An answer that no InfluxDB gives, and what it looks like.
@@ -180,16 +179,9 @@ fn missing(place: &Place) -> String {
     }
 }
 
-/// The number after `dropped=`.
-fn dropped(body: &str) -> u64 {
-    let digits = body.rsplit_once("dropped=").map_or("", |(_, rest)| rest);
-    let digits = digits.bytes().take_while(u8::is_ascii_digit);
-    digits.fold(0, |number: u64, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
-}
-
-/// Lines that the server could not read; it does not count them as dropped.
-fn unreadable(body: &str) -> u64 {
-    body.matches("unable to parse").count() as u64
+/// Whether a line of it has more than one sample.
+fn has_several(frame: &Frame) -> bool {
+    frame.items().any(|(_, samples)| samples > 1)
 }
 
 /// The start of an error text, on one line and without our secrets.
@@ -208,6 +200,7 @@ mod tests {
     enum Short {
         Accepted,
         Partly(u64),
+        Again(usize),
         Rejected,
         TooLarge,
         Doubtful,
@@ -288,6 +281,7 @@ mod tests {
             Verdict::Accepted => Short::Accepted,
             Verdict::Sent => unreachable!("HTTP acknowledges"),
             Verdict::Partly { rejected, .. } => Short::Partly(rejected.min(10)),
+            Verdict::Again { pieces, .. } => Short::Again(pieces.len()),
             Verdict::Rejected { .. } => Short::Rejected,
             Verdict::TooLarge { .. } => Short::TooLarge,
             Verdict::Doubtful { .. } => Short::Doubtful,

@@ -22,18 +22,13 @@ impl Udp {
     }
 }
 
-/// Whether the name is known, and whether somebody listens as far as this host can tell. An empty datagram is no line.
+/// Whether the name is known, and whether somebody listens as far as this host can tell.
 pub(crate) fn try_out(address: &str, limit: Duration) -> Finding {
     let mut udp = Udp::new(address, Lookup::system());
     let way_out = "start the receiver, or check the option url";
-    if let Err(problem) = udp.datagrams.begin(Instant::now(), limit) {
-        return Finding::warning(problem, way_out);
-    }
-    match udp.datagrams.send(b"") {
-        Passage::Sent => Finding::fine(format!("there is a way to udp://{address}; over UDP nobody answers")),
-        Passage::Late { problem } | Passage::Lost { problem } | Passage::TooLarge { problem } => {
-            Finding::warning(problem, way_out)
-        }
+    match udp.datagrams.try_out(Instant::now(), limit) {
+        Ok(()) => Finding::fine(format!("there is a way to udp://{address}; over UDP nobody answers")),
+        Err(problem) => Finding::warning(problem, way_out),
     }
 }
 

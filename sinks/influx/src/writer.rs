@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{HISTOGRAM_SLOTS, Histogram};
+use ebpf_process_core::{Histogram, Scaled, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::group::{HistogramNames, Names, Part};
+use crate::row::Row;
 
 /// How a counter, or a histogram's number, is written. One per sink: a database never changes the
 /// type of a field.
@@ -41,69 +44,139 @@ impl Integers {
     }
 }
 
-/// What stands between two values of a histogram's line: the end of the one, and the name of the
-/// field of the other.
-#[derive(Debug)]
-pub(crate) struct Fields {
-    sum: Box<[u8]>,
-    slots: Box<[Box<[u8]>]>,
+/// Where a line ends, and how many samples it carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) at: usize,
+    pub(crate) samples: u32,
 }
-
-impl Fields {
-    /// The fields of all histograms whose own name in the line is `field`.
-    pub(crate) fn new(field: &[u8], integers: Integers) -> Self {
-        let between = |name: &str| [integers.suffix(), b",", field, name.as_bytes(), b"="].concat().into_boxed_slice();
-        let slots = (0..HISTOGRAM_SLOTS).map(|slot| between(&format!("_le_{}", largest(slot)))).collect();
-        Self { sum: between("_sum"), slots }
-    }
-}
-
-/// How many slots of a histogram are looked at together.
-const GROUP: usize = 8;
 
 /// The lines so far, in a buffer that is used again.
-#[derive(Default)]
 pub(crate) struct Writer {
     integers: Integers,
+    /// The most bytes of a line with more than one sample.
+    longest: usize,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) ends: Vec<usize>,
-    /// The end of each line whose last value is an integer: its suffix, and the time.
+    pub(crate) ends: Vec<End>,
+    /// Of all lines.
+    pub(crate) samples: u64,
+    /// Where the line begins, and where its fields do.
+    start: usize,
+    fields: usize,
+    /// How many samples the line has so far.
+    line_samples: u32,
+    /// The moment of the line, and the end of it that says so.
+    wall: Option<Duration>,
     end: Vec<u8>,
     digits: itoa::Buffer,
 }
 
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            integers: Integers::default(),
+            longest: usize::MAX,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            samples: 0,
+            start: 0,
+            fields: 0,
+            line_samples: 0,
+            wall: None,
+            end: Vec::new(),
+            digits: itoa::Buffer::new(),
+        }
+    }
+}
+
 impl Writer {
-    pub(crate) fn new(integers: Integers) -> Self {
-        Self { integers, ..Self::default() }
+    pub(crate) const fn set_integers(&mut self, integers: Integers) {
+        self.integers = integers;
     }
 
-    pub(crate) const fn integers(&self) -> Integers {
-        self.integers
+    pub(crate) const fn set_longest(&mut self, longest: usize) {
+        self.longest = longest;
     }
 
-    /// Starts again, with lines of this moment since 1970.
-    pub(crate) fn begin(&mut self, wall: Duration) {
+    /// Starts again.
+    pub(crate) fn begin(&mut self) {
         self.bytes.clear();
         self.ends.clear();
-        self.end.clear();
+        self.samples = 0;
+    }
+
+    /// The lines that follow are of this moment since 1970.
+    pub(crate) fn at(&mut self, wall: Duration) {
+        if self.wall.replace(wall) == Some(wall) {
+            return;
+        }
         // In the year 2262 nanoseconds since 1970 no longer fit the protocol's number.
         let nanoseconds = i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX);
-        self.end.extend_from_slice(self.integers.suffix());
+        self.end.clear();
         self.end.push(b' ');
         self.end.extend_from_slice(self.digits.format(nanoseconds).as_bytes());
         self.end.push(b'\n');
     }
 
-    /// A line of one total.
-    pub(crate) fn counter(&mut self, head: &[u8], total: u64) {
-        self.bytes.extend_from_slice(head);
-        self.digits(total);
-        self.finish(0);
+    /// Begins a line of a row.
+    pub(crate) fn open(&mut self, parts: &[Part], row: &Row) {
+        self.start = self.bytes.len();
+        let mut done = 0;
+        for part in parts {
+            self.bytes.extend_from_slice(&part.text);
+            if part.tags > done {
+                self.bytes.extend_from_slice(row.tags(done, part.tags));
+                done = part.tags;
+            }
+        }
+        self.fields = self.bytes.len();
+        self.line_samples = 0;
     }
 
-    /// A line of one level.
-    pub(crate) fn gauge(&mut self, head: &[u8], level: f64) {
-        self.bytes.extend_from_slice(head);
+    /// Adds a sample to the line.
+    pub(crate) fn field(&mut self, names: &Names, value: Value<'_>) {
+        let before = self.bytes.len();
+        match (names, value) {
+            (Names::One(name), Value::Counter(total)) => self.total(name, total),
+            (Names::One(name), Value::Scaled(scaled)) => self.level(name, scaled.in_unit()),
+            (Names::One(name), Value::Gauge(level)) => self.level(name, level),
+            (Names::Histogram(names), Value::Histogram(histogram)) => self.histogram(names, histogram),
+            // A column's values are all of its kind.
+            (Names::One(_), Value::Histogram(_)) | (Names::Histogram(_), _) => return,
+        }
+        if self.bytes.len() + self.end.len() > self.longest.saturating_add(self.start) && before > self.fields {
+            let field = self.bytes.split_off(before);
+            let head = self.start..self.fields;
+            self.close();
+            self.start = self.bytes.len();
+            self.bytes.extend_from_within(head);
+            self.fields = self.bytes.len();
+            self.bytes.extend_from_slice(&field);
+            self.line_samples = 0;
+        }
+        self.line_samples += 1;
+    }
+
+    /// Ends the line.
+    pub(crate) fn close(&mut self) {
+        // Each field begins with a comma, the first one with a space.
+        if let Some(first) = self.bytes.get_mut(self.fields) {
+            *first = b' ';
+        }
+        self.bytes.extend_from_slice(&self.end);
+        self.ends.push(End { at: self.bytes.len(), samples: self.line_samples });
+        self.samples += u64::from(self.line_samples);
+    }
+
+    fn total(&mut self, name: &[u8], total: u64) {
+        self.bytes.extend_from_slice(name);
+        let total = total.min(self.integers.largest());
+        self.bytes.extend_from_slice(self.digits.format(total).as_bytes());
+        self.bytes.extend_from_slice(self.integers.suffix());
+    }
+
+    fn level(&mut self, name: &[u8], level: f64) {
+        self.bytes.extend_from_slice(name);
         let mut decimals = ryu::Buffer::new();
         let text = decimals.format(level);
         match text.split_once('e') {
@@ -115,45 +188,22 @@ impl Writer {
             }
             _ => self.bytes.extend_from_slice(text.as_bytes()),
         }
-        self.finish(self.integers.suffix().len());
     }
 
-    /// A line of a distribution: the count, the sum, and each slot that holds something.
-    pub(crate) fn histogram(&mut self, head: &[u8], fields: &Fields, histogram: Histogram<'_>) {
-        // Most slots are empty: they are passed over in groups.
-        let (groups, _) = histogram.slots.as_chunks::<GROUP>();
-        let (mut count, mut used) = (0_u64, 0_u8);
-        for (n, group) in groups.iter().enumerate() {
-            if group.iter().fold(0, |all, slot| all | slot) > 0 {
-                count = group.iter().fold(count, |sum, slot| sum.wrapping_add(*slot));
-                used |= 1 << n;
-            }
+    /// The count, the sum, and each slot that holds something.
+    fn histogram(&mut self, names: &HistogramNames, histogram: Histogram<'_>) {
+        self.total(&names.count, histogram.count());
+        let (total, scale) = (histogram.sum(), histogram.scale());
+        #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
+        if scale == 1.0 {
+            self.total(&names.sum, total);
+        } else {
+            self.level(&names.sum, Scaled { total, scale }.in_unit());
         }
-        self.bytes.extend_from_slice(head);
-        self.digits(count);
-        self.bytes.extend_from_slice(&fields.sum);
-        self.digits(histogram.sum);
-        for (n, (group, names)) in groups.iter().zip(fields.slots.chunks(GROUP)).enumerate() {
-            if used & 1 << n == 0 {
-                continue;
-            }
-            for (&count, name) in group.iter().zip(names).filter(|(count, _)| **count > 0) {
-                self.bytes.extend_from_slice(name);
-                self.digits(count);
-            }
+        let slots = names.slots.get(histogram.first().saturating_sub(names.first)..).unwrap_or_default();
+        for (name, count) in slots.iter().zip(histogram.counts()).filter(|(_, count)| **count > 0) {
+            self.total(name, *count);
         }
-        self.finish(0);
-    }
-
-    fn digits(&mut self, total: u64) {
-        let total = total.min(self.integers.largest());
-        self.bytes.extend_from_slice(self.digits.format(total).as_bytes());
-    }
-
-    /// The line's end, from this byte of it on.
-    fn finish(&mut self, from: usize) {
-        self.bytes.extend_from_slice(&self.end[from..]);
-        self.ends.push(self.bytes.len());
     }
 }
 
@@ -161,9 +211,4 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
-}
-
-/// The largest value that falls into a slot.
-const fn largest(slot: usize) -> u64 {
-    if slot >= 63 { u64::MAX } else { (1 << (slot + 1)) - 1 }
 }

@@ -28,6 +28,7 @@ pub(crate) fn try_out(server: ServerOptions, context: &TrialContext) -> Finding 
         Verdict::Accepted
         | Verdict::Sent
         | Verdict::Partly { .. }
+        | Verdict::Again { .. }
         | Verdict::Rejected { .. }
         | Verdict::TooLarge { .. } => Finding::fine(format!("{name} answers and takes writes to the {place}")),
         Verdict::Misconfigured { .. } if create && http.status == NOT_FOUND => {

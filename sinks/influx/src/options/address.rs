@@ -1,5 +1,7 @@
 //! How an address is written.
 
+use std::net::IpAddr;
+
 use ureq::http::Uri;
 
 /// Whether it is `HOST:PORT`; an IPv6 address has brackets and may have a zone.
@@ -23,6 +25,14 @@ pub(super) fn split_zone(base: String) -> (String, Option<String>) {
     let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
     let without = format!("{}://[{before}]{after}", base.split("://").next().unwrap_or_default());
     (without, Some(zone.to_owned()).filter(|zone| !zone.is_empty()))
+}
+
+/// Whether a server is on this host, as far as its address says.
+pub(super) fn is_loopback(base: &str) -> bool {
+    let uri: Option<Uri> = base.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    let plain = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || plain.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a server may be written like this. The error is a problem of the option `url`.

@@ -19,7 +19,7 @@ fn options(server: &Server) -> String {
 #[test]
 fn a_batch_larger_than_the_memory_arrives_whole_while_the_server_answers() {
     let server = Server::start(Vec::new());
-    let mut running = Running::of(&options(&server), MANY).expect("a sink");
+    let mut running = Running::of(&options(&server), MANY, 1).expect("a sink");
     for batch in 1..=3 {
         running.tick(1);
         running.until("a batch settled", |tally| tally.offered == batch * MANY && tally.queued == 0);
@@ -35,7 +35,7 @@ fn a_stop_with_more_lines_than_a_slow_server_takes_in_time_ends_in_order_and_cou
     // Twenty requests of a third of a second each.
     let slow = Act::Drip(TAKEN.to_owned(), Duration::from_millis(12));
     let server = Server::start(vec![slow; 1000]);
-    let mut running = Running::of(&options(&server), MANY).expect("a sink");
+    let mut running = Running::of(&options(&server), MANY, 1).expect("a sink");
     running.tick(1);
     server.request();
     let started = Instant::now();

@@ -1,6 +1,6 @@
 //! What each reply does to the book, end to end.
 
-use crate::server::{Act, LIMIT, Server, TAKEN, reply, reply_with};
+use crate::server::{Act, LIMIT, Request, Server, TAKEN, reply, reply_with};
 use crate::sink::{Running, run};
 
 fn options(server: &Server) -> String {
@@ -39,6 +39,93 @@ fn a_request_refused_as_a_whole_is_halved_until_the_culprit_is_alone() {
     assert_eq!((tally.written, &tally.rejected[..]), (9, &[("not accepted by the server", 1)][..]));
     let lines: Vec<_> = server.requests().iter().map(|request| request.lines.len()).collect();
     assert_eq!(lines, [10, 5, 2, 1, 1, 3, 5]);
+}
+
+/// The fields of a request's lines.
+fn fields(request: &Request) -> Vec<&str> {
+    request.lines.iter().filter_map(|line| line.split(' ').nth(1)).collect()
+}
+
+#[test]
+fn a_line_that_is_refused_for_one_field_is_sent_again_in_pieces_and_its_neighbours_are_not_lost() {
+    let conflict = |dropped| {
+        reply(
+            "400 Bad Request",
+            &format!(
+                r#"{{"error":"partial write: field type conflict: input field \"more_1\" on measurement \"vfs\" is type integer, already exists as type float dropped={dropped}"}}"#
+            ),
+        )
+    };
+    // What a real server does: a line is dropped as a whole, and with one value each only the culprit is.
+    let server = Server::start(vec![conflict(2), conflict(2)]);
+    let mut running = Running::of(&options(&server), 2, 3).expect("a sink");
+    running.tick(1);
+    let tally = running.settle();
+    assert_eq!((tally.written, &tally.rejected[..]), (4, &[("partial write", 2)][..]));
+    let requests = server.requests();
+    assert_eq!(fields(&requests[0]), ["calls=1i,more_1=1i,more_2=1i"; 2]);
+    assert_eq!(fields(&requests[1]), ["calls=1i", "more_1=1i", "more_2=1i"].repeat(2));
+    assert_eq!(requests.len(), 2);
+}
+
+#[test]
+fn a_line_that_is_refused_alone_is_sent_again_in_pieces_and_only_the_culprit_is_rejected() {
+    // Two lines of three values, one line, its values; two of them, one and one; the third; the other line.
+    let refused = || reply("400 Bad Request", r#"{"code":"invalid","message":"unable to parse 'x'"}"#);
+    let taken = || Act::Reply(TAKEN.to_owned());
+    let server = Server::start(vec![refused(), refused(), refused(), taken(), refused(), refused()]);
+    let v2 = format!("url = \"{}\"\nversion = 2\norg = \"o\"\nbucket = \"b\"", server.url);
+    let mut running = Running::of(&v2, 2, 3).expect("a sink");
+    running.tick(1);
+    let tally = running.settle();
+    assert_eq!((tally.written, &tally.rejected[..]), (5, &[("not accepted by the server", 1)][..]));
+    let requests = server.requests();
+    let sent: Vec<_> = requests.iter().map(|request| fields(request).join(" ")).collect();
+    let line = "calls=1i,more_1=1i,more_2=1i";
+    assert_eq!(
+        sent,
+        [
+            &format!("{line} {line}"),
+            line,
+            "calls=1i more_1=1i more_2=1i",
+            "calls=1i",
+            "more_1=1i more_2=1i",
+            "more_1=1i",
+            "more_2=1i",
+            line,
+        ]
+    );
+}
+
+#[test]
+fn version_3_gets_the_lines_again_that_it_named_and_no_others() {
+    let line = |number: &u64| {
+        format!(r#"{{"original_line":"x","line_number":{number},"error_message":"invalid column type"}}"#)
+    };
+    let partial = |numbers: &[u64]| {
+        let lines: Vec<_> = numbers.iter().map(line).collect();
+        let body = format!(r#"{{"error":"partial write of line protocol occurred","data":[{}]}}"#, lines.join(","));
+        reply("400 Bad Request", &body)
+    };
+    let server = Server::start(vec![partial(&[2]), partial(&[1])]);
+    let mut running =
+        Running::of(&format!("url = \"{}\"\nversion = 3\ndatabase = \"db\"", server.url), 3, 2).expect("a sink");
+    running.tick(1);
+    let tally = running.settle();
+    assert_eq!((tally.written, &tally.rejected[..]), (5, &[("partial write", 1)][..]));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(fields(&requests[1]), ["calls=1i", "more_1=1i"]);
+}
+
+#[test]
+fn lines_that_are_too_old_are_rejected_with_all_their_samples() {
+    let beyond = reply("400 Bad Request", r#"{"error":"partial write: points beyond retention policy dropped=2"}"#);
+    let server = Server::start(vec![beyond]);
+    let mut running = Running::of(&options(&server), 2, 3).expect("a sink");
+    running.tick(1);
+    assert_eq!(running.settle().rejected, [("not accepted by the server", 6)]);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
@@ -139,8 +226,8 @@ fn a_server_that_is_never_told_about_compression_gets_plain_lines_at_once() {
     ] {
         let server = Server::start(acts);
         let delivery = "delivery = { retry_min = \"1h\", retry_max = \"1h\" }\nmax_lines = 50";
-        let mut running =
-            Running::start(&format!("{}\nmax_age = \"1h\"\n{delivery}", options(&server))).expect("a sink");
+        let mut running = Running::start(&format!("{}\ngzip = true\nmax_age = \"1h\"\n{delivery}", options(&server)))
+            .expect("a sink");
         running.tick(20);
         running.until("twenty batches taken", |tally| tally.offered == 200);
         let tally = running.stop(LIMIT);

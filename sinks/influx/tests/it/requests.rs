@@ -55,10 +55,10 @@ fn each_version_has_its_request() {
 }
 
 #[test]
-fn what_is_worth_it_is_compressed() {
-    for gzip in [true, false] {
+fn what_leaves_this_host_is_compressed_or_as_the_option_says() {
+    for (gzip, compressed) in [("gzip = true", true), ("gzip = false", false), ("", false)] {
         let server = Server::start(Vec::new());
-        let options = format!("url = \"{}\"\ndatabase = \"db\"\nmax_age = \"1h\"\ngzip = {gzip}", server.url);
+        let options = format!("url = \"{}\"\ndatabase = \"db\"\nmax_age = \"1h\"\n{gzip}", server.url);
         let mut running = Running::start(&options).expect("a sink");
         running.tick(10);
         running.until("ten batches taken", |tally| tally.offered == 100);
@@ -66,8 +66,44 @@ fn what_is_worth_it_is_compressed() {
         assert_eq!(running.stop(LIMIT).written, 100);
         let request = server.request();
         assert_eq!(request.lines.len(), 100);
-        assert_eq!(request.head.to_lowercase().contains("content-encoding: gzip\r\n"), gzip);
+        assert_eq!(request.head.to_lowercase().contains("content-encoding: gzip\r\n"), compressed);
     }
+}
+
+#[test]
+fn numbers_of_one_row_share_a_line_or_have_one_each() {
+    for (lines, expected) in [("per-row", &["calls=1i,more_1=1i"][..]), ("per-value", &["calls=1i", "more_1=1i"])] {
+        let server = Server::start(Vec::new());
+        let options = format!("url = \"{}\"\ndatabase = \"db\"\nlines = \"{lines}\"\nnamespace = \"my\"", server.url);
+        let mut running = Running::of(&options, 1, 2).expect("a sink");
+        running.tick(1);
+        assert_eq!(running.settle().written, 2);
+        let expected = expected.iter().map(|field| format!("my_vfs,host=host,n=0 {field} 1600000001000000000"));
+        assert_eq!(server.request().lines, expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_row_that_is_longer_than_a_datagram_is_several_lines() {
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    receiver.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    let address = receiver.local_addr().expect("an address");
+    let mut running = Running::of(&format!("url = \"udp://{address}\""), 1, 100).expect("a sink");
+    running.tick(1);
+    let (mut fields, mut datagram) = (Vec::new(), [0; 2048]);
+    while fields.len() < 100 {
+        let length = receiver.recv(&mut datagram).expect("a datagram");
+        assert!(length <= 1432, "{length}");
+        let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        for line in text.lines() {
+            let [head, own, time] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert_eq!((head, time), ("vfs,host=host,n=0", "1600000001000000000"));
+            fields.extend(own.split(',').map(str::to_owned));
+        }
+    }
+    let expected = (0..100).map(|n| if n == 0 { "calls=1i".to_owned() } else { format!("more_{n}=1i") });
+    assert_eq!(fields, expected.collect::<Vec<_>>());
+    assert_eq!(running.settle().written, 100);
 }
 
 #[test]

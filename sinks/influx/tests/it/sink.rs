@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{ManualClock, context};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Closed, Descriptor, HostName, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder,
-    SinkContext, Tally, Unit,
+    Agent, BuildError, Clock, Closed, Column, EntityKind, HostName, Ledger, Options, OutletSpec, Probe, ProbeError,
+    Recorder, SinkContext, Tally, Unit,
 };
 use ebpf_process_sink_influx::PLUGIN;
 use figment::Figment;
@@ -17,15 +17,29 @@ use crate::server::LIMIT;
 /// The samples of one tick.
 pub(crate) const TEN: u64 = 10;
 
-/// So many counters.
-struct Counters(Arc<Descriptor>, u64, u64);
+/// So many rows of so many counters: `vfs.calls`, and `vfs.more_1` on.
+struct Counters {
+    rows: u64,
+    columns: u32,
+    total: u64,
+}
 
 impl Probe for Counters {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        self.1 += 1;
-        for n in 0..self.2 {
-            let id = recorder.series(&self.0, &[&n.to_string()]).map_err(ProbeError::new)?;
-            recorder.counter(id, self.1);
+        self.total += 1;
+        let kind = match recorder.existing_kind("numbered") {
+            Some(kind) => kind,
+            None => recorder
+                .kind(EntityKind::new("numbered").keys(["n"]).limit(10_000).names_as_they_are())
+                .map_err(ProbeError::new)?,
+        };
+        for column in 0..self.columns {
+            let name = if column == 0 { "vfs.calls".to_owned() } else { format!("vfs.more_{column}") };
+            let column = recorder.column(kind, Column::counter(name, Unit::CALLS, "Calls")).map_err(ProbeError::new)?;
+            for n in 0..self.rows {
+                let row = recorder.row(kind, n, &[&n.to_string()]).map_err(ProbeError::new)?;
+                recorder.counter(row, column, self.total);
+            }
         }
         Ok(())
     }
@@ -47,26 +61,23 @@ pub(crate) fn options(text: &str) -> Options {
 
 impl Running {
     pub(crate) fn start(text: &str) -> Result<Self, BuildError> {
-        Self::build(context("db").host, text, TEN)
+        Self::build(context("db").host, text, TEN, 1)
     }
 
-    /// One with so many series.
-    pub(crate) fn of(text: &str, series: u64) -> Result<Self, BuildError> {
-        Self::build(context("db").host, text, series)
+    /// One with so many rows of so many counters.
+    pub(crate) fn of(text: &str, rows: u64, columns: u32) -> Result<Self, BuildError> {
+        Self::build(context("db").host, text, rows, columns)
     }
 
     /// One on a host of this name.
     pub(crate) fn start_on(host: HostName, text: &str) -> Result<Self, BuildError> {
-        Self::build(host, text, TEN)
+        Self::build(host, text, TEN, 1)
     }
 
-    fn build(host: HostName, text: &str, series: u64) -> Result<Self, BuildError> {
+    fn build(host: HostName, text: &str, rows: u64, columns: u32) -> Result<Self, BuildError> {
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::from_secs(1));
-        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]);
-        let limit = usize::try_from(series).unwrap_or(usize::MAX);
-        let calls = calls.series_limit(limit.max(1000)).share();
-        agent.push_probe("counters", Box::new(Counters(calls, 0, series)));
+        agent.push_probe("counters", Box::new(Counters { rows, columns, total: 0 }));
         let ledger = Arc::new(Ledger::default());
         let (own, stop) = (Arc::clone(&ledger), agent.stop_signal());
         let context = SinkContext { host, ledger: own, stop, ..context("db") };

@@ -1,0 +1,141 @@
+//! What is kept per row: its tags, and whether another row has the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ebpf_process_core::{RowId, RowView};
+
+use crate::group::{Group, Kind};
+use crate::text;
+
+/// Why what would overwrite another row's numbers is rejected.
+pub(crate) const TWIN: &str = "same name as another series";
+
+/// Bytes that tell the kinds apart, before a row's tags.
+const KIND: usize = size_of::<u32>();
+
+/// A row's tags.
+#[derive(Debug)]
+pub(crate) struct Row {
+    id: RowId,
+    /// The kind, then `,key=value` of each tag, in the order of keys.
+    text: Arc<[u8]>,
+    /// Where each tag ends.
+    ends: Box<[usize]>,
+    /// Another row has its tags: what it wrote would overwrite the other's.
+    pub(crate) is_twin: bool,
+    /// The columns for which a row of another kind has its line.
+    twins: Vec<usize>,
+    /// The fields that are its own, of those that rows of several kinds can have.
+    contested: Vec<Arc<[u8]>>,
+}
+
+impl Row {
+    pub(crate) fn new(row: &RowView<'_>, place: usize, kind: &Kind, claims: &mut Claims) -> Self {
+        let values: Vec<&str> = row.labels().map(|(_, value)| value).collect();
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let (mut text, mut ends) = (place.to_le_bytes().to_vec(), Vec::with_capacity(kind.keys.len()));
+        for key in &kind.keys {
+            let value = values.get(key.place).copied().unwrap_or_default();
+            text.extend(text::tag(&key.name, &text::clean(value)));
+            ends.push(text.len());
+        }
+        let (id, tick) = (row.id(), row.tick().seq);
+        let text: Arc<[u8]> = text.into();
+        let is_twin = !claims.claim(&text, id, tick);
+        let mut made = Self { id, text, ends: ends.into(), is_twin, twins: Vec::new(), contested: Vec::new() };
+        let fields = kind.groups.iter().flat_map(|group| group.fields.iter().map(move |field| (group, field)));
+        for (group, field) in fields.filter(|(_, field)| field.contested && !is_twin) {
+            for name in field.names.all() {
+                let line: Arc<[u8]> = made.line(group, name).into();
+                if claims.claim(&line, id, tick) {
+                    made.contested.push(line);
+                } else {
+                    made.twins.push(field.column);
+                }
+            }
+        }
+        made
+    }
+
+    /// Its tags from one to another.
+    pub(crate) fn tags(&self, from: usize, to: usize) -> &[u8] {
+        let place = |tag: usize| tag.checked_sub(1).map_or(KIND, |last| self.ends[last]);
+        &self.text[place(from)..place(to)]
+    }
+
+    /// Whether a row of another kind has its line in this column.
+    pub(crate) fn has_twin(&self, column: usize) -> bool {
+        !self.twins.is_empty() && self.twins.contains(&column)
+    }
+
+    /// It has ended in this tick: from then on its tags may be another row's.
+    pub(crate) fn end(&self, tick: u64, claims: &mut Claims) {
+        self.claims().for_each(|claim| claims.end(claim, self.id, tick));
+    }
+
+    /// Nobody will ask for it again.
+    pub(crate) fn release(&self, claims: &mut Claims) {
+        self.claims().for_each(|claim| claims.release(claim, self.id));
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.contested.iter().chain([&self.text])
+    }
+
+    /// A line of it up to a field's value, behind bytes that no kind has.
+    fn line(&self, group: &Group, name: &[u8]) -> Vec<u8> {
+        let (mut line, mut done) = (u32::MAX.to_le_bytes().to_vec(), 0);
+        for part in &group.parts {
+            line.extend_from_slice(&part.text);
+            line.extend_from_slice(self.tags(done, part.tags));
+            done = part.tags;
+        }
+        line.push(b' ');
+        line.extend_from_slice(name);
+        line
+    }
+}
+
+/// Which row has which tags. The first one that is seen has them as long as it is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(HashMap<Arc<[u8]>, Owner>);
+
+#[derive(Debug)]
+struct Owner {
+    row: RowId,
+    /// The tick in which it ended.
+    ended: Option<u64>,
+}
+
+impl Claims {
+    /// Claims a text for a row that has values of this tick: false if another has it. Points of different times do not
+    /// overwrite each other, so that who has ended earlier gives way.
+    fn claim(&mut self, text: &Arc<[u8]>, row: RowId, tick: u64) -> bool {
+        let own = Owner { row, ended: None };
+        match self.0.get_mut(text) {
+            None => self.0.insert(Arc::clone(text), own).is_none(),
+            Some(owner) if owner.ended.is_some_and(|ended| ended != tick) => {
+                *owner = own;
+                true
+            }
+            Some(owner) => owner.row == row,
+        }
+    }
+
+    fn end(&mut self, text: &Arc<[u8]>, row: RowId, tick: u64) {
+        if let Some(owner) = self.0.get_mut(text).filter(|owner| owner.row == row) {
+            owner.ended = Some(tick);
+        }
+    }
+
+    fn release(&mut self, text: &Arc<[u8]>, row: RowId) {
+        if self.0.get(text).is_some_and(|owner| owner.row == row) {
+            self.0.remove(text);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
