@@ -31,15 +31,15 @@ fn lines() {
     let mut bench = Bench::new();
     let kind = EntityKind::new("app").keys(["process"]).limit(LINES as usize);
     let names: Vec<String> = (0..LINES).map(|number| format!("program-{number}")).collect();
-    let mut cells = Vec::new();
+    let mut counters = Vec::new();
     for name in &names {
         for field in FIELDS {
             let column = Column::counter(format!("vfs.{field}"), Unit::CALLS, "Calls");
-            cells.push(bench.cell(&kind, &[name], column.labels([("operation", "read")])));
+            counters.push(bench.cell(&kind, &[name], column.labels([("operation", "read")])));
         }
     }
     let record = |recorder: &mut Recorder| {
-        for (cell, field) in cells.iter().zip((0..FIELDS.len() as u64).cycle()) {
+        for (cell, field) in counters.iter().zip((0..FIELDS.len() as u64).cycle()) {
             cell.counter(recorder, 1_000_000_007 + field);
         }
     };
