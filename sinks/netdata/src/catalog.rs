@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use crate::charts::is_known;
-use crate::rule;
 use crate::words;
 
 /// The most charts made by rule at once. With [`DIMENSIONS`](crate::head::DIMENSIONS) in each this is more than netdata
 /// can carry, and what ten million cells would need.
 const LIMIT: usize = 4096;
+
+/// The priority of the first chart made by rule: behind all known ones.
+const FIRST_PRIORITY: u32 = 1000;
 
 /// The ids and priorities of charts made by rule.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Catalog {
 
     /// The priority of the next metric that has charts by rule.
     pub(crate) const fn next_priority(&mut self) -> u32 {
-        let priority = rule::FIRST_PRIORITY.saturating_add(self.priorities);
+        let priority = FIRST_PRIORITY.saturating_add(self.priorities);
         self.priorities = self.priorities.saturating_add(1);
         priority
     }

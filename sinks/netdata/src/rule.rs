@@ -6,9 +6,6 @@ use crate::catalog::Catalog;
 use crate::head::Spec;
 use crate::words;
 
-/// The priority of the first chart made by rule: behind all known ones.
-pub(crate) const FIRST_PRIORITY: u32 = 1000;
-
 /// Whether a metric says everything in its labels: always 1, and so no chart.
 pub(crate) fn is_information(column: &ColumnView<'_>) -> bool {
     let column = column.column();
