@@ -82,8 +82,23 @@ pub(crate) struct Layout {
 pub(crate) struct KindLayout {
     pub(crate) kind: Arc<EntityKind>,
     pub(crate) columns: Vec<Arc<Column>>,
+    /// By column, side by side: whoever reads cells needs nothing else of a column.
+    pub(crate) formats: Vec<Format>,
     /// The columns by metric, in the order in which they were declared.
     pub(crate) metrics: Vec<Vec<u32>>,
+}
+
+/// How a cell's bits are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Format {
+    pub(crate) kind: MetricKind,
+    pub(crate) factor: f64,
+}
+
+impl Format {
+    pub(crate) const fn of(column: &Column) -> Self {
+        Self { kind: column.kind(), factor: column.factor() }
+    }
 }
 
 impl KindLayout {
@@ -121,8 +136,9 @@ impl Matrix {
         self.presence(slot).get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
     }
 
-    pub(crate) fn bits(&self, slot: usize, column: usize) -> u64 {
-        self.cells.get(slot * self.stride + column).copied().unwrap_or_default()
+    /// The cells of a row, whether or not they have values.
+    pub(crate) fn row(&self, slot: usize) -> &[u64] {
+        self.cells.get(slot * self.stride..(slot + 1) * self.stride).unwrap_or_default()
     }
 
     fn memory(&self) -> usize {
@@ -160,14 +176,19 @@ impl Block {
 
     /// The value of a cell that is present.
     pub(crate) fn value(&self, kind: usize, slot: usize, column: usize) -> Value<'_> {
-        let bits = self.matrices[kind].bits(slot, column);
-        let column = &self.layout.kinds[kind].columns[column];
-        match column.kind() {
+        let bits = self.matrices[kind].row(slot).get(column).copied().unwrap_or_default();
+        self.read(self.layout.kinds[kind].formats[column], bits)
+    }
+
+    /// The value of a cell with these bits.
+    #[inline]
+    pub(crate) fn read(&self, Format { kind, factor }: Format, bits: u64) -> Value<'_> {
+        match kind {
             #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
-            MetricKind::Counter if column.factor() == 1.0 => Value::Counter(bits),
-            MetricKind::Counter => Value::Scaled(Scaled { total: bits, scale: column.factor() }),
+            MetricKind::Counter if factor == 1.0 => Value::Counter(bits),
+            MetricKind::Counter => Value::Scaled(Scaled { total: bits, scale: factor }),
             MetricKind::Gauge => Value::Gauge(f64::from_bits(bits)),
-            MetricKind::Histogram => Value::Histogram(histogram::load(&self.slab, bits, column.factor())),
+            MetricKind::Histogram => Value::Histogram(histogram::load(&self.slab, bits, factor)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::{KindLayout, Matrix};
+use crate::batch::{Format, KindLayout, Matrix};
 use crate::cells::Cells;
 use crate::entity::{ColumnId, EntityKind, Refused, Row, RowId, birth, clean_labels};
 use crate::label::told_apart;
@@ -66,7 +66,7 @@ impl Table {
         Self {
             index,
             birth: birth(),
-            layout: KindLayout { kind: Arc::new(kind), columns: Vec::new(), metrics: Vec::new() },
+            layout: KindLayout { kind: Arc::new(kind), columns: Vec::new(), formats: Vec::new(), metrics: Vec::new() },
             columns: Vec::new(),
             cells: Cells::default(),
             births: Vec::new(),
@@ -107,12 +107,13 @@ impl Table {
         let id = id(self.columns.len(), birth());
         self.columns.push((id.birth, column.kind()));
         self.cells.push_column(&column);
-        let Self { layout: KindLayout { columns, metrics, .. }, .. } = self;
+        let Self { layout: KindLayout { columns, formats, metrics, .. }, .. } = self;
         let metric = metrics.iter_mut().find(|metric| columns[metric[0] as usize].name() == column.name());
         match metric {
             Some(metric) => metric.push(id.index),
             None => metrics.push(vec![id.index]),
         }
+        formats.push(Format::of(&column));
         columns.push(Arc::new(column));
         Ok((id, true))
     }

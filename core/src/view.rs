@@ -282,11 +282,11 @@ impl<'a> RowView<'a> {
     /// The values by column, in the order of columns.
     pub fn cells(&self) -> impl Iterator<Item = (usize, Value<'a>)> + use<'a> {
         let Self { block, lens, kind, slot, .. } = *self;
-        let words = lens.taken(block.matrices[kind].presence(slot)).enumerate();
-        words.flat_map(move |(index, word)| Bits(word).map(move |bit| index * 64 + bit)).map(move |column| {
-            let value = block.value(kind, slot, column);
-            (column, value)
-        })
+        let (matrix, formats) = (&block.matrices[kind], &block.layout.kinds[kind].formats[..]);
+        let cells = matrix.row(slot);
+        let words = lens.taken(matrix.presence(slot)).enumerate();
+        let columns = words.flat_map(|(index, word)| Bits(word).map(move |bit| index * 64 + bit));
+        columns.map(move |column| (column, block.read(formats[column], cells[column])))
     }
 
     /// The value in a selected column, if there is one.

@@ -81,8 +81,8 @@ impl Source {
     pub fn host() -> Self {
         let mut bench = Bench::new();
         let column = |number: u32| {
-            let column = Column::counter(format!("bench.calls_{}", number % 10), Unit::CALLS, "Calls");
-            column.labels([("name", format!("program-{}", number / 10))])
+            let column = Column::counter(format!("bench.calls_{}", number / 1000), Unit::CALLS, "Calls");
+            column.labels([("name", format!("program-{}", number % 1000))])
         };
         let cells = (0..CELLS).map(|number| bench.host(column(number))).collect();
         Self { bench, cells, total: TOTAL }

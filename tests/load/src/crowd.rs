@@ -71,8 +71,8 @@ struct Member {
     since: u64,
 }
 
-/// A row of the host's has so many metrics with one name each; the rest are labels.
-const METRICS: usize = 10;
+/// The host has so many columns of each metric.
+const NAMES: usize = 1000;
 
 impl Crowd {
     pub(crate) const fn new(shape: Shape) -> Self {
@@ -166,7 +166,7 @@ fn column(number: usize) -> Column {
 }
 
 fn host_column(number: usize) -> Column {
-    let (metric, name) = (number % METRICS, number / METRICS);
+    let (metric, name) = (number / NAMES, number % NAMES);
     let column = Column::counter(format!("load.calls_{metric}"), Unit::CALLS, "Made up");
     column.labels([("name", format!("program-{name}"))])
 }
