@@ -80,6 +80,15 @@ impl<T> RowCache<T> {
     }
 
     /// What is kept for a row, if there is something.
+    pub fn get(&self, id: crate::RowId) -> Option<&T> {
+        let slot = self.kinds.get(id.kind as usize).and_then(|kind| kind.slots.get(id.slot as usize));
+        match slot {
+            Some(Some((owner, value))) if *owner == id.birth => Some(value),
+            _ => self.past.get(&id.birth),
+        }
+    }
+
+    /// The same, to change it.
     pub fn get_mut(&mut self, id: crate::RowId) -> Option<&mut T> {
         let slot = self.kinds.get_mut(id.kind as usize).and_then(|kind| kind.slots.get_mut(id.slot as usize));
         match slot {

@@ -357,3 +357,27 @@ fn a_row_began_when_the_batch_before_its_first_one_was_made() {
     };
     assert_eq!(bench.tick(&all, rename, begins), [0, 1, 2], "the one that has ended first");
 }
+
+#[test]
+fn what_is_kept_of_a_row_is_there_until_no_view_has_the_row() {
+    let (mut bench, mut cache) = (Bench::new(), RowCache::default());
+    let mut look = |cell: Cell, bench: &mut Bench, record: &dyn Fn(&mut Recorder)| {
+        bench.tick(
+            &Selection::default(),
+            |recorder| record(recorder),
+            |view| {
+                cache.update(view, drop);
+                for row in view.kinds().flat_map(|kind| kind.rows()) {
+                    cache.entry(&row, || row.labels().map(|(_, value)| value.to_owned()).collect::<String>());
+                }
+            },
+        );
+        cache.get(cell.row).cloned()
+    };
+    let first = bench.cell(&thing(), &["a"], calls());
+    assert_eq!(look(first, &mut bench, &|recorder| first.counter(recorder, 1)).as_deref(), Some("a"));
+    assert_eq!(look(first, &mut bench, &|recorder| first.end(recorder)).as_deref(), Some("a"), "it is final");
+    let second = bench.cell(&thing(), &["a"], calls());
+    assert_eq!(look(first, &mut bench, &|recorder| second.counter(recorder, 1)), None);
+    assert_eq!(look(second, &mut bench, &|_| ()).as_deref(), Some("a"));
+}
