@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use crate::encode::Page;
+use crate::page::Page;
 use crate::request::{HEAD_LIMIT, Reply};
 
 /// What is read at once.
@@ -33,6 +33,15 @@ enum Stage {
     Farewell(Option<Arc<Page>>),
 }
 
+/// How far a connection is.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    Goes,
+    Over,
+    /// The client has had all of this page, and the connection is over.
+    Fetched(Arc<Page>),
+}
+
 impl Connection {
     /// A new client; its socket must not block.
     pub(crate) const fn new(stream: TcpStream, deadline: Instant) -> Self {
@@ -47,14 +56,22 @@ impl Connection {
         }
     }
 
-    /// Goes on without waiting; `false` when the connection is over. `answer` makes a reply to what
-    /// has come so far, if that is enough.
-    pub(crate) fn advance(&mut self, answer: impl Fn(&[u8]) -> Option<Reply>) -> bool {
+    /// The page that it sends.
+    pub(crate) const fn page(&self) -> Option<&Arc<Page>> {
+        match &self.stage {
+            Stage::Reply(reply, _) => reply.page(),
+            Stage::Farewell(page) => page.as_ref(),
+            Stage::Request(_) => None,
+        }
+    }
+
+    /// Goes on without waiting. `answer` makes a reply to what has come so far, if that is enough.
+    pub(crate) fn advance(&mut self, answer: impl Fn(&[u8]) -> Option<Reply>) -> Progress {
         let progress = match &mut self.stage {
             Stage::Request(received) => {
                 let mut chunk = [0; CHUNK];
                 match self.stream.read(&mut chunk) {
-                    Ok(0) => return false,
+                    Ok(0) => return Progress::Over,
                     Ok(length) => {
                         let before = received.len();
                         received.extend_from_slice(&chunk[..length]);
@@ -81,19 +98,15 @@ impl Connection {
                 Err(error) => Err(error),
             },
             Stage::Farewell(page) => match self.stream.read(&mut [0; CHUNK]) {
-                Ok(0) => {
-                    if let Some(page) = page {
-                        page.set_fetched();
-                    }
-                    return false;
-                }
+                Ok(0) => return page.take().map_or(Progress::Over, Progress::Fetched),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             },
         };
         match progress {
-            Ok(()) => true,
-            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            Ok(()) => Progress::Goes,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Progress::Goes,
+            Err(_) => Progress::Over,
         }
     }
 }

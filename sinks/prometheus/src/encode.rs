@@ -1,123 +1,104 @@
 //! From a view to a page.
 
-use std::collections::HashSet;
-use std::collections::hash_map::{self, HashMap};
+use std::collections::hash_map::{Entry as Place, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ebpf_process_core::{HISTOGRAM_SLOTS, Histogram, Kind, Metric, Sample, SeriesCache, Value, View};
+use ebpf_process_core::{ColumnView, KindView, RowCache, RowView, View};
 
+use crate::column::Column;
 use crate::family::Family;
-use crate::finals::{FinalCounts, Finals, Place, Scrape};
+use crate::finals::{Final, Finals};
 use crate::format::Format;
-use crate::name;
-
-/// One view's samples in both formats.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// Rises by one per page.
-    number: u64,
-    /// Whether a client has had all of it.
-    fetched: AtomicBool,
-    text: Vec<u8>,
-    openmetrics: Vec<u8>,
-}
-
-impl Page {
-    /// The page in this format.
-    pub fn bytes(&self, format: Format) -> &[u8] {
-        match format {
-            Format::Text => &self.text,
-            Format::OpenMetrics => &self.openmetrics,
-        }
-    }
-
-    /// A client has had all of it.
-    pub(crate) fn set_fetched(&self) {
-        self.fetched.store(true, Ordering::Release);
-    }
-
-    /// Whether a client has had all of it.
-    pub(crate) fn is_fetched(&self) -> bool {
-        self.fetched.load(Ordering::Acquire)
-    }
-}
+use crate::page::Section;
+use crate::row::{Keys, Row};
+use crate::wanted::Wanted;
 
 /// What became of a view's samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Samples on the page.
     pub written: u64,
+    /// Levels of rows that have ended: there is nothing any more that they could tell of.
+    pub superseded: u64,
     /// Samples left out, because another series or another metric has the name already.
     pub rejected: u64,
 }
 
 /// Makes the page for each view.
 ///
-/// What it writes depends on the views it has seen and on nothing else. What stays the same of a
-/// series is rendered once; a view in which nothing comes or goes allocates nothing.
+/// What it writes depends on the views it has seen and on nothing else. The text of a row and that of a column are
+/// made once.
 #[derive(Debug)]
 pub struct Encoder {
     namespace: String,
-    families: Families,
-    series: SeriesCache<Entry>,
-    heads: Heads,
-    /// Where series that have ended stay for a while; none where each page is read at once.
-    finals: Option<Finals>,
-    /// The number of the page before.
-    page: u64,
-    /// The newest page that somebody has fetched.
-    fetched: u64,
+    families: Vec<Family>,
+    /// The names that families have.
+    names: HashSet<String>,
+    /// By their places among all kinds.
+    kinds: BTreeMap<usize, Kind>,
+    rows: RowCache<Entry>,
+    finals: Finals,
     now: Duration,
 }
 
-/// The families so far.
-#[derive(Debug, Default)]
-struct Families {
-    all: Vec<Family>,
-    /// By the metric's own name; none where its names are taken.
+/// What is known of a kind of entity.
+#[derive(Debug)]
+struct Kind {
+    keys: Keys,
+    families: Vec<u32>,
+    /// By the name of a metric's columns; none where its names are taken.
     by_metric: HashMap<Box<str>, Option<u32>>,
-    names: HashSet<String>,
+    columns: Vec<Seat>,
+    /// Whether a column is rejected.
+    rejects: bool,
+    /// Rows' labels, each in use by one row: one that lives, or the final of this number.
+    labels: HashMap<Arc<str>, Option<u64>>,
 }
 
-/// The samples' names with their labels, each in use by one series: one that lives, or a final.
-type Heads = HashMap<Arc<str>, Option<Place>>;
+/// A column's place on pages.
+#[derive(Debug, Default)]
+enum Seat {
+    #[default]
+    Unknown,
+    /// Another series or another metric has its name.
+    Rejected,
+    Taken(Box<Column>),
+}
 
-/// What is kept per series.
+/// What is kept per row.
 #[derive(Debug)]
 struct Entry {
-    family: u32,
-    shape: Shape,
-    /// The last page that it was on, and what stood there if its series may have a final.
-    page: u64,
-    last: Last,
+    kind: usize,
+    row: Row,
+    standing: Standing,
 }
 
-/// A total as it was last.
-#[derive(Debug)]
-enum Last {
-    /// Of a level, which is nothing any more once it has ended.
-    None,
-    Counter(u64),
-    Histogram(Box<([u64; HISTOGRAM_SLOTS], u64)>),
-}
-
-/// The lines of a series without their numbers.
-#[derive(Debug)]
-enum Shape {
-    /// Another series has its name and labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    New,
+    /// It lives, and has its labels to itself.
+    Named,
+    /// Another row has them.
     Twin,
-    /// A counter or a gauge: the line up to its value.
-    Plain { head: Arc<str> },
-    Histogram {
-        /// A bucket's line up to its bound.
-        head: Arc<str>,
-        /// The last bucket's line up to its value.
-        last: Box<str>,
-        sum: Box<str>,
-        count: Box<str>,
-    },
+    /// Its last totals are taken.
+    Ended,
+}
+
+/// What a view has brought. Together these are all of its samples but for `lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Samples of rows that live, for the page.
+    pub(crate) living: u64,
+    /// Totals of rows that have ended, for pages until somebody has fetched them.
+    pub(crate) finals: u64,
+    /// Levels of rows that have ended.
+    pub(crate) superseded: u64,
+    /// Twins.
+    pub(crate) rejected: u64,
+    /// Totals of rows that had ended that nobody has fetched in time, or whose labels another row has now.
+    pub(crate) lost: u64,
 }
 
 impl Encoder {
@@ -125,283 +106,263 @@ impl Encoder {
     pub fn new(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
-            families: Families::default(),
-            series: SeriesCache::default(),
-            heads: Heads::new(),
-            finals: None,
-            page: 0,
-            fetched: 0,
+            families: Vec::new(),
+            names: HashSet::new(),
+            kinds: BTreeMap::new(),
+            rows: RowCache::default(),
+            finals: Finals::default(),
             now: Duration::ZERO,
         }
     }
 
-    /// From now on the totals of a series that has ended stay on the page until somebody has fetched
-    /// them and for two minutes more, ten at most without that.
-    #[must_use]
-    pub fn keeping_finals(mut self) -> Self {
-        self.finals = Some(Finals::default());
-        self
+    /// Writes a view as a page of its own, in place of what stood there.
+    pub fn encode(&mut self, view: &View<'_>, format: Format, page: &mut Vec<u8>) -> Counts {
+        let Taken { living, finals, superseded, rejected, lost } = self.update(*view);
+        page.clear();
+        self.render(*view, format, &Wanted::default(), page);
+        self.clear();
+        // On one page two rows cannot have the same labels.
+        Counts { written: living + finals - lost, superseded, rejected: rejected + lost }
     }
 
-    /// Somebody has fetched this page.
-    pub(crate) fn fetched(&mut self, page: &Page) {
-        self.fetched = self.fetched.max(page.number);
-    }
-
-    /// What became of samples of ended series since this was asked last.
-    pub(crate) fn take_final_counts(&mut self) -> FinalCounts {
-        self.finals.as_mut().map(Finals::take_counts).unwrap_or_default()
-    }
-
-    /// Nobody comes for a page any more: all finals are settled.
-    pub(crate) fn end(&mut self) {
-        if let Some(finals) = &mut self.finals {
-            finals.end(self.fetched, self.now);
-        }
-    }
-
-    /// Writes a view on a page, in place of what stood there.
-    pub fn encode(&mut self, view: &View<'_>, page: &mut Page) -> Counts {
+    /// Brings the encoder up to a view, in place of the one before. What ends is kept until it was fetched.
+    pub(crate) fn update(&mut self, view: View<'_>) -> Taken {
         self.now = view.tick().boottime;
-        self.retire(view);
-        self.page += 1;
-        let Self { namespace, families, series, heads, finals, .. } = self;
-        let Page { number, fetched, text, openmetrics } = page;
-        *number = self.page;
-        *fetched = AtomicBool::new(false);
-        text.clear();
-        openmetrics.clear();
-        let mut counts = Counts::default();
-        for metric in view.metrics() {
-            let Some(index) = families.of(namespace, &metric) else {
-                counts.rejected += metric.len() as u64;
-                continue;
-            };
-            let family = &mut families.all[index as usize];
-            family.page = self.page;
-            let before = text.len();
-            text.extend_from_slice(family.header(Format::Text));
-            let samples = text.len();
-            for sample in metric.samples() {
-                let make = || Entry::new(index, family, &metric, &sample, heads, finals.as_mut());
-                let entry = series.entry(sample.id(), make);
-                if entry.shape.write(family, sample.value(), text) {
-                    counts.written += 1;
-                    if finals.is_some() {
-                        entry.remember(sample.value(), self.page);
-                    }
-                } else {
-                    counts.rejected += 1;
-                }
+        let Self { kinds, finals, rows, now, .. } = self;
+        let lost = finals.expire(*now, |it| release(kinds, it.kind, &it.row.labels));
+        rows.update(&view, |entry: Entry| {
+            if entry.standing == Standing::Named {
+                release(kinds, entry.kind, &entry.row.labels);
             }
-            // The samples' lines are the same in both formats.
-            finals.iter().flat_map(|finals| finals.of(index)).for_each(|lines| text.extend_from_slice(lines));
-            if text.len() == samples {
-                text.truncate(before);
-                continue;
-            }
-            openmetrics.extend_from_slice(family.header(Format::OpenMetrics));
-            openmetrics.extend_from_slice(&text[samples..]);
+        });
+        let mut taken = Taken { lost, ..Taken::default() };
+        for kind in view.kinds() {
+            self.learn(&kind);
+            self.take_rows(&kind, &mut taken);
         }
-        for (index, finals) in finals.iter().flat_map(|finals| finals.families().map(move |index| (index, finals))) {
-            let family = &families.all[index as usize];
-            if family.page == self.page {
-                continue;
-            }
-            text.extend_from_slice(family.header(Format::Text));
-            openmetrics.extend_from_slice(family.header(Format::OpenMetrics));
-            for lines in finals.of(index) {
-                text.extend_from_slice(lines);
-                openmetrics.extend_from_slice(lines);
-            }
-        }
-        openmetrics.extend_from_slice(b"# EOF\n");
-        counts
+        // So far what of them is not on the page is known.
+        taken.living = (view.len() as u64).saturating_sub(taken.finals + taken.superseded + taken.rejected);
+        taken
     }
 
-    /// Lets go what is not on the page any more; what may be missed stays as a final.
-    fn retire(&mut self, view: &View<'_>) {
-        let Self { families, series, heads, finals, page, fetched, now, .. } = self;
-        if let Some(finals) = finals {
-            finals.tick(*fetched, *now, |head| {
-                heads.remove(head);
+    /// Makes the text of columns that are new.
+    fn learn(&mut self, kind: &KindView<'_>) {
+        let Self { namespace, families, names, kinds, .. } = self;
+        let known = kinds.entry(kind.index()).or_insert_with(|| Kind::new(Keys::new(kind.kind())));
+        for column in kind.columns() {
+            if known.columns.len() <= column.index() {
+                known.columns.resize_with(column.index() + 1, Seat::default);
+            }
+            if matches!(known.columns[column.index()], Seat::Unknown) {
+                let seat = known.seat(namespace, &column, families, names);
+                known.rejects |= matches!(seat, Seat::Rejected);
+                known.columns[column.index()] = seat;
+            }
+        }
+    }
+
+    /// Gives rows that are new their labels, takes over those that have ended, and counts what is on no page.
+    fn take_rows(&mut self, kind: &KindView<'_>, taken: &mut Taken) {
+        let Self { kinds, rows, finals, now, .. } = self;
+        let index = kind.index();
+        let Some(kind_of) = kinds.get_mut(&index) else { return };
+        for row in kind.rows() {
+            let make = || Entry { kind: index, row: Row::new(&kind_of.keys, &row), standing: Standing::New };
+            let entry = rows.entry(&row, make);
+            if entry.standing == Standing::New {
+                entry.standing = kind_of.claim(&entry.row.labels, finals, taken);
+            }
+            match entry.standing {
+                Standing::Twin => taken.rejected += row.cells().count() as u64,
+                Standing::Ended => taken.superseded += row.cells().count() as u64,
+                _ if row.is_final() => {
+                    entry.standing = Standing::Ended;
+                    kind_of.end(index, &entry.row, &row, finals, *now, taken);
+                }
+                _ if kind_of.rejects => taken.rejected += kind_of.rejected(&row),
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes what the encoder was brought up to, as far as it is wanted, behind what stands there.
+    pub(crate) fn render(&self, view: View<'_>, format: Format, wanted: &Wanted, to: &mut Vec<u8>) -> Vec<Section> {
+        let mut sections = Vec::new();
+        for kind in view.kinds() {
+            let Some(known) = self.kinds.get(&kind.index()) else { continue };
+            let families = known.families.iter().filter(|family| wanted.takes(&self.families[**family as usize]));
+            let families: Vec<u32> = families.copied().collect();
+            if families.is_empty() {
+                continue;
+            }
+            let living = kind.rows().filter(|row| !row.is_final()).filter_map(|row| {
+                let entry = self.rows.get(row.id()).filter(|entry| entry.standing == Standing::Named)?;
+                Some((row, &entry.row))
             });
-        }
-        series.update(view, |entry| {
-            let Some(head) = entry.shape.head() else { return };
-            let lines = finals.as_ref().and_then(|_| entry.final_lines(&families.all[entry.family as usize]));
-            let (Some(finals), Some(lines)) = (finals.as_mut(), lines) else {
-                heads.remove(head);
-                return;
-            };
-            let scrape = match entry.page {
-                last if last <= *fetched => Scrape::Done,
-                last if last == *page => Scrape::Awaited,
-                _ => Scrape::Missed,
-            };
-            let place = finals.keep(entry.family, (Arc::clone(head), lines), entry.page, scrape, *now);
-            heads.insert(Arc::clone(head), Some(place));
-        });
-    }
-}
-
-impl Families {
-    /// The metric's family, made at its first sample. Of two metrics with one name the first counts.
-    fn of(&mut self, namespace: &str, metric: &Metric<'_>) -> Option<u32> {
-        let key = metric.descriptor().name();
-        if let Some(known) = self.by_metric.get(key) {
-            return *known;
-        }
-        let family = Family::new(namespace, metric);
-        let index =
-            u32::try_from(self.all.len()).ok().filter(|_| family.names().all(|name| !self.names.contains(&name)));
-        if index.is_some() {
-            self.names.extend(family.names());
-            self.all.push(family);
-        }
-        self.by_metric.insert(key.into(), index);
-        index
-    }
-}
-
-impl Entry {
-    fn new(
-        index: u32,
-        family: &Family,
-        metric: &Metric<'_>,
-        sample: &Sample<'_>,
-        heads: &mut Heads,
-        finals: Option<&mut Finals>,
-    ) -> Self {
-        let name = &family.name;
-        let labels = labels(metric, sample);
-        let line = |suffix: &str| {
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
-            format!("{name}{suffix}{labels} ")
-        };
-        let separator = if labels.is_empty() { "" } else { "," };
-        let shape = match metric.kind() {
-            Kind::Counter => Shape::Plain { head: line("_total").into() },
-            Kind::Gauge => Shape::Plain { head: line("").into() },
-            Kind::Histogram => Shape::Histogram {
-                head: format!("{name}_bucket{{{labels}{separator}le=\"").into(),
-                last: format!("{name}_bucket{{{labels}{separator}le=\"+Inf\"}} ").into(),
-                sum: line("_sum").into(),
-                count: line("_count").into(),
-            },
-        };
-        let is_new = shape.head().is_some_and(|head| match heads.entry(Arc::clone(head)) {
-            hash_map::Entry::Vacant(free) => {
-                free.insert(None);
-                true
-            }
-            hash_map::Entry::Occupied(mut taken) => match (taken.get_mut().take(), finals) {
-                (Some(place), Some(finals)) => {
-                    finals.replace(place);
-                    true
-                }
-                _ => false,
-            },
-        });
-        Self { family: index, shape: if is_new { shape } else { Shape::Twin }, page: 0, last: Last::None }
-    }
-
-    /// Keeps what stands on a page.
-    fn remember(&mut self, value: Value<'_>, page: u64) {
-        self.page = page;
-        match (value, &mut self.last) {
-            (Value::Gauge(_), _) => {}
-            (Value::Counter(total), last) => *last = Last::Counter(total),
-            (Value::Histogram(histogram), last) => {
-                if !matches!(last, Last::Histogram(_)) {
-                    *last = Last::Histogram(Box::new(([0; HISTOGRAM_SLOTS], 0)));
-                }
-                if let Last::Histogram(kept) = last {
-                    kept.1 = histogram.sum;
-                    for (slot, count) in kept.0.iter_mut().zip(histogram.slots) {
-                        *slot = *count;
+            let living: Vec<_> = living.collect();
+            let ended: Vec<_> = self.finals.of(kind.index()).collect();
+            for index in families {
+                let family = &self.families[index as usize];
+                let columns: Vec<_> = family.columns.iter().filter_map(|column| known.column(*column)).collect();
+                let before = to.len();
+                to.extend_from_slice(family.header(format));
+                let start = to.len();
+                let mut samples = 0;
+                for (row, text) in &living {
+                    for (place, column) in &columns {
+                        if let Some(sample) = row.sample(*place as usize) {
+                            column.write(text, sample.value().into(), format, to);
+                            samples += 1;
+                        }
                     }
                 }
+                for row in &ended {
+                    for (place, column) in &columns {
+                        if let Some(number) = row.number(*place, column.is_histogram()) {
+                            column.write(&row.row, number, format, to);
+                        }
+                    }
+                }
+                if to.len() == start {
+                    to.truncate(before);
+                }
+                sections.push(Section { family: index, samples });
             }
         }
+        if format == Format::OpenMetrics {
+            to.extend_from_slice(b"# EOF\n");
+        }
+        sections
     }
 
-    /// The lines that stood on the page last, of a total.
-    fn final_lines(&self, family: &Family) -> Option<Vec<u8>> {
-        let mut lines = Vec::new();
-        let value = match &self.last {
-            Last::None => return None,
-            Last::Counter(total) => Value::Counter(*total),
-            Last::Histogram(last) => Value::Histogram(Histogram { slots: &last.0, sum: last.1 }),
+    /// The number of the next row that ends.
+    pub(crate) const fn next_final(&self) -> u64 {
+        self.finals.next()
+    }
+
+    /// A client has had a page with these families, and in them all rows that have ended before this number. Returns
+    /// how many totals that waited for one.
+    pub(crate) fn fetch_finals(&mut self, before: u64, sections: &[Section]) -> u64 {
+        let mut families = vec![false; self.families.len()];
+        for section in sections {
+            families[section.family as usize] = true;
+        }
+        let Self { kinds, finals, now, .. } = self;
+        let takes = |kind: usize, column: usize| match kinds.get(&kind).and_then(|kind| kind.columns.get(column)) {
+            Some(Seat::Taken(column)) => families[column.family as usize],
+            _ => false,
         };
-        self.shape.write(family, value, &mut lines).then_some(lines)
+        finals.fetch(before, *now, takes)
+    }
+
+    /// Lets go all rows that have ended. Returns how many totals nobody has fetched.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let Self { kinds, finals, .. } = self;
+        finals.clear(|it| release(kinds, it.kind, &it.row.labels))
     }
 }
 
-impl Shape {
-    const fn head(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::Twin => None,
-            Self::Plain { head } | Self::Histogram { head, .. } => Some(head),
+/// A row's labels are free again.
+fn release(kinds: &mut BTreeMap<usize, Kind>, kind: usize, labels: &str) {
+    if let Some(kind) = kinds.get_mut(&kind) {
+        kind.labels.remove(labels);
+    }
+}
+
+impl Kind {
+    fn new(keys: Keys) -> Self {
+        Self {
+            keys,
+            families: Vec::new(),
+            by_metric: HashMap::new(),
+            columns: Vec::new(),
+            rejects: false,
+            labels: HashMap::new(),
         }
     }
 
-    /// Writes the lines of a value; `false` if there are none.
-    fn write(&self, family: &Family, value: Value<'_>, to: &mut Vec<u8>) -> bool {
-        match (self, value) {
-            (Self::Plain { head }, Value::Counter(total)) => integer(family, head, total, to),
-            (Self::Plain { head }, Value::Gauge(level)) => {
-                to.extend_from_slice(head.as_bytes());
-                family.scale.level(level, to);
-                to.push(b'\n');
+    fn column(&self, place: u32) -> Option<(u32, &Column)> {
+        match self.columns.get(place as usize) {
+            Some(Seat::Taken(column)) => Some((place, column)),
+            _ => None,
+        }
+    }
+
+    /// Gives a new column its family, unless another one has its name.
+    fn seat(
+        &mut self,
+        namespace: &str,
+        column: &ColumnView<'_>,
+        families: &mut Vec<Family>,
+        names: &mut HashSet<String>,
+    ) -> Seat {
+        let metric = column.column().name();
+        let known = self.by_metric.get(metric).copied();
+        let index = known.unwrap_or_else(|| {
+            let family = Family::new(namespace, column);
+            let index =
+                u32::try_from(families.len()).ok().filter(|_| family.names().all(|name| !names.contains(&name)));
+            if let Some(index) = index {
+                names.extend(family.names());
+                families.push(family);
+                self.families.push(index);
             }
-            (Self::Histogram { head, last, sum, count }, Value::Histogram(histogram)) => {
-                buckets(family, head, histogram, to);
-                let total = histogram.count();
-                count_line(last, total, to);
-                integer(family, sum, histogram.sum, to);
-                count_line(count, total, to);
+            self.by_metric.insert(metric.into(), index);
+            index
+        });
+        let labels = self.keys.others(column.column().own_labels().chain(column.tags()));
+        let place = u32::try_from(column.index()).unwrap_or(u32::MAX);
+        let Some(index) = index else { return Seat::Rejected };
+        let family = &mut families[index as usize];
+        if !family.add(place, &labels) {
+            return Seat::Rejected;
+        }
+        let has_keys = !self.keys.is_empty();
+        Seat::Taken(Box::new(Column::new(index, &family.name, column, has_keys, &labels)))
+    }
+
+    /// A new row asks for its labels. It gets them from one that has ended.
+    fn claim(&mut self, labels: &Arc<str>, finals: &mut Finals, taken: &mut Taken) -> Standing {
+        match self.labels.entry(Arc::clone(labels)) {
+            Place::Vacant(free) => {
+                free.insert(None);
+                Standing::Named
             }
-            _ => return false,
-        }
-        true
-    }
-}
-
-/// `key="value"` pairs; of two with one key the first stays.
-fn labels(metric: &Metric<'_>, sample: &Sample<'_>) -> String {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    for (key, value) in sample.labels().chain(metric.tags()) {
-        let key = name::label(key);
-        if pairs.iter().all(|(known, _)| *known != key) {
-            pairs.push((key, name::escape(value)));
+            Place::Occupied(mut owner) => match owner.get_mut().take() {
+                Some(number) => {
+                    taken.lost += finals.replace(number);
+                    Standing::Named
+                }
+                None => Standing::Twin,
+            },
         }
     }
-    let pairs: Vec<String> = pairs.into_iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
-    pairs.join(",")
-}
 
-/// A line whose value is in the metric's unit.
-fn integer(family: &Family, head: &str, value: u64, to: &mut Vec<u8>) {
-    to.extend_from_slice(head.as_bytes());
-    family.scale.integer(value, to);
-    to.push(b'\n');
-}
+    /// Takes over the last totals of a row.
+    fn end(
+        &mut self,
+        kind: usize,
+        text: &Row,
+        row: &RowView<'_>,
+        finals: &mut Finals,
+        now: Duration,
+        taken: &mut Taken,
+    ) {
+        let (all, rejected) = (row.cells().count() as u64, if self.rejects { self.rejected(row) } else { 0 });
+        let cells = row.cells().filter(|(column, _)| !matches!(self.columns.get(*column), Some(Seat::Rejected)));
+        let it = Final::new(kind, text.clone(), cells, now);
+        let kept = it.as_ref().map_or(0, Final::owed);
+        taken.finals += kept;
+        taken.rejected += rejected;
+        taken.superseded += all - rejected - kept;
+        match it.map(|it| finals.keep(it)) {
+            Some(number) => _ = self.labels.insert(Arc::clone(&text.labels), Some(number)),
+            None => _ = self.labels.remove(&text.labels),
+        }
+    }
 
-/// A line whose value is a number of observations.
-fn count_line(head: &str, count: u64, to: &mut Vec<u8>) {
-    to.extend_from_slice(head.as_bytes());
-    to.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
-    to.push(b'\n');
-}
-
-/// How many observations there were up to each bound.
-fn buckets(family: &Family, head: &str, histogram: Histogram<'_>, to: &mut Vec<u8>) {
-    let mut sum = 0_u64;
-    for (bound, count) in family.bounds.iter().zip(histogram.slots) {
-        sum = sum.wrapping_add(*count);
-        to.extend_from_slice(head.as_bytes());
-        to.extend_from_slice(bound.as_bytes());
-        count_line("\"} ", sum, to);
+    /// How many of a row's samples are in columns that are on no page.
+    fn rejected(&self, row: &RowView<'_>) -> u64 {
+        row.cells().filter(|(column, _)| matches!(self.columns.get(*column), Some(Seat::Rejected))).count() as u64
     }
 }

@@ -1,168 +1,208 @@
-//! Series that have ended: their last totals stay on the page for whoever has not come yet.
+//! Rows that have ended: their last totals stay on the page for whoever has not come yet.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a final stays after the first scrape that carried it: for a second server, or a person.
+use ebpf_process_core::Value;
+
+use crate::column::{Distribution, Number};
+use crate::row::Row;
+
+/// How long a row stays after its last total was fetched: for a second server, or a person.
 const AFTER_SCRAPE: Duration = Duration::from_mins(2);
 
 /// How long it waits for a scrape.
 const UNSCRAPED: Duration = Duration::from_mins(10);
 
-/// Room for finals in bytes, on the page and beside it.
+/// Room for all in bytes.
 const ROOM: usize = 8 << 20;
 
-/// What a final takes beside its text.
-const OVERHEAD: usize = 128;
+/// Room for those among them that somebody has fetched.
+const FETCHED_ROOM: usize = 1 << 20;
 
-/// What became of samples that finals hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FinalCounts {
-    /// Samples of the page before that wait further, as finals.
-    pub(crate) held: u64,
-    /// Finals that were on a page that was fetched.
-    pub(crate) fetched: u64,
-    /// Finals that nobody fetched while there was time and room.
-    pub(crate) lost: u64,
-}
+/// What a row takes beside its text and its numbers.
+const OVERHEAD: usize = 256;
 
-/// Where a final stands: its family, and its number among all.
-pub(crate) type Place = (u32, u64);
-
-/// Finals by their families, oldest first.
+/// Rows by number, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Finals {
-    all: BTreeMap<Place, Final>,
+    all: BTreeMap<u64, Final>,
     next: u64,
     bytes: usize,
-    counts: FinalCounts,
+    /// Of those that somebody has fetched.
+    fetched_bytes: usize,
 }
 
-/// The last lines of a series.
+/// The last totals of a row.
 #[derive(Debug)]
 pub(crate) struct Final {
-    /// Its identity on the page.
-    pub(crate) head: Arc<str>,
-    pub(crate) lines: Box<[u8]>,
-    /// The number of the first page with the final value.
-    page: u64,
+    /// The kind's place among all kinds.
+    pub(crate) kind: usize,
+    pub(crate) row: Row,
+    /// Words of 64 columns: which have a total, and of which that waits for a client.
+    present: Box<[u64]>,
+    owed: Box<[u64]>,
+    /// By present column: a counter's total, or a histogram's place in the slab.
+    values: Box<[u64]>,
+    slab: Box<[u64]>,
     since: Duration,
-    /// When a scrape was known that had it.
+    /// When a client had had all totals.
     fetched: Option<Duration>,
-    /// Whether its sample waits in the ledger.
-    owed: bool,
+}
+
+impl Final {
+    /// Of the totals among a row's cells; none if there is no total.
+    pub(crate) fn new<'a>(
+        kind: usize,
+        row: Row,
+        cells: impl Iterator<Item = (usize, Value<'a>)>,
+        now: Duration,
+    ) -> Option<Self> {
+        let (mut present, mut values, mut slab) = (Vec::new(), Vec::new(), Vec::new());
+        for (column, value) in cells {
+            values.push(match value.into() {
+                Number::Total(total) => total,
+                Number::Level(_) => continue,
+                Number::Distribution(Distribution { first, counts, count, sum }) => {
+                    let place = slab.len() as u64;
+                    slab.extend([first as u64, counts.len() as u64, count, sum]);
+                    slab.extend_from_slice(counts);
+                    place
+                }
+            });
+            present.resize(present.len().max(column / 64 + 1), 0);
+            present[column / 64] |= 1 << (column % 64);
+        }
+        let (present, values, slab) = (present.into_boxed_slice(), values.into(), slab.into());
+        let owed = present.clone();
+        let it = Self { kind, row, present, owed, values, slab, since: now, fetched: None };
+        (!it.values.is_empty()).then_some(it)
+    }
+
+    /// How many totals wait for a client.
+    pub(crate) fn owed(&self) -> u64 {
+        self.owed.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// The value in a column, of which it is told whether it is a histogram.
+    pub(crate) fn number(&self, column: u32, is_histogram: bool) -> Option<Number<'_>> {
+        let (word, bit) = (column as usize / 64, column % 64);
+        let present = self.present.get(word).filter(|present| *present >> bit & 1 == 1)?;
+        let before = self.present[..word].iter().map(|word| word.count_ones()).sum::<u32>();
+        let rank = before + (present & ((1 << bit) - 1)).count_ones();
+        let value = *self.values.get(rank as usize)?;
+        if !is_histogram {
+            return Some(Number::Total(value));
+        }
+        let small = |word: u64| usize::try_from(word).unwrap_or(usize::MAX);
+        let [first, len, count, sum, counts @ ..] = self.slab.get(small(value)..)? else { return None };
+        let counts = counts.get(..small(*len))?;
+        Some(Number::Distribution(Distribution { first: small(*first), counts, count: *count, sum: *sum }))
+    }
+
+    /// A client has had the columns that `takes` says; returns how many totals that waited.
+    fn fetch(&mut self, takes: impl Fn(usize, usize) -> bool) -> u64 {
+        let mut fetched = 0;
+        for (index, word) in self.owed.iter_mut().enumerate() {
+            let mut bits = *word;
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                if takes(self.kind, index * 64 + bit as usize) {
+                    *word &= !(1 << bit);
+                    fetched += 1;
+                }
+            }
+        }
+        fetched
+    }
+
+    fn size(&self) -> usize {
+        let words = self.present.len() + self.owed.len() + self.values.len() + self.slab.len();
+        OVERHEAD + self.row.labels.len() + self.row.started.len() + words * 8
+    }
 }
 
 impl Finals {
-    /// Keeps the lines of a series that has ended, and returns where. They have been on the page of this
-    /// number, of which it is told whether it was fetched, or still may be.
-    pub(crate) fn keep(
-        &mut self,
-        family: u32,
-        (head, lines): (Arc<str>, Vec<u8>),
-        page: u64,
-        scrape: Scrape,
-        now: Duration,
-    ) -> Place {
-        let place = (family, self.next);
+    /// The number of the next one.
+    pub(crate) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Keeps a row, and returns its number.
+    pub(crate) fn keep(&mut self, it: Final) -> u64 {
+        let number = self.next;
         self.next += 1;
-        let owed = scrape == Scrape::Awaited;
-        self.counts.held += u64::from(owed);
-        let fetched = (scrape == Scrape::Done).then_some(now);
-        let lines = lines.into_boxed_slice();
-        self.bytes += size(&head, &lines);
-        self.all.insert(place, Final { head, lines, page, since: now, fetched, owed });
-        place
+        self.bytes += it.size();
+        self.all.insert(number, it);
+        number
     }
 
-    /// Learns that all pages up to this number are fetched or replaced, and lets go what has been there
-    /// for long enough, or has no room; tells of each that goes.
-    pub(crate) fn tick(&mut self, fetched: u64, now: Duration, mut gone: impl FnMut(&Arc<str>)) {
-        let Self { all, bytes, counts, .. } = self;
-        all.retain(|_, it| {
-            if it.fetched.is_none() && it.page <= fetched {
+    /// A client has had a page with all rows before this number, but only the columns that `takes` says, by kind and
+    /// place. Returns how many totals that waited for one.
+    pub(crate) fn fetch(&mut self, before: u64, now: Duration, takes: impl Fn(usize, usize) -> bool) -> u64 {
+        let mut fetched = 0;
+        for it in self.all.range_mut(..before).map(|(_, it)| it).filter(|it| it.fetched.is_none()) {
+            fetched += it.fetch(&takes);
+            if it.owed() == 0 {
                 it.fetched = Some(now);
-                counts.fetched += u64::from(std::mem::take(&mut it.owed));
-            }
-            let until = it.fetched.map_or(it.since + UNSCRAPED, |fetched| fetched + AFTER_SCRAPE);
-            let stays = now < until;
-            if !stays {
-                counts.lost += u64::from(it.owed);
-                *bytes -= size(&it.head, &it.lines);
-                gone(&it.head);
-            }
-            stays
-        });
-        self.make_room(gone);
-    }
-
-    /// Those that somebody has fetched go first, then the oldest. More than necessary go at once, so that
-    /// this is not done for each.
-    fn make_room(&mut self, mut gone: impl FnMut(&Arc<str>)) {
-        if self.bytes <= ROOM {
-            return;
-        }
-        let mut order: Vec<_> = self.all.iter().map(|(place, it)| (it.fetched.is_none(), place.1, *place)).collect();
-        order.sort_unstable();
-        for (_, _, place) in order {
-            if self.bytes <= ROOM / 8 * 7 {
-                return;
-            }
-            if let Some(it) = self.take(place) {
-                gone(&it.head);
+                self.fetched_bytes += it.size();
             }
         }
+        fetched
     }
 
-    /// Another series has its name now.
-    pub(crate) fn replace(&mut self, place: Place) {
-        self.take(place);
-    }
-
-    /// Nobody comes any more.
-    pub(crate) fn end(&mut self, fetched: u64, now: Duration) {
-        self.tick(fetched, now, |_| {});
-        while let Some((place, _)) = self.all.first_key_value() {
-            self.take(*place);
+    /// Lets go what has been there for long enough, or has no room, and tells of each that goes. Returns how many
+    /// totals nobody has fetched.
+    pub(crate) fn expire(&mut self, now: Duration, mut gone: impl FnMut(&Final)) -> u64 {
+        let mut lost = self
+            .drop_if(|it| now >= it.fetched.map_or(it.since + UNSCRAPED, |fetched| fetched + AFTER_SCRAPE), &mut gone);
+        // More than necessary go at once, so that this is not done for each.
+        let excess = |bytes: usize, room: usize| if bytes > room { bytes - room / 8 * 7 } else { 0 };
+        let mut much = excess(self.fetched_bytes, FETCHED_ROOM).max(excess(self.bytes, ROOM));
+        for only_fetched in [true, false] {
+            if much > 0 {
+                let goes = |it: &Final| {
+                    let goes = much > 0 && (it.fetched.is_some() || !only_fetched);
+                    much = much.saturating_sub(if goes { it.size() } else { 0 });
+                    goes
+                };
+                lost += self.drop_if(goes, &mut gone);
+                much = excess(self.bytes, ROOM);
+            }
         }
+        lost
     }
 
-    fn take(&mut self, place: Place) -> Option<Final> {
-        let it = self.all.remove(&place)?;
-        self.counts.lost += u64::from(it.owed);
-        self.bytes -= size(&it.head, &it.lines);
-        Some(it)
+    /// Another row has its labels now. Returns how many of its totals nobody has fetched.
+    pub(crate) fn replace(&mut self, number: u64) -> u64 {
+        self.all.remove(&number).map_or(0, |it| self.forget(&it))
     }
 
-    /// The families that have finals, each once.
-    pub(crate) fn families(&self) -> impl Iterator<Item = u32> {
-        let after = |family: u32| self.all.range((family, 0)..).next().map(|(place, _)| place.0);
-        std::iter::successors(after(0), move |family| after(family + 1))
+    /// Lets go all. Returns how many totals nobody has fetched.
+    pub(crate) fn clear(&mut self, gone: impl FnMut(&Final)) -> u64 {
+        self.drop_if(|_| true, gone)
     }
 
-    /// A family's lines.
-    pub(crate) fn of(&self, family: u32) -> impl Iterator<Item = &[u8]> {
-        self.all.range((family, 0)..(family + 1, 0)).map(|(_, it)| &*it.lines)
+    /// Those of a kind, the oldest first.
+    pub(crate) fn of(&self, kind: usize) -> impl Iterator<Item = &Final> {
+        self.all.values().filter(move |it| it.kind == kind)
     }
 
-    /// What became of samples since this was asked last.
-    pub(crate) fn take_counts(&mut self) -> FinalCounts {
-        std::mem::take(&mut self.counts)
+    fn drop_if(&mut self, mut goes: impl FnMut(&Final) -> bool, mut gone: impl FnMut(&Final)) -> u64 {
+        let mut all = std::mem::take(&mut self.all);
+        let mut lost = 0;
+        for (_, it) in all.extract_if(.., |_, it| goes(it)) {
+            gone(&it);
+            lost += self.forget(&it);
+        }
+        self.all = all;
+        lost
     }
-}
 
-/// What is known of the page that had a series last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scrape {
-    /// Somebody has fetched it.
-    Done,
-    /// It is the newest one, and nobody has fetched it so far.
-    Awaited,
-    /// It was replaced before.
-    Missed,
-}
-
-fn size(head: &str, lines: &[u8]) -> usize {
-    OVERHEAD + head.len() + lines.len()
+    fn forget(&mut self, it: &Final) -> u64 {
+        self.bytes -= it.size();
+        self.fetched_bytes -= if it.fetched.is_some() { it.size() } else { 0 };
+        it.owed()
+    }
 }

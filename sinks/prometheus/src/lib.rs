@@ -26,86 +26,109 @@
 //! ebpf_process_vfs_bytes_total{operation="read"} 51200
 //! ```
 //!
-//! A metric's name is the namespace and the metric's name, `_` for each dot, then the base unit where
-//! there is one (`bytes`, `seconds`: a time in `ns`, `us` or `ms` is converted, without losing a
-//! digit), then `_total` for a counter. Labels are the series' labels, then the selection's tags; of
-//! two with one key the first counts. A label that would mean something to the receiver (`le`, or
-//! what begins with `__`) gets `exported_` in front. There is no label for the host: Prometheus adds
-//! `instance` itself.
+//! A metric's name is the namespace and the metric's name (with its kind in front, for other kinds than the host), `_`
+//! for each dot, then the base unit where there is one (`bytes`, `seconds`: a time in `ns`, `us` or `ms` is converted,
+//! and so is what a column records on another scale; no digit is lost unless the scale is neither a whole number nor a
+//! power of ten), then `_total` for a counter. Labels are the row's, the column's, then the selection's tags; of two with
+//! one key the first counts. A label that would mean something to the receiver (`le`, or what begins with `__`) gets
+//! `exported_` in front. There is no label for the host: Prometheus adds `instance` itself.
 //!
-//! Where cleaning makes two metrics or two series equal, the second is rejected and counted: a page
-//! with both would be wrong as a whole.
+//! Where cleaning makes two metrics, two columns of a metric or two rows of a kind equal, the second is rejected and
+//! counted: a page with both would be wrong as a whole.
 //!
 //! # Histograms
 //!
-//! Slot *k* holds the integers from 2^*k* to 2^(*k*+1)-1, so the bucket's bound is honest:
-//! `le="1.0"`, `"3.0"`, `"7.0"`, ... A histogram has all its buckets from the first scrape on, with
-//! those that are still empty, for a bucket that appears later would lose what it had then: 66 series
-//! each. `exclude` is for those who do not want them.
+//! Slot *k* holds the integers from 2^*k* to 2^(*k*+1)-1, so the bucket's bound is honest: `le="1.0"`, `"3.0"`, `"7.0"`,
+//! ... A histogram has the buckets from the first slot that was ever hit to the last one, and `+Inf`. When a larger or a
+//! smaller value comes, it has more: for the time of one range, a `rate` of such a bucket lacks what it had when it was
+//! first scraped, and a quantile is as much off. No count and no sum is.
 //!
 //! # The page
 //!
-//! It is written once per batch in both formats, the Prometheus text format 0.0.4 and `OpenMetrics`
-//! 1.0.0, and a scrape gets the one that its `Accept` header prefers. Samples have no timestamps:
-//! with timestamps Prometheus could not tell that a series has ended. Totals are written to the unit;
-//! Prometheus itself keeps 53 bits of them. There is no `_created`: all totals start with the agent.
+//! It is written when somebody comes for it, from the newest view, in the Prometheus text format 0.0.4 or in
+//! `OpenMetrics` 1.0.0, whichever the `Accept` header prefers. Samples have no timestamps: with timestamps Prometheus
+//! could not tell that a series has ended. Totals are written to the unit; Prometheus itself keeps 53 bits of them.
+//!
+//! `GET /metrics?name[]=ebpf_process_vfs_calls_total&name[]=...` asks for some families only, each by its own name or by
+//! that of its samples, as Prometheus' clients in Python and Java have it (`params: {'name[]': [...]}` in a scrape's
+//! configuration). A name that is not there is no error.
 //!
 //! Before the first batch a scrape gets 503, so that `up` is 0 until there is something to see.
 //!
+//! # Rows that come
+//!
+//! A counter of the host begins before the first scrape, at 0 or at a total. One of a row that comes later is first
+//! scraped when it has counted something, and Prometheus takes the first value of a series for where it begins: `rate`
+//! and `increase` lack what the row had counted by then. `OpenMetrics` has a `_created` with the row's start beside each
+//! total and histogram (not for the host and the agent's own metrics, which begin with the agent), in whole milliseconds;
+//! a receiver that uses it lacks nothing. Prometheus does so only with its feature `created-timestamp-zero-ingestion`,
+//! where that knows this format. Without, it stores each `_created` as one more series: who does not want that asks for
+//! the text format (`scrape_protocols: [PrometheusText0.0.4]`) or drops them (`metric_relabel_configs`).
+//!
+//! # Rows that end
+//!
+//! The last totals of a row that has ended stay on the page: two minutes after the first scrape that had all of them, for
+//! a second server or a person, and ten minutes at most without one. Then nobody wants them, and they are counted as never
+//! fetched. So are those beyond 8 MiB (some 15,000 rows of 20 totals; those that were fetched make room first, and have 1
+//! MiB at most), and those of a row whose labels another row takes before anybody has fetched them. A level that has ended
+//! is gone at once.
+//!
 //! # The server
 //!
-//! One thread answers `GET` and `HEAD`, each over a connection of its own, to 32 clients at once; one
-//! more takes the place of the oldest. A client has 30 seconds, 32 KiB and 512 headers for its request.
-//! Memory is bounded: a page for each of the 32, and one that is written.
+//! One thread answers `GET` and `HEAD`, each over a connection of its own, to 32 clients at once; one more takes the place
+//! of the oldest. A client has 30 seconds, 32 KiB and 512 headers for its request. The same thread writes the pages; who
+//! asks for the same of one view gets the same page, and each client gets it whole, whatever comes meanwhile. Memory is
+//! bounded: pages in the hands of clients have 64 MiB, or one of them more than that; beyond, the client that has been
+//! there for longest is hung up on.
 //!
-//! The path may be percent-encoded, or part of a whole address as a proxy asks for. `/-/healthy` says
-//! 200 as long as the server answers, and `/` shows a person (whoever asks for HTML, or for anything as
-//! curl does) where the page is; a scraper that was aimed there gets 404.
+//! The path may be percent-encoded, or part of a whole address as a proxy asks for. `/-/healthy` says 200 as long as the
+//! server answers, and `/` shows a person (whoever asks for HTML, or for anything as curl does) where the page is; a
+//! scraper that was aimed there gets 404.
 //!
 //! # What is counted when
 //!
-//! * **written**: on a page that a client has fetched, to the end;
-//! * **superseded**: on a page that a newer one replaced before anybody had fetched it. It is no loss,
-//!   since counters are totals. A server that scrapes every 15 seconds leaves 14 of 15 pages to that;
-//! * **dropped** (`never fetched`): on the last page, if nobody came for it before the agent ended; and
-//!   finals that nobody fetched.
+//! * **written**: on a page that a client has fetched, to the end; of a page with some families, their samples alone;
+//! * **superseded**: in a view that a newer one replaced before anybody had fetched it. It is no loss, since counters are
+//!   totals. A server that scrapes every 15 seconds leaves 14 of 15 views to that. The levels of rows that have ended are
+//!   superseded as well;
+//! * **dropped** (`never fetched`): in the last view, if nobody came for it before the agent ended; and totals of rows
+//!   that have ended that nobody fetched;
+//! * **rejected**: what has the name of another series.
 //!
-//! A page's samples are queued until one of these is known.
-//!
-//! # Series that end
-//!
-//! The final, the last total of a counter or a histogram whose series has ended, stays on the page:
-//! two minutes after the first scrape that carried it, for a second server or a person, and ten minutes at most
-//! without one. Then nobody wants it, and it is counted as never fetched. So are finals beyond 8 MiB (some
-//! 40,000 counters; those that were fetched make room first), and one whose name another series takes
-//! before anybody has fetched it. A level that has ended is gone at once.
+//! A view's samples are queued until one of these is known.
 
+mod column;
 mod connection;
 mod encode;
+mod exposition;
 mod family;
 mod finals;
 mod format;
 mod name;
 mod number;
+mod page;
 mod request;
+mod row;
 mod scrape;
 mod server;
+mod wanted;
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, stdout};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Finding, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink, SinkContext,
-    SinkError, SinkPlugin, TrialContext, View,
+    Access, BuildError, Cause, Claims, Finding, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkPlugin,
+    TrialContext, View,
 };
-use ebpf_process_delivery::Unread;
+use ebpf_process_delivery::{Print, Printed, Printer, Unread};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use encode::{Counts, Encoder, Page};
+pub use encode::{Counts, Encoder};
+use exposition::Exposition;
 pub use format::Format;
 use scrape::ScrapeSink;
 use server::Server;
@@ -204,17 +227,18 @@ impl SinkPlugin for PrometheusPlugin {
         let (settings, address) = Settings::read(options)?;
         let encoder = Encoder::new(&settings.namespace);
         let Some(address) = address else {
-            let output = stdout();
-            let (unread, ledger) = (Unread::new(&output, &context), context.ledger);
-            return Ok(Box::new(StreamSink { encoder, ledger, page: Page::default(), output, unread }));
+            let (output, pages) = (stdout(), Pages { encoder, page: Vec::new() });
+            let unread = Unread::new(&output, &context);
+            return Ok(Box::new(Printer::new(pages, output, unread, &context)));
         };
-        let ledger = context.ledger;
-        let server = Server::start(address, &settings.path, server::PATIENCE).map_err(|error| BuildError::Refused {
+        let exposition = Arc::new(Mutex::new(Exposition::new(encoder, Arc::clone(&context.ledger))));
+        let server = Server::start(address, &settings.path, server::PATIENCE, Arc::clone(&exposition));
+        let server = server.map_err(|error| BuildError::Refused {
             problem: format!("cannot listen at {address}: {error}"),
             way_out: format!("set {}.listen to an address of this host and a port that is free", options.path()),
             passing: matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable),
         })?;
-        Ok(Box::new(ScrapeSink::new(context.name, encoder, ledger, server)))
+        Ok(Box::new(ScrapeSink::new(context.name, &context.ledger, exposition, server)))
     }
 
     fn opens(&self, options: &Options) -> Vec<Access> {
@@ -253,44 +277,18 @@ fn try_out(address: SocketAddr, option: &str, context: &TrialContext) -> Finding
     }
 }
 
-/// Prints one page per view. A failed write is the end: what follows half a page is no page.
-struct StreamSink<W> {
+/// One page per view.
+struct Pages {
     encoder: Encoder,
-    ledger: Arc<Ledger>,
-    page: Page,
-    output: W,
-    unread: Unread,
+    page: Vec<u8>,
 }
 
-impl<W: Write + Send> Sink for StreamSink<W> {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let counts = self.encoder.encode(view, &mut self.page);
-        let page = self.page.bytes(Format::Text);
-        if let Err(error) = self.output.write_all(page).and_then(|()| self.output.flush()) {
-            self.unread.lost();
-            return Err(SinkError::closed(error));
-        }
-        self.unread.wrote(page.len(), counts.written);
-        self.ledger.rejected(counts.rejected, TWIN);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), SinkError> {
-        self.unread.look();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.unread.due()
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.unread.end();
-        Ok(())
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
+impl Print for Pages {
+    fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
+        let counts = self.encoder.encode(view, Format::Text, &mut self.page);
+        // A level that has ended has nothing to say.
+        let samples = counts.written + counts.superseded;
+        Ok(Printed { bytes: &self.page, samples, rejected: [(counts.rejected, TWIN), (0, "")] })
     }
 }
 

@@ -27,7 +27,23 @@ pub(crate) fn is_name(text: &str) -> bool {
 
 /// A label value between quotes, or a help text that may contain none.
 pub(crate) fn escape(text: &str) -> String {
-    escape_help(text).replace('"', "\\\"")
+    let mut escaped = String::with_capacity(text.len());
+    push_escaped(text, &mut escaped);
+    escaped
+}
+
+/// Writes a label value that stands between quotes.
+pub(crate) fn push_escaped(mut text: &str, to: &mut String) {
+    while let Some(at) = text.find(['\\', '\n', '"']) {
+        to.push_str(&text[..at]);
+        to.push_str(match text.as_bytes()[at] {
+            b'\n' => "\\n",
+            b'"' => "\\\"",
+            _ => "\\\\",
+        });
+        text = &text[at + 1..];
+    }
+    to.push_str(text);
 }
 
 /// A help text that may contain quotes.

@@ -1,68 +1,119 @@
 //! Numbers in base units, exactly.
 
-use ebpf_process_core::Unit;
+use ebpf_process_core::{Column, Scaled, Unit, slot_bound};
 
-/// How the values of a unit are said in the base unit that Prometheus wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the recorded numbers of a column are said in the base unit that Prometheus wants.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scale {
     /// The base unit, for the metric's name; none for what is merely counted.
     pub(crate) unit: Option<&'static str>,
-    /// One of the values is ten to the power of minus this of the base unit.
-    pub(crate) decimals: usize,
+    /// One of the metric's unit is ten to the power of minus this of the base unit.
+    level: usize,
+    factor: Factor,
 }
 
+/// What one of the recorded numbers is in the base unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Factor {
+    /// Ten to the power of minus this.
+    Decimals(usize),
+    /// So many times ten to the power of minus that.
+    Times(u64, usize),
+    /// So many of the metric's unit: no number of digits says it.
+    Other(f64),
+}
+
+/// The powers of ten that a floating-point number holds exactly.
+const POWERS: [f64; 19] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
+
+/// Up to here a floating-point number holds every integer.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 impl Scale {
-    /// Of a metric's unit.
-    pub(crate) fn of(unit: &Unit) -> Self {
-        let seconds = |decimals| Self { unit: Some("seconds"), decimals };
-        match unit.as_str() {
-            "seconds" | "s" => seconds(0),
-            "milliseconds" | "ms" => seconds(3),
-            "microseconds" | "us" => seconds(6),
-            "nanoseconds" | "ns" => seconds(9),
-            "bytes" => Self { unit: Some("bytes"), decimals: 0 },
-            _ => Self { unit: None, decimals: 0 },
-        }
+    /// Of a column.
+    pub(crate) fn of(column: &Column) -> Self {
+        let (unit, level) = base_of(column.unit());
+        Self { unit, level, factor: factor_of(column.factor(), level) }
     }
 
-    /// Writes an integer: no digit is lost.
+    /// Writes a recorded integer: no digit is lost, unless the column's scale is no decimal number.
     pub(crate) fn integer(self, value: u64, to: &mut Vec<u8>) {
-        let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(value).as_bytes();
-        if self.decimals == 0 {
-            to.extend_from_slice(digits);
-            return;
-        }
-        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(self.decimals));
-        to.extend_from_slice(if whole.is_empty() { b"0" } else { whole });
-        let significant = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
-        if significant > 0 {
-            to.push(b'.');
-            to.resize(to.len() + self.decimals - fraction.len(), b'0');
-            to.extend_from_slice(&fraction[..significant]);
+        match self.factor {
+            Factor::Decimals(0) => to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+            Factor::Decimals(decimals) => decimal(itoa::Buffer::new().format(value).as_bytes(), decimals, to),
+            Factor::Times(times, decimals) => {
+                let product = u128::from(value) * u128::from(times);
+                decimal(itoa::Buffer::new().format(product).as_bytes(), decimals, to);
+            }
+            Factor::Other(scale) => self.level(Scaled { total: value, scale }.in_unit().min(f64::MAX), to),
         }
     }
 
-    /// Writes a finite level.
+    /// Writes a finite level, which is recorded in the metric's unit.
     pub(crate) fn level(self, value: f64, to: &mut Vec<u8>) {
-        let unit = [1.0, 1e3, 1e6, 1e9].get(self.decimals / 3).copied().unwrap_or(1.0);
+        let unit = POWERS.get(self.level).copied().unwrap_or(1.0);
         to.extend_from_slice(ryu::Buffer::new().format_finite(value / unit).as_bytes());
     }
 
     /// The largest value that falls into a histogram's slot, as a bound: a number with a point.
     pub(crate) fn bound(self, slot: usize) -> String {
-        let largest = u64::MAX >> (63 - slot.min(63));
         let mut text = Vec::new();
-        self.integer(largest, &mut text);
-        if !text.contains(&b'.') {
+        self.integer(slot_bound(slot), &mut text);
+        if !text.iter().any(|byte| b".e".contains(byte)) {
             text.extend_from_slice(b".0");
         }
         text.into_iter().map(char::from).collect()
     }
 }
 
+/// The base unit of a unit, and how many decimals the one is of the other.
+fn base_of(unit: &Unit) -> (Option<&'static str>, usize) {
+    match unit.as_str() {
+        "seconds" | "s" => (Some("seconds"), 0),
+        "milliseconds" | "ms" => (Some("seconds"), 3),
+        "microseconds" | "us" => (Some("seconds"), 6),
+        "nanoseconds" | "ns" => (Some("seconds"), 9),
+        "bytes" => (Some("bytes"), 0),
+        _ => (None, 0),
+    }
+}
+
+#[expect(clippy::float_cmp, reason = "what is equal to a power of ten is one")]
+fn factor_of(scale: f64, decimals: usize) -> Factor {
+    if let Some(more) = POWERS.iter().position(|power| 1.0 / power == scale) {
+        return Factor::Decimals(decimals + more);
+    }
+    if scale.fract() == 0.0 && scale <= EXACT {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer above 0 that fits")]
+        return Factor::Times(scale as u64, decimals);
+    }
+    Factor::Other(scale)
+}
+
+/// Puts a point in front of the last so many digits, without zeros at the end.
+fn decimal(digits: &[u8], decimals: usize, to: &mut Vec<u8>) {
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
+    to.extend_from_slice(if whole.is_empty() { b"0" } else { whole });
+    let significant = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    if significant > 0 {
+        to.push(b'.');
+        to.resize(to.len() + decimals - fraction.len(), b'0');
+        to.extend_from_slice(&fraction[..significant]);
+    }
+}
+
+/// A time since the epoch in seconds, as of the millisecond in which it is.
+pub(crate) fn seconds(time: std::time::Duration) -> Box<str> {
+    let mut text = Vec::new();
+    decimal(itoa::Buffer::new().format(time.as_millis()).as_bytes(), 3, &mut text);
+    text.into_iter().map(char::from).collect::<String>().into()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -71,31 +122,55 @@ mod tests {
         String::from_utf8(bytes).expect("text")
     }
 
+    fn scale(unit: &'static str, factor: f64) -> Scale {
+        Scale::of(&Column::counter("a.b", Unit::new(unit), "B").scale(factor))
+    }
+
     #[test]
     fn a_time_becomes_seconds_without_losing_a_digit() {
-        let scale = Scale::of(&Unit::new("ns"));
-        assert_eq!(scale.unit, Some("seconds"));
-        for (nanoseconds, seconds) in [
-            (0, "0"),
-            (1, "0.000000001"),
-            (1023, "0.000001023"),
-            (500_000_000, "0.5"),
-            (2_000_000_000, "2"),
-            (12_345_000_000_001, "12345.000000001"),
-            (u64::MAX, "18446744073.709551615"),
-        ] {
-            assert_eq!(text(|to| scale.integer(nanoseconds, to)), seconds);
+        // Nanoseconds are a unit of their own, or what is recorded of seconds.
+        for scale in [scale("ns", 1.0), scale("seconds", 1e-9), scale("ms", 1e-6)] {
+            assert_eq!(scale.unit, Some("seconds"));
+            for (nanoseconds, seconds) in [
+                (0, "0"),
+                (1, "0.000000001"),
+                (1023, "0.000001023"),
+                (500_000_000, "0.5"),
+                (2_000_000_000, "2"),
+                (12_345_000_000_001, "12345.000000001"),
+                (u64::MAX, "18446744073.709551615"),
+            ] {
+                assert_eq!(text(|to| scale.integer(nanoseconds, to)), seconds);
+            }
         }
-        assert_eq!(text(|to| scale.level(2.5e9, to)), "2.5");
-        assert_eq!(text(|to| Scale::of(&Unit::CALLS).integer(u64::MAX, to)), u64::MAX.to_string());
+        assert_eq!(text(|to| scale("ns", 1.0).level(2.5e9, to)), "2.5");
+        assert_eq!(text(|to| scale("calls", 1.0).integer(u64::MAX, to)), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn a_scale_that_is_a_whole_number_loses_no_digit_either() {
+        let sectors = scale("bytes", 512.0);
+        assert_eq!(text(|to| sectors.integer(u64::MAX, to)), (u128::from(u64::MAX) * 512).to_string());
+        assert_eq!(text(|to| scale("us", 10.0).integer(7, to)), "0.00007");
+        // Of any other the nearest floating-point number is said.
+        assert_eq!(text(|to| scale("seconds", 0.25).integer(3, to)), "0.75");
+        assert_eq!(text(|to| scale("ms", 0.5).integer(3, to)), "0.0015");
     }
 
     #[test]
     fn a_slots_bound_is_the_largest_value_in_it() {
-        let calls = Scale::of(&Unit::CALLS);
+        let calls = scale("calls", 1.0);
         for (slot, bound) in [(0, "1.0"), (1, "3.0"), (9, "1023.0"), (62, "9223372036854775807.0")] {
             assert_eq!(calls.bound(slot), bound);
         }
-        assert_eq!(Scale::of(&Unit::new("us")).bound(9), "0.001023");
+        assert_eq!(scale("us", 1.0).bound(9), "0.001023");
+        assert_eq!(scale("seconds", 1e-6).bound(9), "0.001023");
+        assert_eq!(scale("bytes", 512.0).bound(1), "1536.0");
+    }
+
+    #[test]
+    fn a_start_is_said_to_the_millisecond() {
+        assert_eq!(&*seconds(Duration::new(1_600_000_000, 120_999_999)), "1600000000.12");
+        assert_eq!(&*seconds(Duration::from_secs(7)), "7");
     }
 }

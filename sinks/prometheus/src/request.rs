@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use httparse::{EMPTY_HEADER, Error, Status};
 
-use crate::encode::Page;
 use crate::format::Format;
+use crate::page::Page;
+use crate::wanted::{Wanted, decoded};
 
 /// A request's line and headers may have so many bytes together: tokens and what a service mesh adds
 /// take 16 KiB at times.
@@ -29,7 +30,7 @@ pub(crate) struct Reply {
 enum Body {
     None,
     Words(Cow<'static, str>),
-    Page(Arc<Page>, Format),
+    Page(Arc<Page>),
 }
 
 impl Body {
@@ -37,14 +38,18 @@ impl Body {
         match self {
             Self::None => &[],
             Self::Words(words) => words.as_bytes(),
-            Self::Page(page, format) => page.bytes(*format),
+            Self::Page(page) => &page.bytes,
         }
     }
 }
 
 impl Reply {
-    /// The answer to what has come so far; `None` as long as it may go on.
-    pub(crate) fn to(request: &[u8], path: &str, page: Option<&Arc<Page>>) -> Option<Self> {
+    /// The answer to what has come so far; `None` as long as it may go on. `make` makes the page, if there is one.
+    pub(crate) fn to(
+        request: &[u8],
+        path: &str,
+        make: impl FnOnce(Format, &Wanted) -> Option<Arc<Page>>,
+    ) -> Option<Self> {
         let mut headers = [EMPTY_HEADER; MOST_HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(request) {
@@ -59,7 +64,8 @@ impl Reply {
             let accept = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));
             accept.filter_map(|header| std::str::from_utf8(header.value).ok())
         };
-        let asked = decoded(path_of(parsed.path.unwrap_or_default()));
+        let (asked, query) = parts_of(parsed.path.unwrap_or_default());
+        let asked = decoded(asked);
         let is_page = asked == decoded(path);
         let found = is_page || asked == HEALTHY.as_bytes() || (asked == b"/" && Format::is_for_people(accept()));
         let reply = if !found {
@@ -70,11 +76,12 @@ impl Reply {
             Self::words("200 OK", "", "ebpf-process is healthy\n")
         } else if !is_page {
             Self::new("200 OK", "text/html; charset=utf-8", "", Body::Words(landing(path).into()))
-        } else if let Some(page) = page {
-            let format = Format::negotiate(accept());
-            Self::new("200 OK", format.content_type(), "", Body::Page(Arc::clone(page), format))
         } else {
-            Self::words("503 Service Unavailable", "Retry-After: 1\r\n", "there is no batch yet\n")
+            let format = Format::negotiate(accept());
+            match make(format, &Wanted::read(query)) {
+                Some(page) => Self::new("200 OK", format.content_type(), "", Body::Page(page)),
+                None => Self::words("503 Service Unavailable", "Retry-After: 1\r\n", "there is no batch yet\n"),
+            }
         };
         Some(if parsed.method == Some("HEAD") { Self { body: Body::None, ..reply } } else { reply })
     }
@@ -101,40 +108,23 @@ impl Reply {
     }
 
     /// Whether this is the page itself, not words about it.
-    pub(crate) fn page(&self) -> Option<&Arc<Page>> {
+    pub(crate) const fn page(&self) -> Option<&Arc<Page>> {
         match &self.body {
-            Body::Page(page, _) => Some(page),
+            Body::Page(page) => Some(page),
             Body::None | Body::Words(_) => None,
         }
     }
 }
 
-/// The path of a request's target, which may be a whole address: a proxy asks that way.
-fn path_of(target: &str) -> &str {
+/// The path and the query of a request's target, which may be a whole address: a proxy asks that way.
+fn parts_of(target: &str) -> (&str, &str) {
     let target = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => rest.find(['/', '?', '#']).map_or("/", |at| &rest[at..]),
         _ => target,
     };
-    match target.split(['?', '#']).next() {
-        Some("") | None => "/",
-        Some(path) => path,
-    }
-}
-
-/// A path's bytes, with those that are written as `%41` as they are. What is no such thing stays.
-fn decoded(path: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let digit = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        let byte = match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
-            _ => None,
-        };
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &behind[2..] } else { behind };
-    }
-    bytes
+    let target = target.split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    (if path.is_empty() { "/" } else { path }, query)
 }
 
 /// What a person sees who opens the address without a path.
@@ -149,12 +139,25 @@ fn landing(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ebpf_process_core::Ledger;
+
     use super::*;
+    use crate::page::Account;
+
+    /// A page that says for what it was asked.
+    fn page(format: Format, wanted: &Wanted) -> Arc<Page> {
+        let account = Arc::new(Account::new(Arc::new(Ledger::default()), 0));
+        let bytes = format!("{format:?} {wanted:?}").into_bytes();
+        Arc::new(Page { bytes, sections: Vec::new(), finals: 0, account })
+    }
+
+    fn reply(request: &str, path: &str) -> Option<Reply> {
+        Reply::to(request.as_bytes(), path, |format, wanted| Some(page(format, wanted)))
+    }
 
     fn status(request: &str) -> Option<String> {
-        let page = Arc::new(Page::default());
-        let reply = Reply::to(request.as_bytes(), "/metrics", Some(&page))?;
-        let head = String::from_utf8(reply.head).expect("text");
+        let found = reply(request, "/metrics")?;
+        let head = String::from_utf8(found.head).expect("text");
         Some(head.split("\r\n").next().unwrap_or_default().trim_start_matches("HTTP/1.1 ").to_owned())
     }
 
@@ -200,32 +203,25 @@ mod tests {
 
     #[test]
     fn a_person_finds_the_way_to_the_page() {
-        let landing = Reply::to(b"GET / HTTP/1.1\r\nAccept: text/html,*/*\r\n\r\n", "/a<b\"", None).expect("a reply");
+        let landing = reply("GET / HTTP/1.1\r\nAccept: text/html,*/*\r\n\r\n", "/a<b\"").expect("a reply");
         let text = String::from_utf8_lossy(landing.body.bytes()).into_owned();
         assert!(text.contains("<a href=\"/a&lt;b&quot;\">"), "{text}");
-        let lost = Reply::to(b"GET /metric HTTP/1.1\r\n\r\n", "/metrics", None).expect("a reply");
+        let lost = reply("GET /metric HTTP/1.1\r\n\r\n", "/metrics").expect("a reply");
         assert!(String::from_utf8_lossy(lost.body.bytes()).contains("is at /metrics"));
         // What was configured comes first.
-        let page = Arc::new(Page::default());
         for path in ["/", HEALTHY] {
             let request = format!("GET {path} HTTP/1.1\r\nAccept: text/html\r\n\r\n");
-            assert!(Reply::to(request.as_bytes(), path, Some(&page)).is_some_and(|reply| reply.page().is_some()));
+            assert!(reply(&request, path).is_some_and(|reply| reply.page().is_some()));
         }
     }
 
     #[test]
     fn a_head_says_how_long_the_page_is_and_does_not_send_it() {
-        let mut encoder = crate::Encoder::new("");
-        let mut page = Page::default();
-        ebpf_process_core::testkit::Bench::new().tick(
-            &ebpf_process_core::Selection::default(),
-            |_| {},
-            |view| encoder.encode(view, &mut page),
-        );
-        let request = b"HEAD /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n";
-        let reply = Reply::to(request, "/metrics", Some(&Arc::new(page))).expect("a reply");
-        let head = String::from_utf8_lossy(reply.rest(0)).into_owned();
-        assert!(head.contains("Content-Length: 6\r\n"), "an end of file alone: {head}");
-        assert!(reply.rest(head.len()).is_empty());
+        let request = "HEAD /metrics?name[]=x HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n";
+        let found = reply(request, "/metrics").expect("a reply");
+        let whole = page(Format::OpenMetrics, &Wanted::read("name[]=x")).bytes.len();
+        let head = String::from_utf8_lossy(found.rest(0)).into_owned();
+        assert!(head.contains(&format!("Content-Length: {whole}\r\n")), "{head}");
+        assert!(found.rest(head.len()).is_empty());
     }
 }

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::connection::Connection;
-use crate::encode::Page;
+use crate::connection::{Connection, Progress};
+use crate::exposition::Exposition;
+use crate::page::Page;
 use crate::request::Reply;
 
 /// Clients at once. A further one takes the place of the one that has been there for longest, so that
@@ -24,11 +25,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Until the next attempt when the system has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers scrapes with the page that was published last. Dropping it ends the thread and all
+/// The most memory of pages in the hands of clients, beside one, in bytes. The client that has been there for longest
+/// goes first.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Answers scrapes with pages of what was published last. Dropping it ends the thread and all
 /// connections.
 #[derive(Debug)]
 pub(crate) struct Server {
-    published: Arc<Mutex<Option<Arc<Page>>>>,
     address: SocketAddr,
     /// Dropped first: the thread hears of it.
     hang_up: Option<PipeWriter>,
@@ -37,22 +41,20 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens, and starts the thread.
-    pub(crate) fn start(listen: SocketAddr, path: &str, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn start(
+        listen: SocketAddr,
+        path: &str,
+        patience: Duration,
+        exposition: Arc<Mutex<Exposition>>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (ended, hang_up) = io::pipe()?;
-        let published = Arc::default();
-        let worker = Worker {
-            listener,
-            ended,
-            path: path.to_owned(),
-            patience,
-            published: Arc::clone(&published),
-            connections: Vec::new(),
-        };
+        let connections = Vec::new();
+        let worker = Worker { listener, ended, path: path.to_owned(), patience, exposition, connections };
         let thread = thread::Builder::new().name("prometheus".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { published, address, hang_up: Some(hang_up), thread: Some(thread) })
+        Ok(Self { address, hang_up: Some(hang_up), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -60,19 +62,13 @@ impl Server {
         self.address
     }
 
-    /// Serves this page from now on; clients that have begun with the one before still get that.
-    pub(crate) fn publish(&self, page: Arc<Page>) {
-        *self.published.lock() = Some(page);
-    }
-
-    /// Ends the thread and all connections, and lets the last page go.
+    /// Ends the thread and all connections.
     pub(crate) fn end(&mut self) {
         self.hang_up = None;
         if let Some(thread) = self.thread.take() {
             // It waits for nothing but us; if it has panicked there is nothing to be done about it.
             let _ = thread.join();
         }
-        *self.published.lock() = None;
     }
 
     /// Whether the thread has ended by itself, which it never should.
@@ -93,7 +89,7 @@ struct Worker {
     ended: PipeReader,
     path: String,
     patience: Duration,
-    published: Arc<Mutex<Option<Arc<Page>>>>,
+    exposition: Arc<Mutex<Exposition>>,
     /// In the order in which they came.
     connections: Vec<Connection>,
 }
@@ -108,13 +104,24 @@ impl Worker {
                 return;
             }
             let now = Instant::now();
-            let Self { connections: clients, published, path, .. } = &mut self;
+            let Self { connections: clients, exposition, path, .. } = &mut self;
             let mut events = connections.iter();
             clients.retain_mut(|client| {
                 let ready = events.next().is_some_and(|events| !events.is_empty());
-                let answer = |request: &[u8]| Reply::to(request, path, published.lock().as_ref());
-                now < client.deadline && (!ready || client.advance(answer))
+                if now >= client.deadline {
+                    return false;
+                }
+                let make = |format, wanted: &_| exposition.lock().page(format, wanted);
+                match if ready { client.advance(|request| Reply::to(request, path, make)) } else { Progress::Goes } {
+                    Progress::Goes => true,
+                    Progress::Over => false,
+                    Progress::Fetched(page) => {
+                        exposition.lock().fetched(page);
+                        false
+                    }
+                }
             });
+            self.make_room();
             // After a pause there is a new attempt, whether or not something else woke us.
             has_room = !has_room || listener.is_empty() || self.accept(now);
         }
@@ -133,6 +140,25 @@ impl Worker {
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Lets go of clients that keep too many different pages in memory.
+    fn make_room(&mut self) {
+        let mut pages: Vec<&Arc<Page>> = self.connections.iter().filter_map(Connection::page).collect();
+        pages.sort_unstable_by_key(|page| Arc::as_ptr(page));
+        pages.dedup_by_key(|page| Arc::as_ptr(page));
+        let (mut count, mut bytes) = (pages.len(), pages.iter().map(|page| page.bytes.capacity()).sum::<usize>());
+        while bytes > MOST_BYTES && count > 1 {
+            let Some(oldest) = self.connections.iter().position(|client| client.page().is_some()) else { return };
+            let client = self.connections.remove(oldest);
+            let is_shared = |page: &Arc<Page>| {
+                self.connections.iter().filter_map(Connection::page).any(|other| Arc::ptr_eq(other, page))
+            };
+            if let Some(page) = client.page().filter(|page| !is_shared(page)) {
+                bytes -= page.bytes.capacity();
+                count -= 1;
+            }
         }
     }
 
@@ -168,11 +194,12 @@ fn timespec(duration: Duration) -> Timespec {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
 
-    use ebpf_process_core::testkit::Bench;
-    use ebpf_process_core::{Descriptor, Selection, Unit};
+    use ebpf_process_core::testkit::{Bench, Cell};
+    use ebpf_process_core::{Column, EntityKind, Ledger, Recorder, Selection, Unit};
 
     use super::*;
     use crate::Encoder;
@@ -180,18 +207,32 @@ mod tests {
     /// Far more than anything here takes.
     const LIMIT: Duration = Duration::from_secs(60);
 
-    fn server(patience: Duration) -> Server {
-        Server::start("127.0.0.1:0".parse().expect("an address"), "/metrics", patience).expect("a server")
+    /// A server and what it shows.
+    struct Scene {
+        server: Server,
+        exposition: Arc<Mutex<Exposition>>,
+        bench: RefCell<Bench>,
     }
 
-    fn page(series: usize) -> Arc<Page> {
-        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["n"]).series_limit(series).share();
-        let mut bench = Bench::new();
-        let ids: Vec<_> = (0..series).map(|n| bench.series(&calls, &[&n.to_string()])).collect();
-        let mut page = Page::default();
-        let record = |recorder: &mut ebpf_process_core::Recorder| ids.iter().for_each(|id| recorder.counter(*id, 7));
-        bench.tick(&Selection::default(), record, |view| Encoder::new("x").encode(view, &mut page));
-        Arc::new(page)
+    impl Scene {
+        fn new(patience: Duration) -> Self {
+            let exposition = Exposition::new(Encoder::new("x"), Arc::new(Ledger::default()));
+            let exposition = Arc::new(Mutex::new(exposition));
+            let address = "127.0.0.1:0".parse().expect("an address");
+            let server = Server::start(address, "/metrics", patience, Arc::clone(&exposition)).expect("a server");
+            Self { server, exposition, bench: RefCell::default() }
+        }
+
+        /// Shows so many rows from now on.
+        fn publish(&self, rows: usize) {
+            let mut bench = self.bench.borrow_mut();
+            let kind = EntityKind::new("thing").keys(["n"]).limit(200_000).names_as_they_are();
+            let mut cell =
+                |n: usize| bench.cell(&kind, &[&n.to_string()], Column::counter("vfs.calls", Unit::CALLS, "Calls"));
+            let cells: Vec<Cell> = (0..rows).map(&mut cell).collect();
+            let record = |recorder: &mut Recorder| cells.iter().for_each(|cell| cell.counter(recorder, 7));
+            bench.tick(&Selection::default(), record, |view| self.exposition.lock().publish(*view));
+        }
     }
 
     fn connect(server: &Server) -> TcpStream {
@@ -218,44 +259,47 @@ mod tests {
 
     #[test]
     fn a_scrape_gets_the_page_that_was_published_last() {
-        let server = server(LIMIT);
-        assert!(get(&server, "*/*").starts_with("HTTP/1.1 503 "), "nothing is there yet");
-        server.publish(page(3));
-        server.publish(page(1));
-        let text = get(&server, "*/*");
+        let scene = Scene::new(LIMIT);
+        let server = &scene.server;
+        assert!(get(server, "*/*").starts_with("HTTP/1.1 503 "), "nothing is there yet");
+        scene.publish(3);
+        scene.publish(1);
+        let text = get(server, "*/*");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         assert!(body.ends_with("\nx_vfs_calls_total{n=\"0\"} 7\n"), "{body}");
-        let text = get(&server, "application/openmetrics-text; version=1.0.0");
+        let text = get(server, "application/openmetrics-text; version=1.0.0");
         assert!(text.contains("Content-Type: application/openmetrics-text; version=1.0.0"), "{text}");
         assert!(text.ends_with("{n=\"0\"} 7\n# EOF\n"), "{text}");
     }
 
     #[test]
     fn who_holds_all_connections_keeps_no_scrape_out() {
-        let server = server(LIMIT);
-        server.publish(page(1));
-        let mut idle: Vec<TcpStream> = (0..3 * MOST_CONNECTIONS).map(|_| connect(&server)).collect();
+        let scene = Scene::new(LIMIT);
+        let server = &scene.server;
+        scene.publish(1);
+        let mut idle: Vec<TcpStream> = (0..3 * MOST_CONNECTIONS).map(|_| connect(server)).collect();
         for stream in &mut idle {
             // The oldest are gone already.
             let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ");
         }
-        assert!(get(&server, "*/*").starts_with("HTTP/1.1 200 OK"));
+        assert!(get(server, "*/*").starts_with("HTTP/1.1 200 OK"));
         assert_eq!(rest(idle.remove(0)), "", "the oldest had to go");
     }
 
     #[test]
     fn who_does_not_read_a_long_page_delays_nobody() {
-        let server = server(LIMIT);
-        server.publish(page(100_000));
-        let mut lazy: Vec<TcpStream> = (0..8).map(|_| connect(&server)).collect();
+        let scene = Scene::new(LIMIT);
+        let server = &scene.server;
+        scene.publish(100_000);
+        let mut lazy: Vec<TcpStream> = (0..8).map(|_| connect(server)).collect();
         for stream in &mut lazy {
             stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("a request");
         }
         for _ in 0..4 {
-            server.publish(page(1));
-            assert!(get(&server, "*/*").ends_with(" 7\n"));
+            scene.publish(1);
+            assert!(get(server, "*/*").ends_with(" 7\n"));
         }
         // Each still gets the page it asked for, whole; which one depends on when it was answered.
         for stream in lazy {
@@ -265,8 +309,9 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_too_long_is_hung_up_on() {
-        let server = server(Duration::from_millis(20));
-        let mut stream = connect(&server);
+        let scene = Scene::new(Duration::from_millis(20));
+        let server = &scene.server;
+        let mut stream = connect(server);
         stream.write_all(b"GET /metrics").expect("half a request");
         assert_eq!(rest(stream), "");
         assert!(!server.is_over());
@@ -274,12 +319,13 @@ mod tests {
 
     #[test]
     fn a_dropped_server_leaves_the_port_to_the_next() {
-        let first = server(LIMIT);
+        let Scene { server: first, exposition, .. } = Scene::new(LIMIT);
         let address = first.address();
         let client = connect(&first);
-        assert!(Server::start(address, "/", LIMIT).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
+        let start = || Server::start(address, "/", LIMIT, Arc::clone(&exposition));
+        assert!(start().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
         drop(first);
         assert_eq!(rest(client), "");
-        assert_eq!(Server::start(address, "/", LIMIT).expect("the port is free").address(), address);
+        assert_eq!(start().expect("the port is free").address(), address);
     }
 }

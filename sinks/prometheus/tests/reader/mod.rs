@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A page as a strict reader understands it: per family its samples, by name and labels.
-pub(crate) type Families = BTreeMap<String, Vec<(String, BTreeMap<String, String>, String)>>;
+/// A page as a strict reader understands it: per family its samples.
+pub(crate) type Families = BTreeMap<String, Vec<Sample>>;
+
+/// A line's name, labels and number.
+pub(crate) type Sample = (String, BTreeMap<String, String>, String);
 
 /// Reads the text format by its grammar; refuses what a receiver could misunderstand.
 pub(crate) fn read(text: &str) -> Result<Families, String> {
@@ -43,7 +46,7 @@ pub(crate) fn read(text: &str) -> Result<Families, String> {
 }
 
 /// `name{key="value",...} number`.
-fn sample(line: &str) -> Option<(String, BTreeMap<String, String>, String)> {
+fn sample(line: &str) -> Option<Sample> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = BTreeMap::new();

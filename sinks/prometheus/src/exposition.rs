@@ -1,0 +1,448 @@
+//! What is there to be scraped: the newest view, and the rows that have ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebpf_process_core::{KeptView, Ledger, View};
+
+use crate::encode::{Encoder, Taken};
+use crate::format::Format;
+use crate::page::{Account, Page};
+use crate::wanted::Wanted;
+
+/// Why samples are lost that nobody has come for.
+pub(crate) const NEVER_FETCHED: &str = "never fetched";
+
+/// After so long without a scrape the room for a page is given back.
+const IDLE: Duration = Duration::from_mins(2);
+
+/// The newest view, pages of which are made for whoever asks. The sink's thread brings views, the server's makes pages.
+#[derive(Debug)]
+pub(crate) struct Exposition {
+    encoder: Encoder,
+    ledger: Arc<Ledger>,
+    newest: Option<Newest>,
+    /// The room of a page that nobody reads any more, for the next one.
+    spare: Vec<u8>,
+    now: Duration,
+    /// When a page was made last.
+    scraped: Duration,
+}
+
+#[derive(Debug)]
+struct Newest {
+    view: KeptView,
+    account: Arc<Account>,
+    /// With everything, in the formats that were asked for.
+    pages: Vec<(Format, Arc<Page>)>,
+}
+
+impl Exposition {
+    pub(crate) fn new(encoder: Encoder, ledger: Arc<Ledger>) -> Self {
+        Self { encoder, ledger, newest: None, spare: Vec::new(), now: Duration::ZERO, scraped: Duration::ZERO }
+    }
+
+    /// Shows this view from now on; clients that have begun with the one before still get that. Returns how many totals
+    /// of rows that had ended are lost with the one before.
+    pub(crate) fn publish(&mut self, view: View<'_>) -> u64 {
+        let Taken { living, superseded, rejected, lost, .. } = self.encoder.update(view);
+        self.ledger.superseded(superseded);
+        self.ledger.rejected(rejected, crate::TWIN);
+        self.ledger.dropped(lost, NEVER_FETCHED);
+        let account = Arc::new(Account::new(Arc::clone(&self.ledger), living));
+        let before = self.newest.replace(Newest { view: view.keep(), account, pages: Vec::new() });
+        before.into_iter().flat_map(|before| before.pages).for_each(|(_, page)| self.recycle(page));
+        self.now = view.tick().boottime;
+        if self.now >= self.scraped + IDLE {
+            self.spare = Vec::new();
+        }
+        lost
+    }
+
+    /// A page of what there is; none as long as there is nothing.
+    pub(crate) fn page(&mut self, format: Format, wanted: &Wanted) -> Option<Arc<Page>> {
+        let Self { encoder, newest, spare, .. } = self;
+        let Newest { view, account, pages } = newest.as_mut()?;
+        self.scraped = self.now;
+        if let Some((_, page)) = pages.iter().find(|(known, _)| *known == format && wanted.is_all()) {
+            return Some(Arc::clone(page));
+        }
+        let mut bytes = std::mem::take(spare);
+        bytes.clear();
+        let sections = encoder.render(view.view(), format, wanted, &mut bytes);
+        let page = Page { bytes, sections, finals: encoder.next_final(), account: Arc::clone(account) };
+        let page = Arc::new(page);
+        if wanted.is_all() {
+            pages.push((format, Arc::clone(&page)));
+        }
+        Some(page)
+    }
+
+    /// A client has had all of a page.
+    pub(crate) fn fetched(&mut self, page: Arc<Page>) {
+        page.account.fetch(&page.sections);
+        self.ledger.written(self.encoder.fetch_finals(page.finals, &page.sections));
+        self.recycle(page);
+    }
+
+    /// Nobody comes any more: whatever waits is lost.
+    pub(crate) fn end(&mut self) {
+        self.ledger.dropped(self.encoder.clear(), NEVER_FETCHED);
+        if let Some(newest) = self.newest.take() {
+            newest.account.give_up(NEVER_FETCHED);
+        }
+    }
+
+    /// Takes the room of a page that nobody else has.
+    fn recycle(&mut self, page: Arc<Page>) {
+        if let Some(page) = Arc::into_inner(page).filter(|page| page.bytes.capacity() > self.spare.capacity()) {
+            self.spare = page.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ebpf_process_core::testkit::{Bench, Cell, no_slots, offer};
+    use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is shown, its book, and batches a second apart.
+    struct Scene {
+        exposition: Exposition,
+        ledger: Arc<Ledger>,
+        bench: Bench,
+    }
+
+    fn kind() -> EntityKind {
+        EntityKind::new("thing").keys(["n"]).limit(100_000).names_as_they_are()
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let ledger = Arc::new(Ledger::default());
+            let exposition = Exposition::new(Encoder::new("x"), Arc::clone(&ledger));
+            Self { exposition, ledger, bench: Bench::new() }
+        }
+
+        fn row(&mut self, n: &str) -> Cell {
+            self.bench.cell(&kind(), &[n], Column::counter("calls", Unit::CALLS, "Calls"))
+        }
+
+        fn column(&mut self, n: &str, column: Column) -> Cell {
+            self.bench.cell(&kind(), &[n], column)
+        }
+
+        /// A batch; whatever is entered, the book must balance. Returns how many samples it has.
+        fn tick(&mut self, record: impl FnOnce(&mut Recorder)) -> u64 {
+            let Self { exposition, bench, ledger } = self;
+            let samples = bench.tick(&Selection::default(), record, |view| {
+                offer(ledger, view.len() as u64);
+                exposition.publish(*view);
+                view.len() as u64
+            });
+            let tally = self.ledger.tally();
+            assert!(tally.balances(), "{tally:?}");
+            samples
+        }
+
+        fn page(&mut self, query: &str) -> Arc<Page> {
+            self.exposition.page(Format::Text, &Wanted::read(query)).expect("a page")
+        }
+
+        /// A page that a client has had.
+        fn scrape(&mut self, query: &str) -> String {
+            let page = self.page(query);
+            let text = text(&page);
+            self.exposition.fetched(page);
+            text
+        }
+
+        /// (written, superseded, dropped, queued)
+        fn book(&self) -> (u64, u64, u64, u64) {
+            let tally = self.ledger.tally();
+            assert!(tally.balances(), "{tally:?}");
+            (tally.written, tally.superseded, tally.dropped_total(), tally.queued)
+        }
+    }
+
+    fn text(page: &Page) -> String {
+        String::from_utf8(page.bytes.clone()).expect("text")
+    }
+
+    #[test]
+    fn a_view_is_written_once_it_was_fetched_and_superseded_otherwise() {
+        let mut scene = Scene::new();
+        let (a, b) = (scene.row("a"), scene.row("b"));
+        for total in 1..=4 {
+            scene.tick(|recorder| [a, b].iter().for_each(|cell| cell.counter(recorder, total)));
+            if total == 2 {
+                assert!(scene.scrape("").ends_with("x_calls_total{n=\"a\"} 2\nx_calls_total{n=\"b\"} 2\n"));
+                scene.scrape("");
+            }
+        }
+        assert_eq!(scene.book(), (2, 4, 0, 2));
+        scene.exposition.end();
+        assert_eq!(scene.book(), (2, 4, 2, 0));
+        assert_eq!(scene.ledger.tally().dropped, [(NEVER_FETCHED, 2)]);
+    }
+
+    #[test]
+    fn a_page_in_the_hands_of_a_client_is_whole_and_settled_when_that_is_done() {
+        let mut scene = Scene::new();
+        let a = scene.row("a");
+        for gives_up in [true, false] {
+            scene.tick(|recorder| a.counter(recorder, 1));
+            let page = scene.page("");
+            let (before, ..) = scene.book();
+            scene.tick(|recorder| a.counter(recorder, 2));
+            assert_eq!((text(&page), scene.book().3), (text(&page).replace(" 2\n", " 1\n"), 2), "it reads the old one");
+            if gives_up {
+                drop(page);
+                assert_eq!(scene.book(), (before, 1, 0, 1));
+            } else {
+                scene.exposition.fetched(page);
+                assert_eq!(scene.book(), (before + 1, 2, 0, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn only_families_that_were_fetched_are_written() {
+        let mut scene = Scene::new();
+        let sizes = Column::histogram("sizes", Unit::BYTES, "Sizes");
+        let (calls, ends) = (scene.row("a"), scene.row("ends"));
+        let sizes = ["a", "ends"].map(|n| scene.column(n, sizes.clone()));
+        let record = |recorder: &mut Recorder| {
+            calls.counter(recorder, 3);
+            ends.counter(recorder, 3);
+            for cell in sizes {
+                cell.histogram(recorder, &[0, 1], 3);
+            }
+            ends.end(recorder);
+        };
+        assert_eq!(scene.tick(record), 4);
+        assert_eq!(scene.scrape("name[]=nothing"), "");
+        assert_eq!(scene.book(), (0, 0, 0, 4));
+        for name in ["x_calls_total", "x_calls"] {
+            let page = scene.scrape(&format!("name[]={name}"));
+            assert!(page.ends_with("\nx_calls_total{n=\"a\"} 3\nx_calls_total{n=\"ends\"} 3\n"), "{page}");
+            assert_eq!((page.lines().count(), scene.book()), (4, (2, 0, 0, 2)));
+        }
+        // Those that live are replaced; the other one's histogram is waited for.
+        scene.tick(|_| ());
+        assert_eq!(scene.book(), (2, 1, 0, 1));
+        let page = scene.scrape("name[]=x_sizes_bytes_bucket&name[]=x_level");
+        assert!(page.ends_with("x_sizes_bytes_sum{n=\"ends\"} 3\nx_sizes_bytes_count{n=\"ends\"} 1\n"), "{page}");
+        assert_eq!(scene.book(), (3, 1, 0, 0));
+    }
+
+    #[test]
+    fn the_last_totals_of_a_row_stay_for_two_minutes_after_the_first_scrape_that_had_them() {
+        let mut scene = Scene::new();
+        let (lives, ends) = (scene.row("lives"), scene.row("ends"));
+        scene.tick(|recorder| ends.counter(recorder, 1));
+        scene.tick(|recorder| {
+            ends.counter(recorder, 7);
+            ends.end(recorder);
+        });
+        // Nobody comes for nine minutes.
+        for total in 1..540 {
+            scene.tick(|recorder| lives.counter(recorder, total));
+        }
+        assert_eq!(scene.ledger.tally().dropped_total(), 0);
+        let last = "x_calls_total{n=\"ends\"} 7\n";
+        assert!(scene.scrape("").contains(last));
+        for total in 540..659 {
+            scene.tick(|recorder| lives.counter(recorder, total));
+            assert!(scene.scrape("").contains(last), "{total}");
+        }
+        scene.tick(|recorder| lives.counter(recorder, 660));
+        assert!(!scene.scrape("").contains(last));
+        scene.exposition.end();
+        assert_eq!((scene.book().2, scene.book().3), (0, 0));
+    }
+
+    #[test]
+    fn totals_that_nobody_fetches_in_ten_minutes_are_lost_and_counted() {
+        let mut scene = Scene::new();
+        let lives = scene.row("lives");
+        let size = scene.column("ends", Column::histogram("sizes", Unit::BYTES, "Sizes"));
+        let level = scene.column("ends", Column::gauge("level", Unit::ONE, "Level"));
+        scene.tick(|recorder| {
+            let mut slots = no_slots();
+            slots[3] = 2;
+            size.histogram(recorder, &slots, 20);
+            level.gauge(recorder, 3.5);
+            size.end(recorder);
+        });
+        // A histogram is one sample, whatever lines it takes; a level has no end to tell of.
+        assert_eq!(scene.book(), (0, 1, 0, 1));
+        let page = text(&scene.page(""));
+        assert!(page.contains("x_sizes_bytes_count{n=\"ends\"} 2\n") && !page.contains("level"), "{page}");
+        for total in 0..599 {
+            scene.tick(|recorder| lives.counter(recorder, total));
+        }
+        assert_eq!(scene.ledger.tally().dropped, []);
+        scene.tick(|recorder| lives.counter(recorder, 599));
+        assert_eq!(scene.ledger.tally().dropped, [(NEVER_FETCHED, 1)]);
+        assert!(!scene.scrape("").contains("sizes"));
+    }
+
+    #[test]
+    fn rows_that_have_ended_take_bounded_memory_and_what_had_no_room_is_counted() {
+        let mut scene = Scene::new();
+        let name = "n".repeat(180);
+        for round in 0..5 {
+            let rows: Vec<_> = (0..6000).map(|n| scene.row(&format!("{name}{round} {n}"))).collect();
+            scene.tick(|recorder| {
+                for row in rows {
+                    row.counter(recorder, 1);
+                    row.end(recorder);
+                }
+            });
+        }
+        let (written, superseded, dropped, queued) = scene.book();
+        assert_eq!((written, superseded, dropped + queued), (0, 0, 30_000), "each is lost or still there");
+        assert!(dropped > 5_000 && queued > 10_000, "{dropped}");
+        let lines = |text: &str| text.lines().filter(|line| line.starts_with("x_calls_total")).count() as u64;
+        assert_eq!(lines(&scene.scrape("")), queued);
+        // Those that were fetched have less room, and are no loss.
+        scene.tick(|_| ());
+        let kept = lines(&scene.scrape(""));
+        assert!(kept > 1_000 && kept < queued / 3, "{kept}");
+        assert_eq!(scene.book(), (queued, 0, dropped, 0));
+    }
+
+    #[test]
+    fn a_row_that_comes_again_has_its_name_to_itself() {
+        let mut scene = Scene::new();
+        let first = scene.row("a");
+        scene.tick(|recorder| {
+            first.counter(recorder, 7);
+            first.end(recorder);
+        });
+        scene.tick(|_| ());
+        let second = scene.row("a");
+        assert_ne!(first.row, second.row);
+        scene.tick(|recorder| second.counter(recorder, 1));
+        let text = scene.scrape("");
+        assert!(
+            text.ends_with("\nx_calls_total{n=\"a\"} 1\n") && text.matches("x_calls_total{").count() == 1,
+            "{text}"
+        );
+        assert_eq!(scene.ledger.tally().dropped, [(NEVER_FETCHED, 1)]);
+        // It ends in its turn, and nobody else has the name.
+        scene.tick(|recorder| second.end(recorder));
+        assert!(scene.scrape("").ends_with("\nx_calls_total{n=\"a\"} 1\n"));
+        assert_eq!(scene.book(), (2, 0, 1, 0));
+    }
+
+    #[test]
+    fn a_page_takes_the_room_of_one_that_nobody_reads_any_more() {
+        let mut scene = Scene::new();
+        let a = scene.row("a");
+        let mut places = BTreeSet::new();
+        for total in 0..4 {
+            scene.tick(|recorder| a.counter(recorder, total));
+            let page = scene.page("");
+            assert!(Arc::ptr_eq(&page, &scene.page("")), "who asks for the same gets the same");
+            places.insert(page.bytes.as_ptr());
+            scene.exposition.fetched(page);
+        }
+        assert_eq!(places.len(), 1);
+        for total in 0..120 {
+            scene.tick(|recorder| a.counter(recorder, total));
+        }
+        assert_eq!(scene.exposition.spare.capacity(), 0, "nobody comes");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Tick { values: Vec<bool>, ends: Vec<usize> },
+        Asks { query: usize, format: bool },
+        Fetched(usize),
+        GivesUp(usize),
+    }
+
+    const QUERIES: [&str; 3] = ["", "name[]=x_calls_total", "name[]=x_sizes_bytes&name[]=x_level"];
+
+    fn event() -> impl Strategy<Value = Event> {
+        let values = prop::collection::vec(any::<bool>(), 12);
+        let ends = prop::collection::vec(0_usize..4, 0..2);
+        prop_oneof![
+            3 => (values, ends).prop_map(|(values, ends)| Event::Tick { values, ends }),
+            3 => (0_usize..3, any::<bool>()).prop_map(|(query, format)| Event::Asks { query, format }),
+            2 => any::<usize>().prop_map(Event::Fetched),
+            1 => any::<usize>().prop_map(Event::GivesUp),
+        ]
+    }
+
+    /// The samples on a page, a line each: of a histogram the sum, since all counts are equal here.
+    fn samples(page: &Page) -> BTreeSet<String> {
+        let text = text(page);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let of_others = ["_bucket{", "_count{", "_created{"];
+        lines.filter(|line| of_others.iter().all(|other| !line.contains(other))).map(str::to_owned).collect()
+    }
+
+    proptest! {
+        /// Every value is another one, so that what a client has had says of which view it was.
+        #[test]
+        fn what_clients_have_had_is_written_to_the_cell(events in prop::collection::vec(event(), 1..60)) {
+            let mut scene = Scene::new();
+            let (mut lives, mut born, mut value): (Vec<u64>, _, _) = ((0..4).collect(), 4, 0_u32);
+            let mut pages: Vec<Arc<Page>> = Vec::new();
+            let (mut fetched, mut offered) = (BTreeSet::new(), 0);
+            for event in events {
+                match event {
+                    Event::Tick { values, ends } => {
+                        let columns = [
+                            Column::counter("calls", Unit::CALLS, "Calls"),
+                            Column::gauge("level", Unit::ONE, "Level"),
+                            Column::histogram("sizes", Unit::BYTES, "Sizes"),
+                        ];
+                        let cells: Vec<_> = lives.iter().map(|n: &u64| {
+                            columns.each_ref().map(|column| scene.column(&n.to_string(), column.clone()))
+                        }).collect();
+                        offered += scene.tick(|recorder| {
+                            let is_there = |index: usize| values[index] || ends.contains(&(index / 3));
+                            for (_, cell) in cells.iter().flatten().enumerate().filter(|(index, _)| is_there(*index)) {
+                                value += 1;
+                                cell.counter(recorder, value.into());
+                                cell.gauge(recorder, value.into());
+                                cell.histogram(recorder, &[1], value.into());
+                            }
+                            for row in ends {
+                                cells[row][0].end(recorder);
+                                lives[row] = born;
+                                born += 1;
+                            }
+                        });
+                    }
+                    Event::Asks { query, format } => {
+                        let format = if format { Format::Text } else { Format::OpenMetrics };
+                        pages.extend(scene.exposition.page(format, &Wanted::read(QUERIES[query])));
+                    }
+                    Event::Fetched(index) if !pages.is_empty() => {
+                        let page = pages.swap_remove(index % pages.len());
+                        fetched.extend(samples(&page));
+                        scene.exposition.fetched(page);
+                    }
+                    Event::GivesUp(index) if !pages.is_empty() => drop(pages.swap_remove(index % pages.len())),
+                    Event::Fetched(_) | Event::GivesUp(_) => {}
+                }
+                let (written, ..) = scene.book();
+                prop_assert_eq!(written, fetched.len() as u64);
+            }
+            drop(pages);
+            scene.exposition.end();
+            let (written, superseded, dropped, queued) = scene.book();
+            prop_assert_eq!((written + superseded + dropped, queued), (offered, 0));
+        }
+    }
+}

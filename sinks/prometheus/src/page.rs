@@ -1,0 +1,73 @@
+//! A page as clients get it, and what becomes of the samples on it.
+
+use std::sync::Arc;
+
+use ebpf_process_core::Ledger;
+use parking_lot::Mutex;
+
+/// What a scrape gets.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) bytes: Vec<u8>,
+    /// The families on it, with their samples.
+    pub(crate) sections: Vec<Section>,
+    /// All rows that had ended with a lower number are on it.
+    pub(crate) finals: u64,
+    pub(crate) account: Arc<Account>,
+}
+
+/// A family on a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    /// Its place among all families.
+    pub(crate) family: u32,
+    /// Its samples of rows that live.
+    pub(crate) samples: u64,
+}
+
+/// The samples of one view that wait for a client. Those that nobody has fetched when the view was replaced and no
+/// client reads it any more are superseded.
+#[derive(Debug)]
+pub(crate) struct Account {
+    ledger: Arc<Ledger>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    samples: u64,
+    /// By family: whether a client has had it.
+    fetched: Vec<bool>,
+}
+
+impl Account {
+    pub(crate) fn new(ledger: Arc<Ledger>, samples: u64) -> Self {
+        Self { ledger, waiting: Mutex::new(Waiting { samples, fetched: Vec::new() }) }
+    }
+
+    /// A client has had these families.
+    pub(crate) fn fetch(&self, sections: &[Section]) {
+        let Waiting { samples, fetched } = &mut *self.waiting.lock();
+        let mut written = 0;
+        for section in sections {
+            let family = section.family as usize;
+            fetched.resize(fetched.len().max(family + 1), false);
+            if !std::mem::replace(&mut fetched[family], true) {
+                written += section.samples;
+            }
+        }
+        *samples -= written;
+        self.ledger.written(written);
+    }
+
+    /// Nobody comes any more.
+    pub(crate) fn give_up(&self, reason: &'static str) {
+        self.ledger.dropped(std::mem::take(&mut self.waiting.lock().samples), reason);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.ledger.superseded(self.waiting.get_mut().samples);
+    }
+}
