@@ -260,3 +260,20 @@ fn what_ends_after_a_sink_is_over_is_dropped_in_its_book() {
     assert!(tally.balances());
     assert_eq!(*sum.lock(), 500);
 }
+
+#[test]
+fn what_a_sink_that_does_not_finish_still_holds_is_dropped_in_its_book_once() {
+    let mut scene = Scene::new(100);
+    let (never, gate): (Sender<()>, _) = bounded(0);
+    let (sum, book) = scene.add(OutletSpec::new("stuck"), Some(gate));
+    for _ in 0..3 {
+        scene.tick();
+    }
+    let closed = scene.agent.close(Duration::ZERO);
+    assert!(!closed[0].in_time);
+    let tally = book.tally();
+    assert_eq!((tally.offered, tally.written, *sum.lock()), (303, 0, 0), "{tally:?}");
+    assert_eq!(tally.dropped, [("agent stopped", 3), ("final value of an ended series", 300)]);
+    assert!(tally.balances());
+    drop(never);
+}
