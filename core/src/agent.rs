@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
+use crate::entity::EntityKind;
 use crate::error::{BuildError, chain};
 use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
@@ -143,14 +144,18 @@ impl Agent {
         self.probes.push(running);
     }
 
-    /// Builds a sink and starts its thread.
+    /// Builds a sink and starts its thread. Where its selection names no kinds, it gets those that a sink of its type gets
+    /// [without asking](SinkPlugin::takes_every_kind).
     pub fn add_sink(
         &mut self,
         plugin: &dyn SinkPlugin,
         options: &Options,
-        spec: OutletSpec,
+        mut spec: OutletSpec,
         context: SinkContext,
     ) -> Result<(), BuildError> {
+        if !plugin.takes_every_kind() {
+            spec.selection.unasked = vec![EntityKind::PROCESS.to_owned()];
+        }
         let ledger = Arc::clone(&context.ledger);
         let sink = plugin.build(options, context)?;
         self.push_sink(sink, spec, ledger)
