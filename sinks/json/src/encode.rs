@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{ColumnCache, Histogram, KindView, RowCache, RowView, Scaled, Value, View};
+use ebpf_process_core::{Histogram, RowCache, RowView, Scaled, Value, View};
 
-use crate::text::{ColumnText, RowText};
+use crate::text::{KindText, RowText};
 
 /// Makes the line for each view, in a buffer that it uses again.
 ///
@@ -14,9 +14,8 @@ use crate::text::{ColumnText, RowText};
 pub struct Encoder {
     line: Vec<u8>,
     rows: RowCache<Known>,
-    columns: ColumnCache<ColumnText>,
-    /// By kind: its columns, those of a metric together.
-    orders: Vec<Vec<usize>>,
+    /// By kind.
+    kinds: Vec<KindText>,
     /// How many lines were made.
     lines: u64,
     /// The boot times of the newest view whose line arrived, or was not said to be lost yet, and of the one before.
@@ -65,7 +64,7 @@ impl Encoder {
     ///
     /// An error is a bug: everything that a view holds can be said in JSON.
     pub fn encode(&mut self, view: &View<'_>) -> serde_json::Result<&[u8]> {
-        let Self { line, rows, columns, orders, lines, newest, last } = self;
+        let Self { line, rows, kinds, lines, newest, last } = self;
         *lines += 1;
         rows.update(view, drop);
         let now = view.tick().boottime;
@@ -83,12 +82,16 @@ impl Encoder {
         line.extend_from_slice(b",\"samples\":[");
         let empty = line.len();
         for kind in view.kinds() {
-            let order = order(orders, columns, &kind);
-            let width = order.iter().max().map_or(0, |last| last + 1);
+            if kinds.len() <= kind.index() {
+                kinds.resize_with(kind.index() + 1, KindText::default);
+            }
+            let text = &mut kinds[kind.index()];
+            text.update(&kind);
+            let width = text.columns.iter().map(|column| column.index + 1).max().unwrap_or(0);
             for row in kind.rows() {
                 let known = rows.entry(&row, || Known { text: RowText::new(&row), totals: Vec::new(), line: 0 });
                 known.begin(*lines, width);
-                write_row(line, empty, &row, known, order, elapsed, |column| columns.get(kind.index(), column))?;
+                write_row(line, empty, &row, known, text, elapsed)?;
             }
         }
         line.extend_from_slice(b"]}\n");
@@ -103,44 +106,23 @@ impl Encoder {
     }
 }
 
-/// The columns of a kind in the order of its metrics, each with its text.
-fn order<'a>(orders: &'a mut Vec<Vec<usize>>, texts: &mut ColumnCache<ColumnText>, kind: &KindView<'_>) -> &'a [usize] {
-    if orders.len() <= kind.index() {
-        orders.resize_with(kind.index() + 1, Vec::new);
-    }
-    let order = &mut orders[kind.index()];
-    // Columns are only ever added.
-    if order.len() != kind.columns().count() {
-        let names: Vec<&str> = kind.columns().map(|column| column.column().name()).collect();
-        let first = |name: &str| names.iter().position(|known| *known == name);
-        order.clear();
-        order.extend(kind.columns().map(|column| column.index()));
-        order.sort_by_cached_key(|column| kind.column(*column).map(|column| first(column.column().name())));
-        for column in kind.columns() {
-            texts.entry(&column, || ColumnText::new(&column));
-        }
-    }
-    order
-}
-
 /// Appends the samples of a row; those of the line begin at `empty`.
-fn write_row<'a>(
+fn write_row(
     line: &mut Vec<u8>,
     empty: usize,
     row: &RowView<'_>,
     known: &mut Known,
-    order: &[usize],
+    text: &KindText,
     elapsed: f64,
-    text: impl Fn(usize) -> Option<&'a ColumnText>,
 ) -> serde_json::Result<()> {
-    for &column in order {
-        let (Some(sample), Some(text)) = (row.sample(column), text(column)) else { continue };
+    for column in &text.columns {
+        let Some(value) = row.value(column.index) else { continue };
         if line.len() > empty {
             line.push(b',');
         }
-        text.append(&known.text, line);
-        let total = &mut known.totals[column];
-        match sample.value() {
+        text.append(column, &known.text, line);
+        let total = &mut known.totals[column.index];
+        match value {
             Value::Counter(newest) => {
                 total.newest = newest;
                 counter(newest, newest.saturating_sub(total.base), elapsed, line)?;
@@ -171,6 +153,11 @@ fn counter(total: u64, delta: u64, elapsed: f64, line: &mut Vec<u8>) -> serde_js
     line.extend_from_slice(digits.format(total).as_bytes());
     line.extend_from_slice(b",\"delta\":");
     line.extend_from_slice(digits.format(delta).as_bytes());
+    if delta == 0 && elapsed > 0.0 {
+        // Most of what is counted stands still.
+        line.extend_from_slice(b",\"rate\":0.0}");
+        return Ok(());
+    }
     rate(approximate(delta), elapsed, line)
 }
 

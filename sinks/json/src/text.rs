@@ -1,6 +1,9 @@
 //! What stays the same of a sample: one text for its row, one for its column.
 
-use ebpf_process_core::{ColumnView, RowView};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use ebpf_process_core::{ColumnView, KindView, RowView};
 
 /// A row's labels, by key: `"comm":"sh","pid":"7",`.
 #[derive(Debug)]
@@ -30,72 +33,102 @@ impl RowText {
     }
 }
 
-/// The object of a sample up to its value, in pieces between which the row's labels stand: labels are written in the
-/// order of their keys, whoever has them.
-#[derive(Debug)]
-pub(crate) struct ColumnText(Vec<Piece>);
+/// The columns of a kind in the order of its metrics, with their texts one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct KindText {
+    pub(crate) columns: Vec<ColumnText>,
+    text: Vec<u8>,
+    pieces: Vec<Piece>,
+}
 
-#[derive(Debug)]
+/// Where the object of a column's samples is, up to the value.
+#[derive(Clone, Debug)]
+pub(crate) struct ColumnText {
+    /// The column's place.
+    pub(crate) index: usize,
+    /// Its metric's first column.
+    metric: usize,
+    start: usize,
+    pieces: Range<usize>,
+}
+
+/// A part of a column's text. Between two of them labels of the row stand, since labels are written in the order of their
+/// keys, whoever has them.
+#[derive(Clone, Copy, Debug)]
 struct Piece {
     /// How many of the row's labels come before it.
     labels: usize,
-    text: Vec<u8>,
+    end: usize,
 }
 
-impl ColumnText {
-    pub(crate) fn new(column: &ColumnView<'_>) -> Self {
+impl KindText {
+    /// Learns the columns that are new; there are never fewer.
+    pub(crate) fn update(&mut self, kind: &KindView<'_>) {
+        if self.columns.len() == kind.columns().count() {
+            return;
+        }
+        let known: HashSet<usize> = self.columns.iter().map(|column| column.index).collect();
+        let mut metrics = HashMap::new();
+        for column in kind.columns() {
+            let metric = *metrics.entry(column.column().name()).or_insert(column.index());
+            if known.contains(&column.index()) {
+                continue;
+            }
+            let (start, first) = (self.text.len(), self.pieces.len());
+            self.add(&column);
+            self.columns.push(ColumnText { index: column.index(), metric, start, pieces: first..self.pieces.len() });
+        }
+        self.columns.sort_by_key(|column| (column.metric, column.index));
+    }
+
+    fn add(&mut self, column: &ColumnView<'_>) {
+        let Self { text, pieces, .. } = self;
         let of_row = column.entity().label_keys().map(|key| (key, None));
         let own = column.column().own_labels().chain(column.tags()).map(|(key, value)| (key, Some(value)));
         let mut labels: Vec<_> = of_row.chain(own).collect();
         labels.sort_by_key(|(key, _)| *key);
-        let mut text = b"{\"name\":".to_vec();
-        quoted(column.name(), &mut text);
+        text.extend_from_slice(b"{\"name\":");
+        quoted(column.name(), text);
         text.extend_from_slice(b",\"labels\":{");
-        let mut pieces = vec![Piece { labels: 0, text }];
-        let mut of_row = 0;
+        let (mut before, mut of_row) = (0, 0);
         for (index, (key, value)) in labels.into_iter().enumerate() {
-            if let Some(value) = value {
-                let text = behind(&mut pieces, of_row);
-                if index > 0 {
-                    text.push(b',');
+            if index > 0 && (value.is_some() || before == of_row) {
+                // Between two labels of the row there is one already.
+                if value.is_some() && before < of_row {
+                    pieces.push(Piece { labels: before, end: text.len() });
+                    before = of_row;
                 }
-                pair(key, value, text);
-                continue;
+                text.push(b',');
             }
-            if let Some(piece) = pieces.last_mut().filter(|piece| piece.labels == of_row && index > 0) {
-                piece.text.push(b',');
+            match value {
+                Some(value) => pair(key, value, text),
+                None => of_row += 1,
             }
-            of_row += 1;
         }
-        let text = behind(&mut pieces, of_row);
+        if before < of_row {
+            pieces.push(Piece { labels: before, end: text.len() });
+        }
         text.extend_from_slice(b"},\"kind\":\"");
         text.extend_from_slice(column.column().kind().as_str().as_bytes());
         text.extend_from_slice(b"\",\"unit\":");
         quoted(column.column().unit().as_str(), text);
         text.extend_from_slice(b",\"value\":");
-        Self(pieces)
+        pieces.push(Piece { labels: of_row, end: text.len() });
     }
 
-    /// Appends the text of the sample that the row has in this column.
-    pub(crate) fn append(&self, row: &RowText, line: &mut Vec<u8>) {
-        let mut written = 0;
-        for Piece { labels, text } in &self.0 {
+    /// Appends the text of the sample that a row has in a column.
+    #[inline]
+    pub(crate) fn append(&self, column: &ColumnText, row: &RowText, line: &mut Vec<u8>) {
+        let (mut start, mut written) = (column.start, 0);
+        for Piece { labels, end } in &self.pieces[column.pieces.clone()] {
             if *labels > written {
                 line.extend_from_slice(row.labels(written, *labels));
                 written = *labels;
             }
-            line.extend_from_slice(text);
+            line.extend_from_slice(&self.text[start..*end]);
+            start = *end;
         }
     }
-}
-
-/// The end of the pieces where so many of the row's labels come before.
-fn behind(pieces: &mut Vec<Piece>, labels: usize) -> &mut Vec<u8> {
-    if pieces.last().is_none_or(|piece| piece.labels != labels) {
-        pieces.push(Piece { labels, text: Vec::new() });
-    }
-    let last = pieces.len() - 1;
-    &mut pieces[last].text
 }
 
 fn pair(key: &str, value: &str, text: &mut Vec<u8>) {
