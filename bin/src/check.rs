@@ -9,11 +9,12 @@ use ebpf_process_probes::doctor::{self, Finding};
 use ebpf_process_probes::{CounterReport, Doubt, MapMemory, Survey};
 use serde::Serialize;
 
+use crate::choice::Known;
 use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
 use crate::rights::Kept;
 use crate::survey::survey;
-use crate::{rights, run, stdout, trial};
+use crate::{configuration, rights, stdout, trial};
 
 /// How the report is printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -38,8 +39,8 @@ pub(crate) struct Scope {
 /// Everything that `check` found out. The configuration is right, or there is no report.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// `ok`, `degraded` (a counter or a probe is missing, or a sink's receiver does not answer) or `failed` (no counter
-    /// finds a hook, or a sink cannot work).
+    /// `ok`, `degraded` (a counter or a probe is missing, a sink's receiver does not answer, or a sink asks for what does
+    /// not exist) or `failed` (no counter finds a hook, or a sink cannot work).
     verdict: Verdict,
     /// Whether the configuration alone was looked at.
     offline: bool,
@@ -78,12 +79,18 @@ struct SinkReport {
     #[serde(rename = "type")]
     kind: &'static str,
     stdout: bool,
-    /// The worst of the findings: `fine`, `warning` or `error`; none where nothing was tried.
+    /// The worst of the findings: `fine`, `warning` or `error`; none where there is none.
     state: Option<&'static str>,
     findings: Vec<SinkFinding>,
+    /// What the trial alone says.
+    #[serde(skip)]
+    trial: Verdict,
+    /// Whether its table names something that does not exist.
+    #[serde(skip)]
+    asks_in_vain: bool,
 }
 
-/// What the trial of a sink found out.
+/// What was found out about a sink, by its trial or from its table.
 #[derive(Debug, Serialize)]
 struct SinkFinding {
     severity: &'static str,
@@ -93,8 +100,9 @@ struct SinkFinding {
 
 /// Checks, prints, and says by the exit code whether the agent could run.
 pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format, scope: Scope) -> Result<Exit, Refusal> {
-    let plan = run::plan(registry, sources)?;
-    let report = if scope.offline { Report::offline(&plan) } else { Report::of(&plan) };
+    let plan = configuration::plan(registry, sources)?;
+    let known = Known::of(registry, &plan);
+    let report = if scope.offline { Report::offline(&plan, &known) } else { Report::of(&plan, &known) };
     let printed = match format {
         Format::Table => stdout::print_for_people(&report.for_people())?,
         Format::Json => {
@@ -107,30 +115,38 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format, scope
 }
 
 impl Report {
-    fn of(plan: &Plan) -> Self {
+    fn of(plan: &Plan, known: &Known) -> Self {
         let probes: Vec<ProbeReport> = plan.probes.iter().map(ProbeReport::of).collect();
         // Afterwards: probes may fork while they are tried, and these are threads.
         let trials = trial::all(plan, trial::LIMIT);
-        let sinks: Vec<SinkReport> =
-            plan.sinks.iter().zip(trials).map(|(sink, found)| SinkReport::new(sink, Some(found))).collect();
-        let worst = sinks.iter().map(SinkReport::verdict).max().unwrap_or(Verdict::Ok);
-        let verdict = verdict(&probes).max(worst);
+        let sinks = plan.sinks.iter().zip(trials);
+        let sinks: Vec<SinkReport> = sinks.map(|(sink, found)| SinkReport::new(sink, known, Some(found))).collect();
+        let verdict = verdict(&probes).max(worst(&sinks));
         let kept_rights = (plan.capabilities == Rights::Drop).then(|| rights::kept(plan));
-        Self { verdict, offline: false, machine: doctor::examine(), probes, sinks, kept_rights, ..Self::offline(plan) }
+        Self {
+            verdict,
+            offline: false,
+            machine: doctor::examine(),
+            probes,
+            sinks,
+            kept_rights,
+            ..Self::offline(plan, known)
+        }
     }
 
     /// What the configuration alone says.
-    fn offline(plan: &Plan) -> Self {
+    fn offline(plan: &Plan, known: &Known) -> Self {
         let uname = rustix::system::uname();
         let probes = plan.probes.iter().map(|probe| ProbeReport { name: probe.name, ..ProbeReport::default() });
+        let sinks: Vec<SinkReport> = plan.sinks.iter().map(|sink| SinkReport::new(sink, known, None)).collect();
         Self {
-            verdict: Verdict::Ok,
+            verdict: worst(&sinks),
             offline: true,
             kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
             machine: Vec::new(),
             interval_seconds: plan.interval.as_secs_f64(),
             probes: probes.collect(),
-            sinks: plan.sinks.iter().map(|sink| SinkReport::new(sink, None)).collect(),
+            sinks,
             kept_rights: None,
         }
     }
@@ -220,7 +236,10 @@ impl Report {
                 let _ = writeln!(text, "  {what}: {problem}");
             }
         }
-        text.push_str(match self.sinks.iter().map(SinkReport::verdict).max() {
+        if self.sinks.iter().any(|sink| sink.asks_in_vain) {
+            text.push_str("A sink asks for what does not exist, see above.\n");
+        }
+        text.push_str(match self.sinks.iter().map(|sink| sink.trial).max() {
             None | Some(Verdict::Ok) => "",
             Some(Verdict::Degraded) => "What a sink needs is not there now, see above; it may come later.\n",
             Some(Verdict::Failed) => "A sink cannot work as it is, see above.\n",
@@ -273,9 +292,13 @@ impl Report {
 }
 
 impl SinkReport {
-    /// What the configuration and the trial say; none where nothing was tried.
-    fn new(sink: &PlannedSink, found: Option<Vec<ebpf_process_core::Finding>>) -> Self {
-        let found = found.unwrap_or_default();
+    /// What the configuration and the trial say, where there was one.
+    fn new(sink: &PlannedSink, known: &Known, tried: Option<Vec<ebpf_process_core::Finding>>) -> Self {
+        let mut found = tried.unwrap_or_default();
+        let trial = Verdict::of(trial::worst(&found));
+        let lacking = known.lacking(sink);
+        let asks_in_vain = !lacking.is_empty();
+        found.extend(lacking);
         let state = (!found.is_empty()).then(|| trial::worst(&found).as_str());
         let findings = found.into_iter().map(|ebpf_process_core::Finding { severity, what, way_out }| SinkFinding {
             severity: severity.as_str(),
@@ -288,16 +311,29 @@ impl SinkReport {
             stdout: sink.claims.stdout,
             state,
             findings: findings.collect(),
+            trial,
+            asks_in_vain,
         }
     }
 
     fn verdict(&self) -> Verdict {
-        match self.state {
-            Some(state) if state == Severity::Error.as_str() => Verdict::Failed,
-            Some(state) if state == Severity::Warning.as_str() => Verdict::Degraded,
-            _ => Verdict::Ok,
+        self.trial.max(if self.asks_in_vain { Verdict::Degraded } else { Verdict::Ok })
+    }
+}
+
+impl Verdict {
+    const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Fine => Self::Ok,
+            Severity::Warning => Self::Degraded,
+            Severity::Error => Self::Failed,
         }
     }
+}
+
+/// The worst that is known of a sink.
+fn worst(sinks: &[SinkReport]) -> Verdict {
+    sinks.iter().map(SinkReport::verdict).max().unwrap_or(Verdict::Ok)
 }
 
 /// How a finding is marked for people.

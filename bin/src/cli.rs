@@ -1,17 +1,17 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ebpf_process_config::{LOG_VARIABLE, Sources};
+use ebpf_process_config::LOG_VARIABLE;
 use ebpf_process_core::{Registry, duration};
 use tracing::error;
 
+use crate::common::Common;
 use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
 use crate::{check, list, log, once, privileges, run, settings, spool, status};
@@ -51,38 +51,6 @@ struct Cli {
     common: Common,
 }
 
-/// What every command understands, before or after its name.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Common {
-    /// Read this configuration in place of /etc/ebpf-process/ebpf-process.toml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Set one key, for example probes.mode=return; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// How much is logged
-    #[arg(long, value_name = "LEVEL", value_enum, ignore_case = true)]
-    #[arg(help = "How much is logged; environment: EBPF_PROCESS_LOG; default: info, or warn beside output for people")]
-    log: Option<Verbosity>,
-}
-
-impl Common {
-    /// What was typed before the command's name and after it.
-    fn and(self, later: Self) -> Self {
-        Self {
-            config: later.config.or(self.config),
-            set: self.set.into_iter().chain(later.set).collect(),
-            log: later.log.or(self.log),
-        }
-    }
-
-    /// The layers of the configuration.
-    pub(crate) fn sources(&self, elevated: bool) -> Sources {
-        let sources = Sources::command_line(self.config.as_deref());
-        if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()).set(self.set.clone()) }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The agent in the foreground; what happens without a command
@@ -106,8 +74,9 @@ enum Command {
         Says per counter which hook would serve it, whether it is exact on this kernel, and what was tried before \
         and why it was not taken; per sink whether its path can be written, its port is free, its receiver answers. \
         Nothing is left behind, also beside a running agent.\n\n\
-        Exit code 0 also when some counters find no hook or a receiver does not answer (1 with --strict), 1 when no \
-        counter finds one or a sink cannot work, 2 when the configuration is wrong.")]
+        Exit code 0 also when some counters find no hook, a receiver does not answer, or a sink's table names a metric, \
+        a label or a kind of rows that does not exist (1 with --strict), 1 when no counter finds one or a sink cannot \
+        work, 2 when the configuration is wrong.")]
     Check {
         /// How to print
         #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]

@@ -236,7 +236,7 @@ pub(crate) fn host() -> String {
 mod tests {
     use ebpf_process_config::Sources;
     use ebpf_process_core::{
-        Claims, Descriptor, Options, OptionsError, Probe, ProbeContext, Registry, SinkError, SinkPlugin, View,
+        Claims, Declared, Options, OptionsError, Probe, ProbeContext, Registry, SinkError, SinkPlugin, View,
     };
 
     use super::*;
@@ -254,7 +254,7 @@ mod tests {
             "cannot be built"
         }
 
-        fn catalog(&self, _: &Options) -> Result<Vec<Arc<Descriptor>>, OptionsError> {
+        fn catalog(&self, _: &Options) -> Result<Vec<Declared>, OptionsError> {
             Ok(Vec::new())
         }
 
@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn refused(passing: bool) -> BuildError {
-        BuildError::Refused { problem: "no BPF".to_owned(), way_out: "run as root".to_owned(), passing }
+        BuildError::refused("no BPF", "run as root").passing(passing)
     }
 
     static LASTING: Broken = Broken("lasting", || refused(false));

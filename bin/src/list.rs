@@ -1,12 +1,11 @@
 //! `list`: what this build contains.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use ebpf_process_config::{DocumentedTable, documented};
-use ebpf_process_core::{Descriptor, OptionDoc, Options, ProbePlugin, Registry};
+use ebpf_process_core::{Declared, OptionDoc, Options, OptionsError, ProbePlugin, Registry};
 use serde_json::{Map, Value};
 
 use crate::exit::{Exit, Refusal};
@@ -81,14 +80,29 @@ pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Ex
 fn all_metrics(registry: &Registry) -> Result<List, Refusal> {
     let mut rows = Vec::new();
     for probe in registry.probes() {
-        for (metric, mode) in metrics(probe)? {
-            let labels = Cell::Words(metric.label_keys().map(str::to_owned).collect());
-            let (kind, unit) = (metric.kind().as_str(), metric.unit().as_str());
-            let (name, probe, mode, help) = (metric.name(), probe.name(), mode, metric.help());
-            rows.push(vec![text(name), text(kind), text(unit), labels, text(probe), text(mode), text(help)]);
+        let usual = probe.catalog(&Options::none())?;
+        for (name, columns) in by_metric(&catalog(probe)?) {
+            let Some(Declared { kind: entity, column }) = columns.first() else { continue };
+            let mut labels: Vec<String> = Vec::new();
+            for key in columns.iter().flat_map(|declared| declared.label_keys()) {
+                if !labels.iter().any(|known| known == key) {
+                    labels.push(key.to_owned());
+                }
+            }
+            let mode = if usual.iter().any(|usual| usual.metric_name() == name) { "both" } else { "return" };
+            rows.push(vec![
+                Cell::Text(name),
+                text(column.kind().as_str()),
+                text(column.unit().as_str()),
+                Cell::Words(labels),
+                text(entity.name()),
+                text(probe.name()),
+                text(mode),
+                text(column.help()),
+            ]);
         }
     }
-    Ok(List { header: &["METRIC", "KIND", "UNIT", "LABELS", "PROBE", "MODE", "WHAT IT COUNTS"], rows })
+    Ok(List { header: &["METRIC", "KIND", "UNIT", "LABELS", "ROWS", "PROBE", "MODE", "WHAT IT COUNTS"], rows })
 }
 
 fn all_options(registry: &Registry) -> List {
@@ -155,17 +169,23 @@ fn markdown(list: &List) -> String {
     [line(&header), rule].into_iter().chain(body).collect()
 }
 
-/// A probe's metrics, each with the mode that it takes.
-fn metrics(probe: &dyn ProbePlugin) -> Result<Vec<(Arc<Descriptor>, &'static str)>, Refusal> {
-    let usual = probe.catalog(&Options::none())?;
-    if !probe.common_keys().contains(&"mode") {
-        return Ok(usual.into_iter().map(|metric| (metric, "both")).collect());
+/// All columns that a probe can have, in whichever mode.
+pub(crate) fn catalog(probe: &dyn ProbePlugin) -> Result<Vec<Declared>, OptionsError> {
+    let has_modes = probe.common_keys().contains(&"mode");
+    probe.catalog(&if has_modes { Options::from_value(BTreeMap::from([("mode", "return")])) } else { Options::none() })
+}
+
+/// Columns by the name of their metric, in the order in which those come first.
+fn by_metric(catalog: &[Declared]) -> Vec<(String, Vec<&Declared>)> {
+    let mut metrics: Vec<(String, Vec<&Declared>)> = Vec::new();
+    for declared in catalog {
+        let name = declared.metric_name();
+        match metrics.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, columns)) => columns.push(declared),
+            None => metrics.push((name, vec![declared])),
+        }
     }
-    let all = probe.catalog(&Options::from_value(BTreeMap::from([("mode", "return")])))?;
-    let mode = |metric: &Arc<Descriptor>| {
-        if usual.iter().any(|usual| usual.name() == metric.name()) { "both" } else { "return" }
-    };
-    Ok(all.into_iter().map(|metric| (Arc::clone(&metric), mode(&metric))).collect())
+    metrics
 }
 
 /// A table without lines, as wide as the terminal at most.

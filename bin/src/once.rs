@@ -8,10 +8,9 @@ use ebpf_process_sinks::json;
 
 use crate::engine::Engine;
 use crate::exit::{Exit, Refusal};
-use crate::run;
 use crate::signals::Caught;
-use crate::stdout;
 use crate::table::Table;
+use crate::{configuration, stdout};
 
 /// How long the output may take to be read.
 const GRACE: Duration = Duration::from_secs(10);
@@ -26,7 +25,7 @@ pub(crate) fn formats(registry: &Registry) -> Vec<&'static str> {
 /// come in between, in each format. A signal ends the interval early.
 pub(crate) fn main(registry: &Registry, sources: &Sources, interval: Duration, format: &str) -> Result<Exit, Refusal> {
     let caught = Caught::new()?;
-    let mut plan = run::plan(registry, sources)?;
+    let mut plan = configuration::plan(registry, sources)?;
     plan.interval = interval;
     let mut engine = Engine::attach(&plan, interval, false)?;
     let listening = caught.listen()?;

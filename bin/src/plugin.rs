@@ -20,7 +20,7 @@ use crate::exit::{Exit, Refusal};
 use crate::lock::{self, Lock};
 use crate::log::{self, Reader, Verbosity, Wish};
 use crate::signals::Caught;
-use crate::{cli, privileges, run, stdout};
+use crate::{cli, configuration, privileges, stdout};
 
 /// The sink type that speaks netdata's protocol.
 const NETDATA: &str = "netdata";
@@ -140,7 +140,7 @@ impl Prepared {
         );
         let sources = Sources::netdata(&directories, cli.config.as_deref());
         let sources = if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()) };
-        let plan = run::careful_plan(registry, &sources, elevated)?;
+        let plan = configuration::careful_plan(registry, &sources, elevated)?;
         let interval = interval(cli.seconds, variable("NETDATA_UPDATE_EVERY").as_deref(), plan.interval)?;
         let mut plan = plan.at_interval(interval)?;
         if plan.status_is_default {

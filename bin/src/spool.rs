@@ -9,10 +9,10 @@ use ebpf_process_config::Sources;
 use ebpf_process_core::{HostName, Ledger, Registry, SinkContext, Stop, chain, nearest_of, size};
 use ebpf_process_delivery::{SegmentReport, inspect, repair};
 
-use crate::cli::Common;
+use crate::common::Common;
 use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
-use crate::{run, stdout};
+use crate::{configuration, stdout};
 
 /// What is done with a spool.
 #[derive(Debug, Subcommand)]
@@ -65,7 +65,7 @@ fn segments(reports: &[SegmentReport]) -> String {
 
 /// Sends what waits in one sink's spool until nothing does, or the receiver does not take it.
 pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Result<Exit, Refusal> {
-    let plan = run::plan(registry, sources)?;
+    let plan = configuration::plan(registry, sources)?;
     let Some(planned) = plan.sinks.iter().find(|sink| sink.spec.name == name) else {
         let nearest = nearest_of(name, plan.sinks.iter().map(|sink| sink.spec.name.as_str()));
         let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean \"{nearest}\"?"));

@@ -13,7 +13,7 @@ use ebpf_process_config::Sources;
 use ebpf_process_core::Registry;
 
 use crate::exit::{Exit, Refusal};
-use crate::{run, stdout};
+use crate::{configuration, stdout};
 
 pub(crate) use report::{Planned, Report, Source};
 pub(crate) use server::Server;
@@ -35,7 +35,7 @@ pub(crate) enum Format {
 
 /// Asks the running agent and prints its answer.
 pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Result<Exit, Refusal> {
-    let Some(path) = run::plan(registry, sources)?.status else {
+    let Some(path) = configuration::plan(registry, sources)?.status else {
         return Err(Refusal::Usage("status is off: status.socket names no socket".to_owned()));
     };
     let answer = ask(&path).map_err(|error| unanswered(&path, &error))?;

@@ -171,7 +171,7 @@ mod tests {
         }
 
         fn build(&self, _: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-            Err(BuildError::Refused { problem: "no".to_owned(), way_out: "none".to_owned(), passing: false })
+            Err(BuildError::refused("no", "none"))
         }
 
         fn try_out(&self, _: &Options, context: &TrialContext) -> Vec<Finding> {

@@ -10,7 +10,7 @@ use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Uncounte
 use ebpf_process_probes::Doubt;
 use serde::{Deserialize, Serialize};
 
-use crate::{list, run, survey};
+use crate::{configuration, list, survey};
 
 /// Where a running agent's status comes from.
 pub(crate) struct Source {
@@ -192,7 +192,8 @@ impl Source {
 fn targets(view: &View<'_>) -> Vec<Only> {
     let metrics = view.metrics().filter(|metric| metric.name() == "target.present");
     let targets = metrics.flat_map(|metric| metric.samples()).map(|sample| {
-        let label = |key| sample.labels().find(|(known, _)| *known == key).map_or("", |(_, value)| value).to_owned();
+        let label =
+            |key| sample.own_labels().find(|(known, _)| *known == key).map_or("", |(_, value)| value).to_owned();
         let present = matches!(sample.value(), Value::Gauge(level) if level > 0.0);
         Only { probe: label("probe"), target: label("target"), present }
     });
@@ -206,7 +207,7 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
         let metrics = view.metrics().filter(move |metric| metric.name() == name);
         metrics
             .flat_map(|metric| metric.samples())
-            .map(|sample| (sample.labels().collect::<BTreeMap<_, _>>(), sample.value()))
+            .map(|sample| (sample.own_labels().collect::<BTreeMap<_, _>>(), sample.value()))
     };
     let of = |name: &'static str, counter: &str| {
         samples(name).filter(|(labels, _)| labels.get("counter") == Some(&counter)).collect::<Vec<_>>()
@@ -218,7 +219,7 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
         let name = label("counter");
         let missed = of("hook.missed", &name).first().map_or(0, |(_, value)| match value {
             Value::Counter(total) => *total,
-            Value::Gauge(_) | Value::Histogram(_) => 0,
+            _ => 0,
         });
         let doubts = of("hook.doubt", &name).into_iter().filter(|(_, value)| holds(value));
         let now = of("hook.exact", &name).first().map(|(_, value)| if holds(value) { "yes" } else { "no" });
@@ -245,7 +246,7 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
 /// The value of a counter's series.
 fn total(view: &View<'_>, metric: &str, label: Option<&str>) -> Option<u64> {
     let metric = view.metrics().find(|known| known.name() == metric)?;
-    let sample = metric.samples().find(|sample| sample.labels().map(|(_, value)| value).next() == label)?;
+    let sample = metric.samples().find(|sample| sample.own_labels().map(|(_, value)| value).next() == label)?;
     if let Value::Counter(total) = sample.value() { Some(total) } else { None }
 }
 
@@ -351,7 +352,7 @@ impl Report {
             let _ = writeln!(text, "NOT COUNTED: {what} ({reason})");
         }
         if self.sinks.is_empty() {
-            let _ = writeln!(text, "\nno sink is configured: {}", run::TO_CONFIGURE);
+            let _ = writeln!(text, "\nno sink is configured: {}", configuration::TO_CONFIGURE);
             return text;
         }
         let all = self.sink_table(|_| true);

@@ -10,8 +10,10 @@ use super::units;
 /// Which hooks serve the counters, and what they missed.
 #[derive(Default)]
 pub(super) struct Hooks {
-    /// By counter: its tier, and whether it is exact.
+    /// By counter: its tier, and whether it was exact at the start.
     serving: BTreeMap<String, (String, bool)>,
+    /// By counter: whether it is exact now.
+    exact: BTreeMap<String, bool>,
     missed: Vec<(String, u64)>,
     /// Reasons, and the counters that they concern.
     doubts: BTreeMap<String, Vec<String>>,
@@ -25,9 +27,7 @@ impl Hooks {
 
     /// How a counter stands now; `hook.info` says how it stood at the start.
     pub(super) fn stand(&mut self, sample: &Sample<'_>) {
-        if let Some((_, exact)) = self.serving.get_mut(&label(sample, "counter")) {
-            *exact = holds(sample);
-        }
+        self.exact.insert(label(sample, "counter"), holds(sample));
     }
 
     pub(super) fn doubt(&mut self, sample: &Sample<'_>) {
@@ -49,10 +49,10 @@ impl Hooks {
         if !self.serving.is_empty() {
             // How many there are, and how many of them are exact.
             let mut tiers: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-            for (tier, exact) in self.serving.values() {
+            for (counter, (tier, was_exact)) in &self.serving {
                 let (all, exact_ones) = tiers.entry(tier).or_default();
                 *all += 1;
-                *exact_ones += usize::from(*exact);
+                *exact_ones += usize::from(*self.exact.get(counter).unwrap_or(was_exact));
             }
             let tiers = tiers.iter().map(|(tier, (all, exact))| match all - exact {
                 0 => format!("{all} by {tier}, exact"),

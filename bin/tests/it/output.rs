@@ -37,7 +37,7 @@ fn lists_name_what_the_build_contains() {
     let bytes = metrics.lines().find(|line| line.starts_with("vfs.bytes")).expect("the metric");
     assert!(bytes.contains(" return "), "bytes take return mode: {bytes}");
     let document = finish(&mut command(&["list", "metrics", "--format", "markdown"])).stdout;
-    assert!(document.contains("| `vfs.bytes` | counter | bytes | operation | file | return |"), "{document}");
+    assert!(document.contains("| `vfs.bytes` | counter | bytes | operation | host | file | return |"), "{document}");
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! Whether what the sinks ask for exists: kinds of rows, labels, metrics. A pattern with a typo takes nothing, or leaves
+//! out nothing, and nobody would notice.
+
+use std::collections::BTreeSet;
+
+use ebpf_process_config::{Plan, PlannedSink};
+use ebpf_process_core::{EntityKind, Finding, Registry, Selection, nearest_of};
+
+use crate::list;
+
+/// All that the probes of this build can count, in any mode: what is off today is no typo.
+pub(crate) struct Known {
+    kinds: BTreeSet<String>,
+    labels: BTreeSet<String>,
+    metrics: BTreeSet<String>,
+}
+
+impl Known {
+    pub(crate) fn of(registry: &Registry, plan: &Plan) -> Self {
+        // The plan was made from these catalogs: none is wrong.
+        let any_mode = registry.probes().filter_map(|probe| list::catalog(probe).ok());
+        let planned = plan.probes.iter().filter_map(|probe| probe.plugin.catalog(&probe.options).ok());
+        let mut known = Self {
+            kinds: BTreeSet::from([EntityKind::HOST.to_owned()]),
+            labels: BTreeSet::new(),
+            metrics: BTreeSet::new(),
+        };
+        for declared in any_mode.chain(planned).flatten() {
+            known.kinds.insert(declared.kind.name().to_owned());
+            known.labels.extend(declared.label_keys().map(str::to_owned));
+            known.metrics.insert(declared.metric_name());
+        }
+        known
+    }
+
+    /// What a sink's table names that does not exist, each a warning.
+    pub(crate) fn lacking(&self, sink: &PlannedSink) -> Vec<Finding> {
+        let Selection { kinds, matching, include, exclude, rename, .. } = &sink.spec.selection;
+        let (kinds, labels) = (kinds.iter().flatten(), matching.keys());
+        let has = |set: &BTreeSet<String>, word: &String| set.contains(word);
+        let listed = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let table = &sink.spec.name;
+        let mut findings = Vec::new();
+        let mut lacks = |key: &str, word: &str, what: &str, known: &BTreeSet<String>, way_out: String| {
+            let nearest = nearest_of(word, known.iter().map(String::as_str));
+            let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean \"{nearest}\"?"));
+            let what = format!("sinks.{table}.{key}: {what} \"{}\"{nearest}", word.escape_debug());
+            findings.push(Finding::warning(what, way_out));
+        };
+        for kind in kinds.filter(|kind| !has(&self.kinds, kind)) {
+            let way_out = format!("name kinds that there are: {}", listed(&self.kinds));
+            lacks("kinds", kind, "there are no rows of the kind", &self.kinds, way_out);
+        }
+        for label in labels.filter(|label| !has(&self.labels, label)) {
+            let way_out = format!("name labels that there are: {}", listed(&self.labels));
+            lacks("where", label, "nothing has the label", &self.labels, way_out);
+        }
+        let to_list = || "`ebpf-process list metrics` names all metrics".to_owned();
+        for (key, patterns) in [("include", include), ("exclude", exclude)] {
+            for pattern in patterns.iter().filter(|pattern| !self.has_match(pattern)) {
+                lacks(key, pattern, "no metric matches", &self.metrics, to_list());
+            }
+        }
+        for name in rename.keys().filter(|name| !has(&self.metrics, name)) {
+            lacks("rename", name, "there is no metric", &self.metrics, to_list());
+        }
+        findings
+    }
+
+    fn has_match(&self, pattern: &str) -> bool {
+        let alone = Selection { include: vec![pattern.to_owned()], ..Selection::default() };
+        self.metrics.iter().any(|name| alone.takes(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_config::Sources;
+
+    use super::*;
+
+    fn found(settings: &[&str]) -> Vec<String> {
+        let registry = crate::registry();
+        let settings = ["sinks.lan.type=json"].iter().chain(settings).map(|setting| (*setting).to_owned());
+        let loaded = Sources::built_in().set(settings).load(&registry).expect("a configuration");
+        let plan = Plan::new(&loaded, &registry).expect("a plan");
+        let findings = Known::of(&registry, &plan).lacking(&plan.sinks[0]);
+        findings.into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn what_there_is_no_such_thing_of_is_said() {
+        for (setting, finding) in [
+            ("kinds=[\"host\", \"hots\"]", "kinds: there are no rows of the kind \"hots\"; did you mean \"host\"?"),
+            ("where={operaton=\"read\"}", "where: nothing has the label \"operaton\"; did you mean \"operation\"?"),
+            ("include=[\"vfs.call\"]", "include: no metric matches \"vfs.call\"; did you mean \"vfs.calls\"?"),
+            ("exclude=[\"xyz\\u001b*\"]", "exclude: no metric matches \"xyz\\u{1b}*\""),
+            ("rename={\"vfs.*\"=\"x\"}", "rename: there is no metric \"vfs.*\""),
+        ] {
+            let all = found(&[&format!("sinks.lan.{setting}")]);
+            assert!(all.len() == 1 && all[0].starts_with(&format!("sinks.lan.{finding}")), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_off_today_is_no_mistake() {
+        let settings = [
+            "probes.vitals.enabled=false",
+            "sinks.lan.kinds=[\"host\", \"sink\", \"hook\"]",
+            "sinks.lan.where={operation=\"r*\", sink=\"lan\"}",
+            "sinks.lan.include=[\"*\", \"vfs.bytes\", \"?ask.exits\"]",
+            "sinks.lan.exclude=[\"agent.*\"]",
+            "sinks.lan.rename={\"vfs.errors\"=\"x\"}",
+        ];
+        assert_eq!(found(&settings), [""; 0]);
+    }
+}
