@@ -1,16 +1,15 @@
 //! Datagrams to a receiver over UDP.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
-
+use crate::connected::{Connected, Outcome, cannot_be_cut, is_refused, is_too_large};
 use crate::lookup::Lookup;
 
-/// How long a socket without room is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// What one call sends at most, cut into datagrams by the kernel: bytes and datagrams.
+const LARGEST: usize = 65_507;
+const MOST: usize = 64;
 
 /// How long a refusal from elsewhere may take.
 const REFUSAL: Duration = Duration::from_millis(100);
@@ -50,6 +49,8 @@ pub enum Passage {
 #[derive(Debug)]
 pub struct Datagrams {
     lookup: Lookup,
+    /// The size of the datagrams that the kernel is to cut, if it can.
+    segment: Option<u16>,
     socket: Option<Connected>,
     /// Why there is no socket.
     missing: String,
@@ -57,18 +58,24 @@ pub struct Datagrams {
     failing: bool,
 }
 
-#[derive(Debug)]
-struct Connected {
-    socket: UdpSocket,
-    receiver: SocketAddr,
-    /// Whether the receiver is on this host, where a refusal comes before `send` returns.
-    local: bool,
-}
-
 impl Datagrams {
     /// Knows no address yet.
     pub const fn new(lookup: Lookup) -> Self {
-        Self { lookup, socket: None, missing: String::new(), failing: false }
+        Self { lookup, segment: None, socket: None, missing: String::new(), failing: false }
+    }
+
+    /// Has the kernel cut what is sent into datagrams of this size, where it can (Linux 4.18): one call for many of them.
+    /// No datagram may be larger from then on.
+    #[must_use]
+    pub const fn cut(mut self, size: u16) -> Self {
+        self.segment = Some(size);
+        self
+    }
+
+    /// Whether the kernel cuts what is sent, as far as is known: it is asked when a receiver is connected to, and where a
+    /// way cannot take what is cut (a tunnel, a network with smaller frames), that shows in the sending.
+    pub fn cuts(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.cuts)
     }
 
     /// Gets ready for some datagrams: looks the name up again when that is due. Waits for an answer
@@ -85,7 +92,7 @@ impl Datagrams {
             Ok(addresses) if self.socket.as_ref().is_some_and(|socket| addresses.contains(&socket.receiver)) => {
                 return Ok(());
             }
-            Ok(addresses) => match Connected::open_first(addresses) {
+            Ok(addresses) => match Connected::open_first(addresses, self.segment) {
                 Ok(socket) => {
                     self.socket = Some(socket);
                     return Ok(());
@@ -132,6 +139,42 @@ impl Datagrams {
         }
     }
 
+    /// Sends datagrams that stand one behind the other, each but the last as large as [`cut`](Self::cut) says, and tells
+    /// of each what is known of it.
+    ///
+    /// Where the kernel cuts them it takes some dozens at once, and a refusal is that of all: nobody listened when they
+    /// came. On this host they are then sent again one by one, as [`send`](Self::send) does it; from elsewhere it counts
+    /// for as many, in the place of those that were refused.
+    pub fn send_all(&mut self, datagrams: &[u8], mut told: impl FnMut(Passage)) {
+        let size = self.segment.map_or(usize::MAX, usize::from);
+        for piece in datagrams.chunks((LARGEST / size).clamp(1, MOST).saturating_mul(size)) {
+            match self.send_cut(piece, size) {
+                Some(passage) => (0..piece.len().div_ceil(size)).for_each(|_| told(passage.clone())),
+                None => piece.chunks(size).for_each(|datagram| told(self.send(datagram))),
+            }
+        }
+    }
+
+    /// Sends several datagrams at once, if the kernel takes them.
+    fn send_cut(&mut self, datagrams: &[u8], size: usize) -> Option<Passage> {
+        let socket = self.socket.as_mut().filter(|socket| socket.cuts && datagrams.len() > size)?;
+        match socket.send(datagrams) {
+            (Outcome::Sent, None) => Some(Passage::Sent),
+            (Outcome::Sent, Some(error)) => {
+                self.failing = true;
+                let problem = self.explain(&error);
+                self.turn();
+                Some(Passage::Late { problem })
+            }
+            (Outcome::Lost, error) => {
+                if error.is_some_and(|error| cannot_be_cut(&error)) {
+                    socket.cut_no_more();
+                }
+                None
+            }
+        }
+    }
+
     /// Whether the name is known, and whether somebody listens as far as this host can tell: an empty datagram means
     /// nothing to any receiver, and where nobody listens it is refused. The error is for a person.
     pub fn try_out(&mut self, now: Instant, patience: Duration) -> Result<(), String> {
@@ -150,7 +193,7 @@ impl Datagrams {
     /// Tries the receiver's other addresses; stays at the first that takes the datagram.
     fn send_elsewhere(&mut self, datagram: &[u8]) -> Option<Passage> {
         for address in self.others() {
-            let Ok(socket) = Connected::open(address) else { continue };
+            let Ok(socket) = Connected::open(address, self.segment) else { continue };
             let (Outcome::Sent, error) = socket.send(datagram) else { continue };
             self.socket = Some(socket);
             return Some(match error {
@@ -163,7 +206,8 @@ impl Datagrams {
 
     /// Turns to the receiver's next address that there is a way to, if it has several.
     fn turn(&mut self) {
-        if let Some(socket) = self.others().into_iter().find_map(|address| Connected::open(address).ok()) {
+        if let Some(socket) = self.others().into_iter().find_map(|address| Connected::open(address, self.segment).ok())
+        {
             self.socket = Some(socket);
         }
     }
@@ -190,78 +234,9 @@ impl Datagrams {
     }
 }
 
-/// What the kernel did with a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Sent,
-    Lost,
-}
-
-impl Connected {
-    /// Takes the first address that there is a way to. Nothing is sent.
-    fn open_first(addresses: &[SocketAddr]) -> io::Result<Self> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for &address in addresses {
-            match Self::open(address) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    fn open(receiver: SocketAddr) -> io::Result<Self> {
-        let any: SocketAddr = match receiver {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = UdpSocket::bind(any)?;
-        match receiver {
-            SocketAddr::V4(_) => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?,
-            SocketAddr::V6(_) => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?,
-        }
-        socket.set_write_timeout(Some(PATIENCE))?;
-        socket.connect(receiver)?;
-        let local = receiver.ip().is_loopback() || socket.local_addr()?.ip() == receiver.ip();
-        Ok(Self { socket, receiver, local })
-    }
-
-    /// Sends a datagram; with an error if it is lost, or if another one before it is.
-    ///
-    /// A refusal is kept by the socket until somebody asks. One that makes the sending fail belongs to
-    /// an earlier datagram: this one was not sent, so it is sent again. One that is there afterwards
-    /// is this datagram's own if the receiver is local, and may be anybody's otherwise.
-    fn send(&self, datagram: &[u8]) -> (Outcome, Option<io::Error>) {
-        let mut late = None;
-        let mut outcome = self.socket.send(datagram);
-        if outcome.is_err() {
-            late = outcome.err();
-            outcome = self.socket.send(datagram);
-        }
-        match (outcome, self.refusal(), late) {
-            (Err(error), ..) => (Outcome::Lost, Some(error)),
-            (Ok(_), Some(refusal), _) if self.local => (Outcome::Lost, Some(refusal)),
-            (Ok(_), Some(refusal), _) | (Ok(_), None, Some(refusal)) => (Outcome::Sent, Some(refusal)),
-            (Ok(_), None, None) => (Outcome::Sent, None),
-        }
-    }
-
-    /// The error that waits at the socket, if there is one. That none can be asked for is none.
-    fn refusal(&self) -> Option<io::Error> {
-        self.socket.take_error().ok().flatten()
-    }
-}
-
-fn is_refused(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionRefused
-}
-
-fn is_too_large(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -285,57 +260,6 @@ mod tests {
         let mut buffer = [0; 64];
         let length = listener.recv(&mut buffer).expect("a datagram");
         buffer[..length].to_vec()
-    }
-
-    #[test]
-    fn a_datagram_to_nobody_on_this_host_is_lost_and_the_next_one_is_not() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(probe) = UdpSocket::bind(address) else { continue };
-            let address = probe.local_addr().expect("an address");
-            drop(probe);
-            let socket = Connected::open(address).expect("a socket");
-            for _ in 0..3 {
-                let (outcome, error) = socket.send(b"a:1|c");
-                assert_eq!(outcome, Outcome::Lost);
-                assert!(is_refused(&error.expect("a refusal")));
-            }
-            let listener = UdpSocket::bind(address).expect("the same port");
-            assert_eq!(socket.send(b"a:2|c").0, Outcome::Sent);
-            assert_eq!(received(&listener), b"a:2|c");
-        }
-    }
-
-    #[test]
-    fn a_refusal_from_elsewhere_counts_once_and_nothing_is_due_again() {
-        let late =
-            |(outcome, error): (Outcome, Option<io::Error>)| (outcome, error.is_some_and(|error| is_refused(&error)));
-        let (listener, address) = receiver(loopback());
-        let mut socket = Connected::open(address).expect("a socket");
-        socket.local = false;
-        drop(listener);
-        assert_eq!(late(socket.send(b"a:1|c")), (Outcome::Sent, true));
-        let listener = UdpSocket::bind(address).expect("the same port");
-        assert_eq!(late(socket.send(b"a:1|c")), (Outcome::Sent, false));
-
-        // A refusal that arrives between two datagrams: it is the first one's.
-        drop(listener);
-        socket.socket.send(b"a:1|c").expect("a datagram");
-        let listener = UdpSocket::bind(address).expect("the same port");
-        assert_eq!(late(socket.send(b"a:2|c")), (Outcome::Sent, true));
-        assert_eq!(late(socket.send(b"a:3|c")), (Outcome::Sent, false));
-        drop(listener);
-    }
-
-    #[test]
-    fn no_datagram_forbids_to_be_fragmented() {
-        use rustix::net::sockopt::{ip_mtu_discover, ipv6_mtu_discover};
-        let (_listener, address) = receiver(loopback());
-        let socket = Connected::open(address).expect("a socket").socket;
-        assert_eq!(ip_mtu_discover(&socket), Ok(Ipv4PathMtuDiscovery::DONT));
-        if let Ok(listener) = UdpSocket::bind("[::1]:0") {
-            let socket = Connected::open(listener.local_addr().expect("an address")).expect("a socket").socket;
-            assert_eq!(ipv6_mtu_discover(&socket), Ok(Ipv6PathMtuDiscovery::DONT));
-        }
     }
 
     /// The way to a name that has these addresses.
@@ -395,6 +319,91 @@ mod tests {
         assert!(matches!(datagrams.send(b"a:1|c"), Passage::Late { problem } if problem.contains("nobody listens")));
         assert_eq!(datagrams.send(b"a:2|c"), Passage::Sent);
         assert_eq!(received(&listener), b"a:2|c");
+    }
+
+    /// Datagrams of 1000 bytes, each of one letter, and a short one.
+    fn letters(count: u8) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let whole: Vec<_> = (0..count).map(|n| vec![n; if n + 1 == count { 7 } else { 1000 }]).collect();
+        (whole.concat(), whole)
+    }
+
+    #[test]
+    fn what_the_kernel_cuts_is_what_one_by_one_would_be() {
+        for cuts in [true, false] {
+            let (listener, address) = receiver(loopback());
+            let now = Instant::now();
+            let resolve: Resolve = Arc::new(move |_| Ok(vec![address]));
+            let lookup = Lookup::new("h.example:8125", "address", resolve, EVERY, now);
+            let mut datagrams = Datagrams::new(lookup).cut(1000);
+            datagrams.begin(now, LONG).expect("an address");
+            let socket = datagrams.socket.as_mut().expect("a socket");
+            // A kernel before 4.18 takes the other way by itself.
+            if !cuts {
+                socket.cut_no_more();
+            }
+            // More than go at once, and no more than a socket holds that nobody reads.
+            let (bytes, whole) = letters(70);
+            let mut told = Vec::new();
+            std::thread::scope(|scope| {
+                let received = scope.spawn(|| {
+                    let mut buffer = [0; 2000];
+                    let mut next = || listener.recv(&mut buffer).map(|length| buffer[..length].to_vec());
+                    (0..70).map(|_| next().expect("a datagram")).collect::<Vec<_>>()
+                });
+                datagrams.send_all(&bytes, |passage| told.push(passage));
+                assert_eq!(received.join().expect("all of them"), whole);
+            });
+            assert_eq!(told, vec![Passage::Sent; 70]);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_and_refused_is_known_for_each() {
+        let (listener, address) = receiver(loopback());
+        let now = Instant::now();
+        let mut datagrams = at(vec![address], now).cut(1000);
+        let mut socket = Connected::open(address, Some(1000)).expect("a socket");
+        let (bytes, whole) = letters(5);
+        drop(listener);
+        let cuts = socket.cuts;
+        datagrams.socket = Some(socket);
+        let mut told = Vec::new();
+        datagrams.send_all(&bytes, |passage| told.push(passage));
+        assert!(told.len() == 5 && told.iter().all(|passage| matches!(passage, Passage::Lost { .. })), "{told:?}");
+        assert_eq!(datagrams.cuts(), cuts, "that nobody listens does not mean that it cannot be cut");
+        // From elsewhere it is known later, and counts for what is sent next.
+        socket = datagrams.socket.take().expect("a socket");
+        socket.local = false;
+        socket.socket.send(b"before").expect("a datagram");
+        let listener = UdpSocket::bind(address).expect("the same port");
+        datagrams.socket = Some(socket);
+        told.clear();
+        datagrams.send_all(&bytes, |passage| told.push(passage));
+        assert!(!cuts || told.iter().all(|passage| matches!(passage, Passage::Late { .. })), "{told:?}");
+        let mut buffer = [0; 2000];
+        for datagram in whole {
+            let length = listener.recv(&mut buffer).expect("a datagram");
+            assert_eq!(buffer[..length], datagram);
+        }
+    }
+
+    #[test]
+    fn a_way_that_cannot_take_what_is_cut_takes_it_one_by_one() {
+        let (listener, address) = receiver(loopback());
+        let mut datagrams = at(vec![address], Instant::now()).cut(1000);
+        let mut socket = Connected::open(address, Some(1000)).expect("a socket");
+        // The kernel refuses more than 65,507 bytes whatever it is to do with them.
+        let (outcome, error) = socket.send(&vec![b'x'; 66_000]);
+        assert_eq!(outcome, Outcome::Lost);
+        assert!(cannot_be_cut(&error.expect("a reason")));
+        socket.cut_no_more();
+        datagrams.socket = Some(socket);
+        assert!(!datagrams.cuts());
+        let (bytes, _) = letters(3);
+        let mut told = Vec::new();
+        datagrams.send_all(&bytes, |passage| told.push(passage));
+        assert_eq!(told, vec![Passage::Sent; 3]);
+        assert_eq!((0..3).map(|_| listener.recv(&mut [0; 2000]).expect("one")).collect::<Vec<_>>(), [1000, 1000, 7]);
     }
 
     #[test]

@@ -50,6 +50,7 @@
 
 mod backoff;
 mod carrier;
+mod connected;
 mod cursor;
 mod datagrams;
 mod delivery;
