@@ -37,6 +37,11 @@ impl Syntax {
         !matches!(self, Self::Dogstatsd)
     }
 
+    /// Whether a counter may have decimals. Telegraf cuts them off.
+    pub(crate) const fn has_fractions(self) -> bool {
+        !matches!(self, Self::Telegraf)
+    }
+
     /// Whether a part of a name may hold this. The dot between parts is not asked for.
     pub(crate) const fn name_holds(self, c: char) -> bool {
         c.is_ascii_alphanumeric() || c == '_' || (c == '-' && !matches!(self, Self::Dogstatsd))

@@ -1,53 +1,34 @@
 //! From a view to packets.
 
-use std::cell::Cell;
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use ebpf_process_core::{HISTOGRAM_SLOTS, Kind, Metric, Sample, SeriesCache, Value, View};
+use ebpf_process_core::{ColumnCache, Histogram, KindView, RowCache, Scaled, Value, View};
 
 use crate::dialect::Syntax;
-use crate::dispatch::{Dispatch, Settled};
-use crate::level::push_level;
-use crate::line::{Line, Naming};
-use crate::packet::{Fate, Packet};
+use crate::names::Naming;
+use crate::number::{Parts, push_level};
+use crate::packets::{Batch, Due, Fate, Packets, Returned, Settled, TooLong};
+use crate::rows::{InUse, RowState};
+use crate::text::ColumnText;
 
 /// Makes the packets for each view, in a buffer that it uses again.
 ///
-/// What it sends depends on the views it has seen, on the fates it was told and on nothing else. A
-/// view in which nothing comes or goes allocates nothing.
+/// What it sends depends on the views it has seen, on the fates it was told and on nothing else. It remembers a text
+/// for each row and one for each column, and for each cell what was sent. A view in which nothing comes or goes
+/// allocates nothing.
 #[derive(Debug)]
 pub struct Encoder {
     naming: Naming,
+    /// What a counter that was recorded in another unit is sent in.
+    parts: Parts,
     /// Whether some line was the same on two hosts.
     adds_up: bool,
-    packet: Packet,
-    series: SeriesCache<Entry>,
-    /// The lines of gauges in use, each by one series.
-    gauges: HashSet<Arc<[u8]>>,
-    /// A level's digits.
-    level: Vec<u8>,
+    rows: RowCache<RowState>,
+    columns: ColumnCache<ColumnText>,
+    in_use: InUse,
+    packets: Packets,
+    /// Digits of a number that are not written yet.
+    digits: Vec<u8>,
     /// Samples of the last view with nothing to send.
     idle: u64,
-}
-
-/// What is kept per series: its line, and the totals that have been sent.
-#[derive(Debug)]
-pub(crate) enum Entry {
-    Counter {
-        line: Line,
-        sent: Cell<u64>,
-    },
-    Gauge {
-        line: Line,
-    },
-    Histogram {
-        line: Line,
-        /// By slot.
-        sent: Box<[Cell<u64>; HISTOGRAM_SLOTS]>,
-    },
-    /// Another gauge has its line: at the receiver the last one would win.
-    Twin,
 }
 
 impl Encoder {
@@ -55,12 +36,14 @@ impl Encoder {
     /// bytes.
     pub fn new(syntax: Syntax, namespace: &str, max_packet: usize) -> Self {
         Self {
-            naming: Naming { syntax, namespace: namespace.to_owned(), host: None, host_is_tag: false, renames: 0 },
+            naming: Naming { syntax, namespace: namespace.to_owned(), host: None, host_is_tag: false },
+            parts: if syntax.has_fractions() { Parts::Billionths } else { Parts::Whole },
             adds_up: false,
-            packet: Packet::new(max_packet),
-            series: SeriesCache::default(),
-            gauges: HashSet::new(),
-            level: Vec::new(),
+            rows: RowCache::default(),
+            columns: ColumnCache::default(),
+            in_use: InUse::default(),
+            packets: Packets::new(max_packet),
+            digits: Vec::new(),
             idle: 0,
         }
     }
@@ -74,12 +57,19 @@ impl Encoder {
         self
     }
 
+    /// Counts in whole units alone: the receiver cuts off a counter's decimals.
+    #[must_use]
+    pub const fn in_whole_units(mut self) -> Self {
+        self.parts = Parts::Whole;
+        self
+    }
+
     /// The host may have been renamed: from now on it is called this. Totals that were sent under the old
     /// name are not sent again.
     pub fn set_host(&mut self, host: &str) {
         if self.naming.host.as_deref().is_some_and(|known| known != host) {
             self.naming.host = Some(host.to_owned());
-            self.naming.renames += 1;
+            self.columns.clear();
         }
     }
 
@@ -88,84 +78,202 @@ impl Encoder {
         self.adds_up
     }
 
-    /// Sends a view packet by packet: whole lines with line breaks between them. `send` says what
-    /// became of each.
-    pub fn encode(&mut self, view: &View<'_>, send: &mut dyn FnMut(&[u8]) -> Fate) -> Settled {
-        let Self { naming, adds_up, packet, series, gauges, level: digits, idle } = self;
-        *idle = 0;
-        series.update(view, |entry| {
-            if let Entry::Gauge { line } = &entry {
-                gauges.remove(line.identity());
-            }
-        });
-        let mut settled = Settled::default();
-        for metric in view.metrics() {
-            for sample in metric.samples() {
-                let id = sample.id();
-                let entry = series.entry(id, || {
-                    *adds_up |= !naming.tells_hosts_apart(&metric);
-                    Entry::new(naming, &metric, &sample, gauges)
-                });
-                entry.follow(naming, &metric, &sample, gauges);
-                let Some(entry) = series.get(id) else { continue };
-                let mut dispatch = Dispatch { packet, series, send, settled: &mut settled, idle };
-                match (entry, sample.value()) {
-                    (Entry::Counter { line, sent }, Value::Counter(total)) => {
-                        dispatch.counter(id, line, sent, total);
-                    }
-                    (Entry::Gauge { line }, Value::Gauge(level)) => {
-                        digits.clear();
-                        let negative = push_level(digits, level);
-                        dispatch.gauge(line, negative, digits, naming.syntax.adds_signed_gauges());
-                    }
-                    (Entry::Histogram { line, sent }, Value::Histogram(histogram)) => {
-                        dispatch.histogram(id, line, &**sent, histogram.slots);
-                    }
-                    _ => settled.twins += 1,
-                }
-            }
-        }
-        Dispatch { packet, series, send, settled: &mut settled, idle }.finish();
-        settled
-    }
-
     /// How many of the last view's written samples had nothing to send.
     pub(crate) const fn idle(&self) -> u64 {
         self.idle
     }
+
+    /// Sends a view packet by packet: whole lines with line breaks between them. `send` says what
+    /// became of each.
+    pub fn encode(&mut self, view: &View<'_>, send: &mut dyn FnMut(&[u8]) -> Fate) -> Settled {
+        self.encode_batches(*view, false, &mut |batch, fates| fates.extend(batch.iter().map(&mut *send)))
+    }
+
+    /// Sends a view in batches of packets, where `fill` says whether packets are filled up. `send` says
+    /// what became of each packet.
+    pub(crate) fn encode_batches(
+        &mut self,
+        view: View<'_>,
+        fill: bool,
+        send: &mut dyn FnMut(Batch<'_>, &mut Vec<Fate>),
+    ) -> Settled {
+        self.idle = 0;
+        self.packets.fill = fill;
+        let mut settled = Settled::default();
+        let in_use = &mut self.in_use;
+        self.rows.update(&view, |mut row| row.let_go(in_use));
+        for kind in view.kinds() {
+            self.encode_kind(&kind, send, &mut settled);
+        }
+        self.packets.send(true, send, &mut settled);
+        for Returned { row, due } in self.packets.returned.drain(..) {
+            if let Some(state) = self.rows.get_mut(row) {
+                state.restore(due.column, due.slot, due.before);
+            }
+        }
+        settled
+    }
+
+    fn encode_kind(
+        &mut self,
+        kind: &KindView<'_>,
+        send: &mut dyn FnMut(Batch<'_>, &mut Vec<Fate>),
+        settled: &mut Settled,
+    ) {
+        let Self { naming, parts, adds_up, rows, columns, in_use, packets, digits, idle } = self;
+        let index = kind.index();
+        for row in kind.rows() {
+            let state = rows.entry(&row, || RowState::new(naming, &row, index, in_use));
+            if row.is_final() {
+                state.let_go(in_use);
+            }
+            packets.start_row(row.id());
+            for (column, value) in row.cells() {
+                if columns.get(index, column).is_none()
+                    && let Some(seen) = kind.column(column)
+                {
+                    *adds_up |= !naming.tells_hosts_apart(&seen);
+                    columns.entry(&seen, || ColumnText::new(naming, &seen));
+                }
+                let Some(text) = columns.get(index, column) else { continue };
+                let first = packets.current();
+                let outcome = match value {
+                    Value::Counter(total) => push_counter(packets, text, state, column, total),
+                    Value::Scaled(scaled) => push_scaled(packets, text, state, column, scaled, *parts, digits),
+                    Value::Histogram(histogram) => push_histogram(packets, text, state, column, &histogram),
+                    Value::Gauge(level) => {
+                        let adds = naming.syntax.adds_signed_gauges();
+                        if !owns_name(text, state, column, row.is_final(), digits, in_use) {
+                            settled.twins += 1;
+                            continue;
+                        }
+                        push_gauge(packets, text, state, column, level, adds, digits)
+                    }
+                };
+                match outcome {
+                    Ok(Some(())) => packets.end_sample(first),
+                    Ok(None) => {
+                        settled.written += 1;
+                        *idle += 1;
+                    }
+                    Err(TooLong) => settled.too_long += 1,
+                }
+                packets.send(false, send, settled);
+            }
+        }
+    }
 }
 
-impl Entry {
-    fn new(naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>, gauges: &mut HashSet<Arc<[u8]>>) -> Self {
-        let line = Line::new(naming, metric, sample);
-        match metric.kind() {
-            Kind::Counter => Self::Counter { line, sent: Cell::new(0) },
-            Kind::Gauge if gauges.insert(Arc::clone(line.identity())) => Self::Gauge { line },
-            Kind::Gauge => Self::Twin,
-            Kind::Histogram => Self::Histogram { line, sent: Box::new([const { Cell::new(0) }; HISTOGRAM_SLOTS]) },
-        }
-    }
+/// Whether a sample has a line: none where it has nothing to send.
+type Lines = Result<Option<()>, TooLong>;
 
-    /// A host that was renamed has other lines; what was sent stays sent.
-    fn follow(&mut self, naming: &Naming, metric: &Metric<'_>, sample: &Sample<'_>, gauges: &mut HashSet<Arc<[u8]>>) {
-        match self {
-            Self::Counter { line, .. } | Self::Histogram { line, .. } if line.renames != naming.renames => {
-                *line = Line::new(naming, metric, sample);
-            }
-            Self::Gauge { line } if line.renames != naming.renames => {
-                gauges.remove(line.identity());
-                *self = Self::new(naming, metric, sample, gauges);
-            }
-            _ => {}
-        }
+/// A counter's total.
+#[inline]
+fn push_counter(packets: &mut Packets, text: &ColumnText, state: &mut RowState, column: usize, total: u64) -> Lines {
+    let (row, sent) = state.cell(column);
+    let before = reset(sent, total);
+    if total == before {
+        return Ok(None);
     }
+    let mut grown = itoa::Buffer::new();
+    let number = text.push(packets.start_line(), row, b"", grown.format(total - before).as_bytes());
+    packets.end_line(number, Some(Due { column, slot: None, before }))?;
+    *sent = total;
+    Ok(Some(()))
+}
 
-    /// The total that has been sent, of a counter or of a slot.
-    pub(crate) fn sent(&self, slot: usize) -> Option<&Cell<u64>> {
-        match self {
-            Self::Counter { sent, .. } => Some(sent),
-            Self::Histogram { sent, .. } => sent.get(slot),
-            Self::Gauge { .. } | Self::Twin => None,
-        }
+/// A counter's total that was recorded in another unit.
+fn push_scaled(
+    packets: &mut Packets,
+    text: &ColumnText,
+    state: &mut RowState,
+    column: usize,
+    scaled: Scaled,
+    parts: Parts,
+    digits: &mut Vec<u8>,
+) -> Lines {
+    let (row, sent) = state.cell(column);
+    let before = reset(sent, scaled.total);
+    digits.clear();
+    if !parts.push_growth(digits, before, scaled) {
+        return Ok(None);
     }
+    let number = text.push(packets.start_line(), row, b"", digits);
+    packets.end_line(number, Some(Due { column, slot: None, before }))?;
+    *sent = scaled.total;
+    Ok(Some(()))
+}
+
+/// Whether no other gauge has this one's name; what it is called is made but once.
+fn owns_name(
+    text: &ColumnText,
+    state: &mut RowState,
+    column: usize,
+    is_final: bool,
+    name: &mut Vec<u8>,
+    in_use: &mut InUse,
+) -> bool {
+    if !state.knows_gauge(column) {
+        name.clear();
+        text.push(name, state.cell(column).0, b"", b"");
+    }
+    state.owns_gauge(column, is_final, name, in_use)
+}
+
+/// A gauge's level; `adds` says whether one with a sign is a change.
+fn push_gauge(
+    packets: &mut Packets,
+    text: &ColumnText,
+    state: &mut RowState,
+    column: usize,
+    level: f64,
+    adds: bool,
+    digits: &mut Vec<u8>,
+) -> Lines {
+    digits.clear();
+    let negative = push_level(digits, level);
+    let (row, _) = state.cell(column);
+    let bytes = packets.start_line();
+    if negative && adds {
+        // Both lines count as one, so that no packet ends between them.
+        text.push(bytes, row, b"", b"0");
+        bytes.push(b'\n');
+    }
+    let number = text.push(bytes, row, if negative { b"-" } else { b"" }, digits);
+    packets.end_line(number, None).map(Some)
+}
+
+/// What was sent of a counter. A total that fell was reset: all of it is new, and still is if it does not arrive.
+#[inline]
+fn reset(sent: &mut u64, total: u64) -> u64 {
+    if total < *sent {
+        *sent = 0;
+    }
+    *sent
+}
+
+/// The lines of a histogram's slots. It is one sample, however many lines and packets it takes.
+fn push_histogram(
+    packets: &mut Packets,
+    text: &ColumnText,
+    state: &mut RowState,
+    column: usize,
+    histogram: &Histogram<'_>,
+) -> Lines {
+    let mut lines = None;
+    let (row, slots) = state.slots(column, histogram.first(), histogram.counts().len());
+    for (bucket, sent) in histogram.buckets().zip(slots) {
+        let before = reset(sent, bucket.count);
+        if bucket.count == before {
+            continue;
+        }
+        let (mut bound, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let bound = bound.format(bucket.bound).as_bytes();
+        let number = text.push_slot(packets.start_line(), row, bound, digits.format(bucket.count - before).as_bytes());
+        let slot = u8::try_from(bucket.slot).ok();
+        packets.end_line(number, Some(Due { column, slot, before }))?;
+        *sent = bucket.count;
+        lines = Some(());
+    }
+    Ok(lines)
 }

@@ -30,8 +30,9 @@
 //! | `telegraf` | `ebpf_process.vfs.calls,operation=read:17\|c` | as tags |
 //!
 //! A name is `namespace.area.what`: `what` is the last part of the metric's name and `area` what
-//! stands before it. Without tags, the values of the sink's tags stand before the area and those of
-//! the labels behind it. DogStatsD and Telegraf are written by their published rules; etsy, Graphite
+//! stands before it; of what concerns another kind than the host, that kind's name is its first part
+//! (`process.vfs`). Without tags, the values of the sink's tags stand before the area and those of
+//! the labels behind it, a row's before a metric's own. DogStatsD and Telegraf are written by their published rules; etsy, Graphite
 //! and netdata are tested against the servers themselves. A Telegraf with `datadog_extensions` takes
 //! either. netdata shows a chart per name, for up to 200 names unless it is told otherwise.
 //!
@@ -45,18 +46,21 @@
 //! `host = true` makes it a tag. A host that is renamed is followed. With neither, and no tag of the configuration that
 //! does it, what two hosts send to one server adds up there, which is said at the start.
 //!
-//! Counters that get one name by that add up at the receiver, as their sum; of gauges with one name
-//! only the first is sent, the others are rejected and counted.
+//! Two rows whose labels become equal by that stay two: the second one gets `_2` behind its labels, for as long as
+//! both live. Metrics and fixed labels that get one name add up at the receiver, as their sum, if they are counters; of
+//! gauges with one name only the first is sent, the others are rejected and counted.
 //!
 //! # Numbers
 //!
 //! A counter is sent as what it has grown by since the last packet that took it along, from 0 at the
 //! agent's baseline; one that has not grown is not sent. A batch that a full queue loses is covered by
-//! the next one. A gauge is sent with every batch, rounded to nine decimals. To DogStatsD a negative
+//! the next one. One that was recorded in another unit than its metric's, nanoseconds of a metric in seconds, is sent in
+//! the metric's, with decimals down to a billionth; to netdata and Telegraf, which cut decimals off, in whole ones. What
+//! is less stays due: what is sent adds up to the total, rounded down once. A gauge is sent with every batch, rounded to nine decimals. To DogStatsD a negative
 //! one is a level like any other; elsewhere a sign means a change, so it is set to 0 first, in the same
 //! packet.
 //!
-//! A histogram is one counter per slot, with the largest value of the slot as the last part of the
+//! A histogram is one counter per slot, with the largest number of the slot, as it was recorded, as the last part of the
 //! name (`.le_2047`) or as the tag `le`. Slots do not contain one another: their sum is the number of
 //! events. It is never sent as `h` or `d`: etsy's server adds such values up as if they were a counter,
 //! netdata rejects `d`, and the others want the single values to make percentiles of, which nobody has
@@ -64,6 +68,11 @@
 //!
 //! Lines are packed into packets and never split. A line longer than `max_packet` cannot be sent: its
 //! sample is rejected.
+//!
+//! Over UDP the kernel (Linux from 4.18 on) gets many packets in one call and cuts them into datagrams, for which all
+//! but the last have to be of one size: the last number of such a packet has zeros in front (`:0000017|c`), which every
+//! receiver reads as the same number. (Empty lines some of them count as bad ones: brubeck, gostatsd, Vector.) Where a way
+//! cannot take that, a tunnel or a network with smaller frames, packets go one by one, as they do to all other receivers.
 //!
 //! # Ways
 //!
@@ -84,49 +93,54 @@
 //! they are not sent again.
 //!
 //! * What did not go out stays due: what its counters have grown by goes with the next batch that has
-//!   the series. A receiver that starts late gets everything since the baseline but for series that are
-//!   over by then.
+//!   the row. A row that has ended comes again with each batch until it has gone out. A receiver that starts late gets
+//!   everything since the baseline.
 //! * Over UDP a refusal (nobody listens) from this host is there as soon as the datagram is sent. It is
 //!   this datagram's: it did not arrive and stays due. From another host a refusal comes later, and does
 //!   not say for which datagram; so it does here when the kernel is so busy that it postpones it. The
 //!   next datagram is counted as failed in the place of the refused one. It is not known which counters
 //!   that one carried, so nothing is sent again.
+//! * Of datagrams that the kernel has cut, up to 64, a refusal is one for all. On this host that is what happened to them:
+//!   they are sent again one by one. From another host at least one of those before was refused, and as many as are sent
+//!   next are counted as failed: more than were refused, or fewer. What a receiver has no room for nobody is told, however
+//!   it was sent; and many at once fill its room sooner.
 //! * A connection that is lost, or has no room for `timeout`, may take half a packet with it. The packet
 //!   is failed. Its lines that are on their way are not sent again; the others stay due, and the rest of
 //!   the cut one never follows on another connection.
 //!
-//! No receiver ever gets an event twice. A sample with several lines is failed if one of its packets is.
+//! No receiver ever gets an event twice, also of a row that has ended and comes again. A sample with several lines is failed if one of its packets is.
 
 mod address;
 mod dialect;
-mod dispatch;
 mod encode;
-mod level;
-mod line;
+mod names;
+mod number;
 mod options;
-mod packet;
+mod packets;
+mod rows;
 mod stream;
+mod text;
 mod transport;
 mod udp;
 mod unixgram;
 
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
+    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
     SinkContext, SinkError, SinkPlugin, Stop, TrialContext, View,
 };
-use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Unread};
+use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Print, Printed, Printer, Unread};
 use tracing::info;
 
 use address::Address;
 pub use dialect::Syntax;
-pub use dispatch::Settled;
 pub use encode::Encoder;
 use options::Settings;
-pub use packet::Fate;
+use packets::Batch;
+pub use packets::{Fate, Settled};
 use stream::{Framing, Stream, Target};
 use transport::Transport;
 use udp::Udp;
@@ -173,27 +187,25 @@ impl SinkPlugin for StatsdPlugin {
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-        let Settings { address, syntax, length_prefix, max_packet, namespace, host, timeout, resolve_every } =
-            Settings::read(options)?;
-        let encoder = Encoder::new(syntax, &namespace, max_packet).with_host(&context.host.now(), host);
+        let settings = Settings::read(options)?;
+        let encoder = Encoder::new(settings.syntax, &settings.namespace, settings.max_packet);
+        let encoder = encoder.with_host(&context.host.now(), settings.host);
+        let encoder = if settings.whole_units { encoder.in_whole_units() } else { encoder };
         let host = context.host.clone();
-        let unread = Unread::new(stdout(), &context);
-        let ledger = context.ledger;
-        let Some(transport) = transport(address, length_prefix, timeout, resolve_every) else {
-            let output = stdout();
-            return Ok(Box::new(StreamSink { encoder, ledger, host, lines: Vec::new(), output, unread }));
+        let Some(transport) = transport(settings) else {
+            let lines = Lines { encoder, host, bytes: Vec::new() };
+            return Ok(Box::new(Printer::new(lines, stdout(), Unread::new(stdout(), &context), &context)));
         };
+        let ledger = context.ledger;
         let (doubt, stop) = (Doubt::new(Arc::clone(&ledger)), context.stop);
         Ok(Box::new(SocketSink { name: context.name, encoder, ledger, host, transport, doubt, stop, said: false }))
     }
 
     fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
-        let Ok(Settings { address, length_prefix, resolve_every, .. }) = Settings::read(options) else {
-            return Vec::new();
-        };
-        let Some(place) = address.destination() else { return Vec::new() };
+        let Ok(settings) = Settings::read(options) else { return Vec::new() };
+        let Some(place) = settings.address.destination() else { return Vec::new() };
         // A name and a connection may each take their time.
-        let Some(mut transport) = transport(address, length_prefix, context.limit / 3, resolve_every) else {
+        let Some(mut transport) = transport(Settings { timeout: context.limit / 3, ..settings }) else {
             return Vec::new();
         };
         vec![match transport.try_out(Instant::now()) {
@@ -228,18 +240,18 @@ impl SinkPlugin for StatsdPlugin {
 }
 
 /// The way to a receiver, if it is not standard output.
-fn transport(
-    address: Address,
-    length_prefix: bool,
-    timeout: Duration,
-    resolve_every: Duration,
-) -> Option<Box<dyn Transport>> {
+fn transport(settings: Settings) -> Option<Box<dyn Transport>> {
+    let Settings { address, length_prefix, timeout, resolve_every, max_packet, .. } = settings;
     let framing = if length_prefix { Framing::Length } else { Framing::Lines };
     let now = Instant::now();
     let lookup = |receiver: &str| Lookup::new(receiver, "address", Lookup::system(), resolve_every, now);
     Some(match address {
         Address::Stdout => return None,
-        Address::Udp(receiver) => Box::new(Udp::new(Datagrams::new(lookup(&receiver)), timeout)),
+        Address::Udp(receiver) => {
+            // The options let no larger one pass.
+            let size = u16::try_from(max_packet).unwrap_or(u16::MAX);
+            Box::new(Udp::new(Datagrams::new(lookup(&receiver)).cut(size), timeout))
+        }
         Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
         Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
         Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),
@@ -281,7 +293,9 @@ impl Sink for SocketSink {
         let has_peer = self.look(Instant::now());
         let Self { encoder, transport, .. } = self;
         encoder.set_host(&self.host.now());
-        let mut settled = encoder.encode(view, &mut |packet| transport.send(packet));
+        let fills = transport.fills();
+        let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| transport.send_all(batch, fates);
+        let mut settled = encoder.encode_batches(*view, fills, &mut send);
         let now = Instant::now();
         if has_peer {
             // It may go without having read what its connection took.
@@ -324,51 +338,25 @@ impl Sink for SocketSink {
     }
 }
 
-/// Prints each view. A failed write is the end: what follows half a line is no line.
-struct StreamSink<W> {
+/// Each packet as lines of a text.
+struct Lines {
     encoder: Encoder,
-    ledger: Arc<Ledger>,
     host: HostName,
-    lines: Vec<u8>,
-    output: W,
-    unread: Unread,
+    bytes: Vec<u8>,
 }
 
-impl<W: Write + Send> Sink for StreamSink<W> {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let lines = &mut self.lines;
-        lines.clear();
-        self.encoder.set_host(&self.host.now());
-        let settled = self.encoder.encode(view, &mut |packet| {
-            lines.extend_from_slice(packet);
-            lines.push(b'\n');
+impl Print for Lines {
+    fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
+        let Self { encoder, host, bytes } = self;
+        bytes.clear();
+        encoder.set_host(&host.now());
+        let settled = encoder.encode(view, &mut |packet| {
+            bytes.extend_from_slice(packet);
+            bytes.push(b'\n');
             Fate::Sent
         });
-        if let Err(error) = self.output.write_all(lines).and_then(|()| self.output.flush()) {
-            self.unread.lost();
-            return Err(SinkError::closed(error));
-        }
-        self.unread.wrote(lines.len(), settled.written);
-        settle(&self.ledger, Settled { written: 0, ..settled });
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), SinkError> {
-        self.unread.look();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.unread.due()
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.unread.end();
-        Ok(())
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
+        let rejected = [(settled.too_long, TOO_LONG), (settled.twins, TWIN)];
+        Ok(Printed { bytes, samples: settled.written, rejected })
     }
 }
 
@@ -379,7 +367,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use ebpf_process_core::testkit::{Bench, context, offer};
-    use ebpf_process_core::{Descriptor, Selection, Unit};
+    use ebpf_process_core::{Column, Selection, Unit};
 
     use super::*;
 
@@ -408,14 +396,14 @@ mod tests {
             let ledger = Arc::clone(&context.ledger);
             let options = Options::from_value(BTreeMap::from([("address", address), ("namespace", "n".to_owned())]));
             let mut sink = PLUGIN.build(&options, context).expect("a sink");
-            let calls = Descriptor::counter("a.calls", Unit::CALLS, "Calls").labels(["of"]).share();
+            let calls = |of| Column::counter("a.calls", Unit::CALLS, "Calls").labels([("of", of)]);
             let mut bench = Bench::new();
-            let (grows, stays) = (bench.series(&calls, &["it"]), bench.series(&calls, &["us"]));
+            let (grows, stays) = (bench.host(calls("it")), bench.host(calls("us")));
             let mut write = |total, sink: &mut Box<dyn Sink>| {
                 offer(&ledger, 2);
                 let record = |recorder: &mut ebpf_process_core::Recorder| {
-                    recorder.counter(grows, total);
-                    recorder.counter(stays, 0);
+                    grows.counter(recorder, total);
+                    stays.counter(recorder, 0);
                 };
                 bench.tick(&Selection::default(), record, |view| sink.write(view))
             };

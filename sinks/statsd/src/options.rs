@@ -57,6 +57,8 @@ impl Default for Table {
 pub(crate) struct Settings {
     pub(crate) address: Address,
     pub(crate) syntax: Syntax,
+    /// Whether the receiver cuts off a counter's decimals though others of its syntax do not.
+    pub(crate) whole_units: bool,
     /// Whether a packet in a stream over a Unix socket has its length before it.
     pub(crate) length_prefix: bool,
     pub(crate) max_packet: usize,
@@ -108,7 +110,8 @@ impl Settings {
             }
         }
         let length_prefix = dialect == Dialect::Dogstatsd && matches!(address, Address::Unix(_));
-        Ok(Self { address, syntax, length_prefix, max_packet, namespace, host, timeout, resolve_every })
+        let whole_units = dialect == Dialect::Netdata;
+        Ok(Self { address, syntax, whole_units, length_prefix, max_packet, namespace, host, timeout, resolve_every })
     }
 }
 

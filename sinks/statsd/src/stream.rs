@@ -11,7 +11,7 @@ use ebpf_process_delivery::{Backoff, Lookup, Peer, look_for_close};
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::packet::Fate;
+use crate::packets::Fate;
 use crate::transport::{self, Transport};
 
 /// How the receiver finds the packets in the stream.

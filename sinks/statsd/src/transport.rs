@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use crate::packet::Fate;
+use crate::packets::{Batch, Fate};
 
 /// A way to a receiver. Nothing here is fatal: what cannot be reached now is tried again later.
 pub(crate) trait Transport: Send {
@@ -18,6 +18,16 @@ pub(crate) trait Transport: Send {
 
     /// Sends a packet.
     fn send(&mut self, packet: &[u8]) -> Fate;
+
+    /// Whether packets that are filled up cost less: asked after `begin`, for one view.
+    fn fills(&self) -> bool {
+        false
+    }
+
+    /// Sends several packets, and says what became of each.
+    fn send_all(&mut self, batch: Batch<'_>, fates: &mut Vec<Fate>) {
+        fates.extend(batch.iter().map(|packet| self.send(packet)));
+    }
 
     /// Whether the connection is still there that took packets since the last call; `None` where there is
     /// none that could be closed.

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_delivery::{Datagrams, Passage};
 
-use crate::packet::Fate;
+use crate::packets::{Batch, Fate};
 use crate::transport::Transport;
 
-/// A packet is a datagram.
+/// A packet is a datagram. Where the kernel cuts what it is given into datagrams, packets are filled up,
+/// since all but the last have to be of one size.
 pub(crate) struct Udp {
     datagrams: Datagrams,
     /// How long a name may be waited for when no address is known.
@@ -27,34 +28,43 @@ impl Transport for Udp {
     }
 
     fn send(&mut self, packet: &[u8]) -> Fate {
-        let (fate, problem) = match self.datagrams.send(packet) {
-            Passage::Sent => return Fate::Sent,
-            Passage::Late { problem } => (Fate::Late, problem),
-            Passage::Lost { problem } => (Fate::Lost, problem),
-            Passage::TooLarge { problem } => (Fate::Lost, format!("{problem}; lower the option max_packet")),
-        };
-        self.problem.get_or_insert(problem);
-        fate
+        let passage = self.datagrams.send(packet);
+        enter(passage, &mut self.problem)
+    }
+
+    fn fills(&self) -> bool {
+        self.datagrams.cuts()
+    }
+
+    fn send_all(&mut self, batch: Batch<'_>, fates: &mut Vec<Fate>) {
+        let Self { datagrams, problem, .. } = self;
+        if batch.is_filled() {
+            datagrams.send_all(batch.bytes(), |passage| fates.push(enter(passage, problem)));
+        } else {
+            fates.extend(batch.iter().map(|packet| enter(datagrams.send(packet), problem)));
+        }
     }
 
     fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// An empty datagram means nothing to any receiver; where nobody listens it is refused.
     fn try_out(&mut self, now: Instant) -> Result<(), String> {
-        self.begin(now);
-        for pause in [REFUSAL, Duration::ZERO] {
-            if self.send(b"") == Fate::Sent {
-                std::thread::park_timeout(pause);
-            }
-        }
-        self.problem.take().map_or(Ok(()), Err)
+        self.datagrams.try_out(now, self.timeout)
     }
 }
 
-/// How long a refusal from elsewhere may take.
-const REFUSAL: Duration = Duration::from_millis(100);
+/// What became of a packet; a problem is kept if it is the first.
+fn enter(passage: Passage, first: &mut Option<String>) -> Fate {
+    let (fate, problem) = match passage {
+        Passage::Sent => return Fate::Sent,
+        Passage::Late { problem } => (Fate::Late, problem),
+        Passage::Lost { problem } => (Fate::Lost, problem),
+        Passage::TooLarge { problem } => (Fate::Lost, format!("{problem}; lower the option max_packet")),
+    };
+    first.get_or_insert(problem);
+    fate
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::explain;
 
-use crate::packet::Fate;
+use crate::packets::Fate;
 use crate::transport::{self, Transport, is_too_large};
 
 /// A socket connected by its path, and again when whoever listened there is gone.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ebpf_process_core::testkit::{Bench, no_slots};
-use ebpf_process_core::{Descriptor, Selection, Unit};
+use ebpf_process_core::{Column, Selection, Unit};
 use ebpf_process_sink_statsd::{Encoder, Fate, Settled, Syntax};
 
 #[test]
@@ -27,38 +27,34 @@ fn samples_become_packets() {
 /// Everything there is to say, in packets.
 fn three_views(syntax: Syntax) -> String {
     let mut bench = Bench::new();
-    let vfs = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
-    let bytes = Descriptor::counter("vfs.bytes", Unit::BYTES, "Bytes").labels(["operation"]).share();
-    let started = Descriptor::counter("task.started", Unit::TASKS, "Started").labels(["kind"]).share();
-    let exits = Descriptor::counter("task.exits", Unit::TASKS, "Exits").share();
-    let info = Descriptor::gauge("hook.info", Unit::ONE, "Hooks").labels(["counter", "function"]).share();
-    let level = Descriptor::gauge("demo.level", Unit::SECONDS, "Level").share();
-    let latency = Descriptor::histogram("disk.latency", Unit::new("ns"), "Latency").labels(["disk"]).share();
-    let read = bench.series(&vfs, &["read"]);
-    let odd = bench.series(&vfs, &["a.b:c|d@e#f\u{e9}"]);
-    let bytes = bench.series(&bytes, &["read"]);
-    let process = bench.series(&started, &["process"]);
-    let exits = bench.series(&exits, &[]);
-    let info = bench.series(&info, &["vfs.calls", "vfs_read"]);
-    let level = bench.series(&level, &[]);
-    let sda = bench.series(&latency, &["sda"]);
+    let vfs = |operation| Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", operation)]);
+    let bytes = Column::counter("vfs.bytes", Unit::BYTES, "Bytes").labels([("operation", "read")]);
+    let started = Column::counter("task.started", Unit::TASKS, "Started").labels([("kind", "process")]);
+    let exits = Column::counter("task.exits", Unit::TASKS, "Exits");
+    let hook = [("counter", "vfs.calls"), ("function", "vfs_read")];
+    let info = Column::gauge("hook.info", Unit::ONE, "Hooks").labels(hook);
+    let level = Column::gauge("demo.level", Unit::SECONDS, "Level");
+    let latency = Column::histogram("disk.latency", Unit::new("ns"), "Latency").labels([("disk", "sda")]);
+    let [read, odd] = ["read", "a.b:c|d@e#f\u{e9}"].map(|operation| bench.host(vfs(operation)));
+    let [bytes, process, exits, info, level, sda] =
+        [bytes, started, exits, info, level, latency].map(|column| bench.host(column));
     let selection = Selection { tags: [("rack".to_owned(), "r 7".to_owned())].into(), ..Selection::default() };
     let mut encoder = Encoder::new(syntax, "ebpf_process", 120);
     let mut output = String::new();
     for view in 0..3_u64 {
         let record = |recorder: &mut ebpf_process_core::Recorder| {
-            recorder.counter(read, 1000 * view);
-            recorder.counter(odd, 7);
-            recorder.counter(bytes, if view == 0 { 5 } else { u64::MAX });
-            recorder.counter(process, [10, 4, 4][usize::try_from(view).expect("a view")]);
-            recorder.counter(exits, view);
-            recorder.gauge(info, 1.0);
-            recorder.gauge(level, [-0.25, 0.1 + 0.2, 1e21][usize::try_from(view).expect("a view")]);
+            read.counter(recorder, 1000 * view);
+            odd.counter(recorder, 7);
+            bytes.counter(recorder, if view == 0 { 5 } else { u64::MAX });
+            process.counter(recorder, [10, 4, 4][usize::try_from(view).expect("a view")]);
+            exits.counter(recorder, view);
+            info.gauge(recorder, 1.0);
+            level.gauge(recorder, [-0.25, 0.1 + 0.2, 1e21][usize::try_from(view).expect("a view")]);
             let mut slots = no_slots();
             slots[0] = 1;
             slots[10] = 3 * view;
             slots[63] = view / 2;
-            recorder.histogram(sda, &slots, 4000);
+            sda.histogram(recorder, &slots, 4000);
         };
         let settled = bench.tick(&selection, record, |view| {
             let _ = writeln!(output, "==== view {}", view.tick().seq);

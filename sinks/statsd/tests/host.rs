@@ -3,10 +3,9 @@
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use ebpf_process_core::testkit::{Bench, no_slots};
-use ebpf_process_core::{Descriptor, Recorder, Selection, Unit};
+use ebpf_process_core::testkit::{Bench, Cell, no_slots};
+use ebpf_process_core::{Column, Recorder, Selection, Unit};
 use ebpf_process_sink_statsd::{Encoder, Fate, Syntax};
 
 /// A counter, a gauge and a histogram.
@@ -14,30 +13,29 @@ struct Scene {
     bench: Bench,
     selection: Selection,
     encoder: Encoder,
-    ids: [ebpf_process_core::SeriesId; 3],
+    cells: [Cell; 3],
 }
 
 impl Scene {
     fn new(prefix: &str, encoder: Encoder) -> Self {
         let mut bench = Bench::new();
-        let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
-        let level = Descriptor::gauge("level", Unit::ONE, "A level").share();
-        let sizes = Descriptor::histogram("sizes", Unit::BYTES, "Sizes").share();
-        let ids = [(&calls, &["read"][..]), (&level, &[]), (&sizes, &[])];
-        let ids = ids.map(|(descriptor, labels)| bench.series(&Arc::clone(descriptor), labels));
+        let calls = Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", "read")]);
+        let level = Column::gauge("level", Unit::ONE, "A level");
+        let sizes = Column::histogram("sizes", Unit::BYTES, "Sizes");
+        let all = [calls, level, sizes].map(|column| bench.host(column));
         let selection = Selection { prefix: prefix.to_owned(), ..Selection::default() };
-        Self { bench, selection, encoder, ids }
+        Self { bench, selection, encoder, cells: all }
     }
 
     /// The lines of a batch in which all totals are this.
     fn lines(&mut self, total: u32, fate: Fate) -> String {
-        let Self { bench, selection, encoder, ids: [calls, level, sizes] } = self;
+        let Self { bench, selection, encoder, cells: [calls, level, sizes] } = self;
         let record = |recorder: &mut Recorder| {
-            recorder.counter(*calls, total.into());
-            recorder.gauge(*level, total.into());
+            calls.counter(recorder, total.into());
+            level.gauge(recorder, total.into());
             let mut slots = no_slots();
             slots[0] = total.into();
-            recorder.histogram(*sizes, &slots, total.into());
+            sizes.histogram(recorder, &slots, total.into());
         };
         bench.tick(selection, record, |view| {
             let mut text = String::new();

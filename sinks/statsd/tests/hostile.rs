@@ -3,7 +3,7 @@
 mod receiver;
 
 use ebpf_process_core::testkit::{Bench, no_slots};
-use ebpf_process_core::{Descriptor, Recorder, Selection, Unit, Value};
+use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit, Value};
 use ebpf_process_sink_statsd::{Encoder, Fate, Settled, Syntax};
 use proptest::prelude::*;
 use receiver::{ALL, Receiver};
@@ -38,25 +38,36 @@ struct Sent {
 
 /// Sends a counter, a gauge and a histogram with one slot, all named and labelled from outside; what
 /// arrives is checked by the receiver.
-fn send(syntax: Syntax, outside: &Outside, level: f64, total: u64, limit: usize) -> Result<Sent, String> {
-    let labels = ["comm", "cgroup"];
-    let counter = Descriptor::counter("demo.calls", Unit::CALLS, "").labels(labels).share();
-    let gauge = Descriptor::gauge("demo.level", Unit::CALLS, "").labels(labels).share();
-    let histogram = Descriptor::histogram("demo.time", Unit::CALLS, "").labels(labels).share();
+fn send(
+    syntax: Syntax,
+    outside: &Outside,
+    level: f64,
+    total: u64,
+    limit: usize,
+    columns: usize,
+) -> Result<Sent, String> {
+    let keys = ["comm", "cgroup"];
+    let values = outside.labels.each_ref().map(String::as_str);
+    // All labels are the row's, one is the column's, or both are.
+    let kind = EntityKind::new("thing").keys(keys[..2 - columns].iter().copied()).names_as_they_are();
+    let labels: Vec<_> = keys.into_iter().zip(values).skip(2 - columns).collect();
+    let counter = Column::counter("demo.calls", Unit::CALLS, "");
+    let gauge = Column::gauge("demo.level", Unit::CALLS, "");
+    let histogram = Column::histogram("demo.time", Unit::CALLS, "");
     let selection =
         Selection { prefix: outside.prefix.clone(), tags: [outside.tag.clone()].into(), ..Selection::default() };
-    let values = outside.labels.each_ref().map(String::as_str);
     let mut bench = Bench::new();
-    let ids = [&counter, &gauge, &histogram].map(|descriptor| bench.series(descriptor, &values));
+    let cells = [counter, gauge, histogram]
+        .map(|column| bench.cell(&kind, &values[..2 - columns], column.labels(labels.iter().copied())));
     let mut encoder = Encoder::new(syntax, &outside.namespace, limit);
     let mut receiver = Receiver::new(syntax, limit);
     let (mut packets, mut problem, mut in_view) = (Vec::new(), None, 0.0);
     let record = |recorder: &mut Recorder| {
-        recorder.counter(ids[0], total);
-        recorder.gauge(ids[1], level);
+        cells[0].counter(recorder, total);
+        cells[1].gauge(recorder, level);
         let mut slots = no_slots();
         slots[10] = 3;
-        recorder.histogram(ids[2], &slots, 0);
+        cells[2].histogram(recorder, &slots, 0);
     };
     let settled = bench.tick(&selection, record, |view| {
         let samples = view.metrics().flat_map(|metric| metric.samples());
@@ -75,7 +86,12 @@ fn send(syntax: Syntax, outside: &Outside, level: f64, total: u64, limit: usize)
 
 /// One point each: the right sum, the right level, the right slot, and as many tags as were given.
 fn check(syntax: Syntax, outside: &Outside, level: f64, total: u64) -> Result<(), String> {
-    let sent = send(syntax, outside, level, total, 65_507)?;
+    (0..=2).try_for_each(|columns| check_one(syntax, outside, level, total, columns))
+}
+
+/// With so many of the labels a column's.
+fn check_one(syntax: Syntax, outside: &Outside, level: f64, total: u64, columns: usize) -> Result<(), String> {
+    let sent = send(syntax, outside, level, total, 65_507, columns)?;
     let Sent { receiver, level, .. } = &sent;
     let fail = |what: &str| Err(format!("{what}: {syntax:?} {outside:?} {receiver:?}"));
     if sent.settled != (Settled { written: sent.settled.written, ..Settled::default() }) {
@@ -182,7 +198,7 @@ fn nasty_strings_forge_nothing() {
 fn a_key_that_a_receiver_would_overwrite_is_another_key() {
     let keys = |syntax, key: &str| {
         let outside = Outside { tag: (key.to_owned(), "v".to_owned()), ..Outside::everywhere("x") };
-        let sent = send(syntax, &outside, 1.0, 1, 1432).expect("lines");
+        let sent = send(syntax, &outside, 1.0, 1, 1432, 1).expect("lines");
         sent.receiver.gauges.keys().next().expect("a gauge").clone()
     };
     assert_eq!(keys(Syntax::Graphite, "name"), "x.xdemo.level{cgroup=x,comm=x,name_=v}");
@@ -190,7 +206,7 @@ fn a_key_that_a_receiver_would_overwrite_is_another_key() {
     assert_eq!(keys(Syntax::Dogstatsd, "le"), "x.xdemo.level{cgroup=x,comm=x,le_=v}");
     // A label stays itself when the sink's tag has the same key after cleaning.
     let outside = Outside { tag: ("comm\t".to_owned(), "v".to_owned()), ..Outside::everywhere("x") };
-    let sent = send(Syntax::Dogstatsd, &outside, 1.0, 1, 1432).expect("lines");
+    let sent = send(Syntax::Dogstatsd, &outside, 1.0, 1, 1432, 0).expect("lines");
     assert_eq!(sent.receiver.gauges.keys().next().expect("a gauge"), "x.xdemo.level{cgroup=x,comm=x,comm_=v}");
 }
 
@@ -225,8 +241,9 @@ proptest! {
         level in prop::num::f64::ANY,
         total in any::<u64>(),
         limit in 64..600_usize,
+        columns in 0..=2_usize,
     ) {
-        let sent = send(syntax, &outside, level, total, limit);
+        let sent = send(syntax, &outside, level, total, limit, columns);
         let Sent { settled, receiver, .. } = sent.map_err(TestCaseError::fail)?;
         // A counter that has not grown is written without a line.
         let arrived = (receiver.counters.len() + receiver.gauges.len()) as u64 + u64::from(total == 0);

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use ebpf_process_core::testkit::Bench;
-use ebpf_process_core::{Descriptor, Selection, Unit};
+use ebpf_process_core::{Column, Selection, Unit};
 use ebpf_process_sink_statsd::{Encoder, Fate, Syntax};
 use statsd::Client;
 
@@ -16,17 +16,17 @@ const LEVELS: [(&str, f64); 3] = [("up", 1.0), ("load", 0.25), ("size", 123_456_
 /// Our datagrams.
 fn ours(limit: usize) -> Vec<Vec<u8>> {
     let mut bench = Bench::new();
-    let calls = Descriptor::counter("vfs.calls", Unit::CALLS, "Calls").labels(["operation"]).share();
-    let level = Descriptor::gauge("demo.level", Unit::ONE, "Level").labels(["name"]).share();
-    let counters = OPERATIONS.map(|(name, total)| (bench.series(&calls, &[name]), total));
-    let gauges = LEVELS.map(|(name, value)| (bench.series(&level, &[name]), value));
+    let calls = |name| Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", name)]);
+    let level = |name| Column::gauge("demo.level", Unit::ONE, "Level").labels([("name", name)]);
+    let counters = OPERATIONS.map(|(name, total)| (bench.host(calls(name)), total));
+    let gauges = LEVELS.map(|(name, value)| (bench.host(level(name)), value));
     let mut datagrams = Vec::new();
     let record = |recorder: &mut ebpf_process_core::Recorder| {
-        for (id, total) in counters {
-            recorder.counter(id, u64::from(total));
+        for (cell, total) in counters {
+            cell.counter(recorder, u64::from(total));
         }
-        for (id, value) in gauges {
-            recorder.gauge(id, value);
+        for (cell, value) in gauges {
+            cell.gauge(recorder, value);
         }
     };
     let mut encoder = Encoder::new(Syntax::Plain, "ebpf_process", limit);

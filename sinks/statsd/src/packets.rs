@@ -1,0 +1,316 @@
+//! Lines packed into packets, a datagram each or a piece of a stream, and several packets into one buffer.
+
+use ebpf_process_core::RowId;
+
+/// What is known of a packet after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is on its way, and no refusal is known.
+    Sent,
+    /// It is on its way, but one before it was refused: it counts as failed in that one's place.
+    Late,
+    /// Only so many of its bytes are on their way. The lines within them are not sent again.
+    Cut(usize),
+    /// It certainly did not arrive: what it carried is still due.
+    Lost,
+}
+
+/// A total that a line takes along.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    pub(crate) column: usize,
+    /// Of a histogram.
+    pub(crate) slot: Option<u8>,
+    /// What was sent before.
+    pub(crate) before: u64,
+}
+
+/// A total that did not arrive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returned {
+    pub(crate) row: RowId,
+    pub(crate) due: Due,
+}
+
+/// What became of a view's samples; the numbers add up to the view's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Sent, or with nothing to send.
+    pub written: u64,
+    /// In a packet that was lost or cut, or in one that counts in the place of a lost one.
+    pub failed: u64,
+    /// With a line that fits no packet.
+    pub too_long: u64,
+    /// Gauges whose name another series has.
+    pub twins: u64,
+}
+
+/// Packets that are ready to go, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch<'a> {
+    bytes: &'a [u8],
+    packets: &'a [Packet],
+    filled: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// Packet by packet: whole lines with line breaks between them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let bytes = self.bytes;
+        self.packets.iter().map(move |packet| &bytes[packet.start..packet.end])
+    }
+
+    /// Whether each packet but the last is as long as a packet may be.
+    pub(crate) const fn is_filled(&self) -> bool {
+        self.filled
+    }
+
+    /// All in one.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    start: usize,
+    end: usize,
+    /// Samples that are in here alone.
+    samples: u64,
+    /// How many totals it and those before it take along.
+    carried: usize,
+}
+
+/// The packets in the making. A line is written to its end first; then it is seen whether it fits.
+#[derive(Debug)]
+pub(crate) struct Packets {
+    bytes: Vec<u8>,
+    limit: usize,
+    /// Whether a packet is filled up when another one follows: with zeros before its last number, which every receiver
+    /// reads as the same number. (Some count an empty line as a bad one.)
+    pub(crate) fill: bool,
+    /// Where the packet in the making starts.
+    start: usize,
+    /// Where the last line starts; a line break stands before it, if a line of its packet does.
+    line: usize,
+    /// Where the digits are of the last line that was ended.
+    number: usize,
+    done: Vec<Packet>,
+    /// Samples of the packet in the making.
+    samples: u64,
+    /// Samples in several packets: the first and the last of them.
+    split: Vec<(usize, usize)>,
+    rows: Vec<RowId>,
+    /// What the lines take along: of which row, up to which byte of the packet.
+    carried: Vec<(u32, u32, Due)>,
+    fates: Vec<Fate>,
+    /// What did not arrive.
+    pub(crate) returned: Vec<Returned>,
+}
+
+/// A line that fits no packet.
+pub(crate) struct TooLong;
+
+impl Packets {
+    /// None yet; one may have so many bytes.
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit,
+            fill: false,
+            start: 0,
+            line: 0,
+            number: 0,
+            done: Vec::new(),
+            samples: 0,
+            split: Vec::new(),
+            rows: Vec::new(),
+            carried: Vec::new(),
+            fates: Vec::new(),
+            returned: Vec::new(),
+        }
+    }
+
+    /// The next lines are of this row.
+    pub(crate) fn start_row(&mut self, row: RowId) {
+        self.rows.push(row);
+    }
+
+    /// Starts a line: its bytes are to be added to what is returned.
+    #[inline]
+    pub(crate) fn start_line(&mut self) -> &mut Vec<u8> {
+        if self.bytes.len() > self.start {
+            self.bytes.push(b'\n');
+        }
+        self.line = self.bytes.len();
+        &mut self.bytes
+    }
+
+    /// Ends a line, whose digits begin at this byte and which takes something along.
+    #[inline]
+    pub(crate) fn end_line(&mut self, number: usize, due: Option<Due>) -> Result<(), TooLong> {
+        let into_line = number - self.line;
+        if self.bytes.len() - self.start > self.limit {
+            if self.bytes.len() - self.line > self.limit {
+                self.bytes.truncate(self.line.saturating_sub(1).max(self.start));
+                self.line = self.bytes.len();
+                return Err(TooLong);
+            }
+            self.close_before_line();
+        }
+        self.number = self.line + into_line;
+        if let Some(due) = due {
+            // No packet is that large, no view has so many rows.
+            let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            self.carried.push((small(self.rows.len() - 1), small(self.bytes.len() - self.start), due));
+        }
+        Ok(())
+    }
+
+    /// The packet in the making is done but for the last line, which starts another one.
+    fn close_before_line(&mut self) {
+        let (end, line, length) = (self.line - 1, self.line, self.bytes.len() - self.line);
+        let next = if self.fill { self.start + self.limit } else { end };
+        self.close(next);
+        self.bytes.resize(self.bytes.len().max(next + length), b'0');
+        self.bytes.copy_within(line..line + length, next);
+        self.bytes.truncate(next + length);
+        self.bytes.copy_within(self.number..end, self.number + (next - end));
+        self.bytes[self.number..self.number + (next - end)].fill(b'0');
+        (self.start, self.line) = (next, next);
+    }
+
+    fn close(&mut self, end: usize) {
+        let samples = std::mem::take(&mut self.samples);
+        self.done.push(Packet { start: self.start, end, samples, carried: self.carried.len() });
+    }
+
+    /// Which packet is in the making.
+    pub(crate) const fn current(&self) -> usize {
+        self.done.len()
+    }
+
+    /// Ends a sample whose first line is in a packet.
+    #[inline]
+    pub(crate) fn end_sample(&mut self, first: usize) {
+        if first == self.done.len() { self.samples += 1 } else { self.split.push((first, self.done.len())) }
+    }
+
+    /// Sends what is done where that is enough, or else everything: not in the middle of a sample.
+    pub(crate) fn send(
+        &mut self,
+        everything: bool,
+        send: &mut dyn FnMut(Batch<'_>, &mut Vec<Fate>),
+        settled: &mut Settled,
+    ) {
+        if everything {
+            self.close_all();
+        } else if self.done.len() < (LARGEST / self.limit).clamp(1, MOST) {
+            return;
+        }
+        let end = if everything { self.bytes.len() } else { self.start };
+        self.fates.clear();
+        if !self.done.is_empty() {
+            send(Batch { bytes: &self.bytes[..end], packets: &self.done, filled: self.fill }, &mut self.fates);
+        }
+        self.settle(settled);
+        self.bytes.drain(..end);
+        (self.start, self.line, self.number) = (0, self.line - end, self.number.saturating_sub(end));
+        self.done.clear();
+        self.split.clear();
+    }
+
+    fn close_all(&mut self) {
+        if self.bytes.len() > self.start {
+            self.close(self.bytes.len());
+            (self.start, self.line) = (self.bytes.len(), self.bytes.len());
+        }
+    }
+
+    /// Enters what became of the packets, and what they carried unless it is on its way.
+    fn settle(&mut self, settled: &mut Settled) {
+        let Self { done, split, rows, carried, fates, returned, samples, .. } = self;
+        let arrived = |number: usize| fates.get(number) == Some(&Fate::Sent);
+        let mut from = 0;
+        for (number, packet) in done.iter().enumerate() {
+            let left = match fates.get(number).copied().unwrap_or(Fate::Lost) {
+                Fate::Sent | Fate::Late => None,
+                Fate::Cut(left) => Some(left),
+                Fate::Lost => Some(0),
+            };
+            *(if arrived(number) { &mut settled.written } else { &mut settled.failed }) += packet.samples;
+            if let Some(left) = left {
+                let lost = carried[from..packet.carried].iter().filter(|(_, end, _)| *end as usize > left);
+                returned.extend(lost.map(|&(row, _, due)| Returned { row: rows[row as usize], due }));
+            }
+            from = packet.carried;
+        }
+        for &(first, last) in &*split {
+            match (first..=last.min(done.len() - 1)).all(arrived) {
+                // Its end is in the packet in the making, which decides.
+                true if last == done.len() => *samples += 1,
+                true => settled.written += 1,
+                false => settled.failed += 1,
+            }
+        }
+        carried.drain(..from);
+        if carried.is_empty() {
+            rows.drain(..rows.len().saturating_sub(1));
+        }
+    }
+}
+
+/// What one call may send: the most bytes, and the most packets of those that are cut by the kernel.
+const LARGEST: usize = 65_507;
+const MOST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The packets of lines with these names and numbers.
+    fn packets(fill: bool, lines: &[(&str, &str)]) -> Vec<String> {
+        let mut packets = Packets::new(20);
+        packets.fill = fill;
+        let mut all = Vec::new();
+        let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| {
+            assert_eq!(batch.is_filled(), fill);
+            if fill {
+                assert!(batch.bytes().chunks(20).eq(batch.iter()), "each but the last is of one size");
+            }
+            all.extend(batch.iter().map(|packet| String::from_utf8(packet.to_vec()).expect("text")));
+            fates.extend(batch.iter().map(|_| Fate::Sent));
+        };
+        let mut settled = Settled::default();
+        for (name, number) in lines {
+            let bytes = packets.start_line();
+            bytes.extend_from_slice(name.as_bytes());
+            let at = bytes.len();
+            bytes.extend_from_slice(number.as_bytes());
+            bytes.extend_from_slice(b"|c");
+            let first = packets.current();
+            if packets.end_line(at, None).is_ok() {
+                packets.end_sample(first);
+            }
+            packets.send(false, &mut send, &mut settled);
+        }
+        packets.send(true, &mut send, &mut settled);
+        assert_eq!((settled.written, settled.failed), (lines.len() as u64, 0));
+        all
+    }
+
+    #[test]
+    fn a_packet_is_filled_up_without_another_line_or_number() {
+        let lines =
+            [("ab:", "1"), ("cd:", "22"), ("efg:", "333"), ("hi:", "4444"), ("exact:", "123456789012"), ("j:", "5")];
+        let plain = ["ab:1|c\ncd:22|c", "efg:333|c\nhi:4444|c", "exact:123456789012|c", "j:5|c"];
+        assert_eq!(packets(false, &lines), plain);
+        let filled = ["ab:1|c\ncd:00000022|c", "efg:333|c\nhi:04444|c", "exact:123456789012|c", "j:5|c"];
+        assert_eq!(packets(true, &lines), filled);
+        // More than go at once.
+        let many = vec![("name:", "1234567890"); 1000];
+        let sent = packets(true, &many);
+        assert_eq!(sent.len(), 1000);
+        assert!(sent[..999].iter().all(|packet| packet == "name:0001234567890|c"));
+    }
+}

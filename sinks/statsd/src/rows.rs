@@ -1,0 +1,139 @@
+//! What is kept for each row: its text and how much of its totals has been sent.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
+
+use ebpf_process_core::RowView;
+
+use crate::names::Naming;
+use crate::text::{row_text, told_apart};
+
+/// What is kept for a row.
+#[derive(Debug)]
+pub(crate) struct RowState {
+    text: Arc<str>,
+    /// The row's kind, while no other row of it may have this text.
+    holds: Option<usize>,
+    /// By column: a counter's total that was sent, where a histogram's are, or whether a gauge's name is its own.
+    cells: Vec<u64>,
+    histograms: Vec<Slots>,
+    /// The names of its gauges that no other row may have.
+    gauges: Vec<u64>,
+}
+
+/// The totals of a histogram's slots that were sent.
+#[derive(Debug)]
+struct Slots {
+    first: usize,
+    sent: Vec<u64>,
+}
+
+/// A gauge whose name is its own, and one whose name another one has: at the receiver the last one would win.
+const OWN: u64 = 1;
+const TWIN: u64 = 2;
+
+/// What no two living rows may share at the receiver.
+#[derive(Debug, Default)]
+pub(crate) struct InUse {
+    /// By kind, the rows' texts.
+    texts: Vec<HashSet<Arc<str>>>,
+    /// Fingerprints of gauges' names.
+    gauges: HashSet<u64>,
+}
+
+impl RowState {
+    /// A row that has ended takes no text from one that lives: it may be its successor.
+    pub(crate) fn new(naming: &Naming, row: &RowView<'_>, kind: usize, in_use: &mut InUse) -> Self {
+        let given = row_text(naming, row);
+        let mut text: Arc<str> = given.as_str().into();
+        let holds = (!row.is_final() && !text.is_empty()).then_some(kind);
+        if holds.is_some() {
+            if in_use.texts.len() <= kind {
+                in_use.texts.resize_with(kind + 1, HashSet::new);
+            }
+            let mut number = 2;
+            while !in_use.texts[kind].insert(Arc::clone(&text)) {
+                text = told_apart(naming, &given, number).into();
+                number += 1;
+            }
+        }
+        Self { text, holds, cells: Vec::new(), histograms: Vec::new(), gauges: Vec::new() }
+    }
+
+    /// The row has ended: another one may have its text.
+    pub(crate) fn let_go(&mut self, in_use: &mut InUse) {
+        if let Some(texts) = self.holds.take().and_then(|kind| in_use.texts.get_mut(kind)) {
+            texts.remove(&self.text);
+        }
+        for gauge in self.gauges.drain(..) {
+            in_use.gauges.remove(&gauge);
+        }
+    }
+
+    /// What is kept for a column, 0 at first; with the row's text.
+    #[inline]
+    pub(crate) fn cell(&mut self, column: usize) -> (&[u8], &mut u64) {
+        if self.cells.len() <= column {
+            self.cells.resize(column + 1, 0);
+        }
+        (self.text.as_bytes(), &mut self.cells[column])
+    }
+
+    /// The totals of a histogram's slots, so many from the first one on; with the row's text.
+    pub(crate) fn slots(&mut self, column: usize, first: usize, count: usize) -> (&[u8], &mut [u64]) {
+        let known = self.histograms.len() as u64;
+        let (_, cell) = self.cell(column);
+        if *cell == 0 {
+            *cell = known + 1;
+            self.histograms.push(Slots { first, sent: Vec::new() });
+        }
+        let place = usize::try_from(self.cells[column] - 1).unwrap_or(usize::MAX);
+        let slots = &mut self.histograms[place];
+        if let Some(missing) = slots.first.checked_sub(first).filter(|missing| *missing > 0) {
+            slots.sent.splice(..0, std::iter::repeat_n(0, missing));
+            slots.first = first;
+        }
+        let from = first - slots.first;
+        if slots.sent.len() < from + count {
+            slots.sent.resize(from + count, 0);
+        }
+        (self.text.as_bytes(), &mut slots.sent[from..from + count])
+    }
+
+    /// Whether a gauge's name, without its number, is the row's own; it stays so. One that has ended has it once more.
+    pub(crate) fn owns_gauge(&mut self, column: usize, is_final: bool, name: &[u8], in_use: &mut InUse) -> bool {
+        let (_, cell) = self.cell(column);
+        if *cell == 0 {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(name);
+            let print = hasher.finish();
+            let is_own = is_final || in_use.gauges.insert(print);
+            *cell = if is_own { OWN } else { TWIN };
+            if is_own && !is_final {
+                self.gauges.push(print);
+            }
+        }
+        self.cells[column] == OWN
+    }
+
+    /// Whether it is known whether a gauge's name is the row's own.
+    pub(crate) fn knows_gauge(&self, column: usize) -> bool {
+        self.cells.get(column).is_some_and(|cell| *cell != 0)
+    }
+
+    /// What was sent did not arrive: the total that was sent before it is the newest again.
+    pub(crate) fn restore(&mut self, column: usize, slot: Option<u8>, before: u64) {
+        let Some(cell) = self.cells.get_mut(column) else { return };
+        let Some(slot) = slot else {
+            *cell = before;
+            return;
+        };
+        let place = cell.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        if let Some(slots) = place.and_then(|place| self.histograms.get_mut(place))
+            && let Some(sent) = usize::from(slot).checked_sub(slots.first).and_then(|at| slots.sent.get_mut(at))
+        {
+            *sent = before;
+        }
+    }
+}
