@@ -140,9 +140,9 @@ impl Encoder {
                             continue;
                         }
                         if !begun {
-                            writer.open(&group.parts, own);
+                            writer.open(&group.parts, &known.text, own);
                         }
-                        writer.field(&field.names, value);
+                        writer.field(&field.names, &known.text, value);
                         begun = *form == Form::PerRow;
                         if !begun {
                             writer.close();

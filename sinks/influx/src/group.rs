@@ -19,8 +19,10 @@ pub(crate) struct Kind {
     /// The tags of its rows, in the order in which they are written.
     pub(crate) keys: Vec<Key>,
     pub(crate) groups: Vec<Group>,
+    /// What stands in lines, in the order in which it came: side by side in memory.
+    pub(crate) text: Vec<u8>,
     /// By measurement and tags.
-    by_head: HashMap<Vec<u8>, usize>,
+    by_head: HashMap<String, usize>,
     /// Columns whose field is another column's.
     pub(crate) twins: Vec<usize>,
 }
@@ -44,10 +46,31 @@ pub(crate) struct Group {
     names: HashSet<Box<[u8]>>,
 }
 
+/// A part of the kind's text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Adds to a text.
+    fn new(text: &mut Vec<u8>, more: &[u8]) -> Self {
+        let end = |text: &Vec<u8>| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let start = end(text);
+        text.extend_from_slice(more);
+        Self { start, end: end(text) }
+    }
+
+    pub(crate) fn of(self, text: &[u8]) -> &[u8] {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
 /// A piece of the start of a line.
 #[derive(Debug)]
 pub(crate) struct Part {
-    pub(crate) text: Box<[u8]>,
+    pub(crate) text: Span,
     /// The row's tags up to this one follow.
     pub(crate) tags: usize,
 }
@@ -65,7 +88,7 @@ pub(crate) struct Field {
 #[derive(Debug)]
 pub(crate) enum Names {
     /// Of a counter or a gauge.
-    One(Box<[u8]>),
+    One(Span),
     /// Of a histogram.
     Histogram(Box<HistogramNames>),
 }
@@ -113,27 +136,38 @@ impl Groups {
 
     /// Finds the fields that lines of several kinds can have. Whether there are more of them.
     fn contest(&mut self) -> bool {
-        let mut owners: HashMap<Vec<u8>, (usize, bool)> = HashMap::new();
-        for (kind, known) in self.0.iter().enumerate() {
-            for (group, name) in known.groups.iter().flat_map(|group| group.names.iter().map(move |name| (group, name)))
-            {
-                let (owner, contested) = owners.entry(group.field_key(name)).or_insert((kind, false));
-                *contested |= *owner != kind;
+        let mut shapes: HashMap<&[u8], (usize, bool)> = HashMap::new();
+        for (kind, group) in self.groups() {
+            let (owner, is_common) = shapes.entry(&group.shape).or_insert((kind, false));
+            *is_common |= *owner != kind;
+        }
+        shapes.retain(|_, (_, is_common)| *is_common);
+        let mut fields: HashMap<Vec<u8>, (usize, bool)> = HashMap::new();
+        for (kind, group) in self.groups().filter(|(_, group)| shapes.contains_key(&*group.shape)) {
+            for name in &group.names {
+                let (owner, is_common) = fields.entry(field_key(&group.shape, name)).or_insert((kind, false));
+                *is_common |= *owner != kind;
             }
         }
-        owners.retain(|_, (_, contested)| *contested);
+        fields.retain(|_, (_, is_common)| *is_common);
         let mut more = false;
-        if owners.is_empty() {
+        if fields.is_empty() {
             return more;
         }
-        for group in self.0.iter_mut().flat_map(|kind| &mut kind.groups) {
-            let Group { fields, shape, .. } = group;
-            for field in fields.iter_mut().filter(|field| !field.contested) {
-                field.contested = field.names.all().any(|name| owners.contains_key(&field_key(shape, name)));
-                more |= field.contested;
+        for Kind { groups, text, .. } in &mut self.0 {
+            for Group { fields: own, shape, .. } in groups {
+                for field in own.iter_mut().filter(|field| !field.contested) {
+                    field.contested = field.names.all(text).any(|name| fields.contains_key(&field_key(shape, name)));
+                    more |= field.contested;
+                }
             }
         }
         more
+    }
+
+    /// All groups, each with its kind's place.
+    fn groups(&self) -> impl Iterator<Item = (usize, &Group)> {
+        self.0.iter().enumerate().flat_map(|(place, kind)| kind.groups.iter().map(move |group| (place, group)))
     }
 }
 
@@ -144,7 +178,7 @@ impl Kind {
         // The server sorts tags by key anyway; of two with one key the first stays.
         keys.sort_by(|a, b| a.name.cmp(&b.name));
         keys.dedup_by(|second, first| second.name == first.name);
-        Self { known: 0, keys, groups: Vec::new(), by_head: HashMap::new(), twins: Vec::new() }
+        Self { known: 0, keys, groups: Vec::new(), text: Vec::new(), by_head: HashMap::new(), twins: Vec::new() }
     }
 
     fn add(&mut self, column: &ColumnView<'_>, host: &str, namespace: &str) {
@@ -152,20 +186,21 @@ impl Kind {
         let (measured, field) = text::parts(column.name());
         let measured = text::measurement(measured, namespace);
         let tags = self.own_tags(column, host);
-        let mut head = measured.clone();
-        head.extend(tags.iter().flat_map(|(key, value)| text::tag(key, value)));
-        let Self { groups, by_head, keys, .. } = self;
+        // What is clean has no NUL.
+        let words = tags.iter().flat_map(|(key, value)| ["\0", key, "\0", value]);
+        let head = [&*measured].into_iter().chain(words).collect::<String>();
+        let Self { groups, by_head, keys, text, .. } = self;
         let index = *by_head.entry(head).or_insert_with(|| {
-            groups.push(Group::new(measured, &tags, keys));
+            groups.push(Group::new(&text::escaped(&measured), &tags, keys, text));
             groups.len() - 1
         });
         let group = &mut groups[index];
-        let names = Names::new(&text::field(field), column.column());
-        if names.all().any(|name| group.names.contains(name)) {
+        let names = Names::new(&text::field(field), column.column(), text);
+        if names.all(text).any(|name| group.names.contains(name)) {
             self.twins.push(column.index());
             return;
         }
-        group.names.extend(names.all().map(Box::from));
+        group.names.extend(names.all(text).map(Box::from));
         group.fields.push(Field { column: column.index(), names, contested: false });
     }
 
@@ -181,40 +216,36 @@ impl Kind {
 }
 
 impl Group {
-    fn new(measured: Vec<u8>, tags: &[(Cow<'_, str>, Cow<'_, str>)], keys: &[Key]) -> Self {
+    fn new(measured: &[u8], tags: &[(Cow<'_, str>, Cow<'_, str>)], keys: &[Key], text: &mut Vec<u8>) -> Self {
         let mut names: Vec<&str> =
             tags.iter().map(|(key, _)| &**key).chain(keys.iter().map(|key| &*key.name)).collect();
         names.sort_unstable();
-        let mut shape = measured.clone();
+        let mut shape = measured.to_vec();
         shape.extend(names.iter().flat_map(|name| text::tag(name, "_")));
-        let (mut parts, mut text, mut done) = (Vec::new(), measured, 0);
+        let (mut parts, mut piece, mut done) = (Vec::new(), measured.to_vec(), 0);
         for (key, value) in tags {
             let before = keys.partition_point(|known| *known.name < **key);
             if before > done {
                 done = before;
-                parts.push(Part { text: std::mem::take(&mut text).into(), tags: before });
+                parts.push(Part { text: Span::new(text, &std::mem::take(&mut piece)), tags: before });
             }
-            text.extend(text::tag(key, value));
+            piece.extend(text::tag(key, value));
         }
-        parts.push(Part { text: text.into(), tags: keys.len() });
+        parts.push(Part { text: Span::new(text, &piece), tags: keys.len() });
         Self { parts, shape, fields: Vec::new(), names: HashSet::new() }
-    }
-
-    /// What lines of several kinds would have in common.
-    fn field_key(&self, name: &[u8]) -> Vec<u8> {
-        field_key(&self.shape, name)
     }
 }
 
+/// What lines of several kinds would have in common.
 fn field_key(shape: &[u8], name: &[u8]) -> Vec<u8> {
     [shape, b" ", name].concat()
 }
 
 impl Names {
-    fn new(field: &[u8], column: &Column) -> Self {
+    fn new(field: &[u8], column: &Column, text: &mut Vec<u8>) -> Self {
         let before = |name: &str| [b",", field, name.as_bytes(), b"="].concat().into_boxed_slice();
         if column.kind() != MetricKind::Histogram {
-            return Self::One(before(""));
+            return Self::One(Span::new(text, &before("")));
         }
         let (first, last) = column.slot_range();
         let (first, last) = (usize::from(first), usize::from(last));
@@ -223,13 +254,14 @@ impl Names {
     }
 
     /// The names themselves.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn all<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let (one, histogram) = match self {
-            Self::One(name) => (Some(name), None),
+            Self::One(name) => (Some(name.of(text)), None),
             Self::Histogram(names) => (None, Some(names)),
         };
         let histogram =
             histogram.into_iter().flat_map(|names| [&names.count, &names.sum].into_iter().chain(&names.slots));
+        let histogram = histogram.map(|name| &**name);
         one.into_iter().chain(histogram).map(|before| &before[1..before.len() - 1])
     }
 }

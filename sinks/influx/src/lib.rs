@@ -71,7 +71,7 @@
 //! | 400 in InfluxDB's own JSON | with "partial write" the lines it names are refused, the rest is written; else nothing was stored: halved until the culprit is alone, which is refused | nothing was stored: halved | as version 1 |
 //! | 422 in InfluxDB's own JSON | as 400 | with "partial write" what it says it dropped is refused, one line at least; else halved | as 400 |
 //! | 400 or 422 in other words (a proxy, an HTTPS port), 2xx with a body (a login page) | kept, tried again; where other requests get through meanwhile, halved as above; while nothing does, one request an hour is given up, the oldest | the same | the same |
-//! | 413 | halved | halved | halved |
+//! | 413 | halved; a single line in pieces, as below | the same | the same |
 //! | 401, 403, 404, 3xx, others; 400 that repeats our `Authorization` | kept, tried rarely, an error in the log | the same | the same |
 //! | 408, 429, 5xx, none | kept, tried again, Retry-After respected | the same | the same |
 //!

@@ -7,7 +7,7 @@ use ebpf_process_delivery::{Frame, Verdict};
 
 use crate::options::Place;
 use crate::refusal::Refusal;
-use crate::values::apart;
+use crate::values::{apart, single_apart, too_large};
 
 /// Why samples are rejected when the server took the rest.
 const PARTIAL: &str = "partial write";
@@ -54,7 +54,7 @@ impl Reply<'_> {
             400 if self.repeats_who_we_are() => Verdict::Misconfigured { problem: self.describe(WHO) },
             400 | 422 if !self.is_influxdbs() => self.doubtful(),
             400 | 422 => self.refused(place, frame),
-            413 => Verdict::TooLarge { problem: self.describe("lower the option max_bytes") },
+            413 => too_large(frame, self.describe("lower the option max_bytes")),
             401 => Verdict::Misconfigured { problem: self.describe(WHO) },
             403 => Verdict::Misconfigured { problem: self.describe("give these credentials the right to write") },
             404 => Verdict::Misconfigured { problem: self.describe(&missing(place)) },
@@ -87,10 +87,10 @@ impl Reply<'_> {
         }
         // Nothing was stored. A line that is alone may be refused for one of its fields.
         let problem = self.describe("is the option version that of the server?");
-        if frame.len() == 1 && has_several(frame) {
-            return Verdict::Again { pieces: apart(frame, None), reason: MALFORMED, problem };
+        match single_apart(frame) {
+            Some(pieces) => Verdict::Again { pieces, reason: MALFORMED, problem },
+            None => Verdict::Rejected { reason: MALFORMED, problem },
         }
-        Verdict::Rejected { reason: MALFORMED, problem }
     }
 
     /// What a refusal of some lines means. A line with several samples was refused for one of them, perhaps: it is sent

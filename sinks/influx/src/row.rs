@@ -46,8 +46,8 @@ impl Row {
         let mut made = Self { id, text, ends: ends.into(), is_twin, twins: Vec::new(), contested: Vec::new() };
         let fields = kind.groups.iter().flat_map(|group| group.fields.iter().map(move |field| (group, field)));
         for (group, field) in fields.filter(|(_, field)| field.contested && !is_twin) {
-            for name in field.names.all() {
-                let line: Arc<[u8]> = made.line(group, name).into();
+            for name in field.names.all(&kind.text) {
+                let line: Arc<[u8]> = made.line(group, &kind.text, name).into();
                 if claims.claim(&line, id, tick) {
                     made.contested.push(line);
                 } else {
@@ -84,10 +84,10 @@ impl Row {
     }
 
     /// A line of it up to a field's value, behind bytes that no kind has.
-    fn line(&self, group: &Group, name: &[u8]) -> Vec<u8> {
+    fn line(&self, group: &Group, text: &[u8], name: &[u8]) -> Vec<u8> {
         let (mut line, mut done) = (u32::MAX.to_le_bytes().to_vec(), 0);
         for part in &group.parts {
-            line.extend_from_slice(&part.text);
+            line.extend_from_slice(part.text.of(text));
             line.extend_from_slice(self.tags(done, part.tags));
             done = part.tags;
         }

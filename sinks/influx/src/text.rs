@@ -12,15 +12,20 @@ pub(crate) fn parts(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or((name, ONLY_FIELD))
 }
 
-/// A measurement behind a namespace, if there is one.
-pub(crate) fn measurement(name: &str, namespace: &str) -> Vec<u8> {
+/// A measurement behind a namespace, if there is one, clean.
+pub(crate) fn measurement(name: &str, namespace: &str) -> String {
     let name = clean(name).replace('.', "_");
     let mut name = if namespace.is_empty() { name } else { format!("{namespace}_{name}") };
     if name.starts_with('#') {
         // The line would be a comment.
         name.replace_range(..1, "_");
     }
-    let mut line = LineProtocolBuilder::new().measurement(&name).field("f", 0_i64).close_line().build();
+    name
+}
+
+/// A clean measurement as it stands in a line.
+pub(crate) fn escaped(measurement: &str) -> Vec<u8> {
+    let mut line = LineProtocolBuilder::new().measurement(measurement).field("f", 0_i64).close_line().build();
     line.truncate(line.len() - " f=0i\n".len());
     line
 }
@@ -70,7 +75,7 @@ mod tests {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let named = |name| {
             let (measured, field_name) = parts(name);
-            (text(measurement(measured, "")), text(field(field_name)))
+            (text(escaped(&measurement(measured, ""))), text(field(field_name)))
         };
         for (name, measured, expected) in [
             ("vfs.calls", "vfs", "calls"),
@@ -94,6 +99,6 @@ mod tests {
         ] {
             assert_eq!(text(tag(&key(name), &clean(value))), expected);
         }
-        assert_eq!(text(measurement("# a", "ns")), "ns_#\\ a");
+        assert_eq!(text(escaped(&measurement("# a", "ns"))), "ns_#\\ a");
     }
 }

@@ -6,6 +6,7 @@ use ebpf_process_core::Finding;
 use ebpf_process_delivery::{Carrier, Datagrams, Frame, Lookup, Passage, Resolve, Verdict};
 
 use crate::names::AGAIN;
+use crate::values::too_large;
 
 /// How long an unknown name is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,9 +43,7 @@ impl Carrier for Udp {
             Passage::Sent => Verdict::Accepted,
             // Whichever was refused: this one, sent again, overwrites itself.
             Passage::Late { problem } | Passage::Lost { problem } => retry(problem),
-            Passage::TooLarge { problem } => {
-                Verdict::TooLarge { problem: format!("{problem}; lower the option max_bytes") }
-            }
+            Passage::TooLarge { problem } => too_large(frame, format!("{problem}; lower the option max_bytes")),
         }
     }
 

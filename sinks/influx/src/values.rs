@@ -1,6 +1,6 @@
 //! Lines taken apart, one sample each: for a server that refuses a line for one of its fields.
 
-use ebpf_process_delivery::Frame;
+use ebpf_process_delivery::{Frame, Verdict};
 
 /// The named lines of a frame, or all, with one sample each.
 pub(crate) fn apart(frame: &Frame, named: Option<&[usize]>) -> Frame {
@@ -15,6 +15,19 @@ pub(crate) fn apart(frame: &Frame, named: Option<&[usize]>) -> Frame {
         }
     }
     pieces
+}
+
+/// The same for a frame of one line that has several samples: what refuses it may take some of them.
+pub(crate) fn single_apart(frame: &Frame) -> Option<Frame> {
+    (frame.len() == 1 && frame.samples() > 1).then(|| apart(frame, None))
+}
+
+/// What it means that a frame is too large for a receiver.
+pub(crate) fn too_large(frame: &Frame, problem: String) -> Verdict {
+    match single_apart(frame) {
+        Some(pieces) => Verdict::Again { pieces, reason: "too large for the receiver", problem },
+        None => Verdict::TooLarge { problem },
+    }
 }
 
 /// A line as the encoder writes it.

@@ -119,11 +119,11 @@ impl Writer {
     }
 
     /// Begins a line of a row.
-    pub(crate) fn open(&mut self, parts: &[Part], row: &Row) {
+    pub(crate) fn open(&mut self, parts: &[Part], text: &[u8], row: &Row) {
         self.start = self.bytes.len();
         let mut done = 0;
         for part in parts {
-            self.bytes.extend_from_slice(&part.text);
+            self.bytes.extend_from_slice(part.text.of(text));
             if part.tags > done {
                 self.bytes.extend_from_slice(row.tags(done, part.tags));
                 done = part.tags;
@@ -134,12 +134,13 @@ impl Writer {
     }
 
     /// Adds a sample to the line.
-    pub(crate) fn field(&mut self, names: &Names, value: Value<'_>) {
+    #[inline]
+    pub(crate) fn field(&mut self, names: &Names, text: &[u8], value: Value<'_>) {
         let before = self.bytes.len();
         match (names, value) {
-            (Names::One(name), Value::Counter(total)) => self.total(name, total),
-            (Names::One(name), Value::Scaled(scaled)) => self.level(name, scaled.in_unit()),
-            (Names::One(name), Value::Gauge(level)) => self.level(name, level),
+            (Names::One(name), Value::Counter(total)) => self.total(name.of(text), total),
+            (Names::One(name), Value::Scaled(scaled)) => self.level(name.of(text), scaled.in_unit()),
+            (Names::One(name), Value::Gauge(level)) => self.level(name.of(text), level),
             (Names::Histogram(names), Value::Histogram(histogram)) => self.histogram(names, histogram),
             // A column's values are all of its kind.
             (Names::One(_), Value::Histogram(_)) | (Names::Histogram(_), _) => return,

@@ -157,6 +157,15 @@ fn what_is_too_large_is_halved() {
     assert_eq!(run(&options(&server), 1).written, 10);
     let lines: Vec<_> = server.requests().iter().map(|request| request.lines.len()).collect();
     assert_eq!(lines, [10, 5, 2, 3, 5]);
+    // A single line is sent in pieces.
+    let too_large = || reply("413 Request Entity Too Large", "");
+    let server = Server::start(vec![too_large(), too_large(), too_large()]);
+    let mut running = Running::of(&options(&server), 1, 3).expect("a sink");
+    running.tick(1);
+    let tally = running.settle();
+    assert_eq!((tally.written, &tally.rejected[..]), (2, &[("too large for the receiver", 1)][..]));
+    let lines: Vec<_> = server.requests().iter().map(|request| request.lines.len()).collect();
+    assert_eq!(lines, [1, 3, 1, 2]);
 }
 
 #[test]
