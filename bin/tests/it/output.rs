@@ -90,6 +90,26 @@ fn check_says_that_the_configuration_is_right() {
 }
 
 #[test]
+fn check_warns_of_what_a_sink_asks_for_and_nothing_has() {
+    let (_folder, path) = file(VITALS_ONLY);
+    let path = path.display().to_string();
+    let sink = ["--set", "sinks.out.type=json", "--set", "sinks.out.include=[\"agent.*\", \"vfs.cals\"]"];
+    let run = |more: &[&str]| {
+        let arguments: Vec<&str> = ["check", "--offline", "--config", &path].into_iter().chain(sink).collect();
+        finish(&mut command(&[&arguments, more].concat()))
+    };
+    let told = run(&[]);
+    assert_eq!(told.code(), 0, "{told:?}");
+    for words in ["no metric matches \"vfs.cals\"; did you mean \"vfs.calls\"?", "asks for what does not exist"] {
+        assert!(told.stdout.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{}", told.stdout);
+    }
+    assert_eq!(run(&["--strict"]).code(), 1);
+    let report: serde_json::Value = serde_json::from_str(&run(&["--format", "json"]).stdout).expect("JSON");
+    assert_eq!((&report["verdict"], &report["sinks"][0]["state"]), (&"degraded".into(), &"warning".into()));
+    assert_eq!(run(&["--strict", "--set", "sinks.out.include=[\"agent.*\"]"]).code(), 0);
+}
+
+#[test]
 fn completions_are_there_for_the_usual_shells() {
     for shell in ["bash", "zsh", "fish"] {
         let finished = finish(&mut command(&["completions", shell]));
