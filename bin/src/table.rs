@@ -58,7 +58,7 @@ impl<W: Write> Table<W> {
 
 impl<W: Write + Send> Sink for Table<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        self.figures.read(view);
+        self.figures.read(*view);
         let size = (self.size)();
         let picture = self.figures.picture(size.map(|(columns, _)| columns));
         let text = match &mut self.place {
@@ -140,7 +140,7 @@ mod tests {
 
     /// Two operations and two remarks, drawn twice; the second time on a terminal of another size.
     fn drawn(sizes: [fn() -> Option<Size>; 2]) -> [String; 2] {
-        let calls = |kind| Column::counter("task.started", Unit::CALLS, "Calls").labels([("kind", kind)]);
+        let started = |kind| Column::counter("task.started", Unit::CALLS, "Calls").labels([("kind", kind)]);
         let missed = Column::counter("hook.missed", Unit::EVENTS, "Missed");
         let mut table = Table::new(
             Vec::new(),
@@ -150,11 +150,13 @@ mod tests {
         let mut bench = Bench::new();
         let hook = EntityKind::new("hook").keys(["counter"]).names_as_they_are();
         let cells =
-            [bench.host(calls("process")), bench.host(calls("thread")), bench.cell(&hook, &["task.start"], missed)];
+            [bench.host(started("process")), bench.host(started("thread")), bench.cell(&hook, &["task.start"], missed)];
         sizes.map(|size| {
             table.size = size;
             let record = |recorder: &mut ebpf_process_core::Recorder| {
-                cells.iter().for_each(|cell| cell.counter(recorder, 7));
+                for cell in cells {
+                    cell.counter(recorder, 7);
+                }
             };
             bench.tick(&Selection::default(), record, |view| table.write(view)).expect("a write");
             String::from_utf8(std::mem::take(&mut table.output)).expect("text")

@@ -143,8 +143,8 @@ impl Source {
             overruns: self.vitals.overruns(),
             clock_steps: self.vitals.clock_steps(),
             last_batch,
-            targets: self.last_batch.look(targets).unwrap_or_default(),
-            counters: self.last_batch.look(counters).unwrap_or_default(),
+            targets: self.last_batch.look(|view| targets(*view)).unwrap_or_default(),
+            counters: self.last_batch.look(|view| counters(*view)).unwrap_or_default(),
             uncounted: self.vitals.uncounted().into_iter().map(|Uncounted { what, reason }| (what, reason)).collect(),
             sinks: running.chain(absent).collect(),
         }
@@ -189,7 +189,7 @@ impl Source {
 }
 
 /// What `only` names.
-fn targets(view: &View<'_>) -> Vec<Only> {
+fn targets(view: View<'_>) -> Vec<Only> {
     let metrics = view.metrics().filter(|metric| metric.name() == "target.present");
     let targets = metrics.flat_map(|metric| metric.samples()).map(|sample| {
         let label =
@@ -201,7 +201,7 @@ fn targets(view: &View<'_>) -> Vec<Only> {
 }
 
 /// The counters that have a hook, in the order of the batch.
-fn counters(view: &View<'_>) -> Vec<Counter> {
+fn counters(view: View<'_>) -> Vec<Counter> {
     // A missing label is as good as an empty one.
     let samples = |name: &'static str| {
         let metrics = view.metrics().filter(move |metric| metric.name() == name);
@@ -244,7 +244,7 @@ fn counters(view: &View<'_>) -> Vec<Counter> {
 }
 
 /// The value of a counter's series.
-fn total(view: &View<'_>, metric: &str, label: Option<&str>) -> Option<u64> {
+fn total(view: View<'_>, metric: &str, label: Option<&str>) -> Option<u64> {
     let metric = view.metrics().find(|known| known.name() == metric)?;
     let sample = metric.samples().find(|sample| sample.own_labels().map(|(_, value)| value).next() == label)?;
     if let Value::Counter(total) = sample.value() { Some(total) } else { None }

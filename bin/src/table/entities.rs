@@ -1,6 +1,7 @@
 //! Rows that are about something else than the host: processes, disks, whatever a probe counts by. There may be
 //! thousands: the busiest are shown, and the rest as one.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use ebpf_process_core::{ColumnView, KindView, RowCache, RowView, Sample, Value};
@@ -66,10 +67,10 @@ pub(super) fn read(kind: &KindView<'_>, totals: &mut Totals) -> (Vec<Operation>,
                 (Value::Counter(total), place) => {
                     let (delta, figure) = totals.count(&row, column, total);
                     let Some((operation, aspect)) = place else { continue };
-                    let (cells, [calls, bytes, all]) = &mut of_row[operation];
+                    let (cells, [added, bytes, all]) = &mut of_row[operation];
                     cells[aspect as usize] = Some(figure);
                     match aspect {
-                        Aspect::Calls => (*calls, *all) = (delta, total),
+                        Aspect::Calls => (*added, *all) = (delta, total),
                         Aspect::Bytes => *bytes = delta,
                         Aspect::Errors => {}
                     }
@@ -80,7 +81,7 @@ pub(super) fn read(kind: &KindView<'_>, totals: &mut Totals) -> (Vec<Operation>,
         let seen = of_row.iter().enumerate().filter(|(_, (cells, _))| cells.iter().any(Option::is_some));
         candidates.extend(seen.map(|(operation, &(cells, activity))| Candidate { row, operation, cells, activity }));
     }
-    candidates.sort_by(|a, b| b.activity.cmp(&a.activity));
+    candidates.sort_by_key(|candidate| Reverse(candidate.activity));
     let (shown, rest) = candidates.split_at(candidates.len().min(SHOWN));
     let kind = kind.kind().name();
     let mut operations: Vec<Operation> = shown

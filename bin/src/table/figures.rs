@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{Metric, Sample, Uncounted, Value, View};
+use ebpf_process_core::{KindView, Metric, Sample, Uncounted, Value, View};
 
 use super::entities::{self, Totals};
 use super::hooks::Hooks;
@@ -44,8 +44,8 @@ impl Figures {
     }
 
     /// Takes over the numbers of a view.
-    pub(super) fn read(&mut self, view: &View<'_>) {
-        self.totals.known.update(view, drop);
+    pub(super) fn read(&mut self, view: View<'_>) {
+        self.totals.known.update(&view, drop);
         let now = view.tick().boottime;
         let elapsed = now.saturating_sub(std::mem::replace(&mut self.last, now));
         self.totals.elapsed = (elapsed >= LEAST).then_some(elapsed);
@@ -58,7 +58,7 @@ impl Figures {
         (self.counts_calls, self.counts_errors) = (false, false);
         // First what concerns the host and the agent, then what there may be much of.
         let (many, few): (Vec<_>, Vec<_>) = view.kinds().partition(|kind| kind.kind().has_start_times());
-        few.iter().flat_map(|kind| kind.metrics()).for_each(|metric| self.read_metric(&metric));
+        few.iter().flat_map(KindView::metrics).for_each(|metric| self.read_metric(&metric));
         for kind in &many {
             let (operations, remarks) = entities::read(kind, &mut self.totals);
             self.rows.extend(operations);
@@ -198,7 +198,9 @@ mod tests {
             bench.tick(
                 &Selection::default(),
                 |recorder| {
-                    infos.iter().for_each(|info| info.gauge(recorder, 1.0));
+                    for info in infos {
+                        info.gauge(recorder, 1.0);
+                    }
                     // It was exact at the start, and is not any more.
                     exact.gauge(recorder, 0.0);
                     doubts[0].gauge(recorder, 1.0);
@@ -207,7 +209,7 @@ mod tests {
                         cell.counter(recorder, if second { *after } else { *before });
                     }
                 },
-                |view| figures.read(view),
+                |view| figures.read(*view),
             );
         }
         let expected = "\
@@ -249,7 +251,7 @@ interrupted by signals so far: 100 of vfs read";
             own.counter(recorder, 1);
             busy.counter(recorder, 1_500_000_000);
         };
-        bench.tick(&Selection::default(), record, |view| figures.read(view));
+        bench.tick(&Selection::default(), record, |view| figures.read(*view));
         let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("demo.level sda: 0.25 seconds"), "{text}");
         assert!(text.contains("demo.busy: 1.5 seconds"), "{text}");
@@ -267,7 +269,7 @@ interrupted by signals so far: 100 of vfs read";
             let mut bench = Bench::new();
             let read = bench.host(calls.clone());
             let mut figures = Figures::since(Duration::from_millis(baseline), Vec::new());
-            bench.tick(&Selection::default(), |recorder| read.counter(recorder, 1000), |view| figures.read(view));
+            bench.tick(&Selection::default(), |recorder| read.counter(recorder, 1000), |view| figures.read(*view));
             let lines = figures.picture(None).lines();
             assert_eq!((lines[0].as_str(), lines[3].as_str()), (heading, row), "{lines:#?}");
         }
@@ -283,7 +285,7 @@ interrupted by signals so far: 100 of vfs read";
             if missing {
                 bench.leave_out("process");
             }
-            bench.tick(&Selection::default(), |_| (), |view| figures.read(view));
+            bench.tick(&Selection::default(), |_| (), |view| figures.read(*view));
             let lines = figures.picture(None).lines();
             assert_eq!(lines.iter().find(|line| line.contains("missing")).map(String::as_str), remark);
         }
@@ -298,7 +300,7 @@ interrupted by signals so far: 100 of vfs read";
         let host = bench.host(calls.labels([("name", name)]));
         let mut figures = Figures::default();
         let record = |recorder: &mut Recorder| [host, process].iter().for_each(|cell| cell.counter(recorder, 1));
-        bench.tick(&Selection::default(), record, |view| figures.read(view));
+        bench.tick(&Selection::default(), record, |view| figures.read(*view));
         let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("\ndemo _[2J_2J_txt.exe_"), "{text:?}");
         assert!(text.contains("process _[2J_2J_txt.exe_ demo"), "{text:?}");
@@ -309,19 +311,21 @@ interrupted by signals so far: 100 of vfs read";
     fn the_busiest_rows_of_other_kinds_are_shown_and_the_rest_is_one_line() {
         let kind = EntityKind::new("process").keys(["pid", "comm"]);
         let mut bench = Bench::new();
-        let calls = Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", "read")]);
+        let column = Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", "read")]);
         let cells: Vec<_> =
-            (1..=13_u64).map(|pid| (pid, bench.cell(&kind, &[&pid.to_string(), "sh"], calls.clone()))).collect();
+            (1..=13_u64).map(|pid| (pid, bench.cell(&kind, &[&pid.to_string(), "sh"], column.clone()))).collect();
         let level = bench.cell(&kind, &["7", "sh"], Column::gauge("open.files", Unit::ONE, "Level"));
-        let host = bench.host(calls);
+        let host = bench.host(column);
         let mut figures = Figures::since(Duration::from_secs(100), Vec::new());
         for second in [0, 1] {
             let record = |recorder: &mut Recorder| {
-                cells.iter().for_each(|(pid, cell)| cell.counter(recorder, 1000 - pid + second * pid));
+                for (pid, cell) in &cells {
+                    cell.counter(recorder, 1000 - pid + second * pid);
+                }
                 level.gauge(recorder, 3.0);
                 host.counter(recorder, 13_000);
             };
-            bench.tick(&Selection::default(), record, |view| figures.read(view));
+            bench.tick(&Selection::default(), record, |view| figures.read(*view));
         }
         let lines = figures.picture(None).lines();
         let expected = "\
