@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::chart::Chart;
 use crate::charts::{self, Known, Role};
 use crate::head::{Head, Spec, labels};
-use crate::number::{Algorithm, clamped};
+use crate::number::{Algorithm, clamped, number};
 use crate::rule;
 
 /// Slots that a heatmap has from its start, where its metric has them. Netdata cannot tell a rate from a dimension's
@@ -25,9 +25,9 @@ pub(crate) enum Place {
     /// The metric says everything in its labels, or has no chart under its own name.
     Nowhere,
     /// One dimension of a chart; for some also a term of the chart of tasks.
-    Dimension { chart: usize, dimension: usize, role: Option<Role>, algorithm: Algorithm },
+    Dimension { chart: usize, dimension: usize, role: Option<Role> },
     /// The dimensions of a chart of its own, one per slot from the first to the last that the metric has.
-    Heatmap { chart: usize, slots: (usize, usize) },
+    Heatmap { chart: usize, slots: (u8, u8) },
 }
 
 /// The charts that netdata knows, or will with the next lines.
@@ -56,9 +56,9 @@ impl Board {
             if let Some(chart) = self.chart(index)
                 && !chart.is_taken(dimension)
             {
-                let (source, algorithm) = (&known.sources[dimension], Algorithm::TOTAL);
-                chart.add_at(dimension, source.dimension, source.dimension, algorithm);
-                return Some(Place::Dimension { chart: index, dimension, role: source.role, algorithm });
+                let source = &known.sources[dimension];
+                chart.add_at(dimension, source.dimension, source.dimension, Algorithm::TOTAL);
+                return Some(Place::Dimension { chart: index, dimension, role: source.role });
             }
         }
         let algorithm = Algorithm::of(column.column());
@@ -67,9 +67,8 @@ impl Board {
             // A chart of one series can say what the series' own labels are.
             let labels = labels(sample.labels());
             let chart = self.put(Chart::new(Head::new(&spec, catalog.update_every, labels)));
-            let (first, last) = column.column().slot_range();
-            let slots = (usize::from(first), usize::from(last));
-            self.grow(chart, slots, FIRST_SLOTS.max(slots.0 + 1), column.column().factor());
+            let slots = column.column().slot_range();
+            self.grow(chart, slots, FIRST_SLOTS.max(usize::from(slots.0) + 1), column.column().factor());
             return Some(Place::Heatmap { chart, slots });
         }
         let metric = (kind, column.column().name().to_owned());
@@ -82,7 +81,7 @@ impl Board {
             None => self.make_by_rule(metric, &column, catalog)?,
         };
         let dimension = self.chart(chart)?.add(&rule::dimension(sample), algorithm);
-        Some(Place::Dimension { chart, dimension, role: None, algorithm })
+        Some(Place::Dimension { chart, dimension, role: None })
     }
 
     /// A series is gone, and with it what it had.
@@ -136,44 +135,41 @@ impl Board {
     }
 
     /// Sets a value for this view.
-    pub(crate) fn set(&mut self, chart: usize, dimension: usize, value: i64, view: u64) {
+    pub(crate) fn set(&mut self, chart: usize, dimension: usize, value: i64) {
         if let Some(chart) = self.chart(chart) {
-            chart.set(dimension, value, view);
+            chart.set(dimension, value);
         }
     }
 
     /// Sets what a series has in this view.
-    pub(crate) fn put_value(&mut self, place: Place, value: Value<'_>, view: u64) {
+    #[inline]
+    pub(crate) fn put_value(&mut self, place: Place, value: Value<'_>) {
         match (place, value) {
-            (Place::Dimension { chart, dimension, algorithm, .. }, value) => {
-                self.set(chart, dimension, algorithm.number(value), view);
-            }
-            (Place::Heatmap { chart, slots }, Value::Histogram(histogram)) => {
-                self.set_slots(chart, slots, histogram, view);
-            }
+            (Place::Dimension { chart, dimension, .. }, value) => self.set(chart, dimension, number(value)),
+            (Place::Heatmap { chart, slots }, Value::Histogram(histogram)) => self.set_slots(chart, slots, histogram),
             (Place::Nowhere | Place::Heatmap { .. }, _) => {}
         }
     }
 
     /// Sets the values of a heatmap for this view.
-    fn set_slots(&mut self, chart: usize, slots: (usize, usize), histogram: Histogram<'_>, view: u64) {
+    fn set_slots(&mut self, chart: usize, slots: (u8, u8), histogram: Histogram<'_>) {
         let used = histogram.first()..histogram.first() + histogram.counts().len();
         self.grow(chart, slots, used.end, histogram.scale());
         if let Some(chart) = self.chart(chart) {
             for index in 0..chart.len() {
-                let count = (slots.0 + index).checked_sub(used.start).and_then(|hit| histogram.counts().get(hit));
-                chart.set(index, clamped(count.copied().unwrap_or_default()), view);
+                let slot = usize::from(slots.0) + index;
+                let count = slot.checked_sub(used.start).and_then(|hit| histogram.counts().get(hit));
+                chart.set(index, clamped(count.copied().unwrap_or_default()));
             }
         }
     }
 
     /// Writes what is new and the values of this view, and forgets charts that are over.
-    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, view: u64, boottime: Duration, catalog: &mut Catalog) {
-        let mut digits = itoa::Buffer::new();
+    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, boottime: Duration, catalog: &mut Catalog) {
         for (index, place) in self.charts.iter_mut().enumerate() {
             let Some(chart) = place else { continue };
             if !chart.is_over() {
-                chart.write(bytes, view, boottime, &mut digits);
+                chart.write(bytes, boottime);
                 continue;
             }
             end(chart, bytes, catalog);
@@ -215,7 +211,8 @@ impl Board {
     }
 
     /// Gives a heatmap dimensions for the slots before this one, so far as its metric has them.
-    fn grow(&mut self, chart: usize, (first, last): (usize, usize), end: usize, scale: f64) {
+    fn grow(&mut self, chart: usize, slots: (u8, u8), end: usize, scale: f64) {
+        let (first, last) = (usize::from(slots.0), usize::from(slots.1));
         let Some(chart) = self.chart(chart).filter(|chart| first + chart.len() < end) else { return };
         for slot in first + chart.len()..end.next_multiple_of(MORE_SLOTS).min(last + 1) {
             let total = slot_bound(slot);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::bits::{Places, bit};
 use crate::head::{DIMENSIONS, Head};
 use crate::number::Algorithm;
 use crate::words;
@@ -18,8 +19,12 @@ pub(crate) struct Chart {
     pending: Vec<usize>,
     /// How many dimensions have a series.
     alive: usize,
-    /// The last view that has a value for it.
-    view: u64,
+    /// What a view has for each place: apart from what is seldom looked at.
+    values: Vec<i64>,
+    /// The places with a value in this view, as words of 64.
+    touched: Vec<u64>,
+    /// The SET lines of all places before their values, one behind the other, and where each ends.
+    sets: (String, Vec<usize>),
 }
 
 #[derive(Debug)]
@@ -27,10 +32,6 @@ struct Dimension {
     id: String,
     /// The DIMENSION line before its options.
     definition: String,
-    /// The SET line before its value.
-    set: String,
-    value: i64,
-    view: u64,
     state: State,
 }
 
@@ -45,8 +46,16 @@ enum State {
 
 impl Chart {
     pub(crate) fn new(head: Head) -> Self {
-        let (dimensions, pending) = (Vec::new(), Vec::new());
-        Self { head, dimensions, places: HashMap::new(), pending, alive: 0, view: 0 }
+        Self {
+            head,
+            dimensions: Vec::new(),
+            places: HashMap::new(),
+            pending: Vec::new(),
+            alive: 0,
+            values: Vec::new(),
+            touched: Vec::new(),
+            sets: (String::new(), Vec::new()),
+        }
     }
 
     /// The id behind `ebpf.`.
@@ -66,9 +75,6 @@ impl Chart {
 
     /// Adds a dimension at a place of its own that [is not taken](Self::is_taken).
     pub(crate) fn add_at(&mut self, index: usize, id: &str, name: &str, algorithm: Algorithm) {
-        if self.dimensions.len() <= index {
-            self.dimensions.resize_with(index + 1, || None);
-        }
         self.put(index, id.to_owned(), name, algorithm);
     }
 
@@ -80,14 +86,16 @@ impl Chart {
         let full = self.places.len() == self.dimensions.len();
         let vacant = || if full { None } else { self.dimensions.iter().position(Option::is_none) };
         let index = place(&id).or_else(vacant).unwrap_or(self.dimensions.len());
-        if index == self.dimensions.len() {
-            self.dimensions.push(None);
-        }
         self.put(index, id, name, algorithm);
         index
     }
 
     fn put(&mut self, index: usize, id: String, name: &str, algorithm: Algorithm) {
+        if self.dimensions.len() <= index {
+            self.dimensions.resize_with(index + 1, || None);
+            self.values.resize(index + 1, 0);
+            self.touched.resize(self.values.len().div_ceil(64), 0);
+        }
         let mut dimension = Dimension::new(&id, name, algorithm);
         // Netdata has not heard yet that it was gone: then there is nothing to say.
         if let Some(former) = self.dimensions[index].take_if(|former| former.definition == dimension.definition) {
@@ -100,7 +108,7 @@ impl Chart {
     }
 
     /// How many dimensions it has, those included whose series are gone.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.dimensions.len()
     }
 
@@ -125,29 +133,32 @@ impl Chart {
     }
 
     /// Sets a value for this view.
-    pub(crate) fn set(&mut self, index: usize, value: i64, view: u64) {
-        if let Some(Some(dimension)) = self.dimensions.get_mut(index) {
-            dimension.value = value;
-            dimension.view = view;
-            self.view = view;
+    #[inline]
+    pub(crate) fn set(&mut self, index: usize, value: i64) {
+        if let Some(place) = self.values.get_mut(index) {
+            *place = value;
+            self.touched[index / 64] |= bit(index);
         }
     }
 
     /// Says what is new about the chart, then its values for this view, if it has any.
-    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, view: u64, boottime: Duration, digits: &mut itoa::Buffer) {
+    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, boottime: Duration) {
         if !self.pending.is_empty() {
             self.declare(bytes);
         }
-        if self.view != view {
+        if self.touched.iter().all(|word| *word == 0) {
             return;
         }
-        self.head.begin(bytes, boottime, digits);
-        for dimension in self.dimensions.iter().flatten().filter(|dimension| dimension.view == view) {
-            bytes.extend_from_slice(dimension.set.as_bytes());
-            bytes.extend_from_slice(digits.format(dimension.value).as_bytes());
-            bytes.push(b'\n');
+        let mut digits = itoa::Buffer::new();
+        let (sets, ends) = (self.sets.0.as_bytes(), &self.sets.1);
+        self.head.begin(bytes, boottime, &mut digits);
+        for place in Places::of(self.touched.iter().copied()) {
+            let start = place.checked_sub(1).map_or(0, |before| ends[before]);
+            bytes.extend_from_slice(&sets[start..ends[place]]);
+            bytes.extend_from_slice(digits.format(self.values[place]).as_bytes());
         }
-        bytes.extend_from_slice(b"END\n");
+        Head::end(bytes);
+        self.touched.fill(0);
     }
 
     /// Takes the chart from the dashboard. Declared again, it starts anew.
@@ -157,7 +168,7 @@ impl Chart {
 
     /// The CHART line and the dimensions that came or went.
     fn declare(&mut self, bytes: &mut Vec<u8>) {
-        let Self { head, dimensions, pending, places, .. } = self;
+        let Self { head, dimensions, pending, places, sets, .. } = self;
         pending.sort_unstable();
         pending.dedup();
         pending.retain(|index| dimensions[*index].as_ref().is_some_and(|news| news.state != State::Declared));
@@ -177,19 +188,21 @@ impl Chart {
                 dimension.state = State::Declared;
             }
         }
+        sets.0.clear();
+        sets.1.clear();
+        for place in dimensions {
+            if let Some(dimension) = place {
+                sets.0.push_str(&words::set(&dimension.id));
+            }
+            sets.1.push(sets.0.len());
+        }
     }
 }
 
 impl Dimension {
     fn new(id: &str, name: &str, algorithm: Algorithm) -> Self {
-        Self {
-            definition: format!("DIMENSION {id} {} {algorithm}", words::quoted(name)),
-            set: format!("SET {id} = "),
-            id: id.to_owned(),
-            value: 0,
-            view: 0,
-            state: State::New,
-        }
+        let definition = format!("DIMENSION {id} {} {algorithm}", words::quoted(name));
+        Self { definition, id: id.to_owned(), state: State::New }
     }
 
     fn is_alive(&self) -> bool {

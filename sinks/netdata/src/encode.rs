@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{KindView, RowCache, Scope, Value, View};
+use ebpf_process_core::{KindView, RowCache, Sample, Scope, Value, View};
 
 use crate::board::{Board, Place};
 use crate::catalog::Catalog;
+use crate::head::labels;
 use crate::rows::Rows;
 use crate::status::Status;
 
@@ -17,8 +18,6 @@ use crate::status::Status;
 #[derive(Debug)]
 pub struct Encoder {
     bytes: Vec<u8>,
-    /// Number of the view in hand, from 1: marks what has a value in it.
-    view: u64,
     rows: RowCache<Kept>,
     catalog: Catalog,
     board: Board,
@@ -33,8 +32,8 @@ pub struct Encoder {
 enum Kept {
     /// Where its cells go, by column.
     Places(Vec<Option<Place>>),
-    /// Its place among the rows of its kind.
-    Row { kind: usize, place: usize },
+    /// Its kind, and its place among the rows of that.
+    Row(usize, usize),
 }
 
 impl Encoder {
@@ -44,7 +43,6 @@ impl Encoder {
         let seconds = interval.as_nanos().div_ceil(1_000_000_000).max(1);
         Self {
             bytes: Vec::new(),
-            view: 0,
             rows: RowCache::default(),
             catalog: Catalog::new(u64::try_from(seconds).unwrap_or(u64::MAX)),
             board: Board::default(),
@@ -57,12 +55,11 @@ impl Encoder {
     /// The lines for a view: whole blocks, each ended; none where it has no values.
     pub fn encode(&mut self, view: &View<'_>) -> &[u8] {
         let Self { bytes, rows, catalog, board, kinds, status, .. } = self;
-        self.view += 1;
         self.rejected = 0;
         bytes.clear();
         status.begin();
         rows.update(view, |kept| match kept {
-            Kept::Row { kind, place } => kinds[kind].leave(place),
+            Kept::Row(kind, place) => kinds[kind].leave(place),
             Kept::Places(places) => places.into_iter().flatten().for_each(|place| {
                 if let Place::Dimension { role: Some(role), .. } = place {
                     status.lose(role);
@@ -70,14 +67,11 @@ impl Encoder {
                 board.retire(place, bytes, catalog);
             }),
         });
-        for kind in view.kinds() {
-            // What lives as long as the agent has a chart for each metric, as it always had.
-            if kind.kind().has_start_times() { self.rows_of(&kind) } else { self.metrics_of(&kind) }
-        }
+        view.kinds().for_each(|kind| self.take(&kind));
         let Self { bytes, board, catalog, status, .. } = self;
         let boottime = view.tick().boottime;
-        status.update(board, catalog, self.view);
-        board.write(bytes, self.view, boottime, catalog);
+        status.update(board, catalog);
+        board.write(bytes, boottime, catalog);
         self.kinds.iter_mut().for_each(|rows| rows.write(bytes, boottime, catalog));
         bytes
     }
@@ -103,51 +97,66 @@ impl Encoder {
         &self.bytes
     }
 
-    fn metrics_of(&mut self, kind: &KindView<'_>) {
-        let Self { view, rows, catalog, board, status, rejected, .. } = self;
-        for sample in kind.metrics().flat_map(|metric| metric.samples()) {
-            let column = sample.column();
-            let Kept::Places(places) = rows.entry(&sample.row(), || Kept::Places(Vec::new())) else { continue };
-            if places.len() <= column.index() {
-                places.resize(column.index() + 1, None);
-            }
-            let place = &mut places[column.index()];
-            if place.is_none() {
-                *place = board.place(kind.index(), &sample, catalog);
-                if let Some(Place::Dimension { role: Some(role), .. }) = place {
-                    status.gain(*role, crate::head::labels(column.tags()));
-                }
-            }
-            let Some(place) = *place else {
-                *rejected += 1;
-                continue;
-            };
-            let value = sample.value();
-            if let (Place::Dimension { role: Some(role), .. }, Value::Counter(total)) = (place, value) {
-                status.put(role, total);
-            }
-            board.put_value(place, value, *view);
-        }
-    }
-
-    fn rows_of(&mut self, kind: &KindView<'_>) {
-        let Self { rows, catalog, kinds, rejected, .. } = self;
+    /// Takes over the values of all rows of a kind.
+    fn take(&mut self, kind: &KindView<'_>) {
+        let Self { rows, catalog, board, kinds, status, rejected, .. } = self;
         let index = kind.index();
         if kinds.len() <= index {
             kinds.resize_with(index + 1, Rows::default);
         }
-        let table = &mut kinds[index];
-        table.widen(kind, catalog);
+        // What lives as long as the agent has a chart for each metric, as it always had.
+        let (table, has_places) = (&mut kinds[index], !kind.kind().has_start_times());
+        if !has_places {
+            table.widen(kind, catalog);
+        }
         for row in kind.rows() {
             let mut cells = row.cells().peekable();
             if cells.peek().is_none() {
                 continue;
             }
-            let kept = rows.entry(&row, || Kept::Row { kind: index, place: table.enter(&row) });
-            let Kept::Row { place, .. } = *kept else { continue };
-            for (column, value) in cells {
-                *rejected += u64::from(!table.set(place, column, value, catalog));
+            let make = || if has_places { Kept::Places(Vec::new()) } else { Kept::Row(index, table.enter(&row)) };
+            match rows.entry(&row, make) {
+                Kept::Row(_, place) => {
+                    for (column, value) in cells {
+                        *rejected += u64::from(!table.set(*place, column, value, catalog));
+                    }
+                }
+                Kept::Places(places) => {
+                    for (column, value) in cells {
+                        if places.len() <= column {
+                            places.resize(column + 1, None);
+                        }
+                        let place = &mut places[column];
+                        if place.is_none() {
+                            *place =
+                                row.sample(column).and_then(|sample| found(index, &sample, board, catalog, status));
+                        }
+                        let Some(place) = *place else {
+                            *rejected += 1;
+                            continue;
+                        };
+                        if let (Place::Dimension { role: Some(role), .. }, Value::Counter(total)) = (place, value) {
+                            status.put(role, total);
+                        }
+                        board.put_value(place, value);
+                    }
+                }
             }
         }
     }
+}
+
+/// The place of a series that is new.
+fn found(
+    kind: usize,
+    sample: &Sample<'_>,
+    board: &mut Board,
+    catalog: &mut Catalog,
+    status: &mut Status,
+) -> Option<Place> {
+    let place = board.place(kind, sample, catalog);
+    if let Some(Place::Dimension { role: Some(role), .. }) = place {
+        status.gain(role, labels(sample.column().tags()));
+    }
+    place
 }

@@ -90,7 +90,7 @@ impl Head {
         }
     }
 
-    /// Begins a block of values.
+    /// Begins a block of values, each of which [starts a line](words::set).
     pub(crate) fn begin(&mut self, bytes: &mut Vec<u8>, boottime: Duration, digits: &mut itoa::Buffer) {
         bytes.extend_from_slice(b"BEGIN ");
         bytes.extend_from_slice(self.id.as_bytes());
@@ -100,7 +100,11 @@ impl Head {
             bytes.push(b' ');
             bytes.extend_from_slice(digits.format(elapsed).as_bytes());
         }
-        bytes.push(b'\n');
+    }
+
+    /// Ends a block of values.
+    pub(crate) fn end(bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(b"\nEND\n");
     }
 
     /// Takes the chart from the dashboard, if it is there.

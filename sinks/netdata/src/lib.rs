@@ -33,6 +33,7 @@
 //! A view without values is an empty line, and so is a minute without a view: newer versions take a plugin for dead that
 //! is silent for two.
 
+mod bits;
 mod board;
 mod catalog;
 mod chart;

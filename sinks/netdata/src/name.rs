@@ -2,7 +2,7 @@
 
 use crate::words;
 
-/// What is told of a row: `SET id = ` and then `DIMENSION id 'name' `.
+/// What is told of a row: what stands before its values, and then `DIMENSION id 'name' `.
 #[derive(Debug, Default)]
 pub(crate) struct Name {
     text: Box<str>,
@@ -15,12 +15,12 @@ pub(crate) struct Name {
 
 impl Name {
     pub(crate) fn new(id: &str, name: &str, labels: u64) -> Self {
-        let set = format!("SET {id} = ");
+        let set = words::set(id);
         let text = format!("{set}DIMENSION {id} {} ", words::quoted(name)).into_boxed_str();
         Self { text, split: set.len(), labels, gone: false }
     }
 
-    /// The SET line before its value.
+    /// What stands before a value.
     pub(crate) fn set(&self) -> &[u8] {
         &self.text.as_bytes()[..self.split]
     }
@@ -32,6 +32,7 @@ impl Name {
 
     /// The dimension's id.
     pub(crate) fn id(&self) -> &str {
-        self.text[..self.split].strip_prefix("SET ").and_then(|id| id.strip_suffix(" = ")).unwrap_or_default()
+        let definition = self.text[self.split..].strip_prefix("DIMENSION ").unwrap_or_default();
+        definition.split_once(' ').map_or("", |(id, _)| id)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ebpf_process_core::{Column, MetricKind, Value};
+use ebpf_process_core::{Column, MetricKind, Scaled, Value};
 
 /// What netdata does with the numbers of a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,19 +44,20 @@ impl Algorithm {
     /// A total of which one is so much in the unit, as this algorithm takes it.
     pub(crate) fn total(self, total: u64, scale: f64) -> i64 {
         match self {
-            Self::IncrementalThousandths => thousandths(ebpf_process_core::Scaled { total, scale }.in_unit()),
+            Self::IncrementalThousandths => thousandths(Scaled { total, scale }.in_unit()),
             _ => clamped(total),
         }
     }
+}
 
-    /// A value as this algorithm takes it; of a histogram its count.
-    pub(crate) fn number(self, value: Value<'_>) -> i64 {
-        match value {
-            Value::Counter(total) => clamped(total),
-            Value::Scaled(scaled) => self.total(scaled.total, scaled.scale),
-            Value::Gauge(level) => thousandths(level),
-            Value::Histogram(histogram) => clamped(histogram.count()),
-        }
+/// A value as its column's [algorithm](Algorithm::of) takes it; of a histogram its count.
+#[inline]
+pub(crate) fn number(value: Value<'_>) -> i64 {
+    match value {
+        Value::Counter(total) => clamped(total),
+        Value::Scaled(Scaled { total, scale }) => Algorithm::scaled(scale).total(total, scale),
+        Value::Gauge(level) => thousandths(level),
+        Value::Histogram(histogram) => clamped(histogram.count()),
     }
 }
 
@@ -87,6 +88,7 @@ fn thousandths(level: f64) -> i64 {
 }
 
 /// A total as a number with a sign; what is larger becomes the largest.
+#[inline]
 pub(crate) fn clamped(total: u64) -> i64 {
     i64::try_from(total).unwrap_or(i64::MAX)
 }

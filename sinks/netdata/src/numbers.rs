@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ebpf_process_core::ColumnView;
 
+use crate::bits::{Places, bit};
 use crate::catalog::Catalog;
 use crate::head::{DIMENSIONS, Head, Spec, labels};
 use crate::name::Name;
@@ -11,12 +12,7 @@ use crate::number::Algorithm;
 use crate::rule::{self, Part};
 
 /// Words of 64 places for each chart.
-const WORDS: usize = DIMENSIONS / 64;
-
-/// A place in its word.
-pub(crate) const fn bit(place: usize) -> u64 {
-    1 << (place % 64)
-}
+pub(crate) const WORDS: usize = DIMENSIONS / 64;
 
 /// The numbers of one column.
 #[derive(Debug)]
@@ -88,9 +84,11 @@ impl Numbers {
         true
     }
 
-    /// Writes what is new and the values of this view, and forgets charts that are over.
+    /// Writes what is new about a chart and its values in this view, and forgets it if it is over. The words have a bit
+    /// for each of its places whose row is gone.
     pub(crate) fn write(
         &mut self,
+        chart: usize,
         bytes: &mut Vec<u8>,
         names: &[Name],
         gone: &[u64],
@@ -98,47 +96,44 @@ impl Numbers {
         catalog: &mut Catalog,
     ) {
         let Self { words: [comes, goes], values, touched, declared, charts, .. } = self;
-        let mut digits = itoa::Buffer::new();
-        let blocks =
-            touched.chunks_exact_mut(WORDS).zip(declared.chunks_exact_mut(WORDS)).zip(gone.chunks_exact(WORDS));
-        for ((index, place), ((touched, declared), gone)) in charts.iter_mut().enumerate().zip(blocks) {
-            let Some(head) = place else { continue };
-            let first = index * DIMENSIONS;
-            let words = |word: fn(u64, u64, u64) -> u64| {
-                let words = touched.iter().zip(&*declared).zip(gone);
-                words.map(move |((touched, declared), gone)| word(*touched, *declared, *gone))
-            };
-            let is_any = |word| words(word).any(|word| word != 0);
-            if !is_any(|touched, declared, gone| declared & !gone | touched) {
-                head.retire(bytes);
-                catalog.release(head.id());
-                *place = None;
-                declared.fill(0);
-                continue;
+        let Some(Some(head)) = charts.get_mut(chart) else { return };
+        let (first, range) = (chart * DIMENSIONS, chart * WORDS..(chart + 1) * WORDS);
+        let (touched, declared) = (&mut touched[range.clone()], &mut declared[range]);
+        let (values, names) = (&values[first..], &names[first..]);
+        let words = |word: fn(u64, u64, u64) -> u64| {
+            let words = touched.iter().zip(&*declared).zip(gone);
+            words.map(move |((touched, declared), gone)| word(*touched, *declared, *gone))
+        };
+        let is_any = |word| words(word).any(|word| word != 0);
+        if !is_any(|touched, declared, gone| declared & !gone | touched) {
+            head.retire(bytes);
+            catalog.release(head.id());
+            charts[chart] = None;
+            declared.fill(0);
+            return;
+        }
+        if is_any(|touched, declared, gone| declared & gone | touched & !declared) {
+            head.declare(bytes);
+            for place in Places::of(words(|_, declared, gone| declared & gone)) {
+                bytes.extend_from_slice(names[place].definition());
+                bytes.extend_from_slice(goes.as_bytes());
             }
-            if is_any(|touched, declared, gone| declared & gone | touched & !declared) {
-                head.declare(bytes);
-                for place in places(words(|_, declared, gone| declared & gone), first) {
-                    bytes.extend_from_slice(names[place].definition());
-                    bytes.extend_from_slice(goes.as_bytes());
-                }
-                for place in places(words(|touched, declared, _| touched & !declared), first) {
-                    bytes.extend_from_slice(names[place].definition());
-                    bytes.extend_from_slice(comes.as_bytes());
-                }
+            for place in Places::of(words(|touched, declared, _| touched & !declared)) {
+                bytes.extend_from_slice(names[place].definition());
+                bytes.extend_from_slice(comes.as_bytes());
             }
-            if is_any(|touched, _, _| touched) {
-                head.begin(bytes, boottime, &mut digits);
-                for place in places(touched.iter().copied(), first) {
-                    bytes.extend_from_slice(names[place].set());
-                    bytes.extend_from_slice(digits.format(values[place]).as_bytes());
-                    bytes.push(b'\n');
-                }
-                bytes.extend_from_slice(b"END\n");
+        }
+        if is_any(|touched, _, _| touched) {
+            let mut digits = itoa::Buffer::new();
+            head.begin(bytes, boottime, &mut digits);
+            for place in Places::of(touched.iter().copied()) {
+                bytes.extend_from_slice(names[place].set());
+                bytes.extend_from_slice(digits.format(values[place]).as_bytes());
             }
-            for ((touched, declared), gone) in touched.iter_mut().zip(declared).zip(gone) {
-                *declared = *declared & !gone | std::mem::take(touched);
-            }
+            Head::end(bytes);
+        }
+        for ((touched, declared), gone) in touched.iter_mut().zip(declared).zip(gone) {
+            *declared = *declared & !gone | std::mem::take(touched);
         }
     }
 
@@ -146,15 +141,4 @@ impl Numbers {
     pub(crate) fn retire(&self, bytes: &mut Vec<u8>) {
         self.charts.iter().flatten().for_each(|head| head.retire(bytes));
     }
-}
-
-/// The places whose bits are set, in words that begin with this place.
-fn places(words: impl Iterator<Item = u64>, first: usize) -> impl Iterator<Item = usize> {
-    words.enumerate().flat_map(move |(index, mut word)| {
-        std::iter::from_fn(move || {
-            let bit = word.trailing_zeros() as usize;
-            word &= word.checked_sub(1)?;
-            Some(first + index * 64 + bit)
-        })
-    })
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use ebpf_process_core::{KindView, MetricKind, RowView, Value, identity_of};
 
+use crate::bits::bit;
 use crate::catalog::Catalog;
 use crate::head::DIMENSIONS;
 use crate::name::Name;
-use crate::number::Algorithm;
-use crate::numbers::{Numbers, bit};
+use crate::number::{Algorithm, number};
+use crate::numbers::{Numbers, WORDS};
 use crate::rule::{self, Part};
 use crate::words;
 
@@ -79,7 +80,7 @@ impl Rows {
             Some(free) => *free = name,
             None => self.names.push(name),
         }
-        self.gone.resize(self.names.len().div_ceil(DIMENSIONS) * (DIMENSIONS / 64), 0);
+        self.gone.resize(self.names.len().div_ceil(DIMENSIONS) * WORDS, 0);
         self.places.insert(id.into(), place);
         place
     }
@@ -94,10 +95,10 @@ impl Rows {
     #[inline]
     pub(crate) fn set(&mut self, place: usize, column: usize, value: Value<'_>, catalog: &mut Catalog) -> bool {
         match (self.columns.get_mut(column).map(Vec::as_mut_slice), value) {
-            (Some([numbers]), value) => numbers.set(place, numbers.algorithm().number(value), catalog),
+            (Some([numbers]), value) => numbers.set(place, number(value), catalog),
             (Some([count, sum]), Value::Histogram(histogram)) => {
                 let total = sum.algorithm().total(histogram.sum(), histogram.scale());
-                count.set(place, count.algorithm().number(value), catalog) && sum.set(place, total, catalog)
+                count.set(place, number(value), catalog) && sum.set(place, total, catalog)
             }
             _ => true,
         }
@@ -110,8 +111,11 @@ impl Rows {
         for place in &*leaving {
             gone[place / 64] |= bit(*place);
         }
-        for numbers in columns.iter_mut().flatten() {
-            numbers.write(bytes, names, gone, boottime, catalog);
+        // Chart by chart, so that the rows' text stays in the processor's caches for all columns.
+        for (chart, gone) in gone.chunks_exact(WORDS).enumerate() {
+            for numbers in columns.iter_mut().flatten() {
+                numbers.write(chart, bytes, names, gone, boottime, catalog);
+            }
         }
         for place in leaving.drain(..) {
             gone[place / 64] &= !bit(place);

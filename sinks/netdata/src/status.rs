@@ -60,7 +60,7 @@ impl Status {
     }
 
     /// Brings the chart up to the terms that have a series, and sets its values.
-    pub(crate) fn update(&mut self, board: &mut Board, catalog: &Catalog, view: u64) {
+    pub(crate) fn update(&mut self, board: &mut Board, catalog: &Catalog) {
         if !self.wanted {
             return;
         }
@@ -77,7 +77,7 @@ impl Status {
         for (dimension, difference) in [process(), zombie()].into_iter().enumerate() {
             if let Some(difference) = difference {
                 let limit = if difference < 0 { i64::MIN } else { i64::MAX };
-                board.set(chart, dimension, i64::try_from(difference).unwrap_or(limit), view);
+                board.set(chart, dimension, i64::try_from(difference).unwrap_or(limit));
             }
         }
     }

@@ -52,6 +52,11 @@ pub(crate) fn id(text: &str) -> String {
     id
 }
 
+/// What stands before the value of a dimension: the end of the line before it, then its own SET.
+pub(crate) fn set(id: &str) -> String {
+    format!("\nSET {id} = ")
+}
+
 /// `wanted`, or the first of `wanted_2`, `wanted_3`, ... that is not taken.
 pub(crate) fn unique(wanted: String, taken: impl Fn(&str) -> bool) -> String {
     if !taken(&wanted) {

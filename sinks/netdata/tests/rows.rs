@@ -1,0 +1,240 @@
+//! The charts of rows that come and go, byte for byte and by what they cost.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p ebpf-process-sink-netdata` writes the golden file anew; look at the difference before
+//! you keep it.
+
+#![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+
+mod parser;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use ebpf_process_core::testkit::Bench;
+use ebpf_process_core::{Column, ColumnId, EntityKind, KindId, Recorder, RowId, Scope, Selection, Unit};
+use ebpf_process_sink_netdata::Encoder;
+use parser::Netdata;
+
+/// Rows of one kind with these columns, and netdata.
+struct Scene {
+    bench: Bench,
+    kind: KindId,
+    columns: Vec<ColumnId>,
+    encoder: Encoder,
+    netdata: Netdata,
+    selection: Selection,
+}
+
+impl Scene {
+    fn new(kind: EntityKind, columns: impl IntoIterator<Item = Column>) -> Self {
+        let mut bench = Bench::new();
+        let kind = bench.recorder().kind(kind).expect("a kind");
+        let columns = columns.into_iter().map(|column| bench.recorder().column(kind, column).expect("a column"));
+        let columns = columns.collect();
+        let encoder = Encoder::new(Duration::from_secs(1), Scope::Host);
+        Self { bench, kind, columns, encoder, netdata: Netdata::default(), selection: Selection::default() }
+    }
+
+    fn row(&mut self, identity: u64, labels: &[&str]) -> RowId {
+        self.bench.recorder().row(self.kind, identity, labels).expect("a row")
+    }
+
+    /// The lines for a view, which netdata takes, and how many samples have none.
+    fn tick(&mut self, record: impl FnOnce(&mut Recorder, &[ColumnId])) -> (String, u64) {
+        let Self { bench, columns, encoder, netdata, selection, .. } = self;
+        let lines = bench.tick(
+            selection,
+            |recorder| record(recorder, columns),
+            |view| String::from_utf8(encoder.encode(view).to_vec()).expect("text"),
+        );
+        netdata.read(lines.as_bytes()).expect("lines that netdata takes");
+        (lines, encoder.rejected())
+    }
+
+    fn lines(&mut self, record: impl FnOnce(&mut Recorder, &[ColumnId])) -> String {
+        self.tick(record).0
+    }
+}
+
+fn process() -> EntityKind {
+    EntityKind::new("process").keys(["pid", "comm"]).limit(20_000)
+}
+
+fn calls(operation: &'static str) -> Column {
+    Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", operation)])
+}
+
+#[test]
+fn rows_that_come_end_and_return() {
+    let time = Column::counter("cpu.time", Unit::SECONDS, "Time on a processor").scale(1e-9);
+    let latency = Column::histogram("vfs.latency", Unit::SECONDS, "Time of a call").scale(1e-9);
+    let level = Column::gauge("memory.level", Unit::BYTES, "Memory");
+    let info = Column::gauge("info", Unit::ONE, "What it is");
+    let mut scene = Scene::new(process(), [calls("read"), calls("write"), time, latency, level, info]);
+    scene.selection.tags = [("rack".to_owned(), "7".to_owned())].into();
+    let sh = scene.row(1, &["1", "sh"]);
+    let mut output = String::new();
+    let mut tick = |scene: &mut Scene, name: &str, record: &dyn Fn(&mut Recorder, &[ColumnId])| {
+        output.extend(["---- ", name, "\n", &scene.lines(record)]);
+    };
+    tick(&mut scene, "one row, not all of its cells", &|recorder, columns| {
+        recorder.counter(sh, columns[0], 7);
+        recorder.counter(sh, columns[2], 1_500_000_000);
+        recorder.histogram(sh, columns[3], &[0, 0, 3, 1], 29);
+        recorder.gauge(sh, columns[4], 0.5);
+        recorder.gauge(sh, columns[5], 1.0);
+    });
+    let ls = scene.row(2, &["2", "l s"]);
+    tick(&mut scene, "another, and one cell more of the first", &|recorder, columns| {
+        recorder.counter(ls, columns[0], 1);
+        recorder.counter(sh, columns[0], 8);
+        recorder.counter(sh, columns[1], 1);
+    });
+    tick(&mut scene, "the first ends", &|recorder, columns| {
+        recorder.counter(sh, columns[0], 9);
+        recorder.end(sh);
+    });
+    let again = scene.row(3, &["1", "sh"]);
+    tick(&mut scene, "one comes back under its name", &|recorder, columns| {
+        recorder.counter(again, columns[0], 1);
+        recorder.end(ls);
+    });
+    tick(&mut scene, "the second is gone", &|recorder, columns| recorder.counter(again, columns[0], 2));
+    tick(&mut scene, "no row is left", &|recorder, _| recorder.end(again));
+    tick(&mut scene, "and no chart", &|_, _| ());
+    tick(&mut scene, "nothing", &|_, _| ());
+    assert!(scene.netdata.charts.is_empty(), "{:?}", scene.netdata.charts);
+    compare("rows", &output);
+}
+
+/// So many rows that count.
+fn many(scene: &mut Scene, rows: std::ops::Range<u64>) -> Vec<RowId> {
+    rows.map(|number| scene.row(number, &[&number.to_string(), "program"])).collect()
+}
+
+#[test]
+fn what_is_new_is_told_and_nothing_else() {
+    let mut scene = Scene::new(process(), [calls("read")]);
+    let mut rows = many(&mut scene, 0..10_000);
+    let count = |rows: &[RowId], recorder: &mut Recorder, columns: &[ColumnId]| {
+        for row in rows {
+            recorder.counter(*row, columns[0], 7);
+        }
+    };
+    let first = scene.lines(|recorder, columns| count(&rows, recorder, columns));
+    let still = scene.lines(|recorder, columns| count(&rows, recorder, columns));
+    assert_eq!((first.matches("DIMENSION").count(), still.matches("DIMENSION").count()), (10_000, 0));
+
+    // One row more: its chart, its dimension and its value, which may need a chart of its own.
+    rows.extend(many(&mut scene, 10_000..10_001));
+    let more = scene.lines(|recorder, columns| count(&rows, recorder, columns));
+    let news = more.len() - still.len();
+    assert!(news < 300, "{news} bytes for one row beside {}", still.len());
+
+    // One row ends: its last value, then the end of its dimension.
+    let before = scene.lines(|recorder, columns| count(&rows, recorder, columns));
+    let ended = rows.remove(5000);
+    let last = scene.lines(|recorder, columns| {
+        count(&rows, recorder, columns);
+        recorder.counter(ended, columns[0], 7);
+        recorder.end(ended);
+    });
+    assert_eq!(last, before, "as without an end");
+    let after = scene.lines(|recorder, columns| count(&rows, recorder, columns));
+    assert_eq!((after.matches("DIMENSION").count(), after.matches("CHART").count()), (1, 1));
+    assert!(after.contains("DIMENSION 5000_program '5000_program' incremental 1 1 obsolete\n"));
+}
+
+#[test]
+fn ten_thousand_rows_are_a_handful_of_charts_of_bounded_size() {
+    let mut scene = Scene::new(process(), ["open", "close", "read", "write", "delete"].map(calls));
+    let rows = many(&mut scene, 0..10_000);
+    let (lines, rejected) = scene.tick(|recorder, columns| {
+        for row in rows {
+            for column in columns {
+                recorder.counter(row, *column, 1);
+            }
+        }
+    });
+    let charts = &scene.netdata.charts;
+    assert_eq!((charts.len(), rejected), (5 * 40, 0), "256 dimensions each");
+    assert!(charts.values().all(|dimensions| dimensions.len() <= 256));
+    assert_eq!(charts.values().map(BTreeSet::len).sum::<usize>(), 50_000);
+    let contexts: BTreeSet<_> = lines.lines().filter(|line| line.starts_with("CHART")).map(context).collect();
+    assert_eq!(contexts.len(), 5, "the charts of one column are of one context");
+}
+
+/// The context of a CHART line.
+fn context(line: &str) -> &str {
+    line.split(' ').rev().nth(6).expect("a context")
+}
+
+#[test]
+fn what_needs_a_chart_too_many_is_rejected_until_there_is_room() {
+    let columns = (0..4100).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
+    let mut scene = Scene::new(EntityKind::new("part").keys(["name"]), columns);
+    let [a, b] = [scene.row(1, &["a"]), scene.row(2, &["b"])];
+    let (_, rejected) = scene.tick(|recorder, columns| {
+        for (index, column) in columns.iter().enumerate() {
+            if index < 4000 {
+                recorder.counter(a, *column, 1);
+            }
+            recorder.counter(b, *column, 1);
+        }
+    });
+    assert_eq!((rejected, scene.netdata.charts.len()), (4, 4096));
+    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[4099], 1)).1, 1, "each time");
+    scene.lines(|recorder, _| recorder.end(b));
+    scene.lines(|_, _| ());
+    assert_eq!(scene.netdata.charts.len(), 4000);
+    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[4099], 1));
+    assert!(rejected == 0 && lines.contains("SET a = 1\n"), "{rejected}, {lines}");
+}
+
+#[test]
+fn rows_that_are_equal_after_cleaning_stay_apart() {
+    let mut scene = Scene::new(EntityKind::new("unit").keys(["name"]), [calls("read")]);
+    let names = ["a b", "a/b", "a_b", "a=b"];
+    let rows: Vec<_> = names.iter().zip(0..).map(|(name, identity)| scene.row(identity, &[name])).collect();
+    let lines = scene.lines(|recorder, columns| {
+        rows.iter().zip(1..).for_each(|(row, total)| recorder.counter(*row, columns[0], total));
+    });
+    let sets: BTreeSet<_> = lines.lines().filter_map(|line| line.strip_prefix("SET ")).collect();
+    let ids: BTreeSet<_> = sets.iter().filter_map(|set| set.split(' ').next()).collect();
+    assert_eq!((ids.len(), sets.len()), (4, 4), "{lines}");
+    // Who comes back at once as somebody else is not taken for who has gone.
+    scene.lines(|recorder, _| recorder.end(rows[0]));
+    let other = scene.row(9, &["a'b"]);
+    let lines = scene.lines(|recorder, columns| recorder.counter(other, columns[0], 5));
+    assert!(lines.contains("DIMENSION a_b 'a b' incremental 1 1 obsolete\nDIMENSION a_b_"), "{lines}");
+}
+
+#[test]
+fn a_view_in_which_nothing_comes_or_goes_tells_values_only() {
+    let mut scene = Scene::new(process(), [calls("read"), calls("write")]);
+    let rows = many(&mut scene, 0..300);
+    let mut tick = |touched: usize| {
+        scene.lines(|recorder, columns| {
+            for (index, row) in rows.iter().enumerate() {
+                recorder.counter(*row, columns[index % touched], 7);
+            }
+        })
+    };
+    tick(2);
+    for (lines, begins) in [(tick(1), 2), (tick(2), 4)] {
+        let firsts: BTreeSet<_> = lines.lines().filter_map(|line| line.split(' ').next()).collect();
+        let news = begins == 2;
+        assert_eq!(firsts.contains("DIMENSION"), news, "cells that had no value before have it now");
+        assert_eq!(lines.matches("BEGIN").count(), begins, "a chart without a value has no block");
+    }
+}
+
+fn compare(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("a golden file");
+    }
+    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
+    assert_eq!(actual, expected, "{name}");
+}
