@@ -16,28 +16,37 @@ pub(crate) struct Cells {
     slots: usize,
     /// Cells between two slots.
     stride: usize,
+    /// Words of presence for each slot.
+    width: usize,
     /// A counter's total, a gauge's bits, or a histogram's place among the histograms.
     values: Vec<u64>,
-    /// Which ever had a value.
+    /// Which ever had a value before this tick.
     known: Vec<u64>,
     /// Which have one in this tick.
     touched: Vec<u64>,
     /// Which are added to. The total is ours, and nobody repeats it: it is in every batch.
     added: Vec<u64>,
-    bases: Vec<Base>,
+    bases: Vec<Option<Box<Base>>>,
     histograms: Vec<Distribution>,
     free_histograms: Vec<usize>,
-    /// How many are known.
+    /// How many ever had a value, as of the last batch.
     series: usize,
 }
 
 /// What a row's totals are counted from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Base {
     /// Of counters, by column; none is 0.
     counters: Vec<u64>,
     /// Of histograms that have no value yet, with their column.
     histograms: Vec<(usize, Totals)>,
+}
+
+impl Base {
+    fn take_histogram(&mut self, column: usize) -> Option<Totals> {
+        let place = self.histograms.iter().position(|(known, _)| *known == column)?;
+        Some(self.histograms.swap_remove(place).1)
+    }
 }
 
 #[derive(Debug)]
@@ -59,7 +68,7 @@ impl Cells {
             self.widen(self.stride + if self.slots == 0 { 1 } else { STEP });
         }
         if column.kind() == MetricKind::Histogram {
-            self.histogram_columns.resize(words(self.stride), 0);
+            self.histogram_columns.resize(self.width, 0);
             self.histogram_columns[index / 64] |= 1 << (index % 64);
         }
         self.columns.push((column.kind(), column.slot_range()));
@@ -75,10 +84,11 @@ impl Cells {
             to
         };
         self.values = widened(&self.values, old, stride);
+        let width = words(stride);
         for bits in [&mut self.known, &mut self.touched, &mut self.added] {
-            *bits = widened(bits, words(old), words(stride));
+            *bits = widened(bits, self.width, width);
         }
-        self.stride = stride;
+        (self.stride, self.width) = (stride, width);
     }
 
     /// Makes room for one more row.
@@ -86,17 +96,17 @@ impl Cells {
         self.slots += 1;
         self.values.resize(self.slots * self.stride, 0);
         for bits in [&mut self.known, &mut self.touched, &mut self.added] {
-            bits.resize(self.slots * words(self.stride), 0);
+            bits.resize(self.slots * self.width, 0);
         }
-        self.bases.push(Base::default());
+        self.bases.push(None);
     }
 
     /// Sets a counter to a total, which the caller repeats at each tick.
     #[inline]
     pub(crate) fn set_counter(&mut self, slot: usize, column: usize, total: u64) {
-        let base = self.bases[slot].counters.get(column).copied().unwrap_or_default();
+        let base = self.bases[slot].as_ref().and_then(|base| base.counters.get(column)).copied().unwrap_or_default();
         self.values[slot * self.stride + column] = total.saturating_sub(base);
-        self.touch(slot, column, false);
+        self.touch(slot, column);
     }
 
     /// Adds to a counter.
@@ -104,23 +114,22 @@ impl Cells {
     pub(crate) fn add_counter(&mut self, slot: usize, column: usize, increment: u64) {
         let value = &mut self.values[slot * self.stride + column];
         *value = value.saturating_add(increment);
-        self.touch(slot, column, true);
+        self.touch(slot, column);
+        self.adds_to(slot, column);
     }
 
     /// Sets a gauge.
     #[inline]
     pub(crate) fn set_gauge(&mut self, slot: usize, column: usize, level: f64) {
         self.values[slot * self.stride + column] = level.to_bits();
-        self.touch(slot, column, false);
+        self.touch(slot, column);
     }
 
     /// Sets a histogram's totals, or adds to them.
     pub(crate) fn histogram(&mut self, slot: usize, column: usize, counts: &[u64], sum: u64, adds: bool) {
         let (cell, range) = (slot * self.stride + column, self.columns[column].1);
         if !self.is_known(slot, column) {
-            let bases = &mut self.bases[slot].histograms;
-            let base = bases.iter().position(|(known, _)| *known == column);
-            let base = base.map(|place| bases.swap_remove(place).1);
+            let base = self.bases[slot].as_mut().and_then(|base| base.take_histogram(column));
             let fresh = Distribution { totals: Totals::new(range), base };
             let place = self.free_histograms.pop().unwrap_or(self.histograms.len());
             match self.histograms.get_mut(place) {
@@ -132,39 +141,43 @@ impl Cells {
         let Distribution { totals, base } = &mut self.histograms[place(self.values[cell])];
         if adds {
             totals.grow(range.0, counts, sum);
+            self.adds_to(slot, column);
         } else {
             totals.set(range.0, counts, sum);
             if let Some(base) = base {
                 totals.subtract(base);
             }
         }
-        self.touch(slot, column, adds);
+        self.touch(slot, column);
     }
 
     #[inline]
-    fn touch(&mut self, slot: usize, column: usize, adds: bool) {
-        let (word, bit) = (slot * words(self.stride) + column / 64, 1 << (column % 64));
+    const fn bit(&self, slot: usize, column: usize) -> (usize, u64) {
+        (slot * self.width + column / 64, 1 << (column % 64))
+    }
+
+    #[inline]
+    fn touch(&mut self, slot: usize, column: usize) {
+        let (word, bit) = self.bit(slot, column);
         self.touched[word] |= bit;
-        self.series += usize::from(self.known[word] & bit == 0);
-        self.known[word] |= bit;
-        if adds {
-            self.added[word] |= bit;
-        } else {
-            self.added[word] &= !bit;
-        }
+    }
+
+    #[inline]
+    fn adds_to(&mut self, slot: usize, column: usize) {
+        let (word, bit) = self.bit(slot, column);
+        self.added[word] |= bit;
     }
 
     fn is_known(&self, slot: usize, column: usize) -> bool {
-        self.known[slot * words(self.stride) + column / 64] >> (column % 64) & 1 == 1
+        let (word, bit) = self.bit(slot, column);
+        (self.known[word] | self.touched[word]) & bit != 0
     }
 
     /// What the totals of a row that takes the place of this one are counted from: all that this one has.
     pub(crate) fn base_for_heir(&self, slot: usize) -> Base {
-        let own = &self.bases[slot];
-        let mut counters = own.counters.clone();
-        counters.resize(self.columns.len(), 0);
         // What was never recorded still has its own.
-        let mut histograms = own.histograms.clone();
+        let Base { mut counters, mut histograms } = self.bases[slot].as_deref().cloned().unwrap_or_default();
+        counters.resize(self.columns.len(), 0);
         for (column, (kind, _)) in self.columns.iter().enumerate().filter(|(column, _)| self.is_known(slot, *column)) {
             let value = self.values[slot * self.stride + column];
             match kind {
@@ -185,7 +198,7 @@ impl Cells {
 
     /// Sets what the totals of a new row are counted from.
     pub(crate) fn inherit(&mut self, slot: usize, base: Base) {
-        self.bases[slot] = base;
+        self.bases[slot] = Some(Box::new(base));
     }
 
     /// From now on, counters and histograms are totals since what they are now.
@@ -199,7 +212,7 @@ impl Cells {
                 match self.columns[column].0 {
                     MetricKind::Gauge => {}
                     MetricKind::Counter => {
-                        let base = &mut self.bases[slot].counters;
+                        let base = &mut self.bases[slot].get_or_insert_default().counters;
                         base.resize(base.len().max(self.columns.len()), 0);
                         base[column] = base[column].wrapping_add(std::mem::take(value));
                     }
@@ -223,9 +236,12 @@ impl Cells {
         matrix.cells.extend_from_slice(&self.values);
         matrix.present.clear();
         matrix.present.extend(self.touched.iter().zip(&self.added).map(|(touched, added)| touched | added));
-        let width = words(self.stride);
         for &slot in ended {
-            matrix.present[slot as usize * width..][..width].fill(0);
+            matrix.present[slot as usize * self.width..][..self.width].fill(0);
+        }
+        for (known, touched) in self.known.iter_mut().zip(&self.touched) {
+            self.series += (touched & !*known).count_ones() as usize;
+            *known |= touched;
         }
         self.touched.fill(0);
         self.store_histograms(matrix, slab);
@@ -233,7 +249,7 @@ impl Cells {
 
     /// Copies all that the slots that have ended ever had.
     pub(crate) fn copy_ended(&self, ended: &[u32], matrix: &mut Matrix, slab: &mut Vec<u64>) {
-        let (stride, width) = (self.stride, words(self.stride));
+        let (stride, width) = (self.stride, self.width);
         matrix.stride = stride;
         for &slot in ended {
             matrix.cells.extend_from_slice(&self.values[slot as usize * stride..][..stride]);
@@ -242,9 +258,9 @@ impl Cells {
         self.store_histograms(matrix, slab);
     }
 
-    /// Makes a slot as it was before it had a row.
+    /// Makes a slot as it was before it had a row. For after the cells have been copied.
     pub(crate) fn clear(&mut self, slot: usize) {
-        let width = words(self.stride);
+        let width = self.width;
         for word in 0..width {
             let known = self.known[slot * width + word];
             self.series -= known.count_ones() as usize;
@@ -253,11 +269,11 @@ impl Cells {
                 self.free_histograms.push(place(self.values[slot * self.stride + word * 64 + bit]));
             }
         }
-        for bits in [&mut self.known, &mut self.touched, &mut self.added] {
+        for bits in [&mut self.known, &mut self.added] {
             bits[slot * width..][..width].fill(0);
         }
         self.values[slot * self.stride..][..self.stride].fill(0);
-        self.bases[slot] = Base::default();
+        self.bases[slot] = None;
     }
 
     /// Puts the histograms of a copied matrix into its slab.
@@ -265,7 +281,7 @@ impl Cells {
         if self.histogram_columns.is_empty() {
             return;
         }
-        for (row, present) in matrix.present.chunks_exact(words(self.stride).max(1)).enumerate() {
+        for (row, present) in matrix.present.chunks_exact(self.width.max(1)).enumerate() {
             for (word, (present, histograms)) in present.iter().zip(&self.histogram_columns).enumerate() {
                 for bit in bits(present & histograms) {
                     let column = word * 64 + bit;

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::label::clean_label;
 use crate::metric::{Column, clean_key, clean_with};
 
 /// What rows are about: the host, processes, disks, or whatever a plugin counts by.
@@ -163,16 +163,25 @@ pub struct RowId {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) id: RowId,
-    pub(crate) labels: Box<[Box<str>]>,
+    /// The values, cleaned, with a [`SEPARATOR`] between two.
+    pub(crate) text: Arc<str>,
     /// Wall-clock time since the epoch of the batch before its first one.
     pub(crate) started: Duration,
 }
 
+/// What is in no cleaned label.
+pub(crate) const SEPARATOR: char = '\0';
+
 impl Row {
+    /// The label values, one for each key of the kind.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> + Clone {
+        self.text.split(SEPARATOR)
+    }
+
     /// Bytes that it takes, its text included.
     pub(crate) fn memory(&self) -> usize {
-        let counts = 2 * size_of::<usize>();
-        counts + size_of::<Self>() + self.labels.iter().map(|label| size_of::<Box<str>>() + label.len()).sum::<usize>()
+        // Both have two counts.
+        size_of::<Self>() + self.text.len() + 4 * size_of::<usize>()
     }
 }
 
@@ -258,11 +267,6 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
-
-/// The label values of a row, cleaned.
-pub(crate) fn clean_labels(labels: &[&str]) -> Box<[Box<str>]> {
-    labels.iter().map(|value| clean_label(value)).collect()
-}
 
 /// An identity for a row that has none but its text: rows of equal text are one row.
 pub fn identity_of(text: &str) -> u64 {

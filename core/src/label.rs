@@ -10,17 +10,23 @@ pub const LABEL_VALUE_LIMIT: usize = 200;
 /// gives a meaning beyond this (quotes, commas, colons) is its sink's to clean.
 pub fn clean_label(value: &str) -> Box<str> {
     let mut cleaned = String::with_capacity(value.len().min(LABEL_VALUE_LIMIT));
+    push_clean(value, &mut cleaned);
+    cleaned.into_boxed_str()
+}
+
+/// Puts a cleaned label value behind a text.
+pub(crate) fn push_clean(value: &str, text: &mut String) {
+    let start = text.len();
     for c in value.chars() {
         let c = if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { '_' } else { c };
-        if cleaned.len() + c.len_utf8() > LABEL_VALUE_LIMIT {
+        if text.len() - start + c.len_utf8() > LABEL_VALUE_LIMIT {
             break;
         }
-        cleaned.push(c);
+        text.push(c);
     }
-    if cleaned.is_empty() {
-        cleaned.push('_');
+    if text.len() == start {
+        text.push('_');
     }
-    cleaned.into_boxed_str()
 }
 
 /// A cleaned label value with a suffix for what it was before.

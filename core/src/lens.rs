@@ -85,7 +85,7 @@ impl Lens {
 impl KindLens {
     /// Whether a row is taken.
     pub(crate) fn takes_row(&self, row: &Row) -> bool {
-        self.rows.iter().all(|(place, pattern)| row.labels.get(*place).is_some_and(|value| pattern.matches(value)))
+        self.rows.iter().all(|(place, pattern)| row.labels().nth(*place).is_some_and(|value| pattern.matches(value)))
     }
 
     /// Whether a column is taken.
@@ -103,8 +103,13 @@ impl KindLens {
         if words == 0 || self.metrics.is_empty() {
             return 0;
         }
+        let count = |presence| self.taken(presence).map(|word| u64::from(word.count_ones())).sum::<u64>();
+        if self.rows.is_empty() {
+            // Without looking at any row.
+            return matrix.present.chunks_exact(words).map(count).sum();
+        }
         let rows = matrix.rows.iter().zip(matrix.present.chunks_exact(words));
         let taken = rows.filter(|(row, _)| row.as_ref().is_some_and(|row| self.takes_row(row)));
-        taken.flat_map(|(_, presence)| self.taken(presence)).map(|word| u64::from(word.count_ones())).sum()
+        taken.map(|(_, presence)| count(presence)).sum()
     }
 }

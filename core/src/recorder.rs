@@ -130,6 +130,7 @@ impl Recorder {
     }
 
     /// Records a counter's total; the last value of a tick wins.
+    #[inline]
     pub fn counter(&mut self, row: RowId, column: ColumnId, total: u64) {
         let done = self.cells(row, column).is_some_and(|table| table.set_counter(row, column, total));
         self.refusals.values += u64::from(!done);
@@ -137,12 +138,14 @@ impl Recorder {
 
     /// Adds to a counter: for who knows what was added, and for the row `other`. The total is in every batch from then on,
     /// whether or not something is added.
+    #[inline]
     pub fn add(&mut self, row: RowId, column: ColumnId, increment: u64) {
         let done = self.cells(row, column).is_some_and(|table| table.add_counter(row, column, increment));
         self.refusals.values += u64::from(!done);
     }
 
     /// Records a gauge; a value that is not finite is refused and counted.
+    #[inline]
     pub fn gauge(&mut self, row: RowId, column: ColumnId, level: f64) {
         let table = if level.is_finite() { self.cells(row, column) } else { None };
         let done = table.is_some_and(|table| table.set_gauge(row, column, level));

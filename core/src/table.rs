@@ -1,15 +1,15 @@
 //! The rows of one kind: which entity has which, and what has none.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Format, KindLayout, Matrix};
 use crate::cells::Cells;
-use crate::entity::{ColumnId, EntityKind, Refused, Row, RowId, birth, clean_labels};
-use crate::label::told_apart;
+use crate::entity::{ColumnId, EntityKind, Refused, Row, RowId, SEPARATOR, birth};
+use crate::label::{clean_label, push_clean, told_apart};
 use crate::metric::{Column, MetricKind};
 
 /// The label value of the row that counts what has no row of its own.
@@ -34,7 +34,10 @@ pub(crate) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_identity: HashMap<u64, u32>,
-    by_text: HashMap<Box<[Box<str>]>, u64>,
+    /// The texts of all rows.
+    texts: HashSet<Arc<str>>,
+    /// To put a text together in.
+    scratch: String,
     /// Rows that have ended in this tick.
     ended: Vec<u32>,
     /// The identities that have no row, and the tick in which each was asked for last.
@@ -58,10 +61,10 @@ struct Slot {
 impl Table {
     pub(crate) fn new(index: u32, kind: EntityKind) -> Self {
         let keys = kind.label_keys().len();
-        let mut by_text = HashMap::new();
+        let mut texts = HashSet::new();
         if keys > 0 {
             // Nobody else may be called that.
-            by_text.insert(clean_labels(&vec![OTHER; keys]), 0);
+            texts.insert(joined(vec![OTHER; keys]).into());
         }
         Self {
             index,
@@ -73,7 +76,8 @@ impl Table {
             slots: Vec::new(),
             free: Vec::new(),
             by_identity: HashMap::new(),
-            by_text,
+            texts,
+            scratch: String::new(),
             ended: Vec::new(),
             refused: HashMap::new(),
             ticks: 0,
@@ -149,7 +153,9 @@ impl Table {
             *refused += u64::from(self.refuse(identity));
             return Ok(self.other(started));
         }
-        self.refused.remove(&identity);
+        if !self.refused.is_empty() {
+            self.refused.remove(&identity);
+        }
         let text = self.text(labels, identity);
         let slot = self.occupy(identity, given, text, started);
         self.living += 1;
@@ -180,31 +186,49 @@ impl Table {
     /// The row of what has no row of its own.
     fn other(&mut self, started: Duration) -> RowId {
         let slot = self.other.unwrap_or_else(|| {
-            let text = clean_labels(&vec![OTHER; self.layout.kind.label_keys().len()]);
-            self.occupy(0, 0, text, started)
+            let text = joined(vec![OTHER; self.layout.kind.label_keys().len()]);
+            self.occupy(0, 0, text.into(), started)
         });
         self.other = Some(slot);
         self.id(slot)
     }
 
-    /// The labels of a new row: cleaned and, where another row has those, told apart by its identity.
-    fn text(&self, labels: &[&str], identity: u64) -> Box<[Box<str>]> {
-        let cleaned = clean_labels(labels);
+    /// The text of a new row: its cleaned labels and, where another row has those, one of them told apart by its
+    /// identity.
+    fn text(&mut self, labels: &[&str], identity: u64) -> Arc<str> {
+        self.scratch.clear();
+        for (index, label) in labels.iter().enumerate() {
+            if index > 0 {
+                self.scratch.push(SEPARATOR);
+            }
+            push_clean(label, &mut self.scratch);
+        }
+        if self.texts.contains(self.scratch.as_str()) {
+            self.told_apart(labels, identity)
+        } else {
+            self.scratch.as_str().into()
+        }
+    }
+
+    fn told_apart(&self, labels: &[&str], identity: u64) -> Arc<str> {
+        let mut cleaned: Vec<_> = labels.iter().map(|label| clean_label(label)).collect();
         // The label that was changed is the one that is told apart.
         let changed = labels.iter().zip(&cleaned).position(|(given, cleaned)| **given != **cleaned);
         let changed = changed.unwrap_or(labels.len().saturating_sub(1));
-        let mut text = cleaned.clone();
+        let plain = cleaned.get(changed).cloned().unwrap_or_default();
         for attempt in 0_u64.. {
-            if !self.by_text.contains_key(&text) {
-                break;
+            let Some(label) = cleaned.get_mut(changed) else { break };
+            *label = told_apart(&plain, identity.wrapping_add(attempt));
+            let text = joined(cleaned.iter().map(AsRef::as_ref));
+            if !self.texts.contains(text.as_str()) {
+                return text.into();
             }
-            let Some(label) = text.get_mut(changed) else { break };
-            *label = told_apart(&cleaned[changed], identity.wrapping_add(attempt));
         }
-        text
+        // Without labels there is one row.
+        Arc::default()
     }
 
-    fn occupy(&mut self, identity: u64, given: u64, text: Box<[Box<str>]>, started: Duration) -> u32 {
+    fn occupy(&mut self, identity: u64, given: u64, text: Arc<str>, started: Duration) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             let slot = self.slots.len();
             self.slots.push(Slot::default());
@@ -213,8 +237,8 @@ impl Table {
             small(slot)
         });
         let id = RowId { kind: self.index, slot, birth: birth() };
-        self.by_text.insert(text.clone(), id.birth);
-        let row = Arc::new(Row { id, labels: text, started });
+        self.texts.insert(Arc::clone(&text));
+        let row = Arc::new(Row { id, text, started });
         self.slots[slot as usize] = Slot { row: Some(row), identity, given };
         self.births[slot as usize] = id.birth;
         self.changed = true;
@@ -311,7 +335,7 @@ impl Table {
         for slot in std::mem::take(&mut self.ended) {
             let row = std::mem::take(&mut self.slots[slot as usize]).row;
             if let Some(row) = &row {
-                self.by_text.remove(&row.labels);
+                self.texts.remove(&row.text);
             }
             rows.push(row);
             self.cells.clear(slot as usize);
@@ -324,6 +348,16 @@ impl Table {
 /// An index into what fits in memory.
 fn small(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// A row's text of cleaned labels.
+fn joined<'a>(labels: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    for (index, label) in labels.into_iter().enumerate() {
+        text.extend((index > 0).then_some(SEPARATOR));
+        text.push_str(label);
+    }
+    text
 }
 
 /// Tells sets of labels apart.

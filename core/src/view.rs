@@ -260,7 +260,7 @@ impl<'a> RowView<'a> {
     /// The row's labels: key and cleaned value. A column has labels of its own beside them.
     pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
         let keys = self.whole.layout.kinds[self.kind].kind.label_keys();
-        keys.zip(self.row.labels.iter().map(AsRef::as_ref))
+        keys.zip(self.row.labels())
     }
 
     /// Whether the row has ended: these are its last values, and a view that the sink takes has it once.

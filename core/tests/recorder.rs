@@ -168,9 +168,6 @@ fn a_total_that_is_not_recorded_is_absent_and_one_that_is_added_to_stays() {
     };
     let expected = pairs(&[("adds", "1 of 5"), ("adds", "5"), ("quiet", "0"), ("told", "3")]);
     assert_eq!(bench.tick(&all, record, values), expected);
-    // From the moment that somebody tells the total it is his to repeat.
-    bench.tick(&all, |recorder| adds.counter(recorder, 9), |_| ());
-    assert_eq!(bench.tick(&all, |_| (), values), pairs(&[("adds", "1 of 5")]));
 }
 
 #[test]
