@@ -70,8 +70,8 @@
 //! sample is rejected.
 //!
 //! Over UDP the kernel (Linux from 4.18 on) gets many packets in one call and cuts them into datagrams, for which all
-//! but the last have to be of one size: the last number of such a packet has zeros in front (`:0000017|c`), which every
-//! receiver reads as the same number. (Empty lines some of them count as bad ones: brubeck, gostatsd, Vector.) Where a way
+//! but the last have to be of one size: the last numbers of such a packet have zeros in front (`:0000017|c`), never more
+//! than 28 digits in all. (netdata reads 30; empty lines brubeck, gostatsd and Vector count as bad ones.) Where a way
 //! cannot take that, a tunnel or a network with smaller frames, packets go one by one, as they do to all other receivers.
 //!
 //! # Ways

@@ -50,7 +50,7 @@ pub struct Settled {
 pub(crate) struct Batch<'a> {
     bytes: &'a [u8],
     packets: &'a [Packet],
-    filled: bool,
+    limit: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -60,14 +60,11 @@ impl<'a> Batch<'a> {
         self.packets.iter().map(move |packet| &bytes[packet.start..packet.end])
     }
 
-    /// Whether each packet but the last is as long as a packet may be.
-    pub(crate) const fn is_filled(&self) -> bool {
-        self.filled
-    }
-
-    /// All in one.
-    pub(crate) const fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    /// Pieces of several packets of which each but the last is as long as a packet may be.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let Self { bytes, packets, limit } = *self;
+        let runs = packets.chunk_by(move |packet, _| packet.end - packet.start == limit);
+        runs.filter_map(|run| Some((run.first()?, run.last()?))).map(|(first, last)| &bytes[first.start..last.end])
     }
 }
 
@@ -86,15 +83,14 @@ struct Packet {
 pub(crate) struct Packets {
     bytes: Vec<u8>,
     limit: usize,
-    /// Whether a packet is filled up when another one follows: with zeros before its last number, which every receiver
-    /// reads as the same number. (Some count an empty line as a bad one.)
+    /// Whether a packet is filled up when another one follows: with zeros before its last numbers, a few before each.
     pub(crate) fill: bool,
     /// Where the packet in the making starts.
     start: usize,
     /// Where the last line starts; a line break stands before it, if a line of its packet does.
     line: usize,
-    /// Where the digits are of the last line that was ended.
-    number: usize,
+    /// Where the digits are of each line of the packet in the making.
+    numbers: Vec<usize>,
     done: Vec<Packet>,
     /// Samples of the packet in the making.
     samples: u64,
@@ -120,7 +116,7 @@ impl Packets {
             fill: false,
             start: 0,
             line: 0,
-            number: 0,
+            numbers: Vec::new(),
             done: Vec::new(),
             samples: 0,
             split: Vec::new(),
@@ -158,7 +154,7 @@ impl Packets {
             }
             self.close_before_line();
         }
-        self.number = self.line + into_line;
+        self.numbers.push(self.line + into_line);
         if let Some(due) = due {
             // No packet is that large, no view has so many rows.
             let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -170,14 +166,39 @@ impl Packets {
     /// The packet in the making is done but for the last line, which starts another one.
     fn close_before_line(&mut self) {
         let (end, line, length) = (self.line - 1, self.line, self.bytes.len() - self.line);
-        let next = if self.fill { self.start + self.limit } else { end };
+        let room = (self.start + self.limit).saturating_sub(end);
+        let gap = if self.fill && self.takes_zeros(room) { room } else { 0 };
+        let next = end + gap;
         self.close(next);
         self.bytes.resize(self.bytes.len().max(next + length), b'0');
         self.bytes.copy_within(line..line + length, next);
         self.bytes.truncate(next + length);
-        self.bytes.copy_within(self.number..end, self.number + (next - end));
-        self.bytes[self.number..self.number + (next - end)].fill(b'0');
+        self.put_zeros(end, gap);
+        self.numbers.clear();
         (self.start, self.line) = (next, next);
+    }
+
+    /// Whether the numbers of the packet in the making have room for so many zeros.
+    fn takes_zeros(&self, count: usize) -> bool {
+        let room = self.numbers.iter().rev().map(|number| zeros(&self.bytes[*number..]));
+        room.scan(0, |sum, room| {
+            *sum += room;
+            Some(*sum)
+        })
+        .any(|sum| sum >= count)
+    }
+
+    /// Puts so many zeros before the last numbers of a packet that ended here.
+    fn put_zeros(&mut self, mut end: usize, mut count: usize) {
+        for &number in self.numbers.iter().rev() {
+            if count == 0 {
+                break;
+            }
+            let some = zeros(&self.bytes[number..end]).min(count);
+            self.bytes.copy_within(number..end, number + count);
+            self.bytes[number + count - some..number + count].fill(b'0');
+            (end, count) = (number, count - some);
+        }
     }
 
     fn close(&mut self, end: usize) {
@@ -211,11 +232,14 @@ impl Packets {
         let end = if everything { self.bytes.len() } else { self.start };
         self.fates.clear();
         if !self.done.is_empty() {
-            send(Batch { bytes: &self.bytes[..end], packets: &self.done, filled: self.fill }, &mut self.fates);
+            send(Batch { bytes: &self.bytes[..end], packets: &self.done, limit: self.limit }, &mut self.fates);
         }
         self.settle(settled);
         self.bytes.drain(..end);
-        (self.start, self.line, self.number) = (0, self.line - end, self.number.saturating_sub(end));
+        (self.start, self.line) = (0, self.line - end);
+        for number in &mut self.numbers {
+            *number = number.saturating_sub(end);
+        }
         self.done.clear();
         self.split.clear();
     }
@@ -224,6 +248,7 @@ impl Packets {
         if self.bytes.len() > self.start {
             self.close(self.bytes.len());
             (self.start, self.line) = (self.bytes.len(), self.bytes.len());
+            self.numbers.clear();
         }
     }
 
@@ -260,6 +285,14 @@ impl Packets {
     }
 }
 
+/// The most digits of a number that has zeros in front: netdata reads 30 and takes the rest for rubbish.
+const DIGITS: usize = 28;
+
+/// How many zeros may stand before the number that these bytes begin with.
+fn zeros(bytes: &[u8]) -> usize {
+    DIGITS.saturating_sub(bytes.iter().take(DIGITS).take_while(|byte| byte.is_ascii_digit()).count())
+}
+
 /// What one call may send: the most bytes, and the most packets of those that are cut by the kernel.
 const LARGEST: usize = 65_507;
 const MOST: usize = 64;
@@ -268,16 +301,15 @@ const MOST: usize = 64;
 mod tests {
     use super::*;
 
-    /// The packets of lines with these names and numbers.
-    fn packets(fill: bool, lines: &[(&str, &str)]) -> Vec<String> {
+    /// The packets of lines with these names and numbers, and how many runs of one size they are.
+    fn packets(fill: bool, lines: &[(&str, &str)]) -> (Vec<String>, usize) {
         let mut packets = Packets::new(20);
         packets.fill = fill;
-        let mut all = Vec::new();
+        let (mut all, mut runs) = (Vec::new(), 0);
         let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| {
-            assert_eq!(batch.is_filled(), fill);
-            if fill {
-                assert!(batch.bytes().chunks(20).eq(batch.iter()), "each but the last is of one size");
-            }
+            let cut = batch.runs().flat_map(|run| run.chunks(20));
+            assert!(cut.eq(batch.iter()), "each but the last of a run is of one size");
+            runs += batch.runs().count();
             all.extend(batch.iter().map(|packet| String::from_utf8(packet.to_vec()).expect("text")));
             fates.extend(batch.iter().map(|_| Fate::Sent));
         };
@@ -296,7 +328,7 @@ mod tests {
         }
         packets.send(true, &mut send, &mut settled);
         assert_eq!((settled.written, settled.failed), (lines.len() as u64, 0));
-        all
+        (all, runs)
     }
 
     #[test]
@@ -304,13 +336,49 @@ mod tests {
         let lines =
             [("ab:", "1"), ("cd:", "22"), ("efg:", "333"), ("hi:", "4444"), ("exact:", "123456789012"), ("j:", "5")];
         let plain = ["ab:1|c\ncd:22|c", "efg:333|c\nhi:4444|c", "exact:123456789012|c", "j:5|c"];
-        assert_eq!(packets(false, &lines), plain);
+        assert_eq!(packets(false, &lines).0, plain);
         let filled = ["ab:1|c\ncd:00000022|c", "efg:333|c\nhi:04444|c", "exact:123456789012|c", "j:5|c"];
-        assert_eq!(packets(true, &lines), filled);
+        assert_eq!(packets(true, &lines), (filled.map(str::to_owned).to_vec(), 1));
         // More than go at once.
         let many = vec![("name:", "1234567890"); 1000];
-        let sent = packets(true, &many);
+        let (sent, _) = packets(true, &many);
         assert_eq!(sent.len(), 1000);
         assert!(sent[..999].iter().all(|packet| packet == "name:0001234567890|c"));
+    }
+
+    #[test]
+    fn no_number_gets_more_zeros_than_every_receiver_reads() {
+        let mut packets = Packets::new(100);
+        packets.fill = true;
+        let mut book = Settled::default();
+        let mut all: Vec<Vec<String>> = Vec::new();
+        let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| {
+            all.extend(batch.runs().map(|run| run.chunks(100).map(|p| String::from_utf8_lossy(p).into()).collect()));
+            fates.extend(batch.iter().map(|_| Fate::Sent));
+        };
+        for line in
+            ["a:1.5|g", "b:2|c", &format!("{}:3|c", "x".repeat(90)), "c:44|c", &format!("{}:5|c", "y".repeat(90))]
+        {
+            let bytes = packets.start_line();
+            bytes.extend_from_slice(line.as_bytes());
+            let at = bytes.len() - line.len() + line.find(':').expect("a number") + 1;
+            assert!(packets.end_line(at, None).is_ok());
+            packets.end_sample(packets.current());
+        }
+        packets.send(true, &mut send, &mut book);
+        let long = |name: &str, number| format!("{}:{number}|c", name.repeat(90));
+        // The first two have no room for 87 zeros, so the packet ends a run; a line of 94 bytes has room for six zeros.
+        let expected = [
+            vec!["a:1.5|g\nb:2|c".to_owned()],
+            vec![long("x", "0000003")],
+            vec!["c:44|c".to_owned()],
+            vec![long("y", "5")],
+        ];
+        let flat: Vec<_> = all.concat();
+        assert_eq!(flat, expected.concat());
+        assert_eq!(all, [expected[0].clone(), [&expected[1][..], &expected[2][..]].concat(), expected[3].clone()]);
+        assert_eq!(zeros(b"18446744073709551615|c"), 8);
+        assert_eq!(zeros(b"1.5|g"), 27);
+        assert_eq!(zeros(&[b'1'; 309]), 0);
     }
 }

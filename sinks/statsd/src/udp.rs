@@ -38,10 +38,8 @@ impl Transport for Udp {
 
     fn send_all(&mut self, batch: Batch<'_>, fates: &mut Vec<Fate>) {
         let Self { datagrams, problem, .. } = self;
-        if batch.is_filled() {
-            datagrams.send_all(batch.bytes(), |passage| fates.push(enter(passage, problem)));
-        } else {
-            fates.extend(batch.iter().map(|packet| enter(datagrams.send(packet), problem)));
+        for run in batch.runs() {
+            datagrams.send_all(run, |passage| fates.push(enter(passage, problem)));
         }
     }
 
