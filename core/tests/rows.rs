@@ -381,3 +381,20 @@ fn what_is_kept_of_a_row_is_there_until_no_view_has_the_row() {
     assert_eq!(look(first, &mut bench, &|recorder| second.counter(recorder, 1)), None);
     assert_eq!(look(second, &mut bench, &|_| ()).as_deref(), Some("a"));
 }
+
+#[test]
+fn a_refusal_counts_once_however_many_others_come_and_go() {
+    let mut bench = Bench::new();
+    let kind = bench.kind(&thing().limit(0));
+    for tick in 1..=8_u64 {
+        let record = |recorder: &mut Recorder| {
+            // Some that stay and ask at each tick, and many that ask twice and are seen no more.
+            let passing = (tick * 20_000..(tick + 1) * 20_000).flat_map(|identity| [identity, identity]);
+            for identity in (0..100).chain(passing) {
+                recorder.row(kind, identity, &["x"]).expect("the row of the others");
+            }
+        };
+        bench.tick(&Selection::default(), record, |_| ());
+        assert_eq!(bench.recorder().refusals().rows, 100 + tick * 20_000);
+    }
+}
