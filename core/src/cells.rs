@@ -232,6 +232,10 @@ impl Cells {
     /// Copies all cells to a batch, with this tick's values and without those of the slots that have ended.
     pub(crate) fn copy_live(&mut self, ended: &[u32], matrix: &mut Matrix, slab: &mut Vec<u64>) {
         matrix.stride = self.stride;
+        if matrix.cells.capacity() > 4 * self.values.len() {
+            // What there once was is not kept for every batch, either.
+            (matrix.cells, matrix.present) = Default::default();
+        }
         matrix.cells.clear();
         matrix.cells.extend_from_slice(&self.values);
         matrix.present.clear();
@@ -274,6 +278,18 @@ impl Cells {
         }
         self.values[slot * self.stride..][..self.stride].fill(0);
         self.bases[slot] = None;
+    }
+
+    /// Keeps so many slots; the others are [clear](Self::clear).
+    pub(crate) fn truncate(&mut self, slots: usize) {
+        self.slots = slots;
+        self.bases.truncate(slots);
+        let (cells, words) = (slots * self.stride, slots * self.width);
+        let rest = [(&mut self.values, cells), (&mut self.known, words), (&mut self.touched, words)];
+        for (vector, len) in rest.into_iter().chain([(&mut self.added, words)]) {
+            vector.truncate(len);
+            vector.shrink_to_fit();
+        }
     }
 
     /// Puts the histograms of a copied matrix into its slab.

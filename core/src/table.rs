@@ -1,7 +1,8 @@
 //! The rows of one kind: which entity has which, and what has none.
 
+use std::cmp::Reverse;
 use std::collections::hash_map::{DefaultHasher, Entry};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ pub(crate) struct Table {
     /// By slot: the birth of the row that may be recorded, or 0.
     births: Vec<u64>,
     slots: Vec<Slot>,
-    free: Vec<u32>,
+    /// Those without a row: the first is taken first, so that what rows leave behind can be let go.
+    free: BinaryHeap<Reverse<u32>>,
     by_identity: HashMap<u64, u32>,
     /// The texts of all rows.
     texts: HashSet<Arc<str>>,
@@ -74,7 +76,7 @@ impl Table {
             cells: Cells::default(),
             births: Vec::new(),
             slots: Vec::new(),
-            free: Vec::new(),
+            free: BinaryHeap::new(),
             by_identity: HashMap::new(),
             texts,
             scratch: String::new(),
@@ -229,7 +231,7 @@ impl Table {
     }
 
     fn occupy(&mut self, identity: u64, given: u64, text: Arc<str>, started: Duration) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
+        let slot = self.free.pop().map(|Reverse(slot)| slot).unwrap_or_else(|| {
             let slot = self.slots.len();
             self.slots.push(Slot::default());
             self.births.push(0);
@@ -339,9 +341,23 @@ impl Table {
             }
             rows.push(row);
             self.cells.clear(slot as usize);
-            self.free.push(slot);
+            self.free.push(Reverse(slot));
         }
         matrix.rows = Arc::new(rows);
+        self.shrink();
+    }
+
+    /// Lets go of slots at the end that have no row any more: what exists costs, not what there once was.
+    fn shrink(&mut self) {
+        let used = self.slots.iter().rposition(|slot| slot.row.is_some()).map_or(0, |last| last + 1);
+        if used < self.slots.len() / 2 {
+            self.slots.truncate(used);
+            self.births.truncate(used);
+            self.cells.truncate(used);
+            self.free.retain(|Reverse(slot)| (*slot as usize) < used);
+            // Batches from now on have so many.
+            self.changed = true;
+        }
     }
 }
 

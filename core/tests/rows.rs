@@ -398,3 +398,30 @@ fn a_refusal_counts_once_however_many_others_come_and_go() {
         assert_eq!(bench.recorder().refusals().rows, 100 + tick * 20_000);
     }
 }
+
+#[test]
+fn rows_that_are_gone_cost_a_batch_nothing() {
+    let (mut bench, all) = (Bench::new(), Selection::default());
+    let (kind, column) = declared(&mut bench, &thing().limit(20_000));
+    let stays = bench.recorder().row(kind, u64::MAX, &["stays"]).expect("a row");
+    let mut tick = |crowd: u64| {
+        let record = |recorder: &mut Recorder| {
+            recorder.counter(stays, column, crowd);
+            for identity in 0..crowd {
+                let row = recorder.row(kind, identity, &[&identity.to_string()]).expect("a row");
+                recorder.counter(row, column, 1);
+                recorder.end(row);
+            }
+        };
+        let len = bench.tick(&all, record, |view| view.samples().count());
+        (len, bench.batch().memory())
+    };
+    let (_, before) = tick(0);
+    let (len, crowded) = tick(10_000);
+    assert_eq!(len, 10_001);
+    assert!(crowded > 10_000 * 16, "{crowded}");
+    // The batch of the crowd still has its place for it, the next one has not.
+    let (len, after) = (0..2).map(|_| tick(0)).last().expect("two");
+    assert_eq!(len, 1);
+    assert!(after <= before + 64, "{before} bytes before, {after} after");
+}

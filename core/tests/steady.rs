@@ -142,7 +142,9 @@ fn a_tick_without_coming_and_going_allocates_nothing() {
     let mut ticks = |count| {
         for _ in 0..count {
             agent.tick(clock.advance(SECOND));
-            books.iter().for_each(|book| drained(book));
+            for book in &books {
+                drained(book);
+            }
         }
         ALLOCATIONS.load(Ordering::SeqCst)
     };
