@@ -23,7 +23,8 @@ pub type Reasons = Vec<(&'static str, u64)>;
 /// at every moment, if its sink settles each sample once ([`balances`](Self::balances)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Selected for this sink and handed to its outlet, or found on disk at the start.
+    /// Selected for this sink and handed to its outlet, or found on disk at the start. Those of a row that has ended are
+    /// here once it is known what became of them; of a sink that settles itself, whenever it is given them.
     pub offered: u64,
     /// Delivered, as far as the protocol can tell.
     pub written: u64,

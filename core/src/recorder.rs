@@ -116,8 +116,9 @@ impl Recorder {
     ///
     /// `identity` is the plugin's own number for the entity, which no other of the kind has: it, not the text, says
     /// which entity is meant. Label values are cleaned ([`clean_label`](crate::clean_label)); where two rows are equal
-    /// after that, the second one gets a suffix that tells them apart. Other labels than before end the row and begin
-    /// another one at 0: the totals that are recorded for it are taken as going on.
+    /// after that, the second one gets a suffix that tells them apart; so does one that takes the labels of a row in the
+    /// tick in which that has ended, since one batch has both. Other labels than before end the row and begin another one
+    /// at 0: the totals that are recorded for it are taken as going on.
     ///
     /// Where the kind has no place left this is the row `other`, which takes [`add`](Self::add) and no totals. Ask
     /// again, at each tick, for whoever may get a place of its own later; it then begins at 0.

@@ -59,10 +59,11 @@ pub trait Sink: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// The outlet, from the return values of [`Sink::write`] and the [`flush`](Sink::flush) after it:
-    /// all written or all failed.
+    /// all written or all failed. The rows that have ended come again with the next view until they are written.
     OnReturn,
     /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it fails: for
-    /// partial or later acknowledgement. One exception: when it returns [`SinkError::Closed`] the
+    /// partial or later acknowledgement. With `Ok` from [`Sink::write`] it has the view's ended rows for good,
+    /// whatever becomes of them; after [`SinkError::Failed`] it is given and offered them again. One exception: when it returns [`SinkError::Closed`] the
     /// outlet counts the whole view as failed, so the sink must have settled nothing of it. Where it panics, what
     /// it has not settled is dropped with the rest.
     BySink,
