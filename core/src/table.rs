@@ -103,20 +103,23 @@ impl Table {
         if let Some((key, _)) = taken {
             return Err(Refused::KeyTaken { metric: kind.metric_name(&column), key: key.to_owned() });
         }
-        let namesake = self.layout.columns.iter().find(|known| known.name() == column.name());
-        if let Some(known) = namesake.filter(|known| known.kind() != column.kind()) {
-            return Err(Refused::MetricKind { metric: kind.metric_name(&column), has: known.kind() });
-        }
-        if let Some(known) = self.layout.columns.iter().position(|known| known.is_twin_of(&column)) {
-            return Ok((id(known, self.columns[known].0), false));
+        let Self { layout: KindLayout { columns, metrics, .. }, .. } = self;
+        let metric = metrics.iter().position(|metric| columns[metric[0] as usize].name() == column.name());
+        for known in metric.iter().flat_map(|metric| &metrics[*metric]) {
+            let (known, place) = (&columns[*known as usize], *known as usize);
+            if known.kind() != column.kind() {
+                return Err(Refused::MetricKind { metric: kind.metric_name(&column), has: known.kind() });
+            }
+            if known.is_twin_of(&column) {
+                return Ok((id(place, self.columns[place].0), false));
+            }
         }
         let id = id(self.columns.len(), birth());
         self.columns.push((id.birth, column.kind()));
         self.cells.push_column(&column);
         let Self { layout: KindLayout { columns, formats, metrics, .. }, .. } = self;
-        let metric = metrics.iter_mut().find(|metric| columns[metric[0] as usize].name() == column.name());
         match metric {
-            Some(metric) => metric.push(id.index),
+            Some(metric) => metrics[metric].push(id.index),
             None => metrics.push(vec![id.index]),
         }
         formats.push(Format::of(&column));
