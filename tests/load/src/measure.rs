@@ -100,7 +100,8 @@ pub(crate) fn run(order: &Order) -> Outcome<Run> {
         let collecting = threads::own();
         agent.tick(moment);
         let collecting = threads::own().saturating_sub(collecting);
-        receivers.after_tick(number % order.scrape == 0);
+        // The last one is not left to nobody.
+        receivers.after_tick(number % order.scrape == 0 || number + 1 == WARM_UP + order.seconds);
         while let Some(rest) = LOOK.checked_sub(ticked.elapsed()) {
             thread::park_timeout(rest);
         }
@@ -140,22 +141,19 @@ fn note<'a>(
     threads: impl Iterator<Item = (&'a str, Duration)>,
 ) {
     let mut tick = BTreeMap::from([(COLLECTING, collecting)]);
-    for (name, spent) in threads.filter_map(|(name, spent)| Some((purpose(name)?, spent))) {
-        *tick.entry(name).or_default() += spent;
+    for (name, spent) in threads {
+        *tick.entry(purpose(name)).or_default() += spent;
     }
     for (name, spent) in tick {
         book.entry(name.to_owned()).or_default().add(spent);
     }
 }
 
-/// What a thread is there for: a sink, whose server has a thread of its own, a receiver, or the agent. The collecting
-/// one also does the looking, and is not among them.
-fn purpose(thread: &str) -> Option<&str> {
+/// What a thread is there for: a sink, whose server has a thread of the sink's name, a receiver, or the agent.
+fn purpose(thread: &str) -> &str {
     match thread.strip_prefix("sink ") {
-        Some(sink) => Some(sink),
-        None if thread == "prometheus" => Some(thread),
-        None if thread.starts_with(THREAD) => Some("(receivers)"),
-        None if thread.starts_with("ebpf-process-lo") => None,
-        None => Some("(others)"),
+        Some(sink) => sink,
+        None if thread.starts_with(THREAD) => "(receivers)",
+        None => thread,
     }
 }

@@ -12,9 +12,12 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) struct Threads(BTreeMap<u32, (String, Duration)>);
 
 impl Threads {
-    /// Of this process, as the scheduler accounts for it: exact for threads that wait.
+    /// Of this process but for its first thread, which is the one that looks. As the scheduler accounts for it: exact for
+    /// threads that wait.
     pub(crate) fn read() -> Outcome<Self> {
-        Self::of("self")
+        let mut threads = Self::of("self")?;
+        threads.0.remove(&std::process::id());
+        Ok(threads)
     }
 
     /// Of a process.
