@@ -1,49 +1,23 @@
 //! The log: one event per line, on stderr; only netdata may ask for another way.
 
+mod level;
 mod netdata;
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+pub(crate) use level::Verbosity;
+use level::word;
 pub(crate) use netdata::Wish;
 use netdata::{Entry, Form, Way};
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Verbosity {
-    /// Why the program ends.
-    Error,
-    /// And what it does without.
-    Warn,
-    /// And what it does.
-    Info,
-    /// And how.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl Verbosity {
-    const fn filter(self) -> LevelFilter {
-        match self {
-            Self::Error => LevelFilter::ERROR,
-            Self::Warn => LevelFilter::WARN,
-            Self::Info => LevelFilter::INFO,
-            Self::Debug => LevelFilter::DEBUG,
-            Self::Trace => LevelFilter::TRACE,
-        }
-    }
-}
 
 /// Who reads the log.
 #[derive(Debug)]
@@ -117,16 +91,6 @@ impl Style {
                 form.line(&Entry { level, time, thread: &thread, text })
             }
         }
-    }
-}
-
-const fn word(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "error",
-        Level::WARN => "warning",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
     }
 }
 

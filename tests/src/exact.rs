@@ -4,61 +4,28 @@
 //! and nothing else. What `auto` chooses may lack nothing but releases that the kernel shows to no program.
 
 mod report;
+mod row;
 
 pub(crate) use report::explained;
 pub use report::{Check, Report};
+pub use row::Row;
 
 use crate::agent::Agent;
 use crate::cgroup::{Cgroup, Version1};
-use crate::expect::{self, Expected, Mode};
+use crate::expect::{self, Expected};
 use crate::held;
 use crate::hidden::Hidden;
 use crate::totals::Totals;
 use crate::workload::{self, Place, Workload};
 use crate::{Failure, Outcome};
 use report::checks;
-use std::fmt;
+use row::FLOOR_TRACEPOINT;
 use std::time::Duration;
 
 /// How long the totals may take to become right after the last event; in truth a tick or two.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Batches to see after the last event before equality is believed.
 const BATCHES_AFTER: usize = 3;
-
-/// The trace events of system calls do not show 32-bit calls.
-const FLOOR_TRACEPOINT: &str = "floor-tracepoint";
-
-/// What is put to the test.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The configuration's `hooks`: a tier, `auto` or `cheapest`; or `floor`: the object for kernels without type
-    /// information, whatever tier that takes; or `floor-tracepoint`: the same object without kprobes.
-    pub hooks: String,
-    /// The configuration's `mode`.
-    pub mode: Mode,
-}
-
-impl Row {
-    /// The settings that make an agent count this way.
-    pub fn settings(&self) -> Vec<String> {
-        let (object, hooks) = match self.hooks.as_str() {
-            "floor" => ("floor", "auto"),
-            FLOOR_TRACEPOINT => ("floor", "tracepoint"),
-            hooks => ("auto", hooks),
-        };
-        vec![format!("probes.mode={}", self.mode), format!("probes.object={object}"), format!("probes.hooks={hooks}")]
-    }
-
-    fn is_floor(&self) -> bool {
-        self.hooks.starts_with("floor")
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.hooks, self.mode)
-    }
-}
 
 /// The whole workload under a filter for its process.
 ///

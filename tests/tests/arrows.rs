@@ -102,7 +102,9 @@ impl Files {
         let mut texts = BTreeMap::new();
         collect(source, &mut Vec::new(), &mut texts);
         let named = |(module, text): (&Vec<String>, &String)| {
-            let paths = paths(module, text).into_iter();
+            let parts = texts.keys().filter(|file| file.len() == module.len() + 1 && file.starts_with(module));
+            let parts = parts.filter(|part| part.last().is_some_and(|part| uses_part(text, part))).cloned();
+            let paths = paths(module, text).into_iter().chain(parts);
             let files = paths.filter_map(|path| {
                 let lengths = (1..=path.len()).rev();
                 lengths.map(|length| path[..length].to_vec()).find(|file| texts.contains_key(file))
@@ -146,6 +148,19 @@ fn collect(folder: &Path, module: &mut Vec<String>, texts: &mut BTreeMap<Vec<Str
         }
         module.pop();
     }
+}
+
+/// Whether a text names something of a part of it, but to hand it on.
+fn uses_part(text: &str, part: &str) -> bool {
+    let start = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || "_:$".contains(c));
+    let handed_on = |at: usize| {
+        let line = text[..at].rsplit('\n').next().unwrap_or_default().trim_start();
+        line.starts_with("pub") && line.contains(" use ")
+    };
+    text.match_indices(&format!("{part}::")).any(|(at, _)| {
+        let at = text[..at].strip_suffix("self::").map_or(at, str::len);
+        start(at) && !handed_on(at)
+    })
 }
 
 /// What a text names, as paths from the crate's root.
@@ -200,6 +215,9 @@ fn a_circle_is_found_whatever_way_it_is_written() {
     let named = |text| paths(&module("a/b"), text).iter().map(|path| path.join("/")).collect::<Vec<_>>();
     let text = "use crate::c::{self, D, e::{F, G}};\npub(crate) use super::h::I;\nlet x = crate::k::l();";
     assert_eq!(named(text), ["c/self", "c/D", "c/e/F", "c/e/G", "k/l", "a/h/I"]);
+    let text = "mod d;\npub(crate) use d::E;\nlet x = bad::y();";
+    assert!(!uses_part(text, "d") && uses_part(&format!("{text}\nuse self::d::F;"), "d"));
+    assert!(uses_part("fn f() -> d::G {}", "d"));
     let files = |arrows: &[(&str, &str)]| {
         let mut files = Files(BTreeMap::new());
         for (from, to) in arrows {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tracing::Level;
 
-use super::{Verbosity, word};
+use super::level::{Verbosity, word};
 
 /// Who speaks, in every form.
 const NAME: &str = "ebpf_process.plugin";

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Error, Proxy};
 
-use silence::is_hang_up;
+use silence::{is_hang_up, meaning};
 pub(crate) use trial::try_out;
 
 use crate::admission::Admission;
@@ -160,7 +160,7 @@ impl Http {
             }
             Err(error) => {
                 self.names.doubt();
-                self.explain(&error)
+                meaning(&self.server, &self.names, &error)
             }
         }
     }

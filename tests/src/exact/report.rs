@@ -1,6 +1,6 @@
 //! What a row found: every metric as it should be and as it was, and whether the difference is accounted for.
 
-use super::Row;
+use super::row::Row;
 use crate::expect::{Expected, Layer, Metric, Mode, RELEASES};
 use crate::totals::Totals;
 use crate::{Failure, Outcome};

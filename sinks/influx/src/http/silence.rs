@@ -7,39 +7,36 @@ use ebpf_process_delivery::Verdict;
 use rustls::InvalidMessage;
 use ureq::Error;
 
-use super::Http;
+use crate::names::Names;
+use crate::options::ServerOptions;
 
-impl Http {
-    /// What a request without a reply means.
-    pub(super) fn explain(&self, error: &Error) -> Verdict {
-        let name = &self.server.name;
-        let retry = |problem: String| Verdict::Retry { after: None, problem };
-        match error {
-            Error::Timeout(_) => {
-                retry(format!("{name} does not answer in time; raise the option timeout if it is only slow"))
-            }
-            Error::HostNotFound => retry(format!("cannot write to {name}: {}", self.names.problem())),
-            Error::ConnectProxyFailed(reason) if reason.contains("407") => Verdict::Misconfigured {
-                problem: format!(
-                    "the proxy does not let us in ({reason}); check user and password in the option proxy"
-                ),
-            },
-            Error::ConnectProxyFailed(reason) => {
-                retry(format!("the proxy makes no connection to {name}: {reason}; check the options proxy and url"))
-            }
-            Error::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-                Some(error) => untrusted(name, error),
-                None if self.server.socket.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
-                    retry(format!("cannot write to {name}: {}", explain(error)))
-                }
-                None => retry(format!("cannot write to {name}: {error}; is the server running there?")),
-            },
-            // What exactly is wrong is not repeated: a password may be part of it.
-            Error::BadUri(_) | Error::Http(_) | Error::TlsRequired | Error::InvalidProxyUrl => Verdict::Misconfigured {
-                problem: format!("cannot make a request for {name}; check the address, the credentials and the proxy"),
-            },
-            error => retry(format!("cannot write to {name}: {error}")),
+/// What a request without a reply means.
+pub(super) fn meaning(server: &ServerOptions, names: &Names, error: &Error) -> Verdict {
+    let name = &server.name;
+    let retry = |problem: String| Verdict::Retry { after: None, problem };
+    match error {
+        Error::Timeout(_) => {
+            retry(format!("{name} does not answer in time; raise the option timeout if it is only slow"))
         }
+        Error::HostNotFound => retry(format!("cannot write to {name}: {}", names.problem())),
+        Error::ConnectProxyFailed(reason) if reason.contains("407") => Verdict::Misconfigured {
+            problem: format!("the proxy does not let us in ({reason}); check user and password in the option proxy"),
+        },
+        Error::ConnectProxyFailed(reason) => {
+            retry(format!("the proxy makes no connection to {name}: {reason}; check the options proxy and url"))
+        }
+        Error::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(error) => untrusted(name, error),
+            None if server.socket.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
+                retry(format!("cannot write to {name}: {}", explain(error)))
+            }
+            None => retry(format!("cannot write to {name}: {error}; is the server running there?")),
+        },
+        // What exactly is wrong is not repeated: a password may be part of it.
+        Error::BadUri(_) | Error::Http(_) | Error::TlsRequired | Error::InvalidProxyUrl => Verdict::Misconfigured {
+            problem: format!("cannot make a request for {name}; check the address, the credentials and the proxy"),
+        },
+        error => retry(format!("cannot write to {name}: {error}")),
     }
 }
 
