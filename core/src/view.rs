@@ -78,6 +78,19 @@ impl<'a> View<'a> {
     pub(crate) fn live(self) -> &'a Block {
         &self.0.batch.live
     }
+
+    /// How many blocks there are: those of rows that have ended, then that of those that live.
+    fn blocks(self) -> usize {
+        self.finals().len() + 1
+    }
+
+    /// A block, and whether its rows have ended.
+    fn block(self, number: usize) -> Option<(&'a Block, bool)> {
+        match self.finals().get(number) {
+            Some(block) => Some((&**block, true)),
+            None => (number == self.finals().len()).then(|| (self.live(), false)),
+        }
+    }
 }
 
 /// What a view has of one kind of entity.
@@ -115,16 +128,19 @@ impl<'a> KindView<'a> {
 
     /// The selected rows: those that have ended, then those that live. A row may have no value in this view.
     pub fn rows(&self) -> impl Iterator<Item = RowView<'a>> + use<'a> {
-        let Self { view, index: kind, lens } = *self;
-        let finals = view.finals().iter().map(|block| (&**block, true));
-        let blocks = finals.chain([(view.live(), false)]);
+        let kind = *self;
+        let blocks = (0..kind.view.blocks()).filter_map(move |number| kind.view.block(number));
         blocks.flat_map(move |(block, is_final)| {
-            let rows = block.matrices.get(kind).into_iter().flat_map(|matrix| matrix.rows.iter().enumerate());
-            rows.filter_map(move |(slot, row)| {
-                let row = row.as_ref().filter(|row| lens.takes_row(row))?;
-                Some(RowView { whole: &view.0.lens, lens, block, kind, slot, row, is_final })
-            })
+            let slots = block.matrices.get(kind.index).map_or(0, |matrix| matrix.rows.len());
+            (0..slots).filter_map(move |slot| kind.row(block, is_final, slot))
         })
+    }
+
+    /// The row in a slot of a block, if there is one and it is selected.
+    fn row(&self, block: &'a Block, is_final: bool, slot: usize) -> Option<RowView<'a>> {
+        let Self { view, index: kind, lens } = *self;
+        let row = block.matrices.get(kind)?.rows.get(slot)?.as_ref().filter(|row| lens.takes_row(row))?;
+        Some(RowView { whole: &view.0.lens, lens, block, kind, slot, row, is_final })
     }
 
     /// The metrics that have samples, in the order in which they were declared.
@@ -229,12 +245,56 @@ impl<'a> Metric<'a> {
 
     /// The samples: row by row, those of a row in the order of its columns.
     pub fn samples(&self) -> impl Iterator<Item = Sample<'a>> + use<'a> {
-        let columns = self.columns;
-        self.kind.rows().flat_map(move |row| columns.iter().filter_map(move |column| row.sample(*column as usize)))
+        Samples { kind: self.kind, columns: self.columns, block: 0, slot: 0, column: 0 }
     }
 
     fn first(&self) -> &'a Column {
         &self.kind.view.0.lens.layout.kinds[self.kind.index].columns[self.columns[0] as usize]
+    }
+}
+
+/// Walks over the cells of a metric. It looks at a row only where there is a value.
+struct Samples<'a> {
+    kind: KindView<'a>,
+    columns: &'a [u32],
+    /// Where it is: the number of the block, the slot in it, and the place among the columns.
+    block: usize,
+    slot: usize,
+    column: usize,
+}
+
+impl<'a> Iterator for Samples<'a> {
+    type Item = Sample<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some((block, is_final)) = self.kind.view.block(self.block) {
+            if let Some(sample) = self.next_of(block, is_final) {
+                return Some(sample);
+            }
+            (self.block, self.slot, self.column) = (self.block + 1, 0, 0);
+        }
+        None
+    }
+}
+
+impl<'a> Samples<'a> {
+    /// The next sample of a block, if it has one more.
+    fn next_of(&mut self, block: &'a Block, is_final: bool) -> Option<Sample<'a>> {
+        let matrix = block.matrices.get(self.kind.index)?;
+        let words = matrix.words();
+        let rest = matrix.present.get(self.slot * words..)?;
+        for presence in rest.chunks_exact(words.max(1)) {
+            while let Some(&column) = self.columns.get(self.column) {
+                self.column += 1;
+                let column = column as usize;
+                if presence.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1) {
+                    let Some(row) = self.kind.row(block, is_final, self.slot) else { break };
+                    return row.sample(column);
+                }
+            }
+            (self.slot, self.column) = (self.slot + 1, 0);
+        }
+        None
     }
 }
 
