@@ -48,10 +48,11 @@ pub struct Scaled {
 impl Scaled {
     /// The total in the metric's unit, as near as a floating-point number comes.
     #[expect(clippy::cast_precision_loss, reason = "a total above 2^53 is rounded")]
+    #[expect(clippy::float_cmp, reason = "whether a scale is exactly what was written")]
     pub fn in_unit(self) -> f64 {
         // 1e-9 is no binary number, 1e9 is: dividing rounds once.
-        let inverse = 1.0 / self.scale;
-        if inverse > 1.0 && inverse.fract() == 0.0 {
+        let inverse = (1.0 / self.scale).round();
+        if inverse >= 1.0 && 1.0 / inverse == self.scale {
             self.total as f64 / inverse
         } else {
             self.total as f64 * self.scale
@@ -247,5 +248,24 @@ impl Batch {
     /// Bytes that the batch takes, without the text of living rows, which batches share.
     pub fn memory(&self) -> usize {
         self.live.memory() + self.ended.as_ref().map_or(0, |ended| ended.memory())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scaled_total_is_rounded_once() {
+        // 3 times 1e-9 is 3.0000000000000004e-9, and 1 over 1e-9 is not a billion.
+        for (total, scale, expected) in [
+            (3, 1e-9, 3e-9),
+            (1_234_567_891, 1e-9, 1.234_567_891),
+            (7, 0.01, 0.07),
+            (3, 4096.0, 12_288.0),
+            (5, 1.0, 5.0),
+        ] {
+            assert_eq!(Scaled { total, scale }.in_unit().to_bits(), f64::to_bits(expected), "{total} times {scale}");
+        }
     }
 }
