@@ -18,7 +18,7 @@ use crate::kernel_probe::KernelProbe;
 use crate::memory::MapMemory;
 use crate::object::{Object, load};
 use crate::options::{Hooks, Mode, ProbeOptions};
-use crate::refusal::{REBUILD, nothing_attached, refuse_totals, refused};
+use crate::refusal::{REBUILD, nothing_attached, refuse_totals};
 use crate::release::Version;
 use crate::selftest::{Proof, Trial, best};
 use crate::target::Target;
@@ -69,7 +69,7 @@ impl Attachment {
         let (mut ebpf, object) = load(probe, options.object, &kernel, &target)?;
         let bytes = if object == Object::Core { probe.core } else { probe.floor };
         let memory = MapMemory::of(bytes, kernel.possible_cpus)
-            .map_err(|error| refused(&format!("the probe's own object cannot be read: {error}"), REBUILD))?;
+            .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
         let mut filter = Filter::take(&mut ebpf, object)?;
         let aimed = filter.close(&target)?;
         let totals = Totals::new(&ebpf, kernel.possible_cpus)

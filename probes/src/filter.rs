@@ -10,7 +10,7 @@ use ebpf_process_core::{BuildError, chain};
 use crate::abi::{FilterSetting, NOBODY, TargetSetting};
 use crate::hook::{Attach, Hook};
 use crate::object::Object;
-use crate::refusal::{REBUILD, refused, try_as_root};
+use crate::refusal::{REBUILD, try_as_root};
 use crate::release::Version;
 use crate::target::{CGROUP_KIND, PID_KIND, Target};
 
@@ -51,7 +51,7 @@ const CGROUP_AGAIN: Hook = Hook { program: "cgroup_again", attach: Attach::Trace
 
 impl Filter {
     pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
-        let broken = || refused("the kernel object is not the one this program was made for", REBUILD);
+        let broken = || BuildError::refused("the kernel object is not the one this program was made for", REBUILD);
         let name = match object {
             Object::Core => ".bss",
             Object::Floor => "filter",
@@ -88,7 +88,7 @@ impl Filter {
                 set.map(Aimed).map_err(|error| problem(&error))
             }
         };
-        set.map_err(|problem| refused(&problem, &try_as_root()))
+        set.map_err(|problem| BuildError::refused(problem, try_as_root()))
     }
 
     /// At what is wanted.
@@ -98,7 +98,7 @@ impl Filter {
             Target::Process(process) => self.set_tgid(process.id()).map(drop),
             Target::Cgroup(_, directory) => self.set_cgroup(directory),
         };
-        aimed.map_err(|problem| refused(&problem, &try_as_root()))
+        aimed.map_err(|problem| BuildError::refused(problem, try_as_root()))
     }
 
     /// At nobody: the process that counted has ended and its number may be another's. What is released later of its tasks

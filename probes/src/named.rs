@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
-use crate::refusal::refused;
 use crate::{owner, sys};
 
 /// One process, whatever becomes of its number.
@@ -64,7 +63,7 @@ impl NamedProcess {
 impl View<'_> {
     fn find(&self, number: u32, wanted: Option<u64>) -> Result<NamedProcess, BuildError> {
         let running = "name the id of a running process";
-        let no_such = || refused(&format!("only.pid: there is no process {number}"), running);
+        let no_such = || BuildError::refused(format!("only.pid: there is no process {number}"), running);
         self.is_initial_namespace(number)?;
         let pid = i32::try_from(number).ok().and_then(Pid::from_raw).ok_or_else(no_such)?;
         let (descriptor, is_leader) = match (self.descriptor)(pid) {
@@ -84,15 +83,15 @@ impl View<'_> {
         };
         match field("Tgid").and_then(|tgid| tgid.parse::<u32>().ok()) {
             Some(group) if group != number => {
-                return Err(refused(
-                    &format!("only.pid: {number} is a thread of process {group}"),
-                    &format!("name the process: only = {{ pid = {group} }}"),
+                return Err(BuildError::refused(
+                    format!("only.pid: {number} is a thread of process {group}"),
+                    format!("name the process: only = {{ pid = {group} }}"),
                 ));
             }
             None if !is_leader => {
-                return Err(refused(
-                    &format!("only.pid: {number} is a thread, not a process"),
-                    &format!("name its process, which is \"Tgid\" in /proc/{number}/status"),
+                return Err(BuildError::refused(
+                    format!("only.pid: {number} is a thread, not a process"),
+                    format!("name its process, which is \"Tgid\" in /proc/{number}/status"),
                 ));
             }
             _ => {}
@@ -104,17 +103,17 @@ impl View<'_> {
         if is_zombie || self.life(&found) != Life::Lives {
             let problem =
                 format!("only.pid: process {number} has ended; only its parent has not asked for it yet (a zombie)");
-            return Err(refused(&problem, running));
+            return Err(BuildError::refused(problem, running));
         }
         match (wanted, found.start_time) {
-            (Some(wanted), Some(started)) if wanted != started => Err(refused(
-                &format!(
+            (Some(wanted), Some(started)) if wanted != started => Err(BuildError::refused(
+                format!(
                     "only.pid: process {number} is not the one that was meant: it started at {started}, not at {wanted}"
                 ),
-                &format!("name another process; the start time is field 22 of /proc/{number}/stat"),
+                format!("name another process; the start time is field 22 of /proc/{number}/stat"),
             )),
-            (Some(_), None) => Err(refused(
-                &format!("only.start_time: /proc/{number}/stat cannot be read, so nobody knows when it started"),
+            (Some(_), None) => Err(BuildError::refused(
+                format!("only.start_time: /proc/{number}/stat cannot be read, so nobody knows when it started"),
                 "mount /proc without hidepid for the agent's user, or leave start_time out",
             )),
             _ => Ok(found),
@@ -146,15 +145,15 @@ impl View<'_> {
                        count by control group: only = { cgroup = \"...\" }";
         match owner::namespace(&Path::new(self.proc).join("self")) {
             Ok(namespace) if namespace == self.initial_namespace => Ok(()),
-            Ok(_) => Err(refused(
-                &format!(
+            Ok(_) => Err(BuildError::refused(
+                format!(
                     "only.pid: this agent runs in a PID namespace of its own, and to the kernel {number} is the id of \
                      another process, in the initial PID namespace"
                 ),
                 way_out,
             )),
-            Err(error) => Err(refused(
-                &format!(
+            Err(error) => Err(BuildError::refused(
+                format!(
                     "only.pid: nothing tells in which PID namespace this agent runs, so whose id {number} is \
                      (/proc/self/ns/pid: {error})"
                 ),

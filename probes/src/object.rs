@@ -7,7 +7,7 @@ use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::loader::loader;
 use crate::options::ObjectChoice;
-use crate::refusal::{is_out_of_files, refuse_load, refused};
+use crate::refusal::{is_out_of_files, refuse_load};
 use crate::target::Target;
 use crate::totals::KPROBE_TOTALS;
 
@@ -29,7 +29,10 @@ pub(crate) fn load(
     let loaded = match (choice, &kernel.btf) {
         (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
         (ObjectChoice::Core, Err(problem)) => {
-            return Err(refused(problem, "set probes.object = \"auto\", or use a kernel with type information"));
+            return Err(BuildError::refused(
+                problem,
+                "set probes.object = \"auto\", or use a kernel with type information",
+            ));
         }
         (ObjectChoice::Core, Ok(_)) => load(Object::Core),
         // What an old kernel with type information lacks (global data, a map type) shows here.

@@ -35,10 +35,6 @@ pub(crate) fn try_as_root() -> String {
     )
 }
 
-pub(crate) fn refused(problem: &str, way_out: &str) -> BuildError {
-    BuildError::Refused { problem: problem.to_owned(), way_out: way_out.to_owned(), passing: false }
-}
-
 pub(crate) fn refuse_load(error: &EbpfError) -> BuildError {
     refuse_code(code_of(error), &chain(error))
 }
@@ -63,8 +59,8 @@ fn code_of(error: &EbpfError) -> Option<i32> {
 pub(crate) fn refuse_totals(what: &str, error: &io::Error) -> BuildError {
     let cause = error.raw_os_error().and_then(|code| Surroundings::here().explain(Call::Bpf, code));
     match cause {
-        Some(cause) => refused(&format!("{what}: {}", cause.problem), &cause.way_out),
-        None => refused(&format!("{what}: {error}"), &try_as_root()),
+        Some(cause) => BuildError::refused(format!("{what}: {}", cause.problem), cause.way_out),
+        None => BuildError::refused(format!("{what}: {error}"), try_as_root()),
     }
 }
 
@@ -75,22 +71,22 @@ pub(crate) fn refuse_bpf(error: &io::Error) -> BuildError {
 
 fn refuse_code(code: Option<i32>, text: &str) -> BuildError {
     if let Some(cause) = code.and_then(|code| Surroundings::here().explain(Call::Bpf, code)) {
-        return refused(&cause.problem, &cause.way_out);
+        return BuildError::refused(cause.problem, cause.way_out);
     }
     match code {
-        Some(libc::EPERM | libc::EACCES) if missing_here().is_empty() => refused(
+        Some(libc::EPERM | libc::EACCES) if missing_here().is_empty() => BuildError::refused(
             "the kernel does not let this process load BPF programs, though it has the rights",
             "see what a security module says (SELinux, AppArmor: dmesg, or the audit log) and allow bpf to it",
         ),
         Some(libc::EPERM | libc::EACCES) => {
-            refused("the kernel does not let this process load BPF programs", &try_as_root())
+            BuildError::refused("the kernel does not let this process load BPF programs", try_as_root())
         }
-        Some(libc::ENOSYS) => refused(
+        Some(libc::ENOSYS) => BuildError::refused(
             "this kernel has no bpf(2), or a sandbox hides it",
             "use a kernel with CONFIG_BPF_SYSCALL=y, outside a sandbox such as gVisor",
         ),
-        _ => refused(
-            &format!("the kernel does not take the probe's object: {text}"),
+        _ => BuildError::refused(
+            format!("the kernel does not take the probe's object: {text}"),
             "please report it with the kernel's version",
         ),
     }
@@ -108,16 +104,14 @@ pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildE
     let too_few_files =
         reports.iter().flat_map(|report| &report.tried).any(|attempt| attempt.problem.contains(TOO_MANY));
     if let Some(cause) = too_few_files.then(|| Surroundings::here().explain(Call::Bpf, libc::EMFILE)).flatten() {
-        return refused(&cause.problem, &cause.way_out);
+        return BuildError::refused(cause.problem, cause.way_out);
     }
     // Whoever has all the rights need not be told to get them.
     let rights = if missing_here().is_empty() { String::new() } else { format!("{}; ", try_as_root()) };
-    BuildError::Refused {
-        problem: format!("no counter of probe {probe} finds a hook ({})", reasons.join("; ")),
-        way_out: format!("{rights}\"ebpf-process check\" says what this machine lacks and how to mend it"),
-        // A file system may still be mounted while the machine starts.
-        passing: reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)),
-    }
+    let problem = format!("no counter of probe {probe} finds a hook ({})", reasons.join("; "));
+    let way_out = format!("{rights}\"ebpf-process check\" says what this machine lacks and how to mend it");
+    // A file system may still be mounted while the machine starts.
+    BuildError::refused(problem, way_out).passing(reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)))
 }
 
 /// Why a mounted tracefs cannot be looked into.

@@ -8,7 +8,6 @@ use crate::abi::CGROUP_NAME;
 use crate::cgroup::NamedCgroup;
 use crate::named::{Life, NamedProcess};
 use crate::only::Only;
-use crate::refusal::refused;
 
 /// `FILTER_PID` and `FILTER_CGROUP` of abi.h.
 pub(crate) const PID_KIND: u32 = 1;
@@ -57,7 +56,7 @@ impl Target {
     /// Whether it is still there when all hooks are in place.
     pub(crate) fn is_there(&self) -> Result<(), BuildError> {
         match self {
-            Self::Process(process) if process.life() != Life::Lives => Err(refused(
+            Self::Process(process) if process.life() != Life::Lives => Err(BuildError::refused(
                 &format!("only.pid: process {} ended while its hooks were attached", process.id()),
                 "name the id of a running process",
             )),

@@ -52,11 +52,7 @@ impl ProbePlugin for Scripted {
         let script: Script = options.extract()?;
         match script.refuse.as_deref() {
             None => Ok(Box::new(Player::new(script, context.recorder)?)),
-            Some(how) => Err(BuildError::Refused {
-                problem: "the script says so".to_owned(),
-                way_out: "change it".to_owned(),
-                passing: how == "passing",
-            }),
+            Some(how) => Err(BuildError::refused("the script says so", "change it").passing(how == "passing")),
         }
     }
 }

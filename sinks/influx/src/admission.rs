@@ -42,10 +42,8 @@ impl Admission {
 /// The scheme must be there: where it is, `config show` knows what to hide.
 fn read_proxy(address: &str) -> Result<Proxy, BuildError> {
     let known = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
-    Proxy::new(address).ok().filter(|_| known).ok_or_else(|| BuildError::Refused {
-        problem: "the option proxy is no address of an HTTP proxy".to_owned(),
-        way_out: "write \"http://host:port\"".to_owned(),
-        passing: false,
+    Proxy::new(address).ok().filter(|_| known).ok_or_else(|| {
+        BuildError::refused("the option proxy is no address of an HTTP proxy", "write \"http://host:port\"")
     })
 }
 
@@ -65,10 +63,9 @@ fn read_certificates(server: &ServerOptions) -> Result<Certificates, BuildError>
 
 /// A file in PEM format; some editors put a mark of three bytes before it.
 fn read(key: &str, path: &Path) -> Result<Vec<u8>, BuildError> {
-    let pem = fs::read(path).map_err(|error| BuildError::Refused {
-        problem: format!("cannot read the file of the option {key}, {}: {error}", path.display()),
-        way_out: "make it readable for the agent's user".to_owned(),
-        passing: false,
+    let pem = fs::read(path).map_err(|error| {
+        let problem = format!("cannot read the file of the option {key}, {}: {error}", path.display());
+        BuildError::refused(problem, "make it readable for the agent's user")
     })?;
     Ok(pem.strip_prefix("\u{feff}".as_bytes()).map_or(pem.clone(), <[u8]>::to_vec))
 }

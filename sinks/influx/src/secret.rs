@@ -40,28 +40,23 @@ impl Secret {
 
     /// The secret itself; `key` is the option's name, for messages.
     pub(crate) fn reveal(&self, key: &str) -> Result<String, BuildError> {
-        let refused = |problem: String, way_out: &str| BuildError::Refused {
-            problem,
-            way_out: way_out.to_owned(),
-            passing: false,
-        };
         let text = match self {
             Self::Text(text) => text.clone(),
             Self::File(path) => {
                 let text = fs::read_to_string(path).map_err(|error| {
                     let problem = format!("cannot read the file of the option {key}, {}: {error}", path.display());
-                    refused(problem, "make it readable for the agent's user")
+                    BuildError::refused(problem, "make it readable for the agent's user")
                 })?;
                 text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).to_owned()
             }
             Self::Env(name) => env::var(name).map_err(|_| {
                 let problem = format!("the environment has no {name}, which the option {key} names");
-                refused(problem, "set it where the agent is started")
+                BuildError::refused(problem, "set it where the agent is started")
             })?,
         };
         if text.chars().any(char::is_control) {
             // It would end in the head of a request.
-            return Err(refused(
+            return Err(BuildError::refused(
                 format!("the option {key} has a control character in it"),
                 "check where it comes from",
             ));

@@ -45,10 +45,6 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn refused(problem: String, way_out: &str) -> BuildError {
-    BuildError::Refused { problem, way_out: way_out.to_owned(), passing: false }
-}
-
 fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect()
 }
@@ -68,10 +64,13 @@ impl Certificates {
                 Roots::System(_) => "this system has no root certificates".to_owned(),
                 Roots::Given { path, .. } => format!("there is no certificate in {path}"),
             };
-            return Err(refused(problem, way_out));
+            return Err(BuildError::refused(problem, way_out));
         }
         let unusable = |error: &dyn std::fmt::Display| {
-            refused(format!("TLS cannot be used: {error}"), "check the options ca_file, client_cert and client_key")
+            BuildError::refused(
+                format!("TLS cannot be used: {error}"),
+                "check the options ca_file, client_cert and client_key",
+            )
         };
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
@@ -91,18 +90,18 @@ impl Certificates {
             Some(Client { certificate, key }) => {
                 let chain = certificates(certificate);
                 let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-                    refused(
+                    BuildError::refused(
                         "there is no private key in the file of the option client_key".to_owned(),
                         "it should be in PEM format and not be encrypted",
                     )
                 })?;
                 if chain.is_empty() {
                     let problem = "there is no certificate in the file of the option client_cert".to_owned();
-                    return Err(refused(problem, "it should be in PEM format"));
+                    return Err(BuildError::refused(problem, "it should be in PEM format"));
                 }
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
                     let problem = format!("the client certificate cannot be used: {error}");
-                    refused(problem, "check that client_key is the key of client_cert")
+                    BuildError::refused(problem, "check that client_key is the key of client_cert")
                 })?
             }
         };

@@ -233,10 +233,10 @@ impl SinkPlugin for PrometheusPlugin {
         };
         let exposition = Arc::new(Mutex::new(Exposition::new(encoder, Arc::clone(&context.ledger))));
         let server = Server::start(address, &settings.path, server::PATIENCE, Arc::clone(&exposition));
-        let server = server.map_err(|error| BuildError::Refused {
-            problem: format!("cannot listen at {address}: {error}"),
-            way_out: format!("set {}.listen to an address of this host and a port that is free", options.path()),
-            passing: matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable),
+        let server = server.map_err(|error| {
+            let way_out = format!("set {}.listen to an address of this host and a port that is free", options.path());
+            let passing = matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable);
+            BuildError::refused(format!("cannot listen at {address}: {error}"), way_out).passing(passing)
         })?;
         Ok(Box::new(ScrapeSink::new(context.name, &context.ledger, exposition, server)))
     }

@@ -52,10 +52,8 @@ impl SinkPlugin for Lines {
 
     fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let path = options.extract::<LinesOptions>()?.path;
-        let file = File::create(&path).map_err(|error| BuildError::Refused {
-            problem: format!("{}: {error}", path.display()),
-            way_out: "name a file that can be written".to_owned(),
-            passing: false,
+        let file = File::create(&path).map_err(|error| {
+            BuildError::refused(format!("{}: {error}", path.display()), "name a file that can be written")
         })?;
         Ok(Box::new(LinesSink { file, text: String::new() }))
     }
