@@ -57,7 +57,7 @@ impl Target {
     pub(crate) fn is_there(&self) -> Result<(), BuildError> {
         match self {
             Self::Process(process) if process.life() != Life::Lives => Err(BuildError::refused(
-                &format!("only.pid: process {} ended while its hooks were attached", process.id()),
+                format!("only.pid: process {} ended while its hooks were attached", process.id()),
                 "name the id of a running process",
             )),
             _ => Ok(()),
