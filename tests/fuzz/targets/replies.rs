@@ -33,9 +33,11 @@ fuzz_target!(|bytes: &[u8]| {
     let context = context("db");
     let ledger = context.ledger.clone();
     let mut sink = PLUGIN.build(&Options::from_value(options), context).expect("a sink");
-    let calls = |operation| Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", operation)]);
+    let column = |(name, operation)| Column::counter(name, Unit::CALLS, "Calls").labels([("operation", operation)]);
     let mut bench = Bench::new();
-    let cells = ["open", "read", "write"].map(|operation| bench.host(calls(operation)));
+    // A line of one sample and one of two.
+    let cells = [("vfs.calls", "open"), ("vfs.calls", "read"), ("vfs.bytes", "read")];
+    let cells = cells.map(|cell| bench.host(column(cell)));
     offer(&ledger, SAMPLES);
     let record = |recorder: &mut ebpf_process_core::Recorder| cells.iter().for_each(|cell| cell.counter(recorder, 1));
     bench.tick(&Selection::default(), record, |view| sink.write(view)).expect("room");
