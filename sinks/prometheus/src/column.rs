@@ -5,7 +5,7 @@ use ebpf_process_core::{ColumnView, HISTOGRAM_SLOTS, Histogram, MetricKind, Valu
 use crate::format::Format;
 use crate::name;
 use crate::number::Scale;
-use crate::row::Row;
+use crate::row::RowText;
 
 /// What is the same in all lines of a column: made once.
 #[derive(Debug)]
@@ -13,24 +13,32 @@ pub(crate) struct Column {
     /// The family, by its place among all.
     pub(crate) family: u32,
     scale: Scale,
-    /// A line up to the row's labels, and from there to the number.
-    head: Box<str>,
-    tail: Box<str>,
-    /// Of the line with the start time, up to the row's labels; none where there is no such line.
-    created: Option<Box<str>>,
+    line: Line,
+    /// The line with the start time, where there is one.
+    created: Option<Line>,
     histogram: Option<Box<HistogramText>>,
+}
+
+/// The texts of a kind's lines, one behind the other: a page reads them in this order.
+pub(crate) type Texts = Vec<u8>;
+
+/// A line up to its number, among others' texts: the row's labels are put in at one place.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    from: usize,
+    place: usize,
+    end: usize,
 }
 
 /// What the lines of a histogram have beside.
 #[derive(Debug)]
 struct HistogramText {
-    /// A bucket's line up to the row's labels, and from there to its bound.
-    head: Box<str>,
-    tail: Box<str>,
+    /// A bucket's line up to its bound.
+    bucket: Line,
     /// By slot: the bound and what follows up to the number. The last slot holds the largest values there are: its
     /// bound is infinity. One that cannot be told from the next one's is empty.
     bounds: Vec<Box<str>>,
-    count: Box<str>,
+    count: Line,
 }
 
 /// A value that is on the page.
@@ -71,6 +79,7 @@ impl<'a> From<Value<'a>> for Number<'a> {
 impl Column {
     /// Of a family; `has_keys` says whether rows have labels, `labels` are the column's own and the tags.
     pub(crate) fn new(
+        texts: &mut Texts,
         family: u32,
         name: &str,
         view: &ColumnView<'_>,
@@ -83,8 +92,18 @@ impl Column {
         let comma = |follows: bool| if follows { "," } else { "" };
         let separator = comma(has_keys && !pairs.is_empty());
         let has_labels = has_keys || !pairs.is_empty();
-        let head = |suffix: &str| format!("{name}{suffix}{}", if has_labels { "{" } else { " " }).into();
-        let tail = if has_labels { format!("{separator}{pairs}}} ") } else { String::new() };
+        let mut line = |suffix: &str, behind: &str| {
+            let open = if has_labels || !behind.is_empty() { "{" } else { "" };
+            let close = if behind.is_empty() { if has_labels { "} " } else { " " } } else { behind };
+            Line::new(texts, &format!("{name}{suffix}{open}"), &format!("{separator}{pairs}{close}"))
+        };
+        let (suffix, has_start) = match kind {
+            MetricKind::Counter => ("_total", true),
+            MetricKind::Gauge => ("", false),
+            MetricKind::Histogram => ("_sum", true),
+        };
+        let first = line(suffix, "");
+        let created = (has_start && view.entity().has_start_times()).then(|| line("_created", ""));
         let histogram = (kind == MetricKind::Histogram).then(|| {
             let (_, last) = view.column().slot_range();
             let slots = (usize::from(last) + 1).min(HISTOGRAM_SLOTS - 1);
@@ -92,75 +111,74 @@ impl Column {
                 |slot| Some(scale.bound(slot)).filter(|bound| slot + 1 == slots || *bound != scale.bound(slot + 1));
             let bounds =
                 (0..slots).map(|slot| bound(slot).map(|bound| format!("{bound}\"}} ").into()).unwrap_or_default());
-            Box::new(HistogramText {
-                head: format!("{name}_bucket{{").into(),
-                tail: format!("{separator}{pairs}{}le=\"", comma(has_labels)).into(),
-                bounds: bounds.collect(),
-                count: head("_count"),
-            })
+            let bucket = line("_bucket", if has_labels { ",le=\"" } else { "le=\"" });
+            Box::new(HistogramText { bucket, bounds: bounds.collect(), count: line("_count", "") })
         });
-        let (suffix, has_start) = match kind {
-            MetricKind::Counter => ("_total", true),
-            MetricKind::Gauge => ("", false),
-            MetricKind::Histogram => ("_sum", true),
-        };
-        let created = (has_start && view.entity().has_start_times()).then(|| head("_created"));
-        Self { family, scale, head: head(suffix), tail: tail.into(), created, histogram }
+        Self { family, scale, line: first, created, histogram }
     }
 
     pub(crate) const fn is_histogram(&self) -> bool {
         self.histogram.is_some()
     }
 
-    /// Writes the lines of a value.
-    pub(crate) fn write(&self, row: &Row, number: Number<'_>, format: Format, to: &mut Vec<u8>) {
+    /// Writes the lines of a value; `texts` are those that it was made with.
+    pub(crate) fn write(&self, texts: &Texts, row: RowText<'_>, number: Number<'_>, format: Format, to: &mut Vec<u8>) {
         match number {
             Number::Total(total) => {
-                self.begin(&self.head, row, to);
+                self.line.begin(texts, row, to);
                 self.scale.integer(total, to);
             }
             Number::Level(level) => {
-                self.begin(&self.head, row, to);
+                self.line.begin(texts, row, to);
                 self.scale.level(level, to);
             }
             Number::Distribution(distribution) => {
                 let Some(text) = &self.histogram else { return };
-                text.buckets(row, distribution, to);
-                self.begin(&self.head, row, to);
+                text.buckets(texts, row, distribution, to);
+                self.line.begin(texts, row, to);
                 self.scale.integer(distribution.sum, to);
                 to.push(b'\n');
-                self.begin(&text.count, row, to);
+                text.count.begin(texts, row, to);
                 integer(distribution.count, to);
             }
         }
         to.push(b'\n');
         if let Some(created) = self.created.as_ref().filter(|_| format == Format::OpenMetrics) {
-            self.begin(created, row, to);
+            created.begin(texts, row, to);
             to.extend_from_slice(row.started.as_bytes());
             to.push(b'\n');
         }
     }
+}
 
-    /// A line up to its number.
-    fn begin(&self, head: &str, row: &Row, to: &mut Vec<u8>) {
-        to.extend_from_slice(head.as_bytes());
+impl Line {
+    fn new(texts: &mut Texts, head: &str, tail: &str) -> Self {
+        let mut push = |text: &str| {
+            texts.extend_from_slice(text.as_bytes());
+            texts.len()
+        };
+        Self { from: push(""), place: push(head), end: push(tail) }
+    }
+
+    /// Writes the line up to its number.
+    fn begin(self, texts: &Texts, row: RowText<'_>, to: &mut Vec<u8>) {
+        to.extend_from_slice(&texts[self.from..self.place]);
         to.extend_from_slice(row.labels.as_bytes());
-        to.extend_from_slice(self.tail.as_bytes());
+        to.extend_from_slice(&texts[self.place..self.end]);
     }
 }
 
 impl HistogramText {
     /// How many observations there were up to each bound.
-    fn buckets(&self, row: &Row, distribution: Distribution<'_>, to: &mut Vec<u8>) {
+    fn buckets(&self, texts: &Texts, row: RowText<'_>, distribution: Distribution<'_>, to: &mut Vec<u8>) {
         let bounds = self.bounds.iter().skip(distribution.first).zip(distribution.counts);
         let counts = bounds.scan(0_u64, |sum, (bound, count)| {
             *sum = sum.wrapping_add(*count);
             Some((&**bound, *sum))
         });
         for (bound, count) in counts.filter(|(bound, _)| !bound.is_empty()).chain([("+Inf\"} ", distribution.count)]) {
-            for part in [&self.head, &*row.labels, &self.tail, bound] {
-                to.extend_from_slice(part.as_bytes());
-            }
+            self.bucket.begin(texts, row, to);
+            to.extend_from_slice(bound.as_bytes());
             integer(count, to);
             to.push(b'\n');
         }

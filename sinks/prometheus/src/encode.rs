@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ebpf_process_core::{ColumnView, KindView, RowCache, RowView, View};
 
-use crate::column::Column;
+use crate::column::{self, Column};
 use crate::family::Family;
 use crate::finals::{Final, Finals};
 use crate::format::Format;
 use crate::page::Section;
-use crate::row::{Keys, Row};
+use crate::row::{Keys, Row, Texts};
 use crate::wanted::Wanted;
 
 /// What became of a view's samples.
@@ -51,6 +51,8 @@ struct Kind {
     /// By the name of a metric's columns; none where its names are taken.
     by_metric: HashMap<Box<str>, Option<u32>>,
     columns: Vec<Seat>,
+    /// What the columns' lines say.
+    texts: column::Texts,
     /// Whether a column is rejected.
     rejects: bool,
     /// Rows' labels, each in use by one row: one that lives, or the final of this number.
@@ -64,7 +66,7 @@ enum Seat {
     Unknown,
     /// Another series or another metric has its name.
     Rejected,
-    Taken(Box<Column>),
+    Taken(Column),
 }
 
 /// What is kept per row.
@@ -195,11 +197,13 @@ impl Encoder {
             if families.is_empty() {
                 continue;
             }
-            let living = kind.rows().filter(|row| !row.is_final()).filter_map(|row| {
-                let entry = self.rows.get(row.id()).filter(|entry| entry.standing == Standing::Named)?;
-                Some((row, &entry.row))
-            });
-            let living: Vec<_> = living.collect();
+            let (mut living, mut texts) = (Vec::new(), Texts::default());
+            for row in kind.rows().filter(|row| !row.is_final()) {
+                if let Some(entry) = self.rows.get(row.id()).filter(|entry| entry.standing == Standing::Named) {
+                    living.push(row);
+                    texts.push(&entry.row);
+                }
+            }
             let ended: Vec<_> = self.finals.of(kind.index()).collect();
             for index in families {
                 let family = &self.families[index as usize];
@@ -207,19 +211,11 @@ impl Encoder {
                 let before = to.len();
                 to.extend_from_slice(family.header(format));
                 let start = to.len();
-                let mut samples = 0;
-                for (row, text) in &living {
-                    for (place, column) in &columns {
-                        if let Some(sample) = row.sample(*place as usize) {
-                            column.write(text, sample.value().into(), format, to);
-                            samples += 1;
-                        }
-                    }
-                }
+                let samples = write_living((&living, &texts), (&columns, &known.texts), format, to);
                 for row in &ended {
                     for (place, column) in &columns {
                         if let Some(number) = row.number(*place, column.is_histogram()) {
-                            column.write(&row.row, number, format, to);
+                            column.write(&known.texts, row.row.text(), number, format, to);
                         }
                     }
                 }
@@ -262,6 +258,26 @@ impl Encoder {
     }
 }
 
+/// Writes the samples of rows that live; returns how many there are.
+fn write_living(
+    (rows, texts): (&[RowView<'_>], &Texts),
+    (columns, lines): (&[(u32, &Column)], &column::Texts),
+    format: Format,
+    to: &mut Vec<u8>,
+) -> u64 {
+    let mut samples = 0;
+    for (index, row) in rows.iter().enumerate() {
+        let text = texts.get(index);
+        for (place, column) in columns {
+            if let Some(sample) = row.sample(*place as usize) {
+                column.write(lines, text, sample.value().into(), format, to);
+                samples += 1;
+            }
+        }
+    }
+    samples
+}
+
 /// A row's labels are free again.
 fn release(kinds: &mut BTreeMap<usize, Kind>, kind: usize, labels: &str) {
     if let Some(kind) = kinds.get_mut(&kind) {
@@ -276,6 +292,7 @@ impl Kind {
             families: Vec::new(),
             by_metric: HashMap::new(),
             columns: Vec::new(),
+            texts: Vec::new(),
             rejects: false,
             labels: HashMap::new(),
         }
@@ -318,7 +335,7 @@ impl Kind {
             return Seat::Rejected;
         }
         let has_keys = !self.keys.is_empty();
-        Seat::Taken(Box::new(Column::new(index, &family.name, column, has_keys, &labels)))
+        Seat::Taken(Column::new(&mut self.texts, index, &family.name, column, has_keys, &labels))
     }
 
     /// A new row asks for its labels. It gets them from one that has ended.

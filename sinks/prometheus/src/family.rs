@@ -6,7 +6,7 @@ use ebpf_process_core::{ColumnView, MetricKind};
 
 use crate::format::Format;
 use crate::name;
-use crate::number::Scale;
+use crate::number::base_of;
 
 /// What all samples of a metric have in common.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Family {
 impl Family {
     /// Of a metric, by one of its columns.
     pub(crate) fn new(namespace: &str, column: &ColumnView<'_>) -> Self {
-        let (kind, unit) = (column.column().kind(), Scale::of(column.column()).unit);
+        let (kind, unit) = (column.column().kind(), base_of(column.column().unit()).0);
         let mut name = name::metric(namespace, column.name());
         if kind == MetricKind::Counter
             && let Some(stem) = name.strip_suffix("_total").filter(|stem| !stem.is_empty())

@@ -5,10 +5,8 @@ use ebpf_process_core::{Column, Scaled, Unit, slot_bound};
 /// How the recorded numbers of a column are said in the base unit that Prometheus wants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scale {
-    /// The base unit, for the metric's name; none for what is merely counted.
-    pub(crate) unit: Option<&'static str>,
     /// One of the metric's unit is ten to the power of minus this of the base unit.
-    level: usize,
+    level: u8,
     factor: Factor,
 }
 
@@ -16,9 +14,9 @@ pub(crate) struct Scale {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Factor {
     /// Ten to the power of minus this.
-    Decimals(usize),
+    Decimals(u8),
     /// So many times ten to the power of minus that.
-    Times(u64, usize),
+    Times(u64, u8),
     /// So many of the metric's unit: no number of digits says it.
     Other(f64),
 }
@@ -33,8 +31,8 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 impl Scale {
     /// Of a column.
     pub(crate) fn of(column: &Column) -> Self {
-        let (unit, level) = base_of(column.unit());
-        Self { unit, level, factor: factor_of(column.factor(), level) }
+        let (_, level) = base_of(column.unit());
+        Self { level, factor: factor_of(column.factor(), level) }
     }
 
     /// Writes a recorded integer: no digit is lost, unless the column's scale is no decimal number.
@@ -52,7 +50,7 @@ impl Scale {
 
     /// Writes a finite level, which is recorded in the metric's unit.
     pub(crate) fn level(self, value: f64, to: &mut Vec<u8>) {
-        let unit = POWERS.get(self.level).copied().unwrap_or(1.0);
+        let unit = POWERS.get(usize::from(self.level)).copied().unwrap_or(1.0);
         to.extend_from_slice(ryu::Buffer::new().format_finite(value / unit).as_bytes());
     }
 
@@ -67,8 +65,9 @@ impl Scale {
     }
 }
 
-/// The base unit of a unit, and how many decimals the one is of the other.
-fn base_of(unit: &Unit) -> (Option<&'static str>, usize) {
+/// The base unit of a unit, for the metric's name, and how many decimals the one is of the other; none for what is merely
+/// counted.
+pub(crate) fn base_of(unit: &Unit) -> (Option<&'static str>, u8) {
     match unit.as_str() {
         "seconds" | "s" => (Some("seconds"), 0),
         "milliseconds" | "ms" => (Some("seconds"), 3),
@@ -80,8 +79,8 @@ fn base_of(unit: &Unit) -> (Option<&'static str>, usize) {
 }
 
 #[expect(clippy::float_cmp, reason = "what is equal to a power of ten is one")]
-fn factor_of(scale: f64, decimals: usize) -> Factor {
-    if let Some(more) = POWERS.iter().position(|power| 1.0 / power == scale) {
+fn factor_of(scale: f64, decimals: u8) -> Factor {
+    if let Some((more, _)) = (0..).zip(POWERS).find(|(_, power)| 1.0 / power == scale) {
         return Factor::Decimals(decimals + more);
     }
     if scale.fract() == 0.0 && scale <= EXACT {
@@ -92,7 +91,8 @@ fn factor_of(scale: f64, decimals: usize) -> Factor {
 }
 
 /// Puts a point in front of the last so many digits, without zeros at the end.
-fn decimal(digits: &[u8], decimals: usize, to: &mut Vec<u8>) {
+fn decimal(digits: &[u8], decimals: u8, to: &mut Vec<u8>) {
+    let decimals = usize::from(decimals);
     let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
     to.extend_from_slice(if whole.is_empty() { b"0" } else { whole });
     let significant = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
@@ -130,7 +130,6 @@ mod tests {
     fn a_time_becomes_seconds_without_losing_a_digit() {
         // Nanoseconds are a unit of their own, or what is recorded of seconds.
         for scale in [scale("ns", 1.0), scale("seconds", 1e-9), scale("ms", 1e-6)] {
-            assert_eq!(scale.unit, Some("seconds"));
             for (nanoseconds, seconds) in [
                 (0, "0"),
                 (1, "0.000000001"),
@@ -143,6 +142,7 @@ mod tests {
                 assert_eq!(text(|to| scale.integer(nanoseconds, to)), seconds);
             }
         }
+        assert_eq!(base_of(&Unit::new("ns")), (Some("seconds"), 9));
         assert_eq!(text(|to| scale("ns", 1.0).level(2.5e9, to)), "2.5");
         assert_eq!(text(|to| scale("calls", 1.0).integer(u64::MAX, to)), u64::MAX.to_string());
     }

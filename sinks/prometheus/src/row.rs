@@ -8,6 +8,13 @@ use crate::name;
 use crate::number::seconds;
 
 /// What all lines of a row have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowText<'a> {
+    pub(crate) labels: &'a str,
+    pub(crate) started: &'a str,
+}
+
+/// The same, to be kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// `key="value"` pairs, separated by commas: no two rows of a kind that are on a page have the same.
@@ -32,6 +39,36 @@ impl Row {
         }
         let started = if keys.has_start_times { seconds(row.started()) } else { Box::default() };
         Self { labels: labels.into(), started }
+    }
+}
+
+impl Row {
+    pub(crate) fn text(&self) -> RowText<'_> {
+        RowText { labels: &self.labels, started: &self.started }
+    }
+}
+
+/// The texts of many rows one behind the other, for who reads all of them again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    bytes: String,
+    /// Where each one's labels and its start end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Texts {
+    pub(crate) fn push(&mut self, row: &Row) {
+        self.bytes.push_str(&row.labels);
+        let labels = self.bytes.len();
+        self.bytes.push_str(&row.started);
+        self.ends.push((labels, self.bytes.len()));
+    }
+
+    /// That of the row that was pushed as this one.
+    pub(crate) fn get(&self, index: usize) -> RowText<'_> {
+        let from = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        let (labels, end) = self.ends[index];
+        RowText { labels: &self.bytes[from..labels], started: &self.bytes[labels..end] }
     }
 }
 
