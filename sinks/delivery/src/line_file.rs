@@ -57,6 +57,15 @@ impl LineFile {
     /// Appends one line or several, which end in a line end and have so many samples. After an error nothing of them is in
     /// the file, or at least nothing is ever appended to half of one; the samples are to be settled.
     pub fn append(&mut self, line: &[u8], samples: u64) -> io::Result<()> {
+        self.append_pieces(samples, |write| write(line))
+    }
+
+    /// The same of a line that comes piece by piece, so that nobody has to hold all of it.
+    pub fn append_pieces(
+        &mut self,
+        samples: u64,
+        pieces: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<()> {
         if self.was_rotated() {
             self.file = None;
         }
@@ -66,8 +75,9 @@ impl LineFile {
         let Some(file) = &mut self.file else { return Err(ErrorKind::NotFound.into()) };
         let before = file.metadata()?.len();
         let end: &[u8] = if self.torn { b"\n" } else { b"" };
-        let mut written = 0;
-        let outcome = [end, line].into_iter().try_for_each(|part| write_all(file, part, &mut written));
+        let (mut written, deadline) = (0, Instant::now() + PATIENCE);
+        let mut write = |part: &[u8]| write_all(file, part, &mut written, deadline);
+        let outcome = write(end).and_then(|()| pieces(&mut write));
         match outcome {
             Ok(()) => self.torn = false,
             // Nobody else has appended meanwhile: what is there of the line is taken back.
@@ -154,8 +164,7 @@ fn is_unread(error: &io::Error) -> bool {
 }
 
 /// Writes all, and counts what was written also when it fails.
-fn write_all(file: &mut File, mut bytes: &[u8], written: &mut u64) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+fn write_all(file: &mut File, mut bytes: &[u8], written: &mut u64, deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),

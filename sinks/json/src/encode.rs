@@ -1,10 +1,14 @@
 //! From a view to one JSON object on one line.
 
+use std::io;
 use std::time::Duration;
 
 use ebpf_process_core::{Histogram, RowCache, RowView, Scaled, Value, View};
 
 use crate::text::{KindText, RowText};
+
+/// A piece of a long line, in bytes: what a processor's cache still holds when it is written.
+const PIECE: usize = 128 << 10;
 
 /// Makes the line for each view, in a buffer that it uses again.
 ///
@@ -64,9 +68,32 @@ impl Encoder {
     ///
     /// An error is a bug: everything that a view holds can be said in JSON.
     pub fn encode(&mut self, view: &View<'_>) -> serde_json::Result<&[u8]> {
+        self.render::<serde_json::Error>(*view, |_| Ok(()))?;
+        Ok(&self.line)
+    }
+
+    /// The same line in pieces, so that a long one is never in memory as a whole. An error of `write` is the error.
+    pub fn encode_pieces(&mut self, view: &View<'_>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.render(*view, |line| {
+            if line.len() < PIECE {
+                return Ok(());
+            }
+            write(line)?;
+            line.clear();
+            io::Result::Ok(())
+        })?;
+        write(&self.line)
+    }
+
+    /// Renders the line. After each sample `look` may take what there is of it by then.
+    fn render<E: From<serde_json::Error>>(
+        &mut self,
+        view: View<'_>,
+        mut look: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Self { line, rows, kinds, lines, newest, last } = self;
         *lines += 1;
-        rows.update(view, drop);
+        rows.update(&view, drop);
         let now = view.tick().boottime;
         *last = newest.replace(now);
         let elapsed = last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
@@ -80,7 +107,7 @@ impl Encoder {
             serde_json::to_writer(&mut *line, &view.left_out().collect::<Vec<_>>())?;
         }
         line.extend_from_slice(b",\"samples\":[");
-        let empty = line.len();
+        let mut is_first = true;
         for kind in view.kinds() {
             if kinds.len() <= kind.index() {
                 kinds.resize_with(kind.index() + 1, KindText::default);
@@ -91,11 +118,11 @@ impl Encoder {
             for row in kind.rows() {
                 let known = rows.entry(&row, || Known { text: RowText::new(&row), totals: Vec::new(), line: 0 });
                 known.begin(*lines, width);
-                write_row(line, empty, &row, known, text, elapsed)?;
+                write_row(line, &mut is_first, &row, known, text, elapsed, &mut look)?;
             }
         }
         line.extend_from_slice(b"]}\n");
-        Ok(line)
+        Ok(())
     }
 
     /// The newest line did not arrive: the next one's differences start from the line before it.
@@ -106,18 +133,19 @@ impl Encoder {
     }
 }
 
-/// Appends the samples of a row; those of the line begin at `empty`.
-fn write_row(
+/// Appends the samples of a row, and has each looked at.
+fn write_row<E: From<serde_json::Error>>(
     line: &mut Vec<u8>,
-    empty: usize,
+    is_first: &mut bool,
     row: &RowView<'_>,
     known: &mut Known,
     text: &KindText,
     elapsed: f64,
-) -> serde_json::Result<()> {
+    look: &mut impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
     for column in &text.columns {
         let Some(value) = row.value(column.index) else { continue };
-        if line.len() > empty {
+        if !std::mem::take(is_first) {
             line.push(b',');
         }
         text.append(column, &known.text, line);
@@ -144,6 +172,7 @@ fn write_row(
                 line.extend_from_slice(b",\"delta\":null,\"rate\":null}");
             }
         }
+        look(line)?;
     }
     Ok(())
 }

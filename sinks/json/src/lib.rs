@@ -172,14 +172,11 @@ struct FileSink {
 impl Sink for FileSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         let samples = view.len() as u64;
-        let outcome = match self.encoder.encode(view) {
-            Ok(line) => self.file.append(line, samples).map_err(|error| self.file.explain(&error).into()),
-            Err(error) => Err(Cause::from(error)),
-        };
-        outcome.map_err(|cause| {
-            self.encoder.lost();
-            self.ledger.failed(samples);
-            SinkError::Failed(cause)
+        let Self { encoder, file, ledger } = self;
+        file.append_pieces(samples, |write| encoder.encode_pieces(view, write)).map_err(|error| {
+            encoder.lost();
+            ledger.failed(samples);
+            SinkError::failed(file.explain(&error))
         })
     }
 

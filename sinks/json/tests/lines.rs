@@ -197,6 +197,42 @@ fn what_a_row_did_until_its_end_is_said_once_whatever_is_lost() {
 }
 
 #[test]
+fn a_long_line_in_pieces_is_the_same_line_and_one_that_breaks_off_is_made_up_for() {
+    let mut bench = Bench::new();
+    let (kind, column) = processes();
+    let kind = kind.limit(5000);
+    let label_values = |pid: &str| vec![pid.to_owned(); kind.label_keys().len()];
+    let rows: Vec<_> = (0..5000)
+        .map(|pid: u32| {
+            let values = label_values(&pid.to_string());
+            bench.cell(&kind, &values.iter().map(String::as_str).collect::<Vec<_>>(), column.clone())
+        })
+        .collect();
+    let (mut whole, mut piecewise) = (Encoder::default(), Encoder::default());
+    for (tick, room) in (1..).zip([usize::MAX, 200_000, usize::MAX]) {
+        let record = |recorder: &mut Recorder| rows.iter().for_each(|row| row.counter(recorder, tick * 1000));
+        bench.tick(&Selection::default(), record, |view| {
+            let (mut pieces, mut line) = (0, Vec::new());
+            let outcome = piecewise.encode_pieces(view, &mut |piece| {
+                pieces += 1;
+                line.extend_from_slice(piece);
+                if line.len() > room { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            });
+            let expected = whole.encode(view).expect("a line");
+            if room < usize::MAX {
+                assert_eq!(outcome.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+                piecewise.lost();
+                whole.lost();
+            } else {
+                outcome.expect("a line");
+                assert!(pieces > 2, "{pieces} pieces");
+                assert!(line == expected, "tick {tick}");
+            }
+        });
+    }
+}
+
+#[test]
 fn what_is_recorded_in_another_unit_is_said_in_the_metrics() {
     let mut bench = Bench::new();
     let time = bench.host(Column::counter("demo.busy", Unit::SECONDS, "Time").scale(1e-9));
