@@ -178,36 +178,41 @@ fn write_row<E: From<serde_json::Error>>(
 }
 
 fn counter(total: u64, delta: u64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    let mut digits = itoa::Buffer::new();
-    line.extend_from_slice(digits.format(total).as_bytes());
+    digits(total, line);
     line.extend_from_slice(b",\"delta\":");
-    line.extend_from_slice(digits.format(delta).as_bytes());
-    if delta == 0 && elapsed > 0.0 {
-        // Most of what is counted stands still.
-        line.extend_from_slice(b",\"rate\":0.0}");
-        return Ok(());
-    }
+    digits(delta, line);
     rate(approximate(delta), elapsed, line)
 }
 
 /// The end of a counter's object.
 fn rate(delta: f64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::Result<()> {
     line.extend_from_slice(b",\"rate\":");
-    serde_json::to_writer(&mut *line, &(elapsed > 0.0).then(|| delta / elapsed))?;
+    let rate = delta / elapsed;
+    if elapsed <= 0.0 {
+        line.extend_from_slice(b"null}");
+        return Ok(());
+    }
+    if rate < WHOLE && rate.fract() == 0.0 {
+        // Of most of what is counted, which stands still, and at whole seconds.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number from 0 to 2^53")]
+        digits(rate as u64, line);
+        line.extend_from_slice(b".0}");
+        return Ok(());
+    }
+    serde_json::to_writer(&mut *line, &rate)?;
     line.push(b'}');
     Ok(())
 }
 
 /// Slot *k* is at index *k*; the empty ones at the end are left away.
 fn distribution(histogram: &Histogram<'_>, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    let mut digits = itoa::Buffer::new();
     line.extend_from_slice(b"{\"count\":");
-    line.extend_from_slice(digits.format(histogram.count()).as_bytes());
+    digits(histogram.count(), line);
     line.extend_from_slice(b",\"sum\":");
     let scale = histogram.scale();
     #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
     if scale == 1.0 {
-        line.extend_from_slice(digits.format(histogram.sum()).as_bytes());
+        digits(histogram.sum(), line);
     } else {
         serde_json::to_writer(&mut *line, &Scaled { total: histogram.sum(), scale }.in_unit())?;
         line.extend_from_slice(b",\"scale\":");
@@ -219,10 +224,49 @@ fn distribution(histogram: &Histogram<'_>, line: &mut Vec<u8>) -> serde_json::Re
         if index > 0 {
             line.push(b',');
         }
-        line.extend_from_slice(digits.format(*count).as_bytes());
+        digits(*count, line);
     }
     line.extend_from_slice(b"]}");
     Ok(())
+}
+
+/// Two digits for each number below 100.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 100")]
+        let small = number as u8;
+        pairs[number] = [b'0' + small / 10, b'0' + small % 10];
+        number += 1;
+    }
+    pairs
+};
+
+/// The most digits that a number has, and a little more.
+const ROOM: usize = 32;
+
+/// Below this a whole number is written with all its digits.
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// Appends a number. What is copied has a fixed length and is cut: that takes less time than asking how long it is.
+fn digits(mut number: u64, line: &mut Vec<u8>) {
+    let mut text = [0; 2 * ROOM];
+    let mut at = ROOM;
+    while number >= 10 {
+        at -= 2;
+        text[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
+    }
+    if number > 0 || at == ROOM {
+        at -= 1;
+        #[expect(clippy::cast_possible_truncation, reason = "one digit")]
+        let digit = number as u8;
+        text[at] = b'0' + digit;
+    }
+    let Some(copied) = text[at..].first_chunk::<ROOM>() else { return };
+    line.extend_from_slice(copied);
+    line.truncate(line.len() - at);
 }
 
 /// A count as a number that can be divided.
