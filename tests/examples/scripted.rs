@@ -100,19 +100,19 @@ struct Player {
 
 impl Player {
     fn new(script: Script, recorder: &mut Recorder) -> Result<Self, Refused> {
-        let (named, timed, passing) = (recorder.kind(names())?, recorder.kind(timed())?, recorder.kind(passing())?);
+        let (by_text, timed, passing) = (recorder.kind(names())?, recorder.kind(timed())?, recorder.kind(passing())?);
         let [calls, level] = by_name();
         let row = |recorder: &mut Recorder, kind, (identity, name): (u64, &str)| recorder.row(kind, identity, &[name]);
         let distinct = hostile::distinct_names();
-        let names = (0..).zip(distinct.iter().map(String::as_str)).map(|name| row(recorder, named, name));
+        let names = (0..).zip(distinct.iter().map(String::as_str)).map(|name| row(recorder, by_text, name));
         let names = names.collect::<Result<_, _>>()?;
         let timed_rows = (0..).zip(["plain", "it's \"=\" \\\nDISABLE"]).map(|name| row(recorder, timed, name));
         let timed_rows = timed_rows.collect::<Result<_, _>>()?;
         Ok(Self {
             script,
             tick: 0,
-            calls: recorder.column(named, calls)?,
-            level: recorder.column(named, level)?,
+            calls: recorder.column(by_text, calls)?,
+            level: recorder.column(by_text, level)?,
             names,
             time: recorder.column(timed, time())?,
             timed: timed_rows,

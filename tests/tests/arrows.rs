@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
@@ -52,14 +53,14 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("crossbeam-channel", &["ebpf-process", "ebpf-process-core"]),
 ];
 
-fn metadata() -> Metadata {
+fn metadata() -> Result<Metadata, cargo_metadata::Error> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    MetadataCommand::new().manifest_path(manifest).no_deps().exec().expect("cargo metadata")
+    MetadataCommand::new().manifest_path(manifest).no_deps().exec()
 }
 
 #[test]
 fn no_crate_knows_more_than_it_may() {
-    let metadata = metadata();
+    let metadata = metadata().expect("cargo metadata");
     let arrows: BTreeMap<&str, BTreeSet<&str>> = metadata
         .packages
         .iter()
@@ -86,9 +87,9 @@ fn no_crate_knows_more_than_it_may() {
 
 #[test]
 fn no_file_of_a_crate_needs_one_that_needs_it() {
-    for package in metadata().packages {
+    for package in metadata().expect("cargo metadata").packages {
         let source = package.manifest_path.with_file_name("src");
-        let files = Files::read(source.as_std_path());
+        let files = Files::read(source.as_std_path()).expect("its sources");
         assert_eq!(files.circle(), None, "a circle of files in {}", package.name);
     }
 }
@@ -98,9 +99,9 @@ fn no_file_of_a_crate_needs_one_that_needs_it() {
 struct Files(BTreeMap<Vec<String>, BTreeSet<Vec<String>>>);
 
 impl Files {
-    fn read(source: &Path) -> Self {
+    fn read(source: &Path) -> io::Result<Self> {
         let mut texts = BTreeMap::new();
-        collect(source, &mut Vec::new(), &mut texts);
+        collect(source, &mut Vec::new(), &mut texts)?;
         let named = |(module, text): (&Vec<String>, &String)| {
             let parts = texts.keys().filter(|file| file.len() == module.len() + 1 && file.starts_with(module));
             let parts = parts.filter(|part| part.last().is_some_and(|part| uses_part(text, part))).cloned();
@@ -111,7 +112,7 @@ impl Files {
             });
             (module.clone(), files.filter(|file| file != module).collect())
         };
-        Self(texts.iter().map(named).collect())
+        Ok(Self(texts.iter().map(named).collect()))
     }
 
     /// The files of a circle, if there is one: those that remain when who names none of the others is taken away again
@@ -131,23 +132,24 @@ impl Files {
     }
 }
 
-fn collect(folder: &Path, module: &mut Vec<String>, texts: &mut BTreeMap<Vec<String>, String>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
+fn collect(folder: &Path, module: &mut Vec<String>, texts: &mut BTreeMap<Vec<String>, String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         module.push(name.clone());
         if path.is_dir() {
-            collect(&path, module, texts);
+            collect(&path, module, texts)?;
         } else if path.extension().is_some_and(|extension| extension == "rs")
             && !(module.len() == 1 && ["lib", "main"].contains(&name.as_str()))
         {
-            let text = fs::read_to_string(&path).expect("a source");
+            let text = fs::read_to_string(&path)?;
             let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
             let code = lines.map(|line| line.split("//").next().unwrap_or_default());
             texts.insert(module.clone(), code.collect::<Vec<_>>().join("\n"));
         }
         module.pop();
     }
+    Ok(())
 }
 
 /// Whether a text names something of a part of it, but to hand it on.

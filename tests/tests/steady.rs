@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ebpf_process_core::testkit::drained;
+use ebpf_process_core::testkit::{context, drained, loopback, offer};
 use ebpf_process_core::{
     Agent, Clock as _, Column, ColumnId, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, RowId,
-    Scope, Sink, SinkError, SystemClock, Unit, View,
+    Scope, Sink, SinkError, SinkPlugin as _, SystemClock, Unit, View,
 };
 use ebpf_process_probes::{FILE, PROCESS};
-use ebpf_process_sinks::prometheus::{Format, Page};
+use ebpf_process_sinks::prometheus;
 use ebpf_process_sinks::statsd::{Fate, Syntax};
 use ebpf_process_tests::{Failure, Outcome, agent, live};
 
@@ -136,8 +136,11 @@ fn two_hundred_ticks() -> Outcome<()> {
     let mut influx = ebpf_process_sinks::influx::Encoder::new("host");
     let mut statsd = ebpf_process_sinks::statsd::Encoder::new(Syntax::Plain, "ebpf_process", 1432);
     let mut json = ebpf_process_sinks::json::Encoder::default();
-    let mut prometheus = ebpf_process_sinks::prometheus::Encoder::new("ebpf_process");
-    let mut page = Page::default();
+    // It encodes when somebody asks: what a tick costs it is the whole sink's, which keeps a book of its own.
+    let context = context("prometheus");
+    let page = Arc::clone(&context.ledger);
+    let options = Options::from_value(serde_json::json!({"listen": format!("{}:9435", loopback())}));
+    let mut prometheus = prometheus::PLUGIN.build(&options, context).map_err(|error| explain(&error))?;
     let sinks: [(&str, Box<dyn Sink>); 5] = [
         ("netdata", Box::new(Nowhere(move |view: &View<'_>| netdata.encode(view).len()))),
         ("influx", Box::new(Nowhere(move |view: &View<'_>| influx.encode(view).bytes.len()))),
@@ -156,8 +159,8 @@ fn two_hundred_ticks() -> Outcome<()> {
         (
             "prometheus",
             Box::new(Nowhere(move |view: &View<'_>| {
-                prometheus.encode(view, &mut page);
-                page.bytes(Format::Text).len()
+                offer(&page, view.len() as u64);
+                prometheus.write(view).map_or(0, |()| view.len())
             })),
         ),
     ];
