@@ -49,9 +49,16 @@ impl Exposition {
         self.ledger.superseded(superseded);
         self.ledger.rejected(rejected, crate::TWIN);
         self.ledger.dropped(lost, NEVER_FETCHED);
-        let account = Arc::new(Account::new(Arc::clone(&self.ledger), living));
-        let before = self.newest.replace(Newest { view: view.keep(), account, pages: Vec::new() });
-        before.into_iter().flat_map(|before| before.pages).for_each(|(_, page)| self.recycle(page));
+        let mut before = self.newest.take();
+        let pages = before.iter_mut().flat_map(|before| std::mem::take(&mut before.pages));
+        pages.for_each(|(_, page)| self.recycle(page));
+        // The account of a view that no client is at any more is used again.
+        let free = before.and_then(|mut before| {
+            Arc::get_mut(&mut before.account)?.begin(living);
+            Some(before.account)
+        });
+        let account = free.unwrap_or_else(|| Arc::new(Account::new(Arc::clone(&self.ledger), living)));
+        self.newest = Some(Newest { view: view.keep(), account, pages: Vec::new() });
         self.now = view.tick().boottime;
         if self.now >= self.scraped + IDLE {
             self.spare = Vec::new();

@@ -45,6 +45,13 @@ impl Account {
         Self { ledger, waiting: Mutex::new(Waiting { samples, fetched: Vec::new() }) }
     }
 
+    /// Another view's samples take the place of these.
+    pub(crate) fn begin(&mut self, samples: u64) {
+        let waiting = self.waiting.get_mut();
+        self.ledger.superseded(std::mem::replace(&mut waiting.samples, samples));
+        waiting.fetched.clear();
+    }
+
     /// A client has had these families.
     pub(crate) fn fetch(&self, sections: &[Section]) {
         let Waiting { samples, fetched } = &mut *self.waiting.lock();
@@ -68,6 +75,6 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.ledger.superseded(self.waiting.get_mut().samples);
+        self.begin(0);
     }
 }
