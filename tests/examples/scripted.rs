@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ebpf_process_core::{
-    BuildError, Column, ColumnId, Declared, EntityKind, HISTOGRAM_SLOTS, Options, OptionsError, Probe, ProbeContext,
-    ProbeError, ProbePlugin, Recorder, Refused, Registry, RowId, Unit,
+    BuildError, Column, ColumnId, Declared, EntityKind, HISTOGRAM_SLOTS, KindId, Options, OptionsError, Probe,
+    ProbeContext, ProbeError, ProbePlugin, Recorder, Refused, Registry, RowId, Unit,
 };
 use ebpf_process_tests::hostile;
 use serde::Deserialize;
@@ -31,6 +31,9 @@ struct Script {
     /// The metric `scripted.brief` ends when this file exists.
     #[serde(default)]
     end: PathBuf,
+    /// How many rows there are of which one ends and one begins in each tick.
+    #[serde(default)]
+    rows: u64,
 }
 
 impl ProbePlugin for Scripted {
@@ -45,7 +48,8 @@ impl ProbePlugin for Scripted {
     fn catalog(&self, _: &Options) -> Result<Vec<Declared>, OptionsError> {
         let [calls, level] = by_name().map(|column| Declared { kind: names(), column });
         let (time, brief) = (Declared { kind: timed(), column: time() }, Declared { kind: passing(), column: brief() });
-        Ok(vec![calls, level, time, brief])
+        let work = Declared { kind: parts(), column: work() };
+        Ok(vec![calls, level, time, brief, work])
     }
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
@@ -72,6 +76,11 @@ fn passing() -> EntityKind {
     EntityKind::new("passing").names_as_they_are()
 }
 
+/// What comes and goes.
+fn parts() -> EntityKind {
+    EntityKind::new("part").keys(["number"])
+}
+
 fn by_name() -> [Column; 2] {
     [
         Column::counter("scripted.calls", Unit::CALLS, "It's \"called\" = \\"),
@@ -87,6 +96,10 @@ fn brief() -> Column {
     Column::counter("scripted.brief", Unit::CALLS, "What ends")
 }
 
+fn work() -> Column {
+    Column::counter("scripted.work", Unit::CALLS, "Work").labels([("of", "parts")])
+}
+
 struct Player {
     script: Script,
     tick: u64,
@@ -96,12 +109,15 @@ struct Player {
     time: ColumnId,
     timed: Vec<RowId>,
     brief: Option<(RowId, ColumnId)>,
+    parts: KindId,
+    work: ColumnId,
 }
 
 impl Player {
     fn new(script: Script, recorder: &mut Recorder) -> Result<Self, Refused> {
         let (by_text, timed, passing) = (recorder.kind(names())?, recorder.kind(timed())?, recorder.kind(passing())?);
         let [calls, level] = by_name();
+        let parts = recorder.kind(parts())?;
         let row = |recorder: &mut Recorder, kind, (identity, name): (u64, &str)| recorder.row(kind, identity, &[name]);
         let distinct = hostile::distinct_names();
         let names = (0..).zip(distinct.iter().map(String::as_str)).map(|name| row(recorder, by_text, name));
@@ -117,6 +133,8 @@ impl Player {
             time: recorder.column(timed, time())?,
             timed: timed_rows,
             brief: Some((recorder.row(passing, 0, &[])?, recorder.column(passing, brief())?)),
+            parts,
+            work: recorder.column(parts, work())?,
         })
     }
 
@@ -140,6 +158,18 @@ impl Player {
             recorder.end(row);
         }
     }
+
+    /// The rows from the tick's number on. Row N is 1000 times the tick and N, and ends in tick N.
+    fn record_parts(&mut self, recorder: &mut Recorder) -> Result<(), Refused> {
+        for number in self.tick..self.tick + self.script.rows {
+            let row = recorder.row(self.parts, number, &[&number.to_string()])?;
+            recorder.counter(row, self.work, self.tick * 1000 + number);
+            if number == self.tick {
+                recorder.end(row);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Probe for Player {
@@ -147,6 +177,7 @@ impl Probe for Player {
         self.tick += 1;
         if self.tick > self.script.silent {
             self.record(recorder);
+            self.record_parts(recorder).map_err(ProbeError::new)?;
         }
         Ok(())
     }

@@ -158,6 +158,41 @@ fn heatmap(agent: &Scripted, chart: &Value) -> Outcome<()> {
     })
 }
 
+/// How many rows there are, more than one chart has dimensions.
+const ROWS: u64 = 300;
+
+#[test]
+fn rows_that_come_and_go_are_dimensions_with_their_last_values() {
+    live::test("netdata-rows", Netdata::is_installed(), || {
+        let agent = Scripted::start(&format!("rows = {ROWS}\n"))?;
+        let first = agent.until("the rows", || rows(&agent.netdata, 0))?;
+        let later = agent.until("rows of later ticks", || rows(&agent.netdata, first + 5))?;
+        assert!(later >= first + 5);
+        let charts = agent.netdata.charts()?;
+        let parts: Vec<_> = charts.keys().filter(|id| id.starts_with("ebpf.part_")).collect();
+        assert_eq!(parts, ["ebpf.part_scripted_work_parts", "ebpf.part_scripted_work_parts_2"]);
+        assert_eq!(charts[parts[1]]["context"], charts[parts[0]]["id"]);
+        assert_eq!(charts[parts[1]]["chart_labels"]["of"], "parts");
+        assert_eq!(agent.starts().len(), 1, "{}", agent.netdata.log());
+        Ok(())
+    });
+}
+
+/// The tick of the rows in netdata when each has its number of that tick, or of its last one, and the tick is at least
+/// this one.
+fn rows(netdata: &Netdata, least: u64) -> Outcome<Option<u64>> {
+    let totals = netdata.totals()?;
+    let parts = totals.iter().filter(|((chart, _), _)| chart.starts_with("ebpf.part_"));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
+    let numbers = parts.map(|((_, id), value)| Some((id.parse::<u64>().ok()?, *value as u64)));
+    let numbers = numbers.collect::<Option<BTreeMap<_, _>>>().ok_or_else(|| Failure::new("not a row's number"))?;
+    let Some((last, value)) = numbers.last_key_value() else { return Ok(None) };
+    let tick = (value - last) / 1000;
+    let living = numbers.range(tick..).count() as u64;
+    let exact = numbers.iter().all(|(number, value)| *value == 1000 * tick.min(*number) + number);
+    Ok((tick >= least && living == ROWS && exact).then_some(tick))
+}
+
 #[test]
 fn charts_go_when_their_series_end_and_when_the_agent_stops() {
     live::test("netdata-obsolete", Netdata::is_installed(), || {

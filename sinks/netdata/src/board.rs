@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ebpf_process_core::{ColumnView, Histogram, MetricKind, Sample, Scaled, Value, slot_bound};
+use ebpf_process_core::{Bucket, ColumnView, Histogram, MetricKind, Sample, Scaled, Value};
 
 use crate::catalog::Catalog;
 use crate::chart::Chart;
@@ -12,13 +12,6 @@ use crate::head::{Head, Spec, labels};
 use crate::number::{Algorithm, clamped, number};
 use crate::rule;
 
-/// Slots that a heatmap has from its start, where its metric has them. Netdata cannot tell a rate from a dimension's
-/// first value, so a slot should be there before anything falls into it.
-const FIRST_SLOTS: usize = 32;
-
-/// How many slots are added at once when one beyond the last is needed.
-const MORE_SLOTS: usize = 8;
-
 /// Where a series' values go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
@@ -26,8 +19,8 @@ pub(crate) enum Place {
     Nowhere,
     /// One dimension of a chart; for some also a term of the chart of tasks.
     Dimension { chart: usize, dimension: usize, role: Option<Role> },
-    /// The dimensions of a chart of its own, one per slot from the first to the last that the metric has.
-    Heatmap { chart: usize, slots: (u8, u8) },
+    /// The dimensions of a chart of its own, one per slot from the first that was ever hit to the last.
+    Heatmap { chart: usize },
 }
 
 /// The charts that netdata knows, or will with the next lines.
@@ -67,9 +60,7 @@ impl Board {
             // A chart of one series can say what the series' own labels are.
             let labels = labels(sample.labels());
             let chart = self.put(Chart::new(Head::new(&spec, catalog.update_every, labels)));
-            let slots = column.column().slot_range();
-            self.grow(chart, slots, FIRST_SLOTS.max(usize::from(slots.0) + 1), column.column().factor());
-            return Some(Place::Heatmap { chart, slots });
+            return Some(Place::Heatmap { chart });
         }
         let metric = (kind, column.column().name().to_owned());
         let known = self.by_rule.get(&metric).and_then(|charts| {
@@ -94,7 +85,7 @@ impl Board {
                 }
             }
             // Said at once: if the series comes back with this view, the chart has the same id.
-            Place::Heatmap { chart, .. } => {
+            Place::Heatmap { chart } => {
                 if let Some(over) = self.charts.get_mut(chart).and_then(Option::take) {
                     self.free.push(chart);
                     end(&over, bytes, catalog);
@@ -146,21 +137,23 @@ impl Board {
     pub(crate) fn put_value(&mut self, place: Place, value: Value<'_>) {
         match (place, value) {
             (Place::Dimension { chart, dimension, .. }, value) => self.set(chart, dimension, number(value)),
-            (Place::Heatmap { chart, slots }, Value::Histogram(histogram)) => self.set_slots(chart, slots, histogram),
+            (Place::Heatmap { chart }, Value::Histogram(histogram)) => self.set_slots(chart, histogram),
             (Place::Nowhere | Place::Heatmap { .. }, _) => {}
         }
     }
 
-    /// Sets the values of a heatmap for this view.
-    fn set_slots(&mut self, chart: usize, slots: (u8, u8), histogram: Histogram<'_>) {
-        let used = histogram.first()..histogram.first() + histogram.counts().len();
-        self.grow(chart, slots, used.end, histogram.scale());
-        if let Some(chart) = self.chart(chart) {
-            for index in 0..chart.len() {
-                let slot = usize::from(slots.0) + index;
-                let count = slot.checked_sub(used.start).and_then(|hit| histogram.counts().get(hit));
-                chart.set(index, clamped(count.copied().unwrap_or_default()));
+    /// Sets the values of a heatmap for this view. What was hit is there for good, and grows on both sides.
+    fn set_slots(&mut self, chart: usize, histogram: Histogram<'_>) {
+        let Some(chart) = self.chart(chart) else { return };
+        for Bucket { slot, bound, count } in histogram.buckets() {
+            if !chart.is_taken(slot) {
+                let id = format!("le_{bound}");
+                let in_unit = Scaled { total: bound, scale: histogram.scale() }.in_unit();
+                let is_scaled = Algorithm::scaled(histogram.scale()) != Algorithm::TOTAL;
+                let name = if is_scaled { format!("le_{in_unit}") } else { id.clone() };
+                chart.add_at(slot, &id, &name, Algorithm::TOTAL);
             }
+            chart.set(slot, clamped(count));
         }
     }
 
@@ -208,17 +201,6 @@ impl Board {
             None => self.charts.push(Some(chart)),
         }
         index
-    }
-
-    /// Gives a heatmap dimensions for the slots before this one, so far as its metric has them.
-    fn grow(&mut self, chart: usize, slots: (u8, u8), end: usize, scale: f64) {
-        let (first, last) = (usize::from(slots.0), usize::from(slots.1));
-        let Some(chart) = self.chart(chart).filter(|chart| first + chart.len() < end) else { return };
-        for slot in first + chart.len()..end.next_multiple_of(MORE_SLOTS).min(last + 1) {
-            let total = slot_bound(slot);
-            let name = format!("le_{}", Scaled { total, scale }.in_unit());
-            chart.add_at(slot - first, &format!("le_{total}"), &name, Algorithm::TOTAL);
-        }
     }
 }
 

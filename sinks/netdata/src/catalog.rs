@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use crate::charts::is_known;
 use crate::words;
 
-/// The most charts made by rule at once. With [`DIMENSIONS`](crate::head::DIMENSIONS) in each this is more than netdata
-/// can carry, and what ten million cells would need.
-const LIMIT: usize = 4096;
-
 /// The priority of the first chart made by rule: behind all known ones.
 const FIRST_PRIORITY: u32 = 1000;
+
+/// The most charts made by rule at once: enough for a million cells of fifty thousand rows, and more than netdata can
+/// carry.
+const LIMIT: usize = 8192;
 
 /// The ids and priorities of charts made by rule.
 #[derive(Debug)]

@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::bits::{Places, bit};
-use crate::head::{DIMENSIONS, Head};
+use crate::head::Head;
 use crate::number::Algorithm;
 use crate::words;
+
+/// The most dimensions of a chart made by rule; the next ones are in a chart of their own. What is counted here seldom
+/// comes or goes, so that netdata takes more of them than of rows.
+const LIMIT: usize = 1024;
 
 /// A chart with its dimensions.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ impl Chart {
 
     /// Whether one dimension more would be too many.
     pub(crate) const fn is_full(&self) -> bool {
-        self.alive >= DIMENSIONS
+        self.alive >= LIMIT
     }
 
     /// Adds a dimension at a place of its own that [is not taken](Self::is_taken).
@@ -105,11 +109,6 @@ impl Chart {
         self.places.insert(id, index);
         self.pending.push(index);
         self.alive += 1;
-    }
-
-    /// How many dimensions it has, those included whose series are gone.
-    pub(crate) const fn len(&self) -> usize {
-        self.dimensions.len()
     }
 
     /// A dimension's series is gone.

@@ -127,6 +127,10 @@ impl Encoder {
                             places.resize(column + 1, None);
                         }
                         let place = &mut places[column];
+                        if matches!(value, Value::Histogram(histogram) if histogram.counts().is_empty()) {
+                            // There is no slot to tell yet.
+                            continue;
+                        }
                         if place.is_none() {
                             *place =
                                 row.sample(column).and_then(|sample| found(index, &sample, board, catalog, status));

@@ -9,11 +9,6 @@ use crate::words;
 /// The plugin field of every chart.
 const PLUGIN: &str = "ebpf_process.plugin";
 
-/// The most dimensions of a chart made by rule; the next ones are in a chart of their own beside it.
-///
-/// netdata looks for dimensions that are over through all of a chart's, and a chart with thousands shows nothing.
-pub(crate) const DIMENSIONS: usize = 256;
-
 /// What a chart is, before it has dimensions.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {

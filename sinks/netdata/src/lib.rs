@@ -12,19 +12,30 @@
 //!
 //! # What netdata sees
 //!
-//! The agent's own metrics become the charts of `ebpf_process.plugin` (`ebpf.file_descriptor`,
-//! `ebpf.io`, ...). Any other metric, and any that a selection renames or prefixes, gets a chart
-//! of its own by rule: `ebpf.<name, dots as underscores>` with one dimension per series. A counter
-//! is sent as its total and is `incremental`, so that netdata's rates are right at any interval; a
-//! gauge is `absolute` in thousandths; a histogram is a chart per series with one dimension per
-//! slot, `le_<largest value>`. A gauge of unit 1 whose name ends in `.info` has no chart: it is
+//! The host's metrics become the charts of `ebpf_process.plugin` (`ebpf.file_descriptor`,
+//! `ebpf.io`, ...). Any other metric of the host and of the agent itself, and any that a selection renames or prefixes,
+//! gets a chart of its own by rule: `ebpf.<name, dots as underscores>` with one dimension per series. A counter
+//! is sent as its total and is `incremental`, so that netdata's rates are right at any interval; one that is recorded
+//! in another unit has a multiplier or a divisor. A gauge is `absolute` in thousandths; a histogram is a chart per series
+//! with one dimension per slot from the first that was ever hit to the last, `le_<largest number>`. A gauge of unit 1 whose name ends in `.info` has no chart: it is
 //! always 1, and its news is in its labels. Interrupted calls (`file.interrupted`, `vfs.interrupted`,
 //! `task.start_interrupted`) have no chart unless the selection renames or prefixes them.
 //!
+//! Rows that come and go (disks, control groups, processes) are dimensions of charts that each metric with its fixed
+//! labels has for itself: `ebpf.process_vfs_calls_read`, with a dimension for each row, named after its label values. A
+//! chart has 192 dimensions at most; the next rows are in `ebpf.process_vfs_calls_read_2`, of the same context. Of a row's
+//! histogram there are two, `..._count` and `..._sum`: a chart for each row with a dimension for each slot is more than
+//! netdata takes. All charts by rule are 8192 at most: what needs one more is rejected, and counted.
+//!
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!
-//! A series that ends takes its dimension along, the last one its chart; a clean stop retires all
-//! charts. Tags of the selection become chart labels, for a histogram its own labels as well; a key without an
+//! Netdata is told what is new and nothing again: a chart's line is followed by the dimensions that came or went since.
+//! A row that ends takes its dimension along with the view after its last values, the last one its chart; a clean stop
+//! retires all charts. Of a new dimension netdata takes the first number for where it begins: what a row counted in its
+//! first interval, or a slot when it was first hit, is in its total and on no chart.
+//!
+//! Labels of a chart are the fixed labels of its metric where it shows rows, those of the series where it shows a
+//! histogram, and the tags of the selection; a key without an
 //! ASCII letter, which netdata refuses, gets `tag_` in front.
 //!
 //! A sample is written once netdata has read its line. What it has not read when it goes, or half a second
@@ -112,7 +123,7 @@ const ALIVE: &[u8] = b"\n";
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Why a sample is rejected whose dimension would need one chart too many.
-const TOO_MANY_CHARTS: &str = "netdata has 4096 charts of this agent already";
+const TOO_MANY_CHARTS: &str = "netdata has 8192 charts of this agent already";
 
 /// Any failed write is the end: netdata would read the rest of a broken line as a command, and never start the plugin
 /// again.

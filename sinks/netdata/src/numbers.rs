@@ -6,10 +6,16 @@ use ebpf_process_core::ColumnView;
 
 use crate::bits::{Places, bit};
 use crate::catalog::Catalog;
-use crate::head::{DIMENSIONS, Head, Spec, labels};
+use crate::head::{Head, Spec, labels};
 use crate::name::Name;
 use crate::number::Algorithm;
 use crate::rule::{self, Part};
+
+/// The most dimensions of a chart, a multiple of 64; the next rows are in a chart of their own beside it.
+///
+/// Netdata looks for dimensions that are over through all of a chart's. Ten thousand rows of which a tenth come and go
+/// each second took it 28 % of a processor in one chart, 7 with 1024 dimensions each, 5.0 with 256 and 4.7 with 192.
+pub(crate) const DIMENSIONS: usize = 192;
 
 /// Words of 64 places for each chart.
 pub(crate) const WORDS: usize = DIMENSIONS / 64;

@@ -10,10 +10,9 @@ use ebpf_process_core::{KindView, MetricKind, RowView, Value, identity_of};
 
 use crate::bits::bit;
 use crate::catalog::Catalog;
-use crate::head::DIMENSIONS;
 use crate::name::Name;
 use crate::number::{Algorithm, number};
-use crate::numbers::{Numbers, WORDS};
+use crate::numbers::{DIMENSIONS, Numbers, WORDS};
 use crate::rule::{self, Part};
 use crate::words;
 

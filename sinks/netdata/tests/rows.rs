@@ -158,8 +158,8 @@ fn ten_thousand_rows_are_a_handful_of_charts_of_bounded_size() {
         }
     });
     let charts = &scene.netdata.charts;
-    assert_eq!((charts.len(), rejected), (5 * 40, 0), "256 dimensions each");
-    assert!(charts.values().all(|dimensions| dimensions.len() <= 256));
+    assert_eq!((charts.len(), rejected), (5 * 53, 0), "192 dimensions each");
+    assert!(charts.values().all(|dimensions| dimensions.len() <= 192));
     assert_eq!(charts.values().map(BTreeSet::len).sum::<usize>(), 50_000);
     let contexts: BTreeSet<_> = lines.lines().filter(|line| line.starts_with("CHART")).map(context).collect();
     assert_eq!(contexts.len(), 5, "the charts of one column are of one context");
@@ -172,23 +172,23 @@ fn context(line: &str) -> &str {
 
 #[test]
 fn what_needs_a_chart_too_many_is_rejected_until_there_is_room() {
-    let columns = (0..4100).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
+    let columns = (0..8200).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
     let mut scene = Scene::new(EntityKind::new("part").keys(["name"]), columns);
     let [a, b] = [scene.row(1, &["a"]), scene.row(2, &["b"])];
     let (_, rejected) = scene.tick(|recorder, columns| {
         for (index, column) in columns.iter().enumerate() {
-            if index < 4000 {
+            if index < 8000 {
                 recorder.counter(a, *column, 1);
             }
             recorder.counter(b, *column, 1);
         }
     });
-    assert_eq!((rejected, scene.netdata.charts.len()), (4, 4096));
-    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[4099], 1)).1, 1, "each time");
+    assert_eq!((rejected, scene.netdata.charts.len()), (8, 8192));
+    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[8199], 1)).1, 1, "each time");
     scene.lines(|recorder, _| recorder.end(b));
     scene.lines(|_, _| ());
-    assert_eq!(scene.netdata.charts.len(), 4000);
-    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[4099], 1));
+    assert_eq!(scene.netdata.charts.len(), 8000);
+    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[8199], 1));
     assert!(rejected == 0 && lines.contains("SET a = 1\n"), "{rejected}, {lines}");
 }
 
