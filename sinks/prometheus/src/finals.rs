@@ -15,7 +15,7 @@ const AFTER_SCRAPE: Duration = Duration::from_mins(2);
 const UNSCRAPED: Duration = Duration::from_mins(10);
 
 /// Room for all in bytes.
-const ROOM: usize = 8 << 20;
+const ROOM: usize = 16 << 20;
 
 /// Room for those among them that somebody has fetched.
 const FETCHED_ROOM: usize = 1 << 20;
