@@ -121,8 +121,8 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
     fs::write(folder.join("etc/.opt-out-from-anonymous-statistics"), "")
 }
 
-/// Everything of its own is off but what is wanted of it: what it shows came from us. The stock folder must exist, or
-/// it does not start.
+/// Everything of its own is off but what is wanted of it: what it shows came from us. It does not stand behind everybody
+/// else, as it would by itself, nor do its plugins. The stock folder must exist, or it does not start.
 fn configuration(folder: &str, port: u16, statsd: Option<u16>) -> String {
     let off = ["timex", "cgroups", "tc", "idlejitter", "proc", "diskspace", "checks", "slabinfo", "apps"];
     let off = off.map(|plugin| format!("    {plugin} = no\n")).concat();
@@ -135,6 +135,7 @@ fn configuration(folder: &str, port: u16, statsd: Option<u16>) -> String {
     format!(
         "[global]
     run as user = root
+    process scheduling policy = keep
     hostname = receiver
 [directories]
     config = {folder}/etc
