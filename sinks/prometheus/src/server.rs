@@ -121,7 +121,7 @@ impl Worker {
                     }
                 }
             });
-            self.make_room();
+            make_room(&mut self.connections, MOST_BYTES);
             // After a pause there is a new attempt, whether or not something else woke us.
             has_room = !has_room || listener.is_empty() || self.accept(now);
         }
@@ -140,25 +140,6 @@ impl Worker {
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Lets go of clients that keep too many different pages in memory.
-    fn make_room(&mut self) {
-        let mut pages: Vec<&Arc<Page>> = self.connections.iter().filter_map(Connection::page).collect();
-        pages.sort_unstable_by_key(|page| Arc::as_ptr(page));
-        pages.dedup_by_key(|page| Arc::as_ptr(page));
-        let (mut count, mut bytes) = (pages.len(), pages.iter().map(|page| page.bytes.capacity()).sum::<usize>());
-        while bytes > MOST_BYTES && count > 1 {
-            let Some(oldest) = self.connections.iter().position(|client| client.page().is_some()) else { return };
-            let client = self.connections.remove(oldest);
-            let is_shared = |page: &Arc<Page>| {
-                self.connections.iter().filter_map(Connection::page).any(|other| Arc::ptr_eq(other, page))
-            };
-            if let Some(page) = client.page().filter(|page| !is_shared(page)) {
-                bytes -= page.bytes.capacity();
-                count -= 1;
-            }
         }
     }
 
@@ -185,6 +166,24 @@ impl Worker {
     }
 }
 
+/// Lets go of clients that keep too many different pages in memory.
+fn make_room(connections: &mut Vec<Connection>, most: usize) {
+    let mut pages: Vec<&Arc<Page>> = connections.iter().filter_map(Connection::page).collect();
+    pages.sort_unstable_by_key(|page| Arc::as_ptr(page));
+    pages.dedup_by_key(|page| Arc::as_ptr(page));
+    let (mut count, mut bytes) = (pages.len(), pages.iter().map(|page| page.bytes.capacity()).sum::<usize>());
+    while bytes > most && count > 1 {
+        let Some(oldest) = connections.iter().position(|client| client.page().is_some()) else { return };
+        let client = connections.remove(oldest);
+        let is_shared =
+            |page: &Arc<Page>| connections.iter().filter_map(Connection::page).any(|other| Arc::ptr_eq(other, page));
+        if let Some(page) = client.page().filter(|page| !is_shared(page)) {
+            bytes -= page.bytes.capacity();
+            count -= 1;
+        }
+    }
+}
+
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
@@ -203,6 +202,7 @@ mod tests {
 
     use super::*;
     use crate::Encoder;
+    use crate::page::Account;
 
     /// Far more than anything here takes.
     const LIMIT: Duration = Duration::from_secs(60);
@@ -304,6 +304,40 @@ mod tests {
         // Each still gets the page it asked for, whole; which one depends on when it was answered.
         for stream in lazy {
             assert!(rest(stream).ends_with(" 7\n"));
+        }
+    }
+
+    #[test]
+    fn who_keeps_too_many_pages_in_memory_is_hung_up_on_the_oldest_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let ledger = Arc::new(Ledger::default());
+        let pages = [100, 60, 30].map(|size| {
+            let account = Arc::new(Account::new(Arc::clone(&ledger), 0));
+            Arc::new(Page { bytes: vec![b'x'; size], sections: Vec::new(), finals: 0, account })
+        });
+        let mut clients = Vec::new();
+        let mut asks = |page: Option<&Arc<Page>>| {
+            let mut client = TcpStream::connect(address).expect("a connection");
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a request");
+            clients.push(client);
+            let mut connection = Connection::new(listener.accept().expect("a client").0, Instant::now() + LIMIT);
+            if let Some(page) = page {
+                connection.advance(|request| Reply::to(request, "/", |_, _| Some(Arc::clone(page))));
+            }
+            connection
+        };
+        // Two read the first page, one nothing yet.
+        let order = [None, Some(0), Some(1), Some(0), Some(2)];
+        let mut connections: Vec<_> = order.map(|page| asks(page.map(|page: usize| &pages[page]))).into();
+        let left = |connections: &[Connection]| -> Vec<usize> {
+            connections.iter().map(|it| it.page().map_or(0, |page| page.bytes.len())).collect()
+        };
+        for (most, expected) in
+            [(190, &[0, 100, 60, 100, 30][..]), (189, &[0, 100, 30]), (129, &[0, 30]), (1, &[0, 30])]
+        {
+            make_room(&mut connections, most);
+            assert_eq!(left(&connections), expected, "{most}");
         }
     }
 
