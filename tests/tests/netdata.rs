@@ -186,8 +186,8 @@ fn rows(netdata: &Netdata, least: u64) -> Outcome<Option<u64>> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
     let numbers = parts.map(|((_, id), value)| Some((id.parse::<u64>().ok()?, *value as u64)));
     let numbers = numbers.collect::<Option<BTreeMap<_, _>>>().ok_or_else(|| Failure::new("not a row's number"))?;
-    let Some((last, value)) = numbers.last_key_value() else { return Ok(None) };
-    let tick = (value - last) / 1000;
+    let Some((newest, value)) = numbers.last_key_value() else { return Ok(None) };
+    let tick = (value - newest) / 1000;
     let living = numbers.range(tick..).count() as u64;
     let exact = numbers.iter().all(|(number, value)| *value == 1000 * tick.min(*number) + number);
     Ok((tick >= least && living == ROWS && exact).then_some(tick))
