@@ -42,7 +42,7 @@ struct Metric<'a> {
     help: &'a str,
     labels: Vec<(&'a str, &'a str)>,
     slots: (u8, u8),
-    scale: f64,
+    scale: u8,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -61,6 +61,9 @@ enum Name<'a> {
 
 const OWN: [&str; 8] =
     ["file.calls", "vfs.calls", "vfs.errors", "vfs.bytes", "task.started", "task.exits", "task.releases", "hook.info"];
+
+/// What one of the recorded numbers is in the unit.
+const SCALES: [f64; 6] = [1.0, 1e-9, 1e-6, 0.3, 60.0, 4096.0];
 
 /// What happens to one row in a tick.
 #[derive(Arbitrary, Debug)]
@@ -95,7 +98,7 @@ impl Metric<'_> {
         };
         let labels = self.labels.iter().take(3).map(|(key, value)| ((*key).to_owned(), value));
         let column = make(name.to_owned(), Unit::new(self.unit.to_owned()), self.help.to_owned()).labels(labels);
-        column.slots(self.slots.0..=self.slots.1).scale(self.scale)
+        column.slots(self.slots.0..=self.slots.1).scale(SCALES[usize::from(self.scale) % SCALES.len()])
     }
 }
 

@@ -61,8 +61,13 @@ impl Receiver {
         let name = if tags.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", tags.join(",")) };
         match kind {
             "c" => {
-                let growth: u64 = number.parse().ok().filter(|growth| *growth > 0)?;
-                *self.counters.entry(name).or_default() += u128::from(growth);
+                // Of a number in parts of the unit the whole ones count.
+                let (whole, parts) = number.split_once('.').unwrap_or((number, "0"));
+                let growth: u128 = whole.parse().ok()?;
+                if !parts.chars().all(|c| c.is_ascii_digit()) || number.bytes().all(|byte| b"0.".contains(&byte)) {
+                    return None;
+                }
+                *self.counters.entry(name).or_default() += growth;
             }
             "g" => {
                 let digits = number.strip_prefix('-').unwrap_or(number);
