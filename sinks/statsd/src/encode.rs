@@ -125,7 +125,7 @@ impl Encoder {
         for row in kind.rows() {
             let state = rows.entry(&row, || RowState::new(naming, &row, index, in_use));
             if row.is_final() {
-                state.let_go(in_use);
+                state.end(row.tick().wall, in_use);
             }
             packets.start_row(row.id());
             for (column, value) in row.cells() {

@@ -47,7 +47,7 @@
 //! does it, what two hosts send to one server adds up there, which is said at the start.
 //!
 //! Two rows whose labels become equal by that stay two: the second one gets `_2` behind its labels, for as long as
-//! both live. Metrics and fixed labels that get one name add up at the receiver, as their sum, if they are counters; of
+//! it lives. Metrics and fixed labels that get one name add up at the receiver, as their sum, if they are counters; of
 //! gauges with one name only the first is sent, the others are rejected and counted.
 //!
 //! # Numbers

@@ -1,10 +1,11 @@
 //! What is kept for each row: its text and how much of its totals has been sent.
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ebpf_process_core::RowView;
+use ebpf_process_core::{RowId, RowView};
 
 use crate::names::Naming;
 use crate::text::{row_text, told_apart};
@@ -12,6 +13,7 @@ use crate::text::{row_text, told_apart};
 /// What is kept for a row.
 #[derive(Debug)]
 pub(crate) struct RowState {
+    id: RowId,
     text: Arc<str>,
     /// The row's kind, while no other row of it may have this text.
     holds: Option<usize>,
@@ -33,39 +35,89 @@ struct Slots {
 const OWN: u64 = 1;
 const TWIN: u64 = 2;
 
-/// What no two living rows may share at the receiver.
+/// What no two rows may share at the receiver.
 #[derive(Debug, Default)]
 pub(crate) struct InUse {
     /// By kind, the rows' texts.
-    texts: Vec<HashSet<Arc<str>>>,
+    texts: Vec<HashMap<Arc<str>, Holder>>,
     /// Fingerprints of gauges' names.
     gauges: HashSet<u64>,
 }
 
+/// Who has a text.
+#[derive(Debug)]
+struct Holder {
+    row: RowId,
+    /// A fingerprint of its labels as they were.
+    labels: u64,
+    /// The time of the batch in which it ended.
+    ended: Option<Duration>,
+}
+
 impl RowState {
-    /// A row that has ended takes no text from one that lives: it may be its successor.
+    /// One that lives takes the text of one that had ended when it began, or that has the same labels; one that has
+    /// ended shares that of who has the same labels.
     pub(crate) fn new(naming: &Naming, row: &RowView<'_>, kind: usize, in_use: &mut InUse) -> Self {
-        let given = row_text(naming, row);
-        let mut text: Arc<str> = given.as_str().into();
-        let holds = (!row.is_final() && !text.is_empty()).then_some(kind);
-        if holds.is_some() {
-            if in_use.texts.len() <= kind {
-                in_use.texts.resize_with(kind + 1, HashSet::new);
-            }
-            let mut number = 2;
-            while !in_use.texts[kind].insert(Arc::clone(&text)) {
-                text = told_apart(naming, &given, number).into();
-                number += 1;
+        let (id, given) = (row.id(), row_text(naming, row));
+        let mut state = Self {
+            id,
+            text: given.as_str().into(),
+            holds: None,
+            cells: Vec::new(),
+            histograms: Vec::new(),
+            gauges: Vec::new(),
+        };
+        if given.is_empty() {
+            return state;
+        }
+        if in_use.texts.len() <= kind {
+            in_use.texts.resize_with(kind + 1, HashMap::new);
+        }
+        let mut hasher = DefaultHasher::new();
+        row.labels().for_each(|(_, value)| value.hash(&mut hasher));
+        let (texts, labels, mut number) = (&mut in_use.texts[kind], hasher.finish(), 2);
+        loop {
+            match texts.get(&state.text) {
+                Some(other) if other.labels == labels && row.is_final() => return state,
+                Some(other) if other.labels != labels && other.ended.is_none_or(|ended| row.started() < ended) => {
+                    state.text = told_apart(naming, &given, number).into();
+                    number += 1;
+                }
+                _ => break,
             }
         }
-        Self { text, holds, cells: Vec::new(), histograms: Vec::new(), gauges: Vec::new() }
+        texts.insert(
+            Arc::clone(&state.text),
+            Holder { row: id, labels, ended: row.is_final().then_some(row.tick().wall) },
+        );
+        state.holds = Some(kind);
+        state
     }
 
-    /// The row has ended: another one may have its text.
+    /// The row has ended in the batch of this time: one that begins then may have its text.
+    pub(crate) fn end(&mut self, ended: Duration, in_use: &mut InUse) {
+        if let Some(holder) = self.holder(in_use) {
+            holder.ended = Some(ended);
+        }
+        self.leave_gauges(in_use);
+    }
+
+    /// The row is gone: another one may have its text.
     pub(crate) fn let_go(&mut self, in_use: &mut InUse) {
-        if let Some(texts) = self.holds.take().and_then(|kind| in_use.texts.get_mut(kind)) {
+        if self.holder(in_use).is_some()
+            && let Some(texts) = self.holds.and_then(|kind| in_use.texts.get_mut(kind))
+        {
             texts.remove(&self.text);
         }
+        self.leave_gauges(in_use);
+    }
+
+    /// The entry of its text, if nobody else has that by now.
+    fn holder<'a>(&self, in_use: &'a mut InUse) -> Option<&'a mut Holder> {
+        in_use.texts.get_mut(self.holds?)?.get_mut(&self.text).filter(|holder| holder.row == self.id)
+    }
+
+    fn leave_gauges(&mut self, in_use: &mut InUse) {
         for gauge in self.gauges.drain(..) {
             in_use.gauges.remove(&gauge);
         }

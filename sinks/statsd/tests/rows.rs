@@ -153,3 +153,26 @@ fn a_histogram_whose_range_grows_is_sent_slot_by_slot() {
         assert_eq!(text, expected);
     }
 }
+
+#[test]
+fn a_row_that_was_gone_before_it_was_seen_takes_no_name_that_another_row_has() {
+    let mut bench = Bench::new();
+    let mut encoder = Encoder::new(Syntax::Plain, "", 1432);
+    let [known, gone] = twins(&mut bench);
+    let (name, _) = lines(&mut bench, &mut encoder, Fate::Sent, |recorder| known.counter(recorder, 5));
+    assert_eq!(name, "process.vfs.1.a_b.read.calls:5|c\n");
+    let others = ["a b", "a/b"].map(|comm| bench.cell(&process(), &["1", comm], read()));
+    let (text, _) = lines(&mut bench, &mut encoder, Fate::Sent, |recorder| {
+        known.counter(recorder, 6);
+        for (cell, total) in others.into_iter().zip([7, 9]) {
+            cell.counter(recorder, total);
+        }
+        // The last one lives as long as the others at least.
+        gone.end(recorder);
+        others[0].end(recorder);
+    });
+    let names: Vec<_> = text.lines().filter_map(|line| line.split(':').next()).collect();
+    let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!((names.len(), distinct.len()), (3, 3), "{text}");
+    assert!(text.contains("process.vfs.1.a_b.read.calls:1|c"), "who has the name keeps it: {text}");
+}
