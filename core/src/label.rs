@@ -39,6 +39,13 @@ pub(crate) fn told_apart(cleaned: &str, given: u64) -> Box<str> {
     format!("{}{suffix}", &cleaned[..end]).into_boxed_str()
 }
 
+/// A label value without the suffix that tells it apart, if it ends in one.
+pub(crate) fn untold(value: &str) -> Option<&str> {
+    let (plain, suffix) = value.rsplit_once('~')?;
+    let is_suffix = suffix.len() == 16 && suffix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_suffix.then_some(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

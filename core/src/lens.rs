@@ -6,6 +6,7 @@ use wildmatch::WildMatch;
 
 use crate::batch::{Block, Layout, Matrix};
 use crate::entity::Row;
+use crate::label::untold;
 use crate::metric::Column;
 use crate::selection::Selection;
 
@@ -83,9 +84,12 @@ impl Lens {
 }
 
 impl KindLens {
-    /// Whether a row is taken.
+    /// Whether a row is taken. Who wrote a pattern knows no suffix that tells two rows apart.
     pub(crate) fn takes_row(&self, row: &Row) -> bool {
-        self.rows.iter().all(|(place, pattern)| row.labels().nth(*place).is_some_and(|value| pattern.matches(value)))
+        let takes = |pattern: &WildMatch, value| {
+            pattern.matches(value) || untold(value).is_some_and(|plain| pattern.matches(plain))
+        };
+        self.rows.iter().all(|(place, pattern)| row.labels().nth(*place).is_some_and(|value| takes(pattern, value)))
     }
 
     /// Whether a column is taken.

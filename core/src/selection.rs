@@ -21,7 +21,8 @@ pub struct Selection {
     pub include: Vec<String>,
     /// Patterns of metric names to leave out, stronger than `include`.
     pub exclude: Vec<String>,
-    /// Patterns of label values by label key: a series that has the label is taken if its value matches.
+    /// Patterns of label values by label key: a series that has the label is taken if its value matches, with or without
+    /// the suffix that tells two rows apart.
     #[serde(rename = "where")]
     pub matching: BTreeMap<String, String>,
     /// New names by metric name.

@@ -230,3 +230,19 @@ fn what_is_kept_by_row_and_by_column_lasts_as_long_as_they_do() {
     assert_eq!(rows.get_mut(b.row).map(|name| name.as_str()), Some("1 b"));
     assert_eq!(rows.get_mut(a.row), None);
 }
+
+#[test]
+fn a_suffix_that_tells_two_rows_apart_hides_none_from_a_pattern() {
+    let mut bench = Bench::new();
+    let kind = bench.kind(&EntityKind::new("app").keys(["app"]));
+    let recorder = bench.recorder();
+    let column = recorder.column(kind, Column::counter("a.calls", Unit::CALLS, "Calls")).expect("a column");
+    let rows = [(1, "nginx"), (2, "nginx"), (3, "nginx~2"), (4, "sh")]
+        .map(|(identity, name)| recorder.row(kind, identity, &[name]).expect("a row"));
+    let selection = Selection { matching: [("app".to_owned(), "nginx".to_owned())].into(), ..Selection::default() };
+    let record = |recorder: &mut Recorder| rows.iter().for_each(|row| recorder.counter(*row, column, 1));
+    let ids = bench.tick(&selection, record, |view| {
+        view.kinds().flat_map(|kind| kind.rows()).map(|row| row.id()).collect::<Vec<_>>()
+    });
+    assert_eq!(ids, rows[..2]);
+}
