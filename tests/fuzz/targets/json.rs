@@ -23,7 +23,9 @@ fuzz_target!(|story: Story<'_>| {
                 Value::Scaled(scaled) => assert_eq!(value.as_f64(), Some(scaled.in_unit())),
                 Value::Gauge(level) => assert_eq!(value.as_f64(), Some(level)),
                 Value::Histogram(histogram) => {
-                    let slots = [&vec![0; histogram.first()], histogram.counts()].concat();
+                    let counts = histogram.counts();
+                    let below = if counts.is_empty() { 0 } else { histogram.first() };
+                    let slots = [&vec![0; below], counts].concat();
                     assert_eq!(value["slots"], json!(slots));
                 }
             }
