@@ -94,11 +94,13 @@ pub(crate) struct KindLayout {
 pub(crate) struct Format {
     pub(crate) kind: MetricKind,
     pub(crate) factor: f64,
+    /// The last slot of a histogram.
+    pub(crate) last: u8,
 }
 
 impl Format {
     pub(crate) const fn of(column: &Column) -> Self {
-        Self { kind: column.kind(), factor: column.factor() }
+        Self { kind: column.kind(), factor: column.factor(), last: column.slot_range().1 }
     }
 }
 
@@ -183,13 +185,13 @@ impl Block {
 
     /// The value of a cell with these bits.
     #[inline]
-    pub(crate) fn read(&self, Format { kind, factor }: Format, bits: u64) -> Value<'_> {
+    pub(crate) fn read(&self, Format { kind, factor, last }: Format, bits: u64) -> Value<'_> {
         match kind {
             #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
             MetricKind::Counter if factor == 1.0 => Value::Counter(bits),
             MetricKind::Counter => Value::Scaled(Scaled { total: bits, scale: factor }),
             MetricKind::Gauge => Value::Gauge(f64::from_bits(bits)),
-            MetricKind::Histogram => Value::Histogram(histogram::load(&self.slab, bits, factor)),
+            MetricKind::Histogram => Value::Histogram(histogram::load(&self.slab, bits, last, factor)),
         }
     }
 

@@ -12,6 +12,8 @@ pub const fn slot_bound(slot: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Histogram<'a> {
     pub(crate) first: usize,
+    /// The last slot that it can have, which holds all that is larger as well.
+    pub(crate) end: usize,
     pub(crate) counts: &'a [u64],
     pub(crate) sum: u64,
     pub(crate) scale: f64,
@@ -22,7 +24,8 @@ pub struct Histogram<'a> {
 pub struct Bucket {
     /// The slot's number.
     pub slot: usize,
-    /// The largest recorded number that falls into it, inclusive.
+    /// The largest recorded number that falls into it, inclusive: none is too large for the last slot that the histogram can
+    /// have.
     pub bound: u64,
     /// How many did, in this slot alone.
     pub count: u64,
@@ -56,9 +59,12 @@ impl<'a> Histogram<'a> {
 
     /// The slots from the first that was ever hit to the last one, without those around them, which are empty.
     pub fn buckets(&self) -> impl ExactSizeIterator<Item = Bucket> + Clone + use<'a> {
-        let first = self.first;
+        let (first, end) = (self.first, self.end);
         let counts = self.counts.iter().enumerate();
-        counts.map(move |(index, &count)| Bucket { slot: first + index, bound: slot_bound(first + index), count })
+        counts.map(move |(index, &count)| {
+            let slot = first + index;
+            Bucket { slot, bound: if slot == end { u64::MAX } else { slot_bound(slot) }, count }
+        })
     }
 }
 
@@ -126,12 +132,13 @@ fn fold(counts: &mut [u64], first: u8, slots: &[u64]) {
 }
 
 /// Reads what [`Totals::store`] wrote.
-pub(crate) fn load(slab: &[u64], offset: u64, scale: f64) -> Histogram<'_> {
+pub(crate) fn load(slab: &[u64], offset: u64, end: u8, scale: f64) -> Histogram<'_> {
+    let end = usize::from(end);
     let words = usize::try_from(offset).ok().and_then(|offset| slab.get(offset..)).unwrap_or_default();
-    let [first, len, sum, rest @ ..] = words else { return Histogram { first: 0, counts: &[], sum: 0, scale } };
+    let [first, len, sum, rest @ ..] = words else { return Histogram { first: 0, end, counts: &[], sum: 0, scale } };
     let small = |word: u64| usize::try_from(word).unwrap_or(usize::MAX);
     let (first, counts) = (small(*first), rest.get(..small(*len)).unwrap_or_default());
-    Histogram { first, counts, sum: *sum, scale }
+    Histogram { first, end, counts, sum: *sum, scale }
 }
 
 #[cfg(test)]
@@ -154,10 +161,11 @@ mod tests {
         let whole = totals.store(2, &mut slab);
         totals.set(2, &slots[..8], 55);
         let part = totals.store(2, &mut slab);
-        assert_eq!(load(&slab, empty, 1.0), Histogram { first: 2, counts: &[], sum: 0, scale: 1.0 });
-        let whole = load(&slab, whole, 1.0);
+        assert_eq!(load(&slab, empty, 40, 1.0), Histogram { first: 2, end: 40, counts: &[], sum: 0, scale: 1.0 });
+        let whole = load(&slab, whole, 40, 1.0);
+        assert_eq!(whole.buckets().last().map(|last| (last.slot, last.bound)), Some((40, u64::MAX)), "with slot 63");
         assert_eq!((whole.first(), whole.counts().len(), whole.count(), whole.sum()), (2, 39, 10, 99));
-        let part: Vec<_> = load(&slab, part, 1.0).buckets().filter(|bucket| bucket.count > 0).collect();
+        let part: Vec<_> = load(&slab, part, 40, 1.0).buckets().filter(|bucket| bucket.count > 0).collect();
         let bucket = |slot, bound, count| Bucket { slot, bound, count };
         assert_eq!(part, [bucket(2, 7, 1), bucket(5, 63, 3), bucket(7, 255, 4)]);
     }

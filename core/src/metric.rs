@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::histogram::HISTOGRAM_SLOTS;
+use crate::histogram::{HISTOGRAM_SLOTS, slot_bound};
 use crate::label::clean_label;
 
 /// How the numbers of a metric behave over time.
@@ -132,7 +132,7 @@ impl Column {
     }
 
     /// Sets which slots a histogram has: slot *k* holds the values from 2^k to 2^(k+1)-1, slot 0 also 0. What
-    /// is recorded outside of them is counted in the first or the last.
+    /// is recorded outside of them is counted in the first or the last, which therefore has no bound.
     #[must_use]
     pub fn slots(mut self, slots: RangeInclusive<u8>) -> Self {
         let last = (*slots.end()).min(LAST_SLOT);
@@ -177,6 +177,11 @@ impl Column {
     /// The first and the last slot of a histogram.
     pub const fn slot_range(&self) -> (u8, u8) {
         self.slots
+    }
+
+    /// The largest recorded number that falls into a histogram's slot, inclusive.
+    pub const fn slot_bound(&self, slot: usize) -> u64 {
+        if slot >= self.slots.1 as usize { u64::MAX } else { slot_bound(slot) }
     }
 
     /// The column's own labels, cleaned.

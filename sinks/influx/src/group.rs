@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use ebpf_process_core::{Column, ColumnView, EntityKind, MetricKind, Scaled, View, slot_bound};
+use ebpf_process_core::{Column, ColumnView, EntityKind, MetricKind, Scaled, View};
 
 use crate::text;
 
@@ -249,7 +249,7 @@ impl Names {
         }
         let (first, last) = column.slot_range();
         let (first, last) = (usize::from(first), usize::from(last));
-        let slots = (first..=last).map(|slot| before(&format!("_le_{}", bound(slot, column.factor())))).collect();
+        let slots = (first..=last).map(|slot| before(&format!("_le_{}", bound(slot, column)))).collect();
         Self::Histogram(Box::new(HistogramNames { count: before("_count"), sum: before("_sum"), slots, first }))
     }
 
@@ -267,9 +267,10 @@ impl Names {
 }
 
 /// The largest value of a slot, in the metric's unit.
-fn bound(slot: usize, scale: f64) -> String {
+fn bound(slot: usize, column: &Column) -> String {
+    let scale = column.factor();
     #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
     let unscaled = scale == 1.0;
-    let total = slot_bound(slot);
+    let total = column.slot_bound(slot);
     if unscaled { total.to_string() } else { Scaled { total, scale }.in_unit().to_string() }
 }

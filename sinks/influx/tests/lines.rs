@@ -316,7 +316,7 @@ fn columns_that_come_later_extend_the_lines_that_there_are() {
     let (mut bench, mut encoder) = (Bench::new(), Encoder::new("node"));
     let first = bench.cell(&kind, &["x"], calls());
     lines(&mut encoder, &mut bench, |recorder| first.counter(recorder, 1));
-    let second = bench.cell(&kind, &["x"], Column::histogram("vfs.size", Unit::BYTES, "").slots(3..=5).scale(0.5));
+    let second = bench.cell(&kind, &["x"], Column::histogram("vfs.size", Unit::BYTES, "").slots(3..=6).scale(0.5));
     let (text, rejected) = lines(&mut encoder, &mut bench, |recorder| {
         first.counter(recorder, 2);
         second.histogram(recorder, &[0, 0, 0, 0, 7, 1], 9);

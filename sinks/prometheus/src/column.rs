@@ -1,6 +1,6 @@
 //! A column's lines but for the row's labels and the number.
 
-use ebpf_process_core::{ColumnView, HISTOGRAM_SLOTS, Histogram, MetricKind, Value};
+use ebpf_process_core::{ColumnView, Histogram, MetricKind, Value};
 
 use crate::format::Format;
 use crate::name;
@@ -106,7 +106,8 @@ impl Column {
         let created = (has_start && view.entity().has_start_times()).then(|| line("_created", ""));
         let histogram = (kind == MetricKind::Histogram).then(|| {
             let (_, last) = view.column().slot_range();
-            let slots = (usize::from(last) + 1).min(HISTOGRAM_SLOTS - 1);
+            // The last one holds all that is larger, too: its bound is infinity.
+            let slots = usize::from(last);
             let bound =
                 |slot| Some(scale.bound(slot)).filter(|bound| slot + 1 == slots || *bound != scale.bound(slot + 1));
             let bounds =
