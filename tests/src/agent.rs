@@ -122,14 +122,26 @@ impl Agent {
         Ok(&self.log)
     }
 
-    /// Returns when the first batch is out: from then on it counts.
+    /// Returns when the first batch comes: from then on it counts. Of its lines some may be on their way.
     ///
     /// # Errors
     /// It ended, or takes too long; the message carries what it logged.
     pub fn wait_for_first_batch(&mut self) -> Outcome<()> {
+        self.wait_for_batches(1)
+    }
+
+    /// Returns when all lines of the first batch are there, since the second one comes: a tick later.
+    ///
+    /// # Errors
+    /// As [`Agent::wait_for_first_batch`].
+    pub fn wait_for_whole_batch(&mut self) -> Outcome<()> {
+        self.wait_for_batches(2)
+    }
+
+    fn wait_for_batches(&mut self, batches: usize) -> Outcome<()> {
         let first = wait::until("the agent's first batch", FIRST_BATCH, || {
             let ended = self.child.try_wait().map_err(Failure::at("the agent's state"))?;
-            if self.totals()?.batches() > 0 {
+            if self.totals()?.batches() >= batches {
                 return Ok(Some(()));
             }
             ended.map_or(Ok(None), |status| {

@@ -67,7 +67,7 @@ fn switched_off(tier: &str, switch: &'static str) -> Outcome<String> {
         return Err(Failure::new(format!("there is no {switch}")));
     }
     let mut agent = Agent::start(&[format!("probes.hooks={tier}")])?;
-    agent.wait_for_first_batch()?;
+    agent.wait_for_whole_batch()?;
     let before = standing(agent.totals()?);
     let off = Off::new(switch)?;
     let silent = agent.watch(LIMIT, |totals| standing(totals) == (Some(0.0), Some(0.0), Some(1.0)))?;

@@ -30,7 +30,7 @@ fn doubts() -> Outcome<()> {
     let settings = ["probes.object=floor", "probes.hooks=tracepoint"].map(ToOwned::to_owned);
     let socket = format!("status.socket={}", folder.path().join("status.sock").display());
     let mut agent = Agent::start(&[&settings[..], std::slice::from_ref(&socket)].concat())?;
-    agent.wait_for_first_batch()?;
+    agent.wait_for_whole_batch()?;
     let told = report(&["status", "--set", &socket])?;
     let checked = report(&["check", "--set", &settings[0], "--set", &settings[1]])?;
     let totals = agent.totals()?;
@@ -71,7 +71,7 @@ fn status() -> Outcome<()> {
     let target_pid = target.pid();
     let only = format!("probes.only={{pid={target_pid}}}");
     let mut agent = Agent::start(&["probes.mode=return".to_owned(), only, socket.clone()])?;
-    agent.wait_for_first_batch()?;
+    agent.wait_for_whole_batch()?;
     target.run_to_next_stop()?;
     target.run_to_end()?;
 

@@ -100,7 +100,7 @@ fn run(
         format!("probes.only={{pid={}}}", process.pid()),
     ];
     let mut agent = Agent::start(&settings)?;
-    agent.wait_for_first_batch()?;
+    agent.wait_for_whole_batch()?;
     let metrics: Vec<Metric> = expect::nothing().into_iter().map(|e| e.metric).collect();
     let mut before = agent.totals()?.clone();
     for row in rows {
