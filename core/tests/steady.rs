@@ -1,44 +1,14 @@
 //! A tick in which no row comes or goes allocates nothing, from the recorder to a sink's caches.
 
-#![expect(unsafe_code, reason = "an allocator that counts")]
+mod allocations;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ebpf_process_core::testkit::{ManualClock, drained};
 use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Counts every allocation of every thread.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands everything to the system's allocator; counting touches no memory of its callers.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Rows that stay, with numbers of every kind, and one more that is refused at each tick.
 struct Steady {
@@ -146,7 +116,7 @@ fn a_tick_without_coming_and_going_allocates_nothing() {
                 drained(book);
             }
         }
-        ALLOCATIONS.load(Ordering::SeqCst)
+        allocations::so_far()
     };
     let before = ticks(20);
     assert_eq!(ticks(100) - before, 0, "allocations in a hundred ticks");

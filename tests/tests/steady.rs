@@ -1,11 +1,10 @@
 //! A steady tick allocates nothing, from the kernel's maps to the encoders' bytes.
 
-#![expect(unsafe_code, reason = "an allocator that counts")]
+#[path = "../../core/tests/allocations/mod.rs"]
+mod allocations;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ebpf_process_core::testkit::{context, drained, loopback, offer};
@@ -17,34 +16,6 @@ use ebpf_process_probes::{FILE, PROCESS};
 use ebpf_process_sinks::prometheus;
 use ebpf_process_sinks::statsd::{Fate, Syntax};
 use ebpf_process_tests::{Failure, Outcome, agent, live};
-
-/// Counts every allocation of every thread.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands everything to the system's allocator; counting touches no memory of its callers.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Five hundred made-up processes.
 #[derive(Default)]
@@ -180,9 +151,9 @@ fn two_hundred_ticks() -> Outcome<()> {
         hold_while(book, || agent.tick(SystemClock.now()));
         hold_while(book, || book.read(|_| ()));
     }
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = allocations::so_far();
     settle(&mut agent, &books, 200);
-    let allocated = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    let allocated = allocations::so_far() - before;
     for book in &books {
         let tally = book.tally();
         if tally.written != tally.offered || tally.written < 220 * 550 {
