@@ -2,6 +2,7 @@
 //! still, and a sink that remembers.
 
 pub mod cost;
+pub mod golden;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -5,22 +5,20 @@
 
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
-use std::path::Path;
-
-use ebpf_process_core::testkit::{Bench, no_slots};
+use ebpf_process_core::testkit::{Bench, golden, no_slots};
 use ebpf_process_core::{Column, EntityKind, Selection, Unit};
 use ebpf_process_sink_influx::{Encoder, Form};
 
 #[test]
 fn samples_become_lines() {
     let lines = told(Encoder::new("node 1"));
-    compare("lines", &lines);
+    golden::compare("lines.txt", &lines);
 }
 
 #[test]
 fn samples_become_a_line_each_behind_a_namespace() {
     let lines = told(Encoder::new("node 1").with_form(Form::PerValue).with_namespace("my"));
-    compare("per_value", &lines);
+    golden::compare("per_value.txt", &lines);
 }
 
 /// The lines of two views.
@@ -85,13 +83,4 @@ fn told(mut encoder: Encoder) -> String {
         assert_eq!(samples, 12);
     }
     String::from_utf8(output).expect("text")
-}
-
-fn compare(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("a golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
-    assert_eq!(actual, expected, "{name}");
 }

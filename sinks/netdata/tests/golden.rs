@@ -6,10 +6,9 @@
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use ebpf_process_core::testkit::{Bench, Cell, no_slots};
+use ebpf_process_core::testkit::{Bench, Cell, golden, no_slots};
 use ebpf_process_core::{Column, EntityKind, Scope, Selection, Unit, View};
 use ebpf_process_sink_netdata::Encoder;
 
@@ -64,13 +63,13 @@ fn lines(totals: &[Totals], selection: &Selection) -> String {
 
 #[test]
 fn calls_become_the_charts_of_2020() {
-    compare("entry", &lines(&ENTRY, &Selection::default()));
+    golden::compare("entry.txt", lines(&ENTRY, &Selection::default()));
 }
 
 #[test]
 fn errors_and_bytes_become_the_charts_of_2020() {
     let tags = BTreeMap::from([("rack".to_owned(), "it's \"7\"".to_owned())]);
-    compare("return", &lines(&RETURN, &Selection { tags, ..Selection::default() }));
+    golden::compare("return.txt", lines(&RETURN, &Selection { tags, ..Selection::default() }));
 }
 
 const INTERRUPTED: [Totals; 7] = [
@@ -146,7 +145,7 @@ fn a_metric_that_no_table_knows_gets_a_chart_by_rule() {
     }
     output.extend_from_slice(b"---- the end\n");
     output.extend_from_slice(encoder.retire_all());
-    compare("by_rule", &String::from_utf8(output).expect("text"));
+    golden::compare("by_rule.txt", String::from_utf8(output).expect("text"));
 }
 
 #[test]
@@ -162,14 +161,5 @@ fn a_histogram_is_a_heatmap_that_grows_with_its_values() {
         let look = |view: &View<'_>| output.extend_from_slice(encoder.encode(view));
         bench.tick(&Selection::default(), |recorder| sda.histogram(recorder, &slots, 100), look);
     }
-    compare("heatmap", &String::from_utf8(output).expect("text"));
-}
-
-fn compare(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("a golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
-    assert_eq!(actual, expected, "{name}");
+    golden::compare("heatmap.txt", String::from_utf8(output).expect("text"));
 }

@@ -8,10 +8,9 @@
 mod parser;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
-use ebpf_process_core::testkit::Bench;
+use ebpf_process_core::testkit::{Bench, golden};
 use ebpf_process_core::{Column, ColumnId, EntityKind, KindId, Recorder, RowId, Scope, Selection, Unit};
 use ebpf_process_sink_netdata::Encoder;
 use parser::Netdata;
@@ -105,7 +104,7 @@ fn rows_that_come_end_and_return() {
     tick(&mut scene, "and no chart", &|_, _| ());
     tick(&mut scene, "nothing", &|_, _| ());
     assert!(scene.netdata.charts.is_empty(), "{:?}", scene.netdata.charts);
-    compare("rows", &output);
+    golden::compare("rows.txt", &output);
 }
 
 /// So many rows that count.
@@ -228,13 +227,4 @@ fn a_view_in_which_nothing_comes_or_goes_tells_values_only() {
         assert_eq!(firsts.contains("DIMENSION"), news, "cells that had no value before have it now");
         assert_eq!(lines.matches("BEGIN").count(), begins, "a chart without a value has no block");
     }
-}
-
-fn compare(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("a golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
-    assert_eq!(actual, expected, "{name}");
 }

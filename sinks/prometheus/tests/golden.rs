@@ -3,11 +3,7 @@
 //! `UPDATE_GOLDEN=1 cargo test -p ebpf-process-sink-prometheus` writes the files anew; look at the
 //! difference before you keep it.
 
-#![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
-
-use std::path::Path;
-
-use ebpf_process_core::testkit::{Bench, no_slots};
+use ebpf_process_core::testkit::{Bench, golden, no_slots};
 use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit};
 use ebpf_process_sink_prometheus::{Counts, Encoder, Format};
 
@@ -56,7 +52,7 @@ fn samples_become_families() {
             );
             assert_eq!(counts, Counts { written: 9, ..Counts::default() });
         }
-        compare(name, &page);
+        golden::compare(name, &page);
     }
 }
 
@@ -100,15 +96,6 @@ fn rows_have_their_kind_in_front_and_say_when_they_began() {
             assert_eq!(encoder.encode(view, *format, page), Counts { written: 9, ..Counts::default() });
         }
     });
-    compare("rows.txt", &pages[0].2);
-    compare("rows.openmetrics", &pages[1].2);
-}
-
-fn compare(name: &str, actual: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("a golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
-    assert_eq!(std::str::from_utf8(actual).expect("text"), expected, "{name}");
+    golden::compare("rows.txt", &pages[0].2);
+    golden::compare("rows.openmetrics", &pages[1].2);
 }

@@ -5,22 +5,20 @@
 
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
-use std::fmt::Write as _;
-use std::path::Path;
-
-use ebpf_process_core::testkit::{Bench, no_slots};
+use ebpf_process_core::testkit::{Bench, golden, no_slots};
 use ebpf_process_core::{Column, Selection, Unit};
 use ebpf_process_sink_statsd::{Encoder, Fate, Settled, Syntax};
+use std::fmt::Write as _;
 
 #[test]
 fn samples_become_packets() {
     for (name, syntax) in [
-        ("plain", Syntax::Plain),
-        ("graphite", Syntax::Graphite),
-        ("dogstatsd", Syntax::Dogstatsd),
-        ("telegraf", Syntax::Telegraf),
+        ("plain.txt", Syntax::Plain),
+        ("graphite.txt", Syntax::Graphite),
+        ("dogstatsd.txt", Syntax::Dogstatsd),
+        ("telegraf.txt", Syntax::Telegraf),
     ] {
-        compare(name, &three_views(syntax));
+        golden::compare(name, three_views(syntax));
     }
 }
 
@@ -66,13 +64,4 @@ fn three_views(syntax: Syntax) -> String {
         assert_eq!(settled, Settled { written: 8, ..Settled::default() });
     }
     output
-}
-
-fn compare(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("a golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("a golden file; UPDATE_GOLDEN=1 makes it");
-    assert_eq!(actual, expected, "{name}");
 }
