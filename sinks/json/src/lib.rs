@@ -27,8 +27,32 @@
 //! metric's and `scale` behind it says what one of the slots' numbers is. A line that lacks numbers of a probe (it failed,
 //! or was left out for being slow) has its name in an array `left_out` behind `elapsed`.
 //!
-//! Samples stand kind by kind and row by row; all kinds of rows are in it, processes too, unless the sink's `kinds` says
-//! otherwise. A row that has ended is in one line more, with its last values, before the rows that live.
+//! # Tables
+//!
+//! The host's samples and those of the agent's own kinds (`sink`, `hook`) stand one by one in `samples`, kind by kind and
+//! row by row. Rows that come and go, processes for example, are in `tables`, an object for each kind, which says once per
+//! line what the rows have in common. All kinds are in it unless the sink's `kinds` says otherwise.
+//!
+//! ```json
+//! {"timestamp": 1600000001.0, "elapsed": 1.0, "samples": [], "tables": [{"kind": "process", "labels": ["comm", "pid"],
+//!  "columns": [{"name": "process.vfs.calls", "labels": {"operation": "read"}, "kind": "counter", "unit": "calls"},
+//!              {"name": "process.vfs.calls", "labels": {"operation": "write"}, "kind": "counter", "unit": "calls"}],
+//!  "rows": [{"labels": ["nginx", "7"], "created": 1600000000.0, "values": [12, null], "deltas": [5, null]},
+//!           {"labels": ["sh", "8"], "created": 1600000000.0, "values": [3, 1], "deltas": [0, 1], "ended": true}]}]}
+//! ```
+//!
+//! A row's `labels` stand in the order of the table's, its `values` and `deltas` in that of the columns, whose `labels` are
+//! the metric's own and the sink's tags. Null is a value that the row does not have in this tick; gauges and histograms have
+//! a value and no delta. A rate is a delta divided by the line's `elapsed`. `created` is when the row began, in seconds since
+//! the Unix epoch: its counters were 0 then, so a row's first delta is its total. A row that has ended is in one line more, marked `ended`, with its last
+//! values, before the rows that live. Rows without a value are left out, a table without rows, too, and `tables` where there
+//! is none. Columns that come later come last.
+//!
+//! With `jq`, all samples of all lines one by one, each with its line's time:
+//!
+//! ```sh
+#![doc = include_str!("../flat.sh")]
+//! ```
 //!
 //! # The file
 //!
@@ -48,6 +72,9 @@
 //! the last line, is **unconfirmed**.
 
 mod encode;
+mod known;
+mod number;
+mod table;
 mod text;
 
 use std::io::{ErrorKind, Write, stdout};

@@ -26,6 +26,16 @@ impl RowText {
         Self { text: text.into(), starts: starts.into() }
     }
 
+    /// For a row of a table: the beginning of its object.
+    pub(crate) fn of_table(head: Vec<u8>) -> Self {
+        Self { text: head.into(), starts: Box::default() }
+    }
+
+    /// All of it.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The labels from one to before another, without the comma behind them.
     fn labels(&self, from: usize, to: usize) -> &[u8] {
         let (Some(start), Some(end)) = (self.starts.get(from), self.starts.get(to)) else { return &[] };
@@ -37,6 +47,8 @@ impl RowText {
 #[derive(Debug, Default)]
 pub(crate) struct KindText {
     pub(crate) columns: Vec<ColumnText>,
+    /// The last column's place, and one more.
+    pub(crate) width: usize,
     text: Vec<u8>,
     pieces: Vec<Piece>,
 }
@@ -78,13 +90,14 @@ impl KindText {
             self.add(&column);
             self.columns.push(ColumnText { index: column.index(), metric, start, pieces: first..self.pieces.len() });
         }
+        self.width = self.columns.iter().map(|column| column.index + 1).max().unwrap_or(0);
         self.columns.sort_by_key(|column| (column.metric, column.index));
     }
 
     fn add(&mut self, column: &ColumnView<'_>) {
         let Self { text, pieces, .. } = self;
         let of_row = column.entity().label_keys().map(|key| (key, None));
-        let own = column.column().own_labels().chain(column.tags()).map(|(key, value)| (key, Some(value)));
+        let own = own_labels(column).map(|(key, value)| (key, Some(value)));
         let mut labels: Vec<_> = of_row.chain(own).collect();
         labels.sort_by_key(|(key, _)| *key);
         text.extend_from_slice(b"{\"name\":");
@@ -131,13 +144,20 @@ impl KindText {
     }
 }
 
-fn pair(key: &str, value: &str, text: &mut Vec<u8>) {
+pub(crate) fn pair(key: &str, value: &str, text: &mut Vec<u8>) {
     quoted(key, text);
     text.push(b':');
     quoted(value, text);
 }
 
-fn quoted(word: &str, text: &mut Vec<u8>) {
+/// A column's labels and the sink's tags, by key.
+pub(crate) fn own_labels<'a>(column: &ColumnView<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let mut labels: Vec<_> = column.column().own_labels().chain(column.tags()).collect();
+    labels.sort_by_key(|(key, _)| *key);
+    labels.into_iter()
+}
+
+pub(crate) fn quoted(word: &str, text: &mut Vec<u8>) {
     // Text, into memory: nothing here can fail.
     let _ = serde_json::to_writer(text, word);
 }

@@ -127,111 +127,6 @@ fn what_a_lost_line_had_is_in_the_next_one() {
     }
 }
 
-/// Each process's column counts what it did; a row has its labels and the column its own, in one order.
-fn processes() -> (EntityKind, Column) {
-    let kind = EntityKind::new("process").keys(["pid", "comm"]);
-    (kind, Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", "read"), ("a", "b")]))
-}
-
-#[test]
-fn rows_of_other_kinds_have_their_kind_in_the_name_and_labels_by_key() {
-    let (kind, column) = processes();
-    let mut bench = Bench::new();
-    let shell = bench.cell(&kind, &["7", "s\"h"], column);
-    let last = bench.cell(&kind, &["8", "cat"], Column::counter("vfs.calls", Unit::CALLS, "Calls"));
-    let selection = Selection { tags: BTreeMap::from([("b".into(), "c".into())]), ..Selection::default() };
-    let record = |recorder: &mut Recorder| {
-        shell.counter(recorder, 3);
-        last.counter(recorder, 4);
-    };
-    let mut encoder = Encoder::default();
-    let text = bench.tick(&selection, record, |view| encoder.encode(view).expect("a line").to_vec());
-    let text = String::from_utf8(text).expect("text");
-    let head = r#"{"timestamp":1600000000.0,"elapsed":0.0,"samples":["#;
-    let shell = r#"{"name":"process.vfs.calls","labels":{"a":"b","b":"c","comm":"s\"h","operation":"read","pid":"7"},"kind":"counter","unit":"calls","value":3,"delta":3,"rate":null}"#;
-    let cat = r#"{"name":"process.vfs.calls","labels":{"b":"c","comm":"cat","pid":"8"},"kind":"counter","unit":"calls","value":4,"delta":4,"rate":null}"#;
-    assert_eq!(text, format!("{head}{shell},{cat}]}}\n"));
-}
-
-#[test]
-fn what_a_row_did_until_its_end_is_said_once_whatever_is_lost() {
-    let (kind, column) = processes();
-    let delta = |line: &Value| {
-        line["samples"].as_array().expect("samples").first().map_or(0, |s| s["delta"].as_u64().expect("a delta"))
-    };
-    for lost in 0..8 {
-        let mut bench = Bench::new();
-        let cell = bench.cell(&kind, &["7", "sh"], column.clone());
-        let mut encoder = Encoder::default();
-        let mut arrived = 0;
-        // In the second tick it does nothing, and has no sample.
-        for (tick, total) in [Some(5), None, Some(11)].into_iter().enumerate() {
-            let record = |recorder: &mut Recorder| {
-                if let Some(total) = total {
-                    cell.counter(recorder, total);
-                }
-                if tick == 2 {
-                    cell.end(recorder);
-                }
-            };
-            bench.tick(&Selection::default(), record, |view| {
-                let text = line(&mut encoder, *view);
-                if lost >> tick & 1 == 0 {
-                    arrived += delta(&text);
-                    return;
-                }
-                encoder.lost();
-                if tick == 2 {
-                    // What has ended is given again.
-                    arrived += delta(&line(&mut encoder, *view));
-                }
-            });
-        }
-        assert_eq!(arrived, 11, "{lost:b}");
-        // Its place is somebody else's.
-        let next = bench.cell(&kind, &["7", "next"], column.clone());
-        let record = |recorder: &mut Recorder| next.counter(recorder, 3);
-        let text = bench.tick(&Selection::default(), record, |view| line(&mut encoder, *view));
-        assert_eq!((delta(&text), &text["samples"][0]["labels"]["comm"]), (3, &json!("next")));
-    }
-}
-
-#[test]
-fn a_long_line_in_pieces_is_the_same_line_and_one_that_breaks_off_is_made_up_for() {
-    let mut bench = Bench::new();
-    let (kind, column) = processes();
-    let kind = kind.limit(5000);
-    let label_values = |pid: &str| vec![pid.to_owned(); kind.label_keys().len()];
-    let rows: Vec<_> = (0..5000)
-        .map(|pid: u32| {
-            let values = label_values(&pid.to_string());
-            bench.cell(&kind, &values.iter().map(String::as_str).collect::<Vec<_>>(), column.clone())
-        })
-        .collect();
-    let (mut whole, mut piecewise) = (Encoder::default(), Encoder::default());
-    for (tick, room) in (1..).zip([usize::MAX, 200_000, usize::MAX]) {
-        let record = |recorder: &mut Recorder| rows.iter().for_each(|row| row.counter(recorder, tick * 1000));
-        bench.tick(&Selection::default(), record, |view| {
-            let (mut pieces, mut line) = (0, Vec::new());
-            let outcome = piecewise.encode_pieces(view, &mut |piece| {
-                pieces += 1;
-                line.extend_from_slice(piece);
-                if line.len() > room { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-            });
-            let expected = whole.encode(view).expect("a line");
-            if room < usize::MAX {
-                assert_eq!(outcome.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
-                piecewise.lost();
-                whole.lost();
-            } else {
-                outcome.expect("a line");
-                assert!(pieces > 2, "{pieces} pieces");
-                assert!(line == expected, "tick {tick}");
-            }
-        });
-    }
-}
-
 #[test]
 fn what_is_recorded_in_another_unit_is_said_in_the_metrics() {
     let mut bench = Bench::new();
@@ -305,7 +200,8 @@ proptest! {
         // Of few digits: the reader in use here rounds others.
         level in any::<i32>().prop_map(|level| f64::from(level) / 8.0),
     ) {
-        let kind = EntityKind::new("disk").keys((0..labels.len()).map(|n| format!("key{n}")));
+        // Of a kind whose names stay as they are, samples stand one by one.
+        let kind = EntityKind::new("disk").keys((0..labels.len()).map(|n| format!("key{n}"))).names_as_they_are();
         let own = own.iter().enumerate().map(|(n, value)| (format!("j{n}"), value));
         let counter = Column::counter(name.clone(), Unit::new(unit), "A counter").labels(own);
         let mut bench = Bench::new();

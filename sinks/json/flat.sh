@@ -1,0 +1,1 @@
+jq -c '. as $line | (.samples[], (.tables[]? | . as $table | .rows[] | . as $row | range(.values | length) | select($row.values[.] != null) | {delta: $row.deltas[.], value: $row.values[.]} + $table.columns[.] | .labels += ([$table.labels, $row.labels] | transpose | map({(.[0]): .[1]}) | add // {}))) | {timestamp: $line.timestamp} + .' < batches.json
