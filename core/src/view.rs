@@ -120,6 +120,11 @@ impl<'a> KindView<'a> {
         })
     }
 
+    /// How many columns the kind has, selected or not: as long as this stays the same, so do the selected ones.
+    pub const fn width(&self) -> usize {
+        self.lens.columns.len()
+    }
+
     /// The selected column at a place, if it is selected.
     pub fn column(&self, index: usize) -> Option<ColumnView<'a>> {
         let projected = self.lens.columns.get(index)?.as_ref()?;

@@ -75,13 +75,18 @@ pub(crate) fn rate(delta: f64, elapsed: f64, line: &mut Vec<u8>) -> serde_json::
         line.extend_from_slice(b"null}");
         return Ok(());
     }
+    if delta == 0.0 {
+        // Of most of what is counted, which stands still.
+        line.extend_from_slice(b"0.0}");
+        return Ok(());
+    }
     let rate = delta / elapsed;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared with what it was")]
-    let whole = rate as u64;
-    #[expect(clippy::float_cmp, reason = "whether it is whole")]
-    if rate < WHOLE && approximate(whole) == rate {
-        // Of most of what is counted, which stands still, and at whole seconds.
-        digits(whole, line);
+    // Signed, which a processor converts in one step.
+    #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+    let whole = rate as i64;
+    #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "whether it is whole")]
+    if rate < WHOLE && whole as f64 == rate {
+        digits(whole.unsigned_abs(), line);
         line.extend_from_slice(b".0}");
         return Ok(());
     }

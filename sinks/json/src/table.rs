@@ -11,7 +11,7 @@ use crate::text::{own_labels, pair, quoted};
 pub(crate) struct TableText {
     /// Up to the first row.
     head: Vec<u8>,
-    /// By column: its place among those of the table.
+    /// By column: its place among those of the table, which has so many.
     places: Vec<usize>,
     width: usize,
 }
@@ -19,11 +19,11 @@ pub(crate) struct TableText {
 impl TableText {
     /// Learns the columns that are new; there are never fewer, and the new ones come last.
     pub(crate) fn update(&mut self, kind: &KindView<'_>) {
-        let width = kind.columns().count();
-        if self.width == width {
+        if self.places.len() == kind.width() {
             return;
         }
-        let Self { head, places, .. } = self;
+        let Self { head, places, width } = self;
+        places.resize(kind.width(), 0);
         head.clear();
         head.extend_from_slice(b"{\"kind\":");
         quoted(kind.kind().name(), head);
@@ -31,10 +31,8 @@ impl TableText {
         separated(kind.kind().label_keys(), head, quoted);
         head.extend_from_slice(b"],\"columns\":[");
         for (place, column) in kind.columns().enumerate() {
-            if places.len() <= column.index() {
-                places.resize(column.index() + 1, 0);
-            }
             places[column.index()] = place;
+            *width = place + 1;
         }
         separated(kind.columns(), head, |column, head| {
             head.extend_from_slice(b"{\"name\":");
@@ -48,7 +46,6 @@ impl TableText {
             head.push(b'}');
         });
         head.extend_from_slice(b"],\"rows\":[");
-        self.width = width;
     }
 
     /// Up to the first row.
@@ -56,7 +53,7 @@ impl TableText {
         &self.head
     }
 
-    /// How many cells of what was added a row may have.
+    /// How many columns the kind has, taken or not.
     pub(crate) fn columns(&self) -> usize {
         self.places.len()
     }

@@ -1,6 +1,6 @@
 //! Receivers on loopback that take everything and keep nothing, each on a thread of its own.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, PipeReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -207,12 +207,12 @@ impl Rotated {
         self.folder.path().join("lines.json")
     }
 
-    /// Removes the file; the sink begins another one.
+    /// Empties the file. Who closes a removed one frees its memory, and that would be the sink.
     pub(crate) fn rotate(&self) {
-        let path = self.path();
-        if let Ok(file) = fs::metadata(&path) {
-            self.taken.add(usize::try_from(file.len()).unwrap_or(usize::MAX));
-            let _ = fs::remove_file(path);
+        if let Ok(file) = OpenOptions::new().write(true).open(self.path()) {
+            let length = file.metadata().map_or(0, |file| file.len());
+            self.taken.add(usize::try_from(length).unwrap_or(usize::MAX));
+            let _ = file.set_len(0);
         }
     }
 }
