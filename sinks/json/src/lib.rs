@@ -44,9 +44,9 @@
 //! A row's `labels` stand in the order of the table's, its `values` and `deltas` in that of the columns, whose `labels` are
 //! the metric's own and the sink's tags. Null is a value that the row does not have in this tick; gauges and histograms have
 //! a value and no delta. A rate is a delta divided by the line's `elapsed`. `created` is when the row began, in seconds since
-//! the Unix epoch: its counters were 0 then, so a row's first delta is its total. A row that has ended is in one line more, marked `ended`, with its last
-//! values, before the rows that live. Rows without a value are left out, a table without rows, too, and `tables` where there
-//! is none. Columns that come later come last.
+//! the Unix epoch: its counters were 0 then, so a row's first delta is its total. A row that has ended is in one line more,
+//! marked `ended`, with its last values, before the rows that live. Rows without a value are left out, tables without rows,
+//! too, and `tables` where there is none. Columns that come later come last.
 //!
 //! With `jq`, all samples of all lines one by one, each with its line's time:
 //!
