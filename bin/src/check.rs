@@ -69,6 +69,8 @@ struct ProbeReport {
     counters: Option<Vec<CounterReport>>,
     /// What its maps take of the kernel's memory, in bytes: `fixed + per_cpu * possible_cpus`.
     memory: Option<MapMemory>,
+    /// What those maps take, in the same form, that all probes share.
+    shared_memory: Option<MapMemory>,
     /// Why the probe as a whole cannot be used.
     problem: Option<String>,
 }
@@ -199,7 +201,9 @@ impl Report {
         for (reason, counters) in passed_over(&counters) {
             let _ = writeln!(text, "Not {reason}: {}.", counters.join(", "));
         }
-        let memory = self.probes.iter().filter_map(|probe| probe.memory).reduce(MapMemory::plus);
+        let own = self.probes.iter().filter_map(|probe| probe.memory);
+        let shared = self.probes.iter().find_map(|probe| probe.shared_memory);
+        let memory = own.chain(shared).reduce(MapMemory::plus);
         if let Some(MapMemory { fixed, per_cpu, possible_cpus }) = memory {
             let total = memory.map_or(0, |memory| memory.total()).div_ceil(1024);
             let _ = writeln!(
@@ -368,14 +372,13 @@ fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)
 
 impl ProbeReport {
     fn of(probe: &PlannedProbe) -> Self {
+        let none = Self { name: probe.name, counters: None, memory: None, shared_memory: None, problem: None };
         match survey(probe) {
-            None => Self { name: probe.name, counters: None, memory: None, problem: None },
-            Some(Ok(Survey { counters, memory })) => {
-                Self { name: probe.name, counters: Some(counters), memory: Some(memory), problem: None }
+            None => none,
+            Some(Ok(Survey { counters, memory, shared })) => {
+                Self { shared_memory: shared, counters: Some(counters), memory: Some(memory), ..none }
             }
-            Some(Err(error)) => {
-                Self { name: probe.name, counters: None, memory: None, problem: Some(error.to_string()) }
-            }
+            Some(Err(error)) => Self { problem: Some(error.to_string()), ..none },
         }
     }
 }
@@ -421,10 +424,17 @@ mod tests {
             CounterReport { counter: "vfs.read", hook: None, tried: tried.to_vec() },
             CounterReport { counter: "vfs.write", hook: None, tried: Vec::new() },
         ];
-        let probe = ProbeReport { name: "file", counters: Some(counters), memory: None, problem: None };
+        let probe =
+            ProbeReport { name: "file", counters: Some(counters), memory: None, shared_memory: None, problem: None };
         let nothing_allowed = "no tier that the configuration allows can count it";
         assert_eq!(probe.lacking(), [("vfs.read", "no events"), ("vfs.write", nothing_allowed)]);
-        let broken = ProbeReport { name: "file", counters: None, memory: None, problem: Some("no BPF".to_owned()) };
+        let broken = ProbeReport {
+            name: "file",
+            counters: None,
+            memory: None,
+            shared_memory: None,
+            problem: Some("no BPF".to_owned()),
+        };
         assert_eq!(broken.lacking(), [("file", "no BPF")]);
     }
 
@@ -457,6 +467,7 @@ mod tests {
             name: "demo",
             counters,
             memory: None,
+            shared_memory: None,
             problem: problem.map(ToOwned::to_owned),
         };
         let unhooked = || CounterReport { counter: "demo.calls", hook: None, tried: Vec::new() };

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::exit::Refusal;
 use crate::signals::Caught;
-use crate::{privileges, rights, status};
+use crate::{privileges, rights, status, survey};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -163,7 +163,7 @@ impl Engine {
     /// An error means that no batch went out.
     pub(crate) fn run(mut self, caught: Caught, plan: &Plan) -> Result<End, Refusal> {
         let listening = caught.listen()?;
-        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan.status_is_default));
+        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
         let (ticker, moments) = ticks
             .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
@@ -182,7 +182,7 @@ impl Engine {
     }
 
     /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
-    fn tell_status(&mut self, path: &Path, by_default: bool) -> Option<status::Server> {
+    fn tell_status(&mut self, path: &Path, plan: &Plan) -> Option<status::Server> {
         let source = status::Source {
             clock: Arc::clone(&self.clock),
             started: self.clock.now().boottime,
@@ -190,12 +190,13 @@ impl Engine {
             vitals: Arc::clone(self.agent.vitals()),
             last_batch: Arc::clone(self.agent.last_batch()),
             sinks: std::mem::take(&mut self.planned),
+            feeds: survey::feeds(&plan.probes),
         };
         let server = status::Server::start(path, source);
         let said = |error: &std::io::Error| {
             let problem = format!("no status at {}: {error}; status.socket names another", path.display());
             // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
-            if by_default { info!("{problem}") } else { warn!("{problem}") }
+            if plan.status_is_default { info!("{problem}") } else { warn!("{problem}") }
         };
         server.inspect_err(said).ok()
     }

@@ -50,13 +50,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use ebpf_process_core::{Registry, VITALS};
+use ebpf_process_probes::PROBES;
 
 use crate::exit::Exit;
 
 /// The probes and sinks that come with the agent.
 pub fn registry() -> Registry {
-    let probes =
-        Registry::default().probe(&ebpf_process_probes::PROCESS).probe(&ebpf_process_probes::FILE).probe(&VITALS);
+    let probes = PROBES.into_iter().fold(Registry::default(), |registry, probe| registry.probe(probe)).probe(&VITALS);
     ebpf_process_sinks::all().iter().fold(probes, |registry, sink| registry.sink(*sink))
 }
 

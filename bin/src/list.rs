@@ -55,8 +55,11 @@ const GAP: usize = 2;
 pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Exit, Refusal> {
     let list = match what {
         What::Probes => List {
-            header: &["PROBE", "WHAT IT MEASURES"],
-            rows: registry.probes().map(|probe| vec![text(probe.name()), text(probe.summary())]).collect(),
+            header: &["PROBE", "ENABLED", "WHAT IT MEASURES"],
+            rows: registry
+                .probes()
+                .map(|probe| vec![text(probe.name()), Cell::Flag(probe.is_default()), text(probe.summary())])
+                .collect(),
         },
         What::Sinks => List {
             header: &["TYPE", "WHAT IT WRITES"],

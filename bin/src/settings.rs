@@ -1,7 +1,7 @@
 //! `config`: the default, or what is in effect.
 
 use clap::ValueEnum;
-use ebpf_process_config::{DEFAULT, Plan, Sources};
+use ebpf_process_config::{Plan, Sources, default_text};
 use ebpf_process_core::Registry;
 use tracing::warn;
 
@@ -20,7 +20,7 @@ pub(crate) enum Which {
 /// Prints a configuration; the one in effect only if it is right.
 pub(crate) fn main(registry: &Registry, sources: &Sources, which: Which) -> Result<Exit, Refusal> {
     match which {
-        Which::Default => stdout::print(DEFAULT),
+        Which::Default => stdout::print(&default_text(registry)),
         Which::Show => {
             let loaded = sources.load(registry)?;
             for warning in loaded.warnings() {

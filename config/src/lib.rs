@@ -13,6 +13,7 @@
 //! This crate opens files and nothing else: it attaches no probe and connects no sink.
 
 mod confine;
+mod default;
 mod documented;
 mod error;
 mod layer;
@@ -25,15 +26,13 @@ mod secure;
 mod show;
 
 pub use confine::confine;
+pub use default::{DEFAULT, default_text};
 pub use documented::{DocumentedTable, documented};
 pub use error::ConfigError;
 pub use load::{CONFIG_VARIABLE, ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
 pub use netdata::Directories;
 pub use plan::{Plan, PlannedProbe, PlannedSink};
 pub use raw::Rights;
-
-/// The commented default configuration; `config default` prints it, and it is the lowest layer.
-pub const DEFAULT: &str = include_str!("../ebpf-process.toml");
 
 /// The stock `ebpf_process.conf` for netdata's `edit-config`.
 pub const NETDATA_CONF: &str = include_str!("../ebpf_process.conf");

@@ -242,7 +242,7 @@ fn built_in(registry: &Registry) -> Result<Dict, ConfigError> {
             _ => registry.probes().any(|plugin| plugin.common_keys().contains(&key.as_str())),
         });
         for plugin in registry.probes() {
-            let table = nested(&["enabled".to_owned()], Value::from(true));
+            let table = nested(&["enabled".to_owned()], Value::from(plugin.is_default()));
             probes.entry(plugin.name().to_owned()).or_insert_with(|| Value::from(table));
         }
     }

@@ -232,8 +232,8 @@ fn plan_probes(loaded: &Loaded, registry: &Registry, table: &Dict) -> Result<(Ve
         let name = plugin.name();
         let path = format!("probes.{name}");
         let own = part(&loaded.figment, &loaded.root, &["probes", name], |_| true);
-        let enabled =
-            own.extract::<RawProbe>().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?.enabled;
+        let raw = own.extract::<RawProbe>().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?;
+        let enabled = raw.enabled.unwrap_or_else(|| plugin.is_default());
         let own_keys = match table.get(name) {
             Some(Value::Dict(_, own)) => own.clone(),
             _ => Dict::new(),

@@ -126,13 +126,8 @@ impl RawSink {
 /// The key of every `[probes.NAME]` that is not its probe's own.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct RawProbe {
-    /// Whether this probe is attached.
-    #[serde(default = "yes")]
-    pub(crate) enabled: bool,
-}
-
-const fn yes() -> bool {
-    true
+    /// Whether this probe is attached; without it what `list probes` says.
+    pub(crate) enabled: Option<bool>,
 }
 
 fn given_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

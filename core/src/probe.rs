@@ -1,5 +1,6 @@
 //! What a probe promises, and what it is given.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,16 @@ pub trait ProbePlugin: Sync {
 
     /// One line for `list probes`.
     fn summary(&self) -> &'static str;
+
+    /// Whether it runs where the configuration does not say.
+    fn is_default(&self) -> bool {
+        true
+    }
+
+    /// The plugin as what it is, for a program that knows more of it than this trait says.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Keys of the common table `[probes]` that this probe understands: they reach it as if they
     /// stood in its own table, which wins.

@@ -3,7 +3,8 @@
 //! It is meant for a machine whose clock advances by one nanosecond per instruction (QEMU's `-icount shift=0`) and
 //! that has one processor. Each argument is a case, `ID=OPERATION,PROGRAMS[,FILTER]`:
 //!
-//! - OPERATION is what is repeated: `read` (one byte of /dev/zero) or `getppid` (which nothing of ours watches);
+//! - OPERATION is what is repeated: `read` (one byte of /dev/zero), `unlinkat` (of nothing, which fails) or `getppid`
+//!   (which nothing of ours watches);
 //! - PROGRAMS are joined by `+`, each `OBJECT:PROGRAM:KIND:TARGET`, the object being a file in the working directory;
 //! - FILTER is `self`, `other` or `cgroup`: counts this process, another one, or the whole cgroup hierarchy.
 //!
@@ -21,6 +22,7 @@ use std::time::Instant;
 use aya::maps::{Array, CgroupArray};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
+use rustix::fs::AtFlags;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -112,6 +114,7 @@ impl<'a> Case<'a> {
 /// What is repeated.
 enum Operation {
     Read(File),
+    Unlinkat,
     Getppid,
 }
 
@@ -119,6 +122,7 @@ impl Operation {
     fn new(name: &str) -> Outcome<Self> {
         match name {
             "read" => Ok(Self::Read(File::open("/dev/zero")?)),
+            "unlinkat" => Ok(Self::Unlinkat),
             "getppid" => Ok(Self::Getppid),
             _ => Err(format!("no operation {name:?}").into()),
         }
@@ -132,6 +136,7 @@ impl Operation {
             for _ in 0..OPERATIONS {
                 match self {
                     Self::Read(file) => _ = rustix::io::read(file, &mut [0u8; 1])?,
+                    Self::Unlinkat => _ = rustix::fs::unlinkat(rustix::fs::CWD, c"", AtFlags::empty()).is_err(),
                     Self::Getppid => _ = rustix::process::getppid(),
                 }
             }
@@ -209,7 +214,7 @@ fn load(object: &str, filter: &str, btf: &Btf) -> Outcome<Ebpf> {
     match filter {
         "self" | "other" => {
             // `struct target` of abi.h: the thread group that counts comes first.
-            let mut target: Array<_, [u64; 2]> = ebpf.map_mut(".bss").ok_or(missing)?.try_into()?;
+            let mut target: Array<_, [u64; 2]> = ebpf.map_mut(".data.filter").ok_or(missing)?.try_into()?;
             target.set(0, [if filter == "self" { std::process::id().into() } else { 0 }, 0], 0)?;
         }
         "cgroup" => {
@@ -219,5 +224,65 @@ fn load(object: &str, filter: &str, btf: &Btf) -> Outcome<Ebpf> {
         }
         _ => {}
     }
+    if ebpf.map(".data.calls").is_some() {
+        watch(&mut ebpf)?;
+    }
     Ok(ebpf)
+}
+
+/// Entries of `union watched` in abi.h, native half: the flags for a number of bytes and for a split.
+const SIZE: u32 = 0x8000;
+const SPLITS: u32 = 0x4000;
+/// `SYSCALL_LIMIT` and `RECORDS` of abi.h.
+const SYSCALL_LIMIT: usize = 552;
+const RECORDS: usize = 128;
+const AT_REMOVEDIR: u64 = 0x200;
+const CLONE_THREAD: u64 = 0x1_0000;
+
+/// What the four probes watch, each entry with the native numbers of its calls.
+const WATCHED: &[(u32, &[usize])] = &[
+    // file: open, close, read, write, unlink; unlinkat takes one record more.
+    (1, &[2, 85, 257, 437]),
+    (2, &[3]),
+    (3 | SIZE, &[0, 17, 19, 295, 327]),
+    (4 | SIZE, &[1, 18, 20, 296, 328]),
+    (5, &[87]),
+    (5 | SPLITS, &[263]),
+    // process: fork and vfork; clone; clone3.
+    (7, &[57, 58]),
+    (7 | SPLITS, &[56]),
+    (9 | SPLITS, &[435]),
+    // sync: fsync, fdatasync, sync, syncfs, msync, sync_file_range.
+    (11, &[74]),
+    (12, &[75]),
+    (13, &[162]),
+    (14, &[306]),
+    (15, &[26]),
+    (16, &[277]),
+    // mount: mount, umount2; open_tree, move_mount, fsopen, fsconfig, fsmount, fspick.
+    (17, &[165]),
+    (18, &[166]),
+    (19, &[428, 429, 430, 431, 432, 433]),
+];
+
+/// `struct split` of abi.h by record: argument, bits.
+const SPLIT: [(usize, [u64; 2]); 3] = [(5, [2, AT_REMOVEDIR]), (7, [0, CLONE_THREAD]), (9, [1 << 32, CLONE_THREAD])];
+
+/// Fills the tables of system calls as they are with all four probes on.
+fn watch(ebpf: &mut Ebpf) -> Outcome {
+    let missing = "an object without tables of calls";
+    let mut entries = [0; SYSCALL_LIMIT];
+    for (entry, numbers) in WATCHED {
+        for number in *numbers {
+            entries[*number] = *entry;
+        }
+    }
+    let mut calls: Array<_, [u32; SYSCALL_LIMIT]> = ebpf.map_mut(".data.calls").ok_or(missing)?.try_into()?;
+    calls.set(0, entries, 0)?;
+    let mut table = [[0; 2]; RECORDS];
+    for (record, split) in SPLIT {
+        table[record] = split;
+    }
+    let mut splits: Array<_, [[u64; 2]; RECORDS]> = ebpf.map_mut(".data.splits").ok_or(missing)?.try_into()?;
+    Ok(splits.set(0, table, 0)?)
 }

@@ -2,126 +2,103 @@
 /*
  * Files: opened, closed, read, written, deleted.
  *
- * Which function a program is attached to, and on which kernels that function
- * exists and fires, is said in src/file.rs; prototypes are quoted here because a
- * program of on_return() reads the result behind the arguments.
+ * Which function serves on which kernel is said in src/file.rs; prototypes are quoted here because the program at a
+ * function's end reads the result behind the arguments.
  */
-#include "include/syscall.h"
+#include <probe.h>
+
+enum slot {
+	FILE_OPEN,
+	FILE_CLOSE,
+	FILE_READ,
+	FILE_READV,
+	FILE_WRITE,
+	FILE_WRITEV,
+	FILE_UNLINK,
+	FILE_EITHER_READV, /* where one function serves both readv and writev */
+	FILE_EITHER_WRITEV,
+	SLOTS,
+};
 
 license;
-totals_map(FILE_SLOTS);
-
-on_call(open, FILE_OPEN)
-on_call(close, FILE_CLOSE)
-on_call(read, FILE_READ)
-on_call(readv, FILE_READV)
-on_call(write, FILE_WRITE)
-on_call(writev, FILE_WRITEV)
-on_call(unlink, FILE_UNLINK)
+totals_map(SLOTS);
 
 /* Both return a descriptor or an error: a long once, an int in newer kernels (seen on 7.2), whose upper
  * half is not defined. The lower half says it all.
- * long do_sys_open(int dfd, const char __user *filename, int flags, umode_t mode) */
-on_return(open, FILE_OPEN, 4, add_status)
-/* long do_sys_openat2(int dfd, const char __user *filename, struct open_how *how)
+ * long do_sys_openat2(int dfd, const char __user *filename, struct open_how *how)
  * fddb5d430ad9 ("open: introduce openat2(2) syscall"), 5.6 */
-on_return(open, FILE_OPEN, 3, add_status)
-on_kreturn(open, FILE_OPEN, add_status)
+function(do_sys_openat2, FILE_OPEN, 3, status)
+/* long do_sys_open(int dfd, const char __user *filename, int flags, umode_t mode) */
+function(do_sys_open, FILE_OPEN, 4, status)
 
-/* int __close_fd(struct files_struct *files, unsigned fd) */
-on_return(close, FILE_CLOSE, 2, add_status)
-/* int close_fd(unsigned fd): 8760c909f54a ("file: Rename __close_fd to close_fd and remove the files parameter"), 5.11 */
-on_return(close, FILE_CLOSE, 1, add_status)
-on_kreturn(close, FILE_CLOSE, add_status)
 /* struct file *file_close_fd(unsigned int fd): a88c955fcfb4 ("file: s/close_fd_get_file()/file_close_fd()/g"), 6.8 */
-on_return(close_file, FILE_CLOSE, 1, add_pointer)
-on_kreturn(close_file, FILE_CLOSE, add_pointer)
+function(file_close_fd, FILE_CLOSE, 1, pointer)
+function(close_fd_get_file, FILE_CLOSE, 1, pointer)
+/* int close_fd(unsigned fd): 8760c909f54a ("file: Rename __close_fd to close_fd and remove the files parameter"), 5.11 */
+function(close_fd, FILE_CLOSE, 1, status)
+/* int __close_fd(struct files_struct *files, unsigned fd) */
+function(__close_fd, FILE_CLOSE, 2, status)
 
 /* ssize_t vfs_read(struct file *file, char __user *buf, size_t count, loff_t *pos) */
-on_return(read, FILE_READ, 4, add_size)
-on_kreturn(read, FILE_READ, add_size)
+function(vfs_read, FILE_READ, 4, size)
 /* ssize_t vfs_readv(struct file *file, const struct iovec __user *vec, unsigned long vlen, loff_t *pos, rwf_t flags) */
-on_return(readv, FILE_READV, 5, add_size)
-on_kreturn(readv, FILE_READV, add_size)
+function(vfs_readv, FILE_READV, 5, size)
+/* What the vectors of 32-bit programs go by from 4.13 to 5.9, without vfs_readv. */
+breakpoint(compat_readv, FILE_READV, size)
 /* ssize_t vfs_write(struct file *file, const char __user *buf, size_t count, loff_t *pos) */
-on_return(write, FILE_WRITE, 4, add_size)
-on_kreturn(write, FILE_WRITE, add_size)
+function(vfs_write, FILE_WRITE, 4, size)
 /* ssize_t vfs_writev(struct file *file, const struct iovec __user *vec, unsigned long vlen, loff_t *pos, rwf_t flags) */
-on_return(writev, FILE_WRITEV, 5, add_size)
-on_kreturn(writev, FILE_WRITEV, add_size)
+function(vfs_writev, FILE_WRITEV, 5, size)
+/* As compat_readv. */
+breakpoint(compat_writev, FILE_WRITEV, size)
 
-/* int vfs_unlink(struct inode *dir, struct dentry *dentry, struct inode **delegated) */
-on_return(unlink, FILE_UNLINK, 3, add_status)
 /* int vfs_unlink(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry, struct inode **delegated)
  * 6521f8917082 ("namei: prepare for idmapped mounts"), 5.12 */
-on_return(unlink, FILE_UNLINK, 4, add_status)
-on_kreturn(unlink, FILE_UNLINK, add_status)
+function(vfs_unlink, FILE_UNLINK, 4, status)
+/* int vfs_unlink(struct inode *dir, struct dentry *dentry, struct inode **delegated) */
+another_arity(vfs_unlink, FILE_UNLINK, 3, status)
 
-/* What is not a record: unlinkat() may delete a directory, which is rmdir(). */
-#define CALL_UNLINKAT FILE_SLOTS
+#ifdef FLOOR
+/*
+ * Linux 4.11 and 4.12: vfs_readv and vfs_writev are short enough to be inlined into their callers. What both come to is
+ *
+ * ssize_t do_readv_writev(int type, struct file *file, const struct iovec __user *uvector, ...)
+ *
+ * which says in its first argument what it is: 0 (READ) or 1 (WRITE). Its programs stand there for the other counter as
+ * well, hence the records of their own. 32-bit calls come to compat_do_readv_writev, of the same arguments.
+ */
+#define either(type) ((u32)(type) != 0 ? FILE_EITHER_WRITEV : FILE_EITHER_READV)
 
-static const union watched calls[SYSCALL_LIMIT] = {
-	[0].native = FILE_SYS_READ,
-	[1].native = FILE_SYS_WRITE,
-	[2].native = FILE_SYS_OPEN,
-	[3].native = FILE_SYS_CLOSE,
-	[17].native = FILE_SYS_READ,
-	[18].native = FILE_SYS_WRITE,
-	[19].native = FILE_SYS_READ,
-	[20].native = FILE_SYS_WRITE,
-	[85].native = FILE_SYS_OPEN,
-	[87].native = FILE_SYS_UNLINK,
-	[257].native = FILE_SYS_OPEN,
-	[263].native = CALL_UNLINKAT,
-	[295].native = FILE_SYS_READ,
-	[296].native = FILE_SYS_WRITE,
-	[327].native = FILE_SYS_READ,
-	[328].native = FILE_SYS_WRITE,
-	[437].native = FILE_SYS_OPEN,
-	/* x32: readv, writev, preadv, pwritev, preadv2, pwritev2 */
-	[515].native = FILE_SYS_READ,
-	[516].native = FILE_SYS_WRITE,
-	[534].native = FILE_SYS_READ,
-	[535].native = FILE_SYS_WRITE,
-	[546].native = FILE_SYS_READ,
-	[547].native = FILE_SYS_WRITE,
-
-	[3].i386 = FILE_SYS_READ,
-	[4].i386 = FILE_SYS_WRITE,
-	[5].i386 = FILE_SYS_OPEN,
-	[6].i386 = FILE_SYS_CLOSE,
-	[8].i386 = FILE_SYS_OPEN,
-	[10].i386 = FILE_SYS_UNLINK,
-	[145].i386 = FILE_SYS_READ,
-	[146].i386 = FILE_SYS_WRITE,
-	[180].i386 = FILE_SYS_READ,
-	[181].i386 = FILE_SYS_WRITE,
-	[295].i386 = FILE_SYS_OPEN,
-	[301].i386 = CALL_UNLINKAT,
-	[333].i386 = FILE_SYS_READ,
-	[334].i386 = FILE_SYS_WRITE,
-	[378].i386 = FILE_SYS_READ,
-	[379].i386 = FILE_SYS_WRITE,
-	[437].i386 = FILE_SYS_OPEN,
-};
-
-/* TP_PROTO(struct pt_regs *regs, long ret). Arguments are read from ctx where they are needed:
- * what must outlive a helper costs every system call a register to save. */
-SEC("tp_btf/sys_exit") int sys_exit(u64 *ctx)
+SEC("kprobe") int do_readv_writev__kprobe(struct pt_regs *ctx)
 {
-	enum abi abi;
-	u64 slot = watched_call((void *)ctx[0], calls, &abi);
+	u64 type = ctx->di;
 
-	if (!slot || !passes())
-		return 0;
-	if (slot == FILE_SYS_READ) {
-		add_size(record_of(FILE_SYS_READ), ctx[1]);
-	} else if (slot == FILE_SYS_WRITE) {
-		add_size(record_of(FILE_SYS_WRITE), ctx[1]);
-	} else if (slot != CALL_UNLINKAT) {
-		add_status(record_at(slot), ctx[1]);
-	} else if (!(((const struct pt_regs *)ctx[0])->dx & AT_REMOVEDIR)) {
-		add_status(record_of(FILE_SYS_UNLINK), ctx[1]);
-	}
+	if (passes())
+		add_call(totals_here(), either(type));
 	return 0;
 }
+
+/* The types of the calls under way, by task. */
+calls_under_way(vectors);
+
+SEC("kprobe") int do_readv_writev_enter__kprobe(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid(), type = ctx->di;
+
+	if (passes())
+		bpf_map_update_elem(&vectors, &task, &type, 0);
+	return 0;
+}
+
+SEC("kretprobe") int do_readv_writev__kretprobe_size(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid(), result = ctx->ax;
+	u64 *type = bpf_map_lookup_elem(&vectors, &task);
+
+	if (!type)
+		return 0;
+	add_size(totals_here(), either(*type), result);
+	bpf_map_delete_elem(&vectors, &task);
+	return 0;
+}
+#endif

@@ -5,37 +5,53 @@
  * A start is charged to the parent's thread group and an exit to the exiting
  * task's, both current; a release to the released task's, which is not current.
  */
-#include "include/syscall.h"
+#include <probe.h>
+
+enum slot {
+	PROCESS_STARTED,
+	PROCESS_STARTED_THREAD,
+	PROCESS_FORK,
+	PROCESS_FORK_THREAD,
+	PROCESS_EXIT,
+	PROCESS_RELEASE,
+	PROCESS_FORKED, /* a start as the return of a fork shows it */
+	PROCESS_FORKED_THREAD,
+	SLOTS,
+};
 
 license;
-totals_map(PROCESS_SLOTS);
+totals_map(SLOTS);
 
+/* void __noreturn do_exit(long code) */
+function_entry(do_exit, PROCESS_EXIT)
+
+#ifndef FLOOR
 /* TP_PROTO(struct task_struct *task, unsigned long clone_flags); u64 in newer kernels */
 SEC("tp_btf/task_newtask") int task_newtask(u64 *ctx)
 {
 	if (passes())
-		add_call(record_at(ctx[1] & CLONE_THREAD ? PROCESS_STARTED_THREAD : PROCESS_STARTED));
+		add_call(totals_here(), ctx[1] & CLONE_THREAD ? PROCESS_STARTED_THREAD : PROCESS_STARTED);
 	return 0;
 }
 
 /* Where the start of a task is counted: one that is not the leader of its group is a thread. */
-inlined u32 start_slot(int pid, int tgid)
+inlined enum slot start_slot(int pid, int tgid)
 {
 	return pid != tgid ? PROCESS_STARTED_THREAD : PROCESS_STARTED;
 }
 
 /* void wake_up_new_task(struct task_struct *p). Arguments typed by BTF are read as they are: cheaper, and
  * allowed where a locked-down kernel forbids its helper for that. */
-SEC("fentry") int start__fentry(u64 *ctx)
+SEC("fentry") int wake_up_new_task__fentry(u64 *ctx)
 {
 	const struct task_struct *task = (const void *)ctx[0];
 
 	if (passes())
-		add_call(record_at(start_slot(task->pid, task->tgid)));
+		add_call(totals_here(), start_slot(task->pid, task->tgid));
 	return 0;
 }
 
-SEC("kprobe") int start__kprobe(struct pt_regs *ctx)
+SEC("kprobe") int wake_up_new_task__kprobe(struct pt_regs *ctx)
 {
 	const struct task_struct *task = (const void *)ctx->di;
 	int pid = 0, tgid = 0;
@@ -44,7 +60,7 @@ SEC("kprobe") int start__kprobe(struct pt_regs *ctx)
 		return 0;
 	bpf_probe_read_kernel(&pid, sizeof(pid), &task->pid);
 	bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
-	add_call(kprobe_record(start_slot(pid, tgid)));
+	add_call(kprobe_totals_here(), start_slot(pid, tgid));
 	return 0;
 }
 
@@ -52,12 +68,9 @@ SEC("kprobe") int start__kprobe(struct pt_regs *ctx)
 SEC("tp_btf/sched_process_exit") int sched_process_exit(u64 *ctx)
 {
 	if (passes())
-		add_call(record_of(PROCESS_EXIT));
+		add_call(totals_here(), PROCESS_EXIT);
 	return 0;
 }
-
-/* void __noreturn do_exit(long code) */
-on_call(exit, PROCESS_EXIT)
 
 /* Whether the release of a task of this thread group is to be counted. A number that has been given away since is told
  * by the tasks' age. By control group it cannot be told: user space refuses that filter. */
@@ -74,21 +87,21 @@ SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 	const struct task_struct *task = (const void *)ctx[0];
 
 	if (passes_released(task->tgid, task->start_time))
-		add_call(record_of(PROCESS_RELEASE));
+		add_call(totals_here(), PROCESS_RELEASE);
 	return 0;
 }
 
 /* void release_task(struct task_struct *p) */
-SEC("fentry") int release__fentry(u64 *ctx)
+SEC("fentry") int release_task__fentry(u64 *ctx)
 {
 	const struct task_struct *task = (const void *)ctx[0];
 
 	if (passes_released(task->tgid, task->start_time))
-		add_call(record_of(PROCESS_RELEASE));
+		add_call(totals_here(), PROCESS_RELEASE);
 	return 0;
 }
 
-SEC("kprobe") int release__kprobe(struct pt_regs *ctx)
+SEC("kprobe") int release_task__kprobe(struct pt_regs *ctx)
 {
 	const struct task_struct *task = (const void *)ctx->di;
 	u32 tgid = 0;
@@ -99,18 +112,18 @@ SEC("kprobe") int release__kprobe(struct pt_regs *ctx)
 		bpf_probe_read_kernel(&start_time, sizeof(start_time), &task->start_time);
 	}
 	if (passes_released(tgid, start_time))
-		add_call(kprobe_record(PROCESS_RELEASE));
+		add_call(kprobe_totals_here(), PROCESS_RELEASE);
 	return 0;
 }
 
 /* pid_t kernel_clone(struct kernel_clone_args *args)
  * cad6967ac108 ("fork: introduce kernel_clone()"), 5.10; _do_fork with the same argument from 5.5 */
-SEC("fexit") int fork__fexit1(u64 *ctx)
+SEC("fexit") int fork__fexit_status1(u64 *ctx)
 {
 	u64 flags = ((const struct kernel_clone_args *)ctx[0])->flags, result = ctx[1];
 
 	if (passes())
-		add_status(record_at(flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
+		add_status(totals_here(), flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK, result);
 	return 0;
 }
 
@@ -125,7 +138,7 @@ struct {
 	map_value(u64);
 } forks SEC(".maps");
 
-SEC("kprobe") int fork__kprobe(struct pt_regs *ctx)
+SEC("kprobe") int fork_enter__kprobe(struct pt_regs *ctx)
 {
 	const struct kernel_clone_args *args = (const void *)ctx->di;
 	u64 task = bpf_get_current_pid_tgid(), flags = 0;
@@ -136,53 +149,83 @@ SEC("kprobe") int fork__kprobe(struct pt_regs *ctx)
 	return 0;
 }
 
-SEC("kretprobe") int fork__kretprobe(struct pt_regs *ctx)
+SEC("kretprobe") int fork__kretprobe_status(struct pt_regs *ctx)
 {
 	u64 result = ctx->ax, task = bpf_get_current_pid_tgid();
 	u64 *flags = bpf_map_lookup_elem(&forks, &task);
 
 	if (flags) {
-		add_status(kprobe_record(*flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK), result);
+		add_status(kprobe_totals_here(), *flags & CLONE_THREAD ? PROCESS_FORK_THREAD : PROCESS_FORK, result);
 		bpf_map_delete_elem(&forks, &task);
 	}
 	return 0;
 }
+#else
+/* On the floor no structure is read, so a release cannot be told to belong to a thread group: user space refuses
+ * filters for it. */
+function_entry(release_task, PROCESS_RELEASE)
 
-enum fork_call {
-	CALL_NONE,
-	CALL_FORK,
-	CALL_CLONE,
-	CALL_CLONE3,
-};
-
-static const union watched calls[SYSCALL_LIMIT] = {
-	[56].native = CALL_CLONE,
-	[57].native = CALL_FORK,
-	[58].native = CALL_FORK,
-	[435].native = CALL_CLONE3,
-
-	[2].i386 = CALL_FORK,
-	[120].i386 = CALL_CLONE,
-	[190].i386 = CALL_FORK,
-	[435].i386 = CALL_CLONE3,
-};
-
-/* TP_PROTO(struct pt_regs *regs, long ret). The child leaves the call as well, with 0: only
- * failures are looked at here, a start is seen where the task is made. */
-SEC("tp_btf/sys_exit") int sys_exit(u64 *ctx)
+SEC("tracepoint") int task_newtask__event(struct newtask *ctx)
 {
-	enum abi abi;
-	u64 call = watched_call((void *)ctx[0], calls, &abi);
-	u64 argument, flags = 0;
+	u64 flags = ctx->clone_flags;
 
-	if (call == CALL_NONE || ctx[1] == 0 || !passes())
-		return 0;
-	argument = first_argument((void *)ctx[0], abi);
-	if (call == CALL_CLONE)
-		flags = argument;
-	/* struct clone_args begins with its flags; a pointer that cannot be read is no thread. */
-	if (call == CALL_CLONE3)
-		bpf_probe_read_user(&flags, sizeof(flags), (const void *)argument);
-	add_status(record_at(flags & CLONE_THREAD ? PROCESS_SYS_FORK_THREAD : PROCESS_SYS_FORK), ctx[1]);
+	if (passes())
+		add_call(totals_here(), flags & CLONE_THREAD ? PROCESS_STARTED_THREAD : PROCESS_STARTED);
 	return 0;
 }
+
+/* sched/sched_process_exit: the exiting task is current. */
+SEC("tracepoint") int sched_process_exit__event(struct event *ctx)
+{
+	if (passes())
+		add_call(totals_here(), PROCESS_EXIT);
+	return 0;
+}
+
+/* sched/sched_process_free: the released task is not current. */
+SEC("tracepoint") int sched_process_free__event(struct event *ctx)
+{
+	add_call(totals_here(), PROCESS_RELEASE);
+	return 0;
+}
+
+/* The flags of the forks under way, by task. */
+calls_under_way(forks);
+
+/*
+ * long _do_fork(unsigned long clone_flags, ...)
+ * long _do_fork(struct kernel_clone_args *args), then kernel_clone: 7f192e3cd316 ("fork: add clone3"), 5.3
+ * Flags fit into 32 bits and a kernel address does not; the flags are the first field of the arguments.
+ */
+SEC("kprobe") int clone_enter__kprobe(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid(), flags = ctx->di;
+
+	if (!passes())
+		return 0;
+	if (flags >> 32)
+		bpf_probe_read(&flags, sizeof(flags), (const void *)ctx->di);
+	bpf_map_update_elem(&forks, &task, &flags, 0);
+	return 0;
+}
+
+/* Counts the end of a fork, and a start where it is one: in a record of its own, since the program may stand there for
+ * failures alone, beside another that counts starts. One whose beginning was not kept is not ours: a child leaves the
+ * call as well, without having entered it. */
+SEC("kretprobe") int clone__kretprobe_status(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid();
+	s32 result = ctx->ax;
+	u64 *flags = bpf_map_lookup_elem(&forks, &task);
+	int is_thread;
+
+	if (!flags)
+		return 0;
+	is_thread = (*flags & CLONE_THREAD) != 0;
+	bpf_map_delete_elem(&forks, &task);
+	add_status(totals_here(), is_thread ? PROCESS_FORK_THREAD : PROCESS_FORK, result);
+	if (result > 0)
+		add_call(totals_here(), is_thread ? PROCESS_FORKED_THREAD : PROCESS_FORKED);
+	return 0;
+}
+#endif

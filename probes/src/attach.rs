@@ -1,6 +1,5 @@
 //! Attaching hooks and letting go of them.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::programs::fentry::FEntryLink;
@@ -11,8 +10,9 @@ use aya::{Btf, Ebpf};
 use ebpf_process_core::chain;
 use tracing::debug;
 
+use crate::candidate::Candidate;
 use crate::filter::Aimed;
-use crate::hook::{Attach, Candidate, Hook};
+use crate::hook::{Attach, Hook, Place};
 use crate::kernel::Kernel;
 use crate::refusal::{no_event, no_perf_event};
 use crate::release::Version;
@@ -24,7 +24,7 @@ use crate::tracefs::{Event, Profile};
 #[derive(Debug)]
 pub(crate) struct Links {
     /// By program and place: two counters that want one program at two places have two links.
-    by_hook: HashMap<(&'static str, Attach), Link>,
+    attached: Vec<(Place, Link)>,
     profile: Option<Profile>,
     /// Trampolines are refused by some kernels before they look at the function: asked once.
     trampolines_refused: Option<String>,
@@ -55,51 +55,51 @@ enum Hold {
     Events(Vec<OwnedFd>),
     /// A trampoline or tracepoint that was attached again.
     Again(OwnedFd),
-    /// Between two attachments.
+    /// Between two attachments, and where this kernel has no such place.
     None,
 }
 
 impl Links {
     /// Where the filter is aimed, so that nothing is attached before. The names of our tracefs events begin with `prefix`: those of a test stand beside those that count.
     pub(crate) fn new(prefix: &'static str, _: Aimed) -> Self {
-        Self { by_hook: HashMap::new(), profile: None, trampolines_refused: None, prefix }
+        Self { attached: Vec::new(), profile: None, trampolines_refused: None, prefix }
     }
 
     /// Attaches one hook. The error says why in words.
     pub(crate) fn attach(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
-        if let Some(link) = self.by_hook.get_mut(&hook.place()) {
+        if let Some(link) = self.link_mut(hook) {
             link.users += 1;
             return Ok(());
         }
-        if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (hook.attach, &self.trampolines_refused) {
+        if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (&hook.attach, &self.trampolines_refused) {
             return Err(problem.clone());
         }
         let link = self.attach_anew(ebpf, kernel, hook).inspect_err(|_| {
             // It may have been loaded before the attachment failed; another candidate may want it.
             self.unload_unused(ebpf, hook);
         })?;
-        debug!(program = hook.program, target = hook.attach.target(), "attached");
-        self.by_hook.insert(hook.place(), link);
+        debug!(program = %hook.program, target = hook.attach.target(), "attached");
+        self.attached.push((hook.place(), link));
         Ok(())
     }
 
     /// Takes a program out of the kernel, unless it is attached somewhere.
     fn unload_unused(&self, ebpf: &mut Ebpf, hook: &Hook) {
-        if !self.by_hook.keys().any(|(program, _)| *program == hook.program)
+        if !self.attached.iter().any(|((program, _), _)| *program == hook.program)
             && let Err(error) = unload(ebpf, hook)
         {
-            debug!(program = hook.program, "cannot unload: {error}");
+            debug!(program = %hook.program, "cannot unload: {error}");
         }
     }
 
     fn attach_anew(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
-        if !matches!(hook.attach, Attach::Tracepoint(_) | Attach::Events(..))
+        if !matches!(hook.attach, Attach::Tracepoint(_) | Attach::Event(_))
             && let Some(off) = switches::ftrace_off()
         {
             return Err(off);
         }
-        match hook.attach {
-            Attach::Fexit(function, arity) if kernel.arity(function) != Some(arity) => {
+        match &hook.attach {
+            Attach::Fexit(function, arity) if kernel.arity(function) != Some(*arity) => {
                 Err(match kernel.arity(function) {
                     None => "this kernel has no such function to trace".to_owned(),
                     Some(other) => format!("takes {other} arguments here, not {arity}"),
@@ -110,25 +110,30 @@ impl Links {
                 attach_by_btf(ebpf, btf, hook).map_err(|error| self.explain(hook, &error))
             }
             Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook),
-            Attach::Events(_, events) => attach_to_events(ebpf, kernel, hook, events),
+            Attach::Event(event) => attach_to_event(ebpf, kernel, hook, event),
         }
     }
 
     /// Lets go of a hook that nobody else uses.
     pub(crate) fn detach(&mut self, ebpf: &mut Ebpf, hook: &Hook) {
-        let Some(link) = self.by_hook.get_mut(&hook.place()) else { return };
+        let Some(index) = self.index_of(hook) else { return };
+        let Some((_, link)) = self.attached.get_mut(index) else { return };
         link.users -= 1;
         if link.users == 0 {
-            self.by_hook.remove(&hook.place());
+            self.attached.remove(index);
             self.unload_unused(ebpf, hook);
         }
     }
 
     /// Lets go of a hook and attaches the same loaded program again: for one that has stopped firing.
     pub(crate) fn attach_again(&mut self, hook: &Hook, possible_cpus: usize) -> std::io::Result<()> {
-        let Some(link) = self.by_hook.get_mut(&hook.place()) else { return Ok(()) };
+        let Some(link) = self.link_mut(hook) else { return Ok(()) };
         // First: a trace event held one program before 4.15, and a trampoline holds each one once.
-        drop(std::mem::replace(&mut link.hold, Hold::None));
+        let held = std::mem::replace(&mut link.hold, Hold::None);
+        if matches!(held, Hold::None) {
+            return Ok(());
+        }
+        drop(held);
         link.hold = if link.ids.is_empty() {
             Hold::Again(sys::attach_again(link.program.as_fd())?)
         } else {
@@ -140,12 +145,27 @@ impl Links {
 
     /// The link of this program at this place.
     fn link_of(&self, hook: &Hook) -> Option<&Link> {
-        self.by_hook.get(&hook.place())
+        self.attached.get(self.index_of(hook)?).map(|(_, link)| link)
+    }
+
+    fn link_mut(&mut self, hook: &Hook) -> Option<&mut Link> {
+        let index = self.index_of(hook)?;
+        self.attached.get_mut(index).map(|(_, link)| link)
+    }
+
+    /// They are few, and to look for one allocates nothing.
+    fn index_of(&self, hook: &Hook) -> Option<usize> {
+        self.attached.iter().position(|((program, attach), _)| (program, attach) == (&hook.program, &hook.attach))
+    }
+
+    /// Whether this hook is attached, and to a place that this kernel has.
+    pub(crate) fn is_somewhere(&self, hook: &Hook) -> bool {
+        self.link_of(hook).is_some_and(|link| !matches!(link.hold, Hold::None))
     }
 
     /// Whether all of a candidate's hooks are trace events on which we stand already.
     pub(crate) fn stand_on_events(&self, candidate: &Candidate) -> bool {
-        candidate.hooks.iter().all(|hook| matches!(hook.attach, Attach::Events(..)) && self.link_of(hook).is_some())
+        candidate.hooks.iter().all(|hook| matches!(hook.attach, Attach::Event(_)) && self.link_of(hook).is_some())
     }
 
     /// Reads anew what the breakpoints missed.
@@ -153,17 +173,19 @@ impl Links {
         self.profile.as_mut().map_or(Ok(()), Profile::refresh)
     }
 
-    /// How many events the kernel left a candidate's hooks out of.
+    /// How many events the kernel left a candidate's hooks out of, as of the last refresh for breakpoints.
     pub(crate) fn missed_of(&self, candidate: &Candidate) -> std::io::Result<u64> {
-        candidate.hooks.iter().map(|hook| self.missed(hook)).sum()
-    }
-
-    /// What a hook missed so far, as of the last refresh for a breakpoint.
-    fn missed(&self, hook: &Hook) -> std::io::Result<u64> {
-        let Some(link) = self.link_of(hook) else { return Ok(0) };
-        let skipped = sys::recursion_misses(link.program.as_fd())?;
-        let profile = self.profile.as_ref().zip(link.event.as_ref());
-        Ok(skipped + profile.map_or(0, |(profile, event)| profile.missed(event.name())))
+        let mut missed = 0;
+        for (index, hook) in candidate.hooks.iter().enumerate() {
+            let Some(link) = self.link_of(hook) else { continue };
+            // Of a program that stands at several places the kernel counts all of them in one number.
+            if !candidate.hooks[..index].iter().any(|other| other.program == hook.program) {
+                missed += sys::recursion_misses(link.program.as_fd())?;
+            }
+            let profile = self.profile.as_ref().zip(link.event.as_ref());
+            missed += profile.map_or(0, |(profile, event)| profile.missed(event.name()));
+        }
+        Ok(missed)
     }
 
     fn attach_breakpoint(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
@@ -187,7 +209,7 @@ impl Links {
             ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
             _ => None,
         };
-        match (hook.attach, code) {
+        match (&hook.attach, code) {
             (Attach::Fentry(_) | Attach::Fexit(..), Some(libc::EPERM)) => {
                 let problem = "the kernel permits no trampolines (EPERM)".to_owned();
                 self.trampolines_refused.insert(problem).clone()
@@ -203,7 +225,7 @@ impl Drop for Links {
     /// let go at once, so that the waits overlap.
     fn drop(&mut self) {
         let events: Vec<Option<Event>> = std::thread::scope(|scope| {
-            let links = self.by_hook.drain();
+            let links = self.attached.drain(..);
             let let_go = links.map(|(_, Link { hold, event, .. })| {
                 // Where no thread can be had the link is dropped here and now.
                 let _waiting = std::thread::Builder::new().spawn_scoped(scope, move || drop(hold));
@@ -225,8 +247,8 @@ pub(crate) fn can_attach_again(hook: &Hook, version: Version) -> bool {
 
 /// Loads and attaches by the names in the kernel's type information.
 fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, ProgramError> {
-    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
-    let (fd, hold) = match hook.attach {
+    let program = ebpf.program_mut(&hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
+    let (fd, hold) = match &hook.attach {
         Attach::Fentry(function) => {
             let program: &mut FEntry = program.try_into()?;
             program.load(function, btf)?;
@@ -245,34 +267,28 @@ fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, Progra
             let link = program.attach()?;
             (clone_fd(program.fd()?)?, Hold::Tracepoint(program.take_link(link)?))
         }
-        Attach::Kprobe(_) | Attach::Kretprobe(_) | Attach::Events(..) => {
+        Attach::Kprobe(_) | Attach::Kretprobe(_) | Attach::Event(_) => {
             return Err(ProgramError::UnexpectedProgramType);
         }
     };
     Ok(Link { hold, event: None, program: fd, ids: Vec::new(), users: 1 })
 }
 
-/// Attaches a program to each of the events that this kernel has: newer system calls may be missing.
-fn attach_to_events(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, events: &[&str]) -> Result<Link, String> {
+/// Attaches a program to an event, if this kernel has it.
+fn attach_to_event(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, event: &str) -> Result<Link, String> {
     let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
     let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
-    let (mut held, mut ids) = (Vec::new(), Vec::new());
-    for event in events {
-        match tracefs.id_of(event) {
-            Ok(id) => {
-                let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus);
-                held.push(perf.map_err(|error| no_perf_event(event, &error))?);
-                ids.push(id);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("tracefs hides {event}: {error}")),
+    let id = match tracefs.id_of(event) {
+        Ok(id) => id,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && hook.may_lack => {
+            return Ok(Link { hold: Hold::None, event: None, program, ids: Vec::new(), users: 1 });
         }
-    }
-    // A program that counts nothing itself has nothing to do where its calls do not exist.
-    if held.is_empty() && !hook.proof.is_empty() {
-        return Err(tracefs.no_such_events(events));
-    }
-    Ok(Link { hold: Hold::Events(held), event: None, program, ids, users: 1 })
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(tracefs.no_such_events(&[event])),
+        Err(error) => return Err(format!("tracefs hides {event}: {error}")),
+    };
+    let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus);
+    let held = vec![perf.map_err(|error| no_perf_event(event, &error))?];
+    Ok(Link { hold: Hold::Events(held), event: None, program, ids: vec![id], users: 1 })
 }
 
 /// An error in one line. A verifier's log is kilobytes: its last words say what it refused.
@@ -287,7 +303,7 @@ fn in_short(error: &ProgramError) -> String {
 
 /// Loads a program that is hung on a perf event, unless it is loaded: such a program may stand at several places.
 fn load_for_perf(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {
-    match ebpf.program_mut(hook.program) {
+    match ebpf.program_mut(&hook.program) {
         Some(Program::KProbe(program)) => {
             if program.fd().is_err() {
                 program.load()?;
@@ -310,13 +326,13 @@ fn clone_fd(fd: &ProgramFd) -> Result<OwnedFd, ProgramError> {
 
 /// Takes a program out of the kernel, its link first.
 fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
-    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
+    let program = ebpf.program_mut(&hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
     match hook.attach {
         Attach::Fentry(_) => <&mut FEntry>::try_from(program)?.unload(),
         Attach::Fexit(..) => <&mut FExit>::try_from(program)?.unload(),
         Attach::Tracepoint(_) => <&mut BtfTracePoint>::try_from(program)?.unload(),
         Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(program)?.unload(),
-        Attach::Events(..) => <&mut TracePoint>::try_from(program)?.unload(),
+        Attach::Event(_) => <&mut TracePoint>::try_from(program)?.unload(),
     }
 }
 
@@ -327,7 +343,7 @@ mod tests {
     use super::*;
 
     fn hook(program: &'static str, attach: Attach) -> Hook {
-        Hook { program, attach, proof: &[] }
+        Hook { program: program.to_owned(), attach, proof: Vec::new(), may_lack: false }
     }
 
     #[test]
@@ -336,10 +352,10 @@ mod tests {
         let program = || OwnedFd::from(File::open("/dev/null").expect("a descriptor"));
         let new = hook("clone__kprobe", Attach::Kprobe("kernel_clone"));
         let old = hook("clone__kprobe", Attach::Kprobe("_do_fork"));
-        let event = hook("clone__kprobe", Attach::Events("fork", &["a/b"]));
+        let event = hook("clone__kprobe", Attach::Event("a/b".to_owned()));
         for (hook, id) in [(&new, 1), (&old, 2)] {
             let link = Link { hold: Hold::None, event: None, program: program(), ids: vec![id], users: 1 };
-            links.by_hook.insert(hook.place(), link);
+            links.attached.push((hook.place(), link));
         }
         let found = |hook| links.link_of(hook).map(|link| link.ids.clone());
         assert_eq!((found(&new), found(&old), found(&event)), (Some(vec![1]), Some(vec![2]), None));

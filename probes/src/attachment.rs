@@ -1,39 +1,47 @@
 //! What is attached for a probe: for each counter the first way to count it that works here.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
-use aya::Ebpf;
 use ebpf_process_core::BuildError;
+use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::abi::Record;
-use crate::attach::{Links, can_attach_again};
+use crate::attach::can_attach_again;
+use crate::calls::{Calls, Whose};
+use crate::candidate::Candidate;
+use crate::counter::{Counter, Subject};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
-use crate::hook::{Attempt, Candidate, Cost, Counter, CounterReport, Hook, HookReport, Subject};
+use crate::hook::{Attach, Attempt, Cost, CounterReport, HookReport};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
+use crate::maps::Maps;
 use crate::memory::MapMemory;
-use crate::object::{Object, load};
-use crate::options::{Hooks, Mode, ProbeOptions};
+use crate::object::{Object, Objects};
+use crate::options::{Hooks, ObjectChoice, ProbeOptions, Tier};
+use crate::programs::Programs;
 use crate::refusal::{REBUILD, nothing_attached, refuse_totals};
 use crate::release::Version;
 use crate::selftest::{Proof, Trial, best};
 use crate::target::Target;
-use crate::totals::Totals;
-use crate::vigil::{HOOKS, Seen};
-use crate::watch::Watch;
+use crate::vigil::Seen;
+use crate::watch::{Filters, Watch};
 
 /// The kernel's side of a probe: what is attached, and where its numbers are.
 pub(crate) struct Attachment {
-    pub(crate) links: Links,
-    ebpf: Ebpf,
-    object: Object,
-    pub(crate) totals: Totals,
+    /// The probe's own programs, if it has any.
+    own: Option<Programs>,
+    /// Those of system calls, from the first counter on that tries them.
+    calls: Option<Arc<Mutex<Calls>>>,
+    /// Which object of system calls goes with the rest.
+    calls_object: Object,
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) reports: Vec<CounterReport>,
+    /// What the probe's own maps take.
     pub(crate) memory: MapMemory,
     /// What of the machine decided on exactness.
     pub(crate) facts: Facts,
@@ -46,7 +54,7 @@ pub(crate) struct Attachment {
 /// A counter and what counts it.
 pub(crate) struct Chosen {
     pub(crate) counter: &'static Counter,
-    pub(crate) candidate: &'static Candidate,
+    pub(crate) candidate: Candidate,
     pub(crate) hook: HookReport,
     pub(crate) base: Vec<Record>,
     pub(crate) missed_base: u64,
@@ -59,26 +67,26 @@ pub(crate) struct Chosen {
 impl Attachment {
     /// Loads the probe's object, chooses a hook for each counter and takes the baseline.
     pub(crate) fn new(probe: &KernelProbe, options: &ProbeOptions) -> Result<Self, BuildError> {
-        let kernel = Kernel::shared()?;
+        let kernel = Kernel::shared(probe)?;
         if let Ok(tracefs) = &kernel.tracefs
             && let Err(error) = tracefs.sweep()
         {
             debug!("cannot sweep the kprobe events of dead agents: {error}");
         }
         let target = Target::open(options.only.as_ref())?;
-        let (mut ebpf, object) = load(probe, options.object, &kernel, &target)?;
-        let bytes = if object == Object::Core { probe.core } else { probe.floor };
-        let memory = MapMemory::of(bytes, kernel.possible_cpus)
-            .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
-        let mut filter = Filter::take(&mut ebpf, object)?;
-        let aimed = filter.close(&target)?;
-        let totals = Totals::new(&ebpf, kernel.possible_cpus)
-            .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
+        let (own, mut filter, memory) = match &probe.objects {
+            Some(objects) => {
+                let (own, filter, memory) = load(objects, options, &kernel, &target)?;
+                (Some(own), Some(filter), memory)
+            }
+            None => (None, None, MapMemory { possible_cpus: kernel.possible_cpus as u64, ..MapMemory::default() }),
+        };
+        let without =
+            if options.object == ObjectChoice::Floor || kernel.btf.is_err() { Object::Floor } else { Object::Core };
         let mut attachment = Self {
-            links: Links::new("", aimed),
-            ebpf,
-            object,
-            totals,
+            calls_object: own.as_ref().map_or(without, |own| own.object),
+            own,
+            calls: None,
             chosen: Vec::new(),
             reports: Vec::new(),
             memory,
@@ -89,7 +97,8 @@ impl Attachment {
         let (started, tested) = (Instant::now(), |what: &str, since: Instant| {
             debug!(probe = probe.name, milliseconds = since.elapsed().as_millis(), "{what}");
         });
-        let mut trial = Trial::load(probe, object, &kernel)
+        let loaded = probe.objects.as_ref().zip(attachment.own.as_ref().map(|own| own.object));
+        let mut trial = Trial::load(loaded, &kernel)
             .inspect_err(|problem| warn!(probe = probe.name, "the hooks cannot be tested: {problem}"))
             .ok();
         tested("loaded the programs of the test", started);
@@ -98,23 +107,32 @@ impl Attachment {
         }
         tested("tested and attached", started);
         attachment.trial = trial;
-        if let Some(guard) = filter.guard(&target, kernel.facts.version)
-            && let Err(problem) = attachment.links.attach(&mut attachment.ebpf, &kernel, guard)
-        {
+        if let Some(problem) = attachment.guard(&kernel, filter.as_ref(), &target) {
             warn!(
                 probe = probe.name,
                 "only: what comes after the one that counts is noticed at the next look only: {problem}"
             );
             attachment.add_doubt(Doubt::Unguarded);
         }
-        filter.aim(&target)?;
+        if let Some(filter) = &mut filter {
+            filter.aim(&target)?;
+        }
         target.is_there()?;
         attachment.set_baseline().map_err(|error| refuse_totals("cannot read the totals", &error))?;
-        if attachment.chosen.is_empty() {
+        if attachment.chosen.is_empty() && !probe.counters.is_empty() {
             return Err(nothing_attached(probe.name, &attachment.reports));
         }
-        attachment.watch = Watch::new(filter, target);
+        let filters = Filters { own: filter, calls: attachment.calls.clone() };
+        attachment.watch = Watch::new(filters, target);
         Ok(attachment)
+    }
+
+    /// Attaches what guards the target of the filters; an error says why something does not.
+    fn guard(&mut self, kernel: &Kernel, filter: Option<&Filter>, target: &Target) -> Option<String> {
+        let guard = filter.and_then(|filter| filter.guard(target, kernel.facts.version));
+        let own = self.own.as_mut().zip(guard).and_then(|(own, guard)| own.attach_guard(kernel, &guard).err());
+        let calls = self.calls.as_ref().and_then(|calls| calls.lock().unguarded.clone());
+        own.or(calls)
     }
 
     /// Attaches the first candidate that is allowed, can be attached and proves itself; one that could not be tested only
@@ -129,37 +147,41 @@ impl Attachment {
     ) {
         let (mut tried, mut others) = (Vec::new(), Vec::new());
         let mut possible = Vec::new();
-        for candidate in candidates(kernel, counter, options) {
-            if candidate.hooks.iter().any(|hook| self.ebpf.program(hook.program).is_none()) {
+        let all = candidates(kernel, counter, options).unwrap_or_else(|problem| {
+            tried.push(Attempt { tier: Tier::Tracepoint, function: "sys_exit".to_owned(), problem });
+            Vec::new()
+        });
+        for candidate in all {
+            if !self.can_serve(&candidate) {
                 // A way of the other object.
-                others.extend(lacking(kernel, self.object).map(|problem| attempt(candidate, problem)));
+                others.extend(lacking(kernel, self.calls_object).map(|problem| attempt(&candidate, problem)));
                 continue;
             }
-            match unfiltered(counter.subject, target, self.object) {
-                Some(problem) => tried.push(attempt(candidate, problem.to_owned())),
+            match unfiltered(counter.subject, target, self.calls_object) {
+                Some(problem) => tried.push(attempt(&candidate, problem.to_owned())),
                 None => possible.push(candidate),
             }
         }
         let mut hook = None;
-        let test = |candidate| {
+        let test = |candidate: Candidate| {
             let proof = match trial.as_mut() {
                 // Before 4.15 a second program on a trace event is refused and ends the first, and the first is ours: it
                 // has proven itself for the counter that it serves already.
-                _ if kernel.facts.version < Version(4, 15) && self.links.stand_on_events(candidate) => Proof::Proven,
-                Some(trial) => trial.test(kernel, counter, candidate)?,
+                _ if kernel.facts.version < Version(4, 15) && self.stand_on_events(&candidate) => Proof::Proven,
+                Some(trial) => trial.test(kernel, self.calls_object, counter, &candidate)?,
                 None => Proof::Impossible,
             };
             if proof == Proof::Proven {
-                self.attach(kernel, candidate)?;
+                self.attach(kernel, target, &candidate)?;
             }
             Ok(proof)
         };
-        let best = best(possible, test, |candidate, problem| tried.push(attempt(candidate, problem)));
+        let best = best(possible, test, |candidate, problem| tried.push(attempt(&candidate, problem)));
         if let Some((candidate, proof)) = best {
-            let attached = if proof == Proof::Proven { Ok(()) } else { self.attach(kernel, candidate) };
+            let attached = if proof == Proof::Proven { Ok(()) } else { self.attach(kernel, target, &candidate) };
             match attached {
                 Ok(()) => hook = Some(self.take(counter, candidate, proof, options)),
-                Err(problem) => tried.push(attempt(candidate, problem)),
+                Err(problem) => tried.push(attempt(&candidate, problem)),
             }
         }
         if hook.is_none() && tried.is_empty() {
@@ -169,47 +191,64 @@ impl Attachment {
         self.reports.push(CounterReport { counter: counter.name, hook, tried });
     }
 
-    /// Attaches all hooks of a candidate, or none.
-    fn attach(&mut self, kernel: &Kernel, candidate: &'static Candidate) -> Result<(), String> {
-        for (attached, hook) in candidate.hooks.iter().enumerate() {
-            if let Err(problem) = self.links.attach(&mut self.ebpf, kernel, hook) {
-                for hook in &candidate.hooks[..attached] {
-                    self.links.detach(&mut self.ebpf, hook);
-                }
-                return Err(problem);
-            }
+    /// Whether the object that a candidate stands on has its programs.
+    fn can_serve(&self, candidate: &Candidate) -> bool {
+        if candidate.is_of_calls() {
+            return (self.calls_object == Object::Floor) == candidate.has(|attach| matches!(attach, Attach::Event(_)));
         }
+        self.own.as_ref().is_some_and(|own| own.can_serve(candidate))
+    }
+
+    fn stand_on_events(&self, candidate: &Candidate) -> bool {
+        match (&self.calls, &self.own) {
+            (Some(calls), _) if candidate.is_of_calls() => calls.lock().programs.stand_on_events(candidate),
+            (_, Some(own)) if !candidate.is_of_calls() => own.stand_on_events(candidate),
+            _ => false,
+        }
+    }
+
+    /// Attaches all hooks of a candidate, or none.
+    fn attach(&mut self, kernel: &Kernel, target: &Target, candidate: &Candidate) -> Result<(), String> {
+        if !candidate.is_of_calls() {
+            return self.own.as_mut().map_or(Ok(()), |own| own.attach(kernel, &candidate.hooks));
+        }
+        let calls = match &self.calls {
+            Some(calls) => Arc::clone(calls),
+            None => Calls::shared(kernel, self.calls_object, &Whose::Target(target))?,
+        };
+        calls.lock().attach(kernel, candidate)?;
+        self.calls = Some(calls);
         Ok(())
     }
 
     fn take(
         &mut self,
         counter: &'static Counter,
-        candidate: &'static Candidate,
+        candidate: Candidate,
         proof: Proof,
         options: &ProbeOptions,
     ) -> HookReport {
-        let mut doubts = doubts(&self.facts, candidate, options);
+        let mut doubts = doubts(&self.facts, &candidate, options);
         if proof != Proof::Proven {
             doubts.push(Doubt::Unproven);
         }
         let hook = HookReport {
             tier: candidate.tier,
             layer: candidate.layer,
-            cost: Cost::of(candidate),
-            function: functions(candidate),
+            cost: Cost::of(&candidate),
+            function: candidate.targets().join("+"),
             exact: doubts.is_empty(),
             doubts,
             proven: proof == Proof::Proven,
         };
         self.chosen.push(Chosen {
             counter,
-            candidate,
             hook: hook.clone(),
             base: Vec::new(),
             missed_base: 0,
-            misses_are_calls: misses_are_calls(candidate, options),
-            misses_are_a_bound: misses_are_a_bound(counter, candidate, options),
+            misses_are_calls: misses_are_calls(&candidate, options),
+            misses_are_a_bound: misses_are_a_bound(counter, &candidate, options),
+            candidate,
         });
         hook
     }
@@ -222,15 +261,42 @@ impl Attachment {
         }
     }
 
+    /// What the maps of the system calls take, which all probes share.
+    pub(crate) fn calls_memory(&self) -> Option<MapMemory> {
+        self.calls.as_ref().map(|calls| calls.lock().memory)
+    }
+
+    /// The probe's own maps.
+    pub(crate) fn maps(&self) -> io::Result<Option<Maps>> {
+        self.own.as_ref().map(Programs::maps).transpose()
+    }
+
+    /// Takes the numbers of now.
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
+        let calls = self.calls.as_ref().map_or(Ok(()), |calls| calls.lock().programs.refresh());
+        self.own.as_mut().map_or(Ok(()), Programs::refresh).and(calls)
+    }
+
+    /// What a part of a chosen counter has counted since the baseline, as of the last refresh.
+    pub(crate) fn since_baseline(&mut self, index: usize, part: usize) -> io::Result<Record> {
+        let base = self.chosen.get(index).and_then(|chosen| chosen.base.get(part)).copied().unwrap_or_default();
+        Ok(self.sum(index, part)?.since(base))
+    }
+
+    fn sum(&mut self, index: usize, part: usize) -> io::Result<Record> {
+        self.with(index, |programs, candidate| {
+            programs.sum(candidate.tier, candidate.parts.get(part).map_or(&[], Vec::as_slice))
+        })
+    }
+
+    /// How many events the kernel left a chosen counter's hooks out of, as of the last refresh.
+    pub(crate) fn missed(&mut self, index: usize) -> io::Result<u64> {
+        self.with(index, |programs, candidate| programs.missed_of(candidate))
+    }
+
     /// What the records of a chosen counter's hooks hold.
     pub(crate) fn seen(&mut self, index: usize) -> io::Result<Seen> {
-        let candidate = self.chosen.get(index).map(|chosen| chosen.candidate).ok_or(io::ErrorKind::NotFound)?;
-        self.links.refresh()?;
-        let mut seen = Seen { calls: [0; HOOKS], missed: self.links.missed_of(candidate)? };
-        for (calls, hook) in seen.calls.iter_mut().zip(candidate.hooks).filter(|(_, hook)| !hook.proof.is_empty()) {
-            *calls = self.totals.sum(candidate.tier, hook.proof)?.calls;
-        }
-        Ok(seen)
+        self.with(index, Programs::seen)
     }
 
     /// Whether this kernel attaches what was attached already.
@@ -238,35 +304,72 @@ impl Attachment {
         candidate.hooks.iter().all(|hook| can_attach_again(hook, self.facts.version))
     }
 
-    /// Lets go of a candidate's hooks and attaches them again.
-    pub(crate) fn attach_again(&mut self, candidate: &Candidate) -> io::Result<()> {
-        let possible_cpus = usize::try_from(self.memory.possible_cpus).map_err(io::Error::other)?;
-        candidate.hooks.iter().try_for_each(|hook| self.links.attach_again(hook, possible_cpus))
+    /// Lets go of a chosen counter's hooks and attaches them again.
+    pub(crate) fn attach_again(&mut self, index: usize) -> io::Result<()> {
+        self.with(index, Programs::attach_again)
+    }
+
+    /// Does something with the programs that a chosen counter stands on.
+    fn with<R>(&mut self, index: usize, act: impl FnOnce(&mut Programs, &Candidate) -> io::Result<R>) -> io::Result<R> {
+        let candidate = self.chosen.get(index).map(|chosen| &chosen.candidate).ok_or(io::ErrorKind::NotFound)?;
+        match (&self.calls, &mut self.own) {
+            (Some(calls), _) if candidate.is_of_calls() => act(&mut calls.lock().programs, candidate),
+            (_, Some(own)) => act(own, candidate),
+            (_, None) => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn set_baseline(&mut self) -> io::Result<()> {
-        self.links.refresh()?;
-        for chosen in &mut self.chosen {
-            let parts = chosen.candidate.parts.iter();
-            chosen.base =
-                parts.map(|slots| self.totals.sum(chosen.candidate.tier, slots)).collect::<io::Result<_>>()?;
-            chosen.missed_base = self.links.missed_of(chosen.candidate)?;
+        self.refresh()?;
+        for index in 0..self.chosen.len() {
+            let parts = self.chosen[index].candidate.parts.len();
+            let base = (0..parts).map(|part| self.sum(index, part)).collect::<io::Result<_>>()?;
+            let missed_base = self.missed(index)?;
+            let chosen = &mut self.chosen[index];
+            (chosen.base, chosen.missed_base) = (base, missed_base);
         }
         Ok(())
     }
 }
 
-/// The candidates in the order in which they are tried.
-pub(crate) fn candidates<'a>(kernel: &Kernel, counter: &'a Counter, options: &ProbeOptions) -> Vec<&'a Candidate> {
-    let all = if options.mode == Mode::Return { counter.results } else { counter.entry };
-    let gone = |hook: &Hook| hook.attach.until().is_some_and(|version| kernel.facts.version >= version);
-    let allowed = all.iter().filter(|candidate| options.hooks.allows(candidate.tier));
-    let mut allowed: Vec<_> = allowed.filter(|candidate| !candidate.hooks.iter().any(gone)).collect();
+impl Drop for Attachment {
+    /// Others may go on with the program of system calls.
+    fn drop(&mut self) {
+        let Some(calls) = &self.calls else { return };
+        let mut calls = calls.lock();
+        self.chosen.iter().filter(|chosen| chosen.candidate.is_of_calls()).for_each(|c| calls.detach(&c.candidate));
+    }
+}
+
+/// Loads a probe's object; its filter lets nobody through who is not wanted.
+fn load(
+    objects: &Objects,
+    options: &ProbeOptions,
+    kernel: &Kernel,
+    target: &Target,
+) -> Result<(Programs, Filter, MapMemory), BuildError> {
+    let (mut ebpf, object) = objects.load(options.object, kernel, target)?;
+    let memory = MapMemory::of(objects.bytes(object).unwrap_or_default(), kernel.possible_cpus)
+        .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
+    let mut filter = Filter::take(&mut ebpf, object)?;
+    let aimed = filter.close(target)?;
+    let own = Programs::new(ebpf, object, objects.slots.len(), kernel.possible_cpus, "", aimed)
+        .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
+    Ok((own, filter, memory))
+}
+
+/// The candidates in the order in which they are tried; an error says why a row cannot be had.
+pub(crate) fn candidates(kernel: &Kernel, counter: &Counter, options: &ProbeOptions) -> Result<Vec<Candidate>, String> {
+    let mut allowed = counter.candidates(options.mode)?;
+    allowed.retain(|candidate| {
+        let is_gone = candidate.gone_from.is_some_and(|version| kernel.facts.version >= version);
+        options.hooks.allows(candidate.tier) && !is_gone
+    });
     if options.hooks == Hooks::Auto {
         // Stable: among exact ones, and among those in equal doubt, the cheapest stays first.
         allowed.sort_by_key(|candidate| doubts(&kernel.facts, candidate, options).into_iter().max());
     }
-    allowed
+    Ok(allowed)
 }
 
 /// What the loaded object lacks: the floor has no program that needs the kernel's type information.
@@ -290,11 +393,5 @@ const fn unfiltered(subject: Subject, target: &Target, object: Object) -> Option
 }
 
 fn attempt(candidate: &Candidate, problem: String) -> Attempt {
-    Attempt { tier: candidate.tier, function: functions(candidate), problem }
-}
-
-fn functions(candidate: &Candidate) -> String {
-    let mut names: Vec<_> = candidate.hooks.iter().map(|hook| hook.attach.target()).collect();
-    names.dedup();
-    names.join("+")
+    Attempt { tier: candidate.tier, function: candidate.targets().join("+"), problem }
 }

@@ -149,6 +149,38 @@ pub(crate) fn string(strings: &[u8], at: u32) -> Option<&[u8]> {
     Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
 }
 
+/// The names of an enumeration in an object's own type information, in the order of their values, which must be 0, 1
+/// and so on; `None` if it has no such enumeration.
+pub(crate) fn names_of_enum(object: &[u8], name: &str) -> Option<Vec<String>> {
+    let section = Section::of(elf_section(object, b".BTF")?)?;
+    let is = |ty: &Type| ty.kind == Kind::ENUM && string(section.strings, ty.name) == Some(name.as_bytes());
+    let found = Types::of(section.types).flatten().find(is)?;
+    let members = section.types.get(found.at + 12..found.end)?.chunks_exact(8).zip(0_u32..);
+    let names = members.map(|(member, value)| {
+        let name = string(section.strings, word(member, 0)?)?;
+        (word(member, 4)? == value).then(|| String::from_utf8_lossy(name).into_owned())
+    });
+    names.collect()
+}
+
+/// A section of a 64-bit object by its name.
+pub(crate) fn elf_section<'a>(elf: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    const HEADER: usize = 64;
+    let half = |at: usize| Some(usize::from(u16::from_ne_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
+    let long = |at: usize| usize::try_from(u64::from_ne_bytes(elf.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok();
+    let (table, count, names) = (long(0x28)?, half(0x3c)?, half(0x3e)?);
+    let header = |index: usize| table.checked_add(index * HEADER);
+    let content = |header: usize| {
+        let start = long(header + 0x18)?;
+        elf.get(start..start.checked_add(long(header + 0x20)?)?)
+    };
+    let names = content(header(names)?)?;
+    (0..count)
+        .filter_map(header)
+        .find(|header| word(elf, *header).and_then(|at| string(names, at)) == Some(name))
+        .and_then(content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,67 +1,8 @@
-//! The metrics of the kernel probes: what is counted of the host, and how each counter's hooks stand.
+//! What every kernel probe says beside its counters: how their hooks stand, and what `only` names.
 
 use ebpf_process_core::{Column, ColumnId, Declared, EntityKind, KindId, Recorder, Refused, RowId, Unit, identity_of};
 
 use crate::doubt::Doubt;
-
-/// A metric that a counter feeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Metric {
-    FileCalls,
-    FileErrors,
-    FileInterrupted,
-    VfsCalls,
-    VfsErrors,
-    VfsInterrupted,
-    VfsBytes,
-    TaskStarted,
-    TaskStartErrors,
-    TaskStartInterrupted,
-    TaskExits,
-    TaskReleases,
-}
-
-impl Metric {
-    /// The host's column of this metric; `label` is the value of the metric's one label, if it has one.
-    pub(crate) fn column(self, label: Option<&'static str>) -> Column {
-        let counter = Column::counter;
-        let (key, column) = match self {
-            Self::FileCalls => ("operation", counter("file.calls", Unit::CALLS, "Files opened and descriptors closed")),
-            Self::FileErrors => ("operation", counter("file.errors", Unit::CALLS, "Opens and closes that failed")),
-            Self::FileInterrupted => {
-                ("operation", counter("file.interrupted", Unit::CALLS, "Opens and closes that a signal interrupted"))
-            }
-            Self::VfsCalls => ("operation", counter("vfs.calls", Unit::CALLS, "Reads, writes and deletions")),
-            Self::VfsErrors => {
-                ("operation", counter("vfs.errors", Unit::CALLS, "Reads, writes and deletions that failed"))
-            }
-            Self::VfsInterrupted => (
-                "operation",
-                counter("vfs.interrupted", Unit::CALLS, "Reads, writes and deletions that a signal interrupted"),
-            ),
-            Self::VfsBytes => {
-                ("operation", counter("vfs.bytes", Unit::BYTES, "Bytes that successful reads and writes moved"))
-            }
-            Self::TaskStarted => ("kind", counter("task.started", Unit::TASKS, "Processes and threads started")),
-            Self::TaskStartErrors => {
-                ("kind", counter("task.start_errors", Unit::CALLS, "Processes and threads that could not be started"))
-            }
-            Self::TaskStartInterrupted => (
-                "kind",
-                counter(
-                    "task.start_interrupted",
-                    Unit::CALLS,
-                    "Starts of processes and threads that a signal interrupted",
-                ),
-            ),
-            Self::TaskExits => ("kind", counter("task.exits", Unit::TASKS, "Tasks that began to exit")),
-            Self::TaskReleases => {
-                ("kind", counter("task.releases", Unit::TASKS, "Tasks whose last trace was released"))
-            }
-        };
-        column.labels(label.map(|value| (key, value)))
-    }
-}
 
 /// The kind whose rows are the counters that a hook serves.
 fn hook_kind() -> EntityKind {

@@ -10,12 +10,12 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::capabilities;
 use serde::Serialize;
 
+use crate::PROBES;
+use crate::calls::SYSCALLS;
 use crate::cause::{Answers, Call, Surroundings};
-use crate::file::FILE;
 use crate::kernel;
 use crate::memory::MapMemory;
 use crate::preemption::Preemption;
-use crate::process::PROCESS;
 use crate::release::{self, Version};
 use crate::rights::{RIGHTS, missing_rights};
 use crate::sys::possible_processors;
@@ -208,11 +208,12 @@ fn rights() -> Finding {
     Finding::lacking("capabilities", state, advice)
 }
 
-/// What both probes' maps take of it on this machine, in bytes, from the floor's objects: the others are for kernels that
-/// do not count.
+/// What the maps of all probes take of it on this machine, in bytes, from the floor's objects: the others are for kernels
+/// that do not count.
 fn maps() -> u64 {
     let of = |object| MapMemory::of(object, possible_processors().unwrap_or(1)).unwrap_or_default();
-    of(FILE.floor).plus(of(PROCESS.floor)).total()
+    let ours = PROBES.iter().filter_map(|probe| probe.objects.as_ref()).chain([&SYSCALLS]);
+    ours.filter_map(|objects| objects.floor).map(of).fold(MapMemory::default(), MapMemory::plus).total()
 }
 
 fn locked_memory(counts: bool, limit: Option<u64>, needed: u64) -> Finding {

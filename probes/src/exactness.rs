@@ -1,7 +1,9 @@
 //! Whether a counter's number can lack events, and why: a finding, from everything that is known of its hooks.
 
+use crate::candidate::Candidate;
+use crate::counter::{Counter, Field};
 use crate::doubt::Doubt;
-use crate::hook::{Attach, Candidate, Counter, Field, Hook, Layer};
+use crate::hook::{Attach, Hook, Layer};
 use crate::options::{Mode, ProbeOptions, Tier};
 use crate::preemption::Preemption;
 use crate::release::Version;
@@ -21,7 +23,7 @@ pub(crate) struct Facts {
 
 /// Why a counter that stands on these hooks may lack events; exact is what nothing speaks against.
 pub(crate) fn doubts(facts: &Facts, candidate: &Candidate, options: &ProbeOptions) -> Vec<Doubt> {
-    let by_events = candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
+    let by_events = candidate.has(|attach| matches!(attach, Attach::Event(_)));
     // The kernel leaves out a kprobe's or perf's program while bpf(2) works on a map on that processor.
     let heeds_bpf = candidate.tier == Tier::Kprobe || by_events;
     let told = told_of_misses(facts.version, heeds_bpf);
@@ -38,9 +40,10 @@ pub(crate) fn doubts(facts: &Facts, candidate: &Candidate, options: &ProbeOption
     add(heeds_bpf && preemptible && !told && facts.version >= PREEMPTED_BY_PERF, Doubt::OtherPrograms);
     add(facts.preemption == Preemption::RealTime, Doubt::RealTime);
     add(by_events && facts.version < Version(4, 15), Doubt::SharedEvent);
-    let returns = candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Kretprobe(_)));
+    let returns = candidate.has(|attach| matches!(attach, Attach::Kretprobe(_)));
     add(returns && !facts.takes_instances, Doubt::Instances);
-    let blind = by_events && sees_native_calls_only(candidate) || misses_32_bit_vectors(facts.version, candidate);
+    let lacks_some = candidate.lacks_32_bit_below.is_some_and(|version| facts.version < version);
+    let blind = by_events && sees_native_calls_only(candidate) || lacks_some;
     add(facts.runs_32_bit && blind, Doubt::Calls32Bit);
     // A breakpoint's handler cannot be preempted; a trampoline's or tracepoint's program can, where tasks can.
     let may_be_preempted = candidate.tier != Tier::Kprobe && !(by_events && facts.version < PREEMPTED_BY_PERF);
@@ -57,18 +60,7 @@ const PREEMPTED_BY_PERF: Version = Version(5, 7);
 
 /// Whether it stands on the events of single system calls. That of all of them shows the others' too.
 fn sees_native_calls_only(candidate: &Candidate) -> bool {
-    candidate.hooks.iter().any(
-        |hook| matches!(hook.attach, Attach::Events(_, events) if events.iter().any(|event| event.starts_with("syscalls/"))),
-    )
-}
-
-/// Whether it hooks the functions of readv and writev without those that a 32-bit program's go by before 5.10 (5f764d624a89
-/// "fs: remove the compat readv/writev syscalls").
-fn misses_32_bit_vectors(version: Version, candidate: &Candidate) -> bool {
-    let vectors = |hook: &Hook| matches!(hook.attach.target(), "vfs_readv" | "vfs_writev" | "do_readv_writev");
-    version < Version(5, 10)
-        && candidate.hooks.iter().any(vectors)
-        && !candidate.hooks.iter().any(|hook| hook.attach.is_32_bit())
+    candidate.has(|attach| matches!(attach, Attach::Event(event) if event.starts_with("syscalls/")))
 }
 
 /// Whether the kernel counts what it leaves out: trampolines and tracepoints from the day on which it began to do so
@@ -80,7 +72,7 @@ fn told_of_misses(version: Version, heeds_bpf: bool) -> bool {
 
 /// Whether it fires on top of any task, in an interrupt, and not for the task that is current.
 pub(crate) fn fires_anywhere(hook: &Hook) -> bool {
-    matches!(hook.attach, Attach::Tracepoint("sched_process_free") | Attach::Events("sched_process_free", _))
+    hook.attach.target() == "sched_process_free"
 }
 
 /// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as
@@ -89,7 +81,7 @@ pub(crate) fn fires_anywhere(hook: &Hook) -> bool {
 pub(crate) fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
     let serves_one_number = candidate.parts.len() == 1 && candidate.layer != Layer::Syscall;
     // What a program on a trace event misses is counted from 6.7 on only.
-    let told = !candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
+    let told = !candidate.has(|attach| matches!(attach, Attach::Event(_)));
     options.mode == Mode::Entry && options.only.is_none() && serves_one_number && told
 }
 
@@ -109,12 +101,11 @@ mod tests {
     use crate::{FILE, PROCESS};
 
     /// The candidate of a counter that hooks this function in this tier.
-    fn candidate(counter: &str, mode: Mode, tier: Tier, target: &str) -> &'static Candidate {
+    fn candidate(counter: &str, mode: Mode, tier: Tier, target: &str) -> Candidate {
         let counters = FILE.counters.iter().chain(PROCESS.counters);
         let counter = counters.into_iter().find(|known| known.name == counter).expect("a counter");
-        let all = if mode == Mode::Return { counter.results } else { counter.entry };
-        let is = |c: &&Candidate| c.tier == tier && c.hooks.iter().any(|hook| hook.attach.target() == target);
-        all.iter().find(is).expect("a candidate")
+        let is = |c: &Candidate| c.tier == tier && c.hooks.iter().any(|hook| hook.attach.target() == target);
+        counter.candidates(mode).expect("its calls").into_iter().find(is).expect("a candidate")
     }
 
     fn facts(version: (u32, u32), preemption: Preemption) -> Facts {
@@ -142,7 +133,7 @@ mod tests {
         use Preemption::{Never, Possible, Unknown};
         let read = |mode, tier, target| candidate("vfs.read", mode, tier, target);
         let (fentry, kprobe) = ((Tier::Fentry, "vfs_read"), (Tier::Kprobe, "vfs_read"));
-        let (sys_exit, event) = ((Tier::Tracepoint, "sys_exit"), (Tier::Tracepoint, "sys_exit_read*"));
+        let (sys_exit, event) = ((Tier::Tracepoint, "sys_exit"), (Tier::Tracepoint, "sys_exit_read"));
         let all_calls = (Tier::Tracepoint, "raw_sys_exit");
         for ((tier, target), mode, filtered, version, preemption, expected) in [
             (fentry, Return, false, (6, 1), Never, &[][..]),
@@ -179,23 +170,23 @@ mod tests {
             (event, Return, false, (7, 2), Possible, &[Calls32Bit, Preempted]),
         ] {
             let candidate = read(mode, tier, target);
-            let found = doubts(&facts(version, preemption), candidate, &options(mode, filtered));
+            let found = doubts(&facts(version, preemption), &candidate, &options(mode, filtered));
             assert_eq!(found, expected, "{tier} {target} {mode:?} filtered={filtered} {version:?} {preemption:?}");
         }
     }
 
     #[test]
     fn a_kernel_that_runs_no_32_bit_program_hides_none_of_its_calls() {
-        let candidate = candidate("vfs.read", Mode::Entry, Tier::Tracepoint, "sys_exit_read*");
+        let candidate = candidate("vfs.read", Mode::Entry, Tier::Tracepoint, "sys_exit_read");
         let facts = Facts { runs_32_bit: false, ..facts((6, 18), Preemption::Never) };
-        assert_eq!(doubts(&facts, candidate, &ProbeOptions::default()), []);
+        assert_eq!(doubts(&facts, &candidate, &ProbeOptions::default()), []);
     }
 
     #[test]
     fn a_sandbox_hides_what_fires_on_top_of_any_task() {
         let facts = Facts { sandboxed: true, ..facts((6, 18), Preemption::Never) };
         let of = |counter, tier, target| {
-            doubts(&facts, candidate(counter, Mode::Entry, tier, target), &ProbeOptions::default())
+            doubts(&facts, &candidate(counter, Mode::Entry, tier, target), &ProbeOptions::default())
         };
         assert_eq!(of("task.release", Tier::Tracepoint, "sched_process_free"), [Doubt::Sandbox]);
         assert_eq!(of("task.release", Tier::Fentry, "release_task"), []);
@@ -208,7 +199,7 @@ mod tests {
         let bound = |counter: &str, tier, target, filtered| {
             let counters = FILE.counters.iter().chain(PROCESS.counters);
             let known = counters.into_iter().find(|known| known.name == counter).expect("a counter");
-            misses_are_a_bound(known, candidate(counter, Mode::Return, tier, target), &options(Mode::Return, filtered))
+            misses_are_a_bound(known, &candidate(counter, Mode::Return, tier, target), &options(Mode::Return, filtered))
         };
         assert!(bound("vfs.read", Tier::Tracepoint, "sys_exit", false));
         assert!(bound("vfs.read", Tier::Kprobe, "vfs_read", true));

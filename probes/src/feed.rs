@@ -1,6 +1,6 @@
 //! Which series say how often a counter's event happened.
 
-use crate::hook::Field;
+use crate::counter::Field;
 use crate::kernel_probe::KernelProbe;
 
 /// A series whose value is a counter's number of events, or a kind of them.
@@ -22,7 +22,7 @@ impl KernelProbe {
             let calls = counter.outputs.iter().filter(|output| matches!(output.field, Field::Calls));
             calls.map(|output| Feed {
                 counter: counter.name,
-                metric: output.metric.column(output.label).name().to_owned(),
+                metric: output.metric.name().to_owned(),
                 label: output.label,
             })
         })

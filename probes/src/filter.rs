@@ -42,18 +42,27 @@ enum ProcessFilter {
 }
 
 /// The program that notices when another process gets the number of the one that counts.
-const NUMBER_AGAIN: Hook = Hook { program: "number_again", attach: Attach::Tracepoint("task_newtask"), proof: &[] };
-const NUMBER_AGAIN_FLOOR: Hook =
-    Hook { program: "number_again__event", attach: Attach::Events("task_newtask", &["task/task_newtask"]), proof: &[] };
+fn number_again(object: Object) -> Hook {
+    match object {
+        Object::Core => guard("number_again", Attach::Tracepoint("task_newtask")),
+        Object::Floor => guard("number_again__event", Attach::Event("task/task_newtask".to_owned())),
+    }
+}
 
 /// The program that notices when the control group that counts is made anew.
-const CGROUP_AGAIN: Hook = Hook { program: "cgroup_again", attach: Attach::Tracepoint("cgroup_mkdir"), proof: &[] };
+fn cgroup_again() -> Hook {
+    guard("cgroup_again", Attach::Tracepoint("cgroup_mkdir"))
+}
+
+fn guard(program: &str, attach: Attach) -> Hook {
+    Hook { program: program.to_owned(), attach, proof: Vec::new(), may_lack: false }
+}
 
 impl Filter {
     pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
         let broken = || BuildError::refused("the kernel object is not the one this program was made for", REBUILD);
         let name = match object {
-            Object::Core => ".bss",
+            Object::Core => ".data.filter",
             Object::Floor => "filter",
         };
         let process = ebpf.take_map(name).ok_or_else(broken)?;
@@ -66,12 +75,14 @@ impl Filter {
     }
 
     /// What has to be attached for this target besides the counters' programs.
-    pub(crate) fn guard(&self, target: &Target, version: Version) -> Option<&'static Hook> {
+    pub(crate) fn guard(&self, target: &Target, version: Version) -> Option<Hook> {
         match (target, &self.process) {
-            (Target::Process(_), ProcessFilter::Core(_)) => Some(&NUMBER_AGAIN),
+            (Target::Process(_), ProcessFilter::Core(_)) => Some(number_again(Object::Core)),
             // Before 4.15 a second program on a trace event stops the first: then the watch alone notices, each tick.
-            (Target::Process(_), ProcessFilter::Floor(_)) => (version >= Version(4, 15)).then_some(&NUMBER_AGAIN_FLOOR),
-            (Target::Cgroup(..), ProcessFilter::Core(_)) => Some(&CGROUP_AGAIN),
+            (Target::Process(_), ProcessFilter::Floor(_)) => {
+                (version >= Version(4, 15)).then(|| number_again(Object::Floor))
+            }
+            (Target::Cgroup(..), ProcessFilter::Core(_)) => Some(cgroup_again()),
             (Target::Everything, _) | (Target::Cgroup(..), ProcessFilter::Floor(_)) => None,
         }
     }

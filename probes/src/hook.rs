@@ -1,83 +1,35 @@
-//! The vocabulary of hooks: counters, their candidates, and what became of each.
-
-use std::io;
+//! The vocabulary of hooks: programs and their places, and what became of each counter.
 
 use serde::Serialize;
 
-use crate::abi::{Record, Slot};
-use crate::catalog::Metric;
+use crate::abi::Slot;
+use crate::candidate::Candidate;
 use crate::doubt::Doubt;
 use crate::options::Tier;
-use crate::release::Version;
-
-/// One logical counter, with the ways to count it from the cheapest to the dearest.
-#[derive(Debug)]
-pub(crate) struct Counter {
-    /// `area.operation`: the label `counter` of `hook.info` and `hook.missed`.
-    pub(crate) name: &'static str,
-    /// Whether it exists in return mode only.
-    pub(crate) return_only: bool,
-    /// Whose event it is, which decides which filters can be honoured.
-    pub(crate) subject: Subject,
-    /// In entry mode, what may count it.
-    pub(crate) entry: &'static [Candidate],
-    /// In return mode, what may count it.
-    pub(crate) results: &'static [Candidate],
-    /// Does the operation once; given the id of a child whose events the filter must let through.
-    /// An error means that the operation is impossible here, which proves nothing.
-    pub(crate) exercise: fn(&mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()>,
-    /// The series it feeds.
-    pub(crate) outputs: &'static [Output],
-}
-
-/// How many operations of ours each hook must count in a test.
-pub(crate) const OPERATIONS: u64 = 3;
-
-/// Whose event a counter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// The current task's: helpers know its thread group and its control group.
-    Current,
-    /// Another task's: its thread group is read from its structure, its control group is not known.
-    Other,
-}
-
-/// One way to count a counter. All of its hooks must attach and prove themselves.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    pub(crate) tier: Tier,
-    pub(crate) layer: Layer,
-    pub(crate) hooks: &'static [Hook],
-    /// By part of the counter (see [`Output::part`]): the records whose sum it is.
-    pub(crate) parts: &'static [&'static [Slot]],
-}
-
-impl Candidate {
-    /// Whether one program at one place serves both.
-    pub(crate) fn shares_a_hook_with(&self, other: &Self) -> bool {
-        self.hooks.iter().any(|hook| other.hooks.iter().any(|theirs| hook.place() == theirs.place()))
-    }
-}
 
 /// A program and where it is attached.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hook {
-    pub(crate) program: &'static str,
+    pub(crate) program: String,
     pub(crate) attach: Attach,
     /// Any of these records must move when the self-test does the operation; empty for a helper
     /// program that counts nothing itself.
-    pub(crate) proof: &'static [Slot],
+    pub(crate) proof: Vec<Slot>,
+    /// Whether its place may be missing as long as another one of the same counter is there: newer system calls.
+    pub(crate) may_lack: bool,
 }
 
+/// What tells a hook's link from others: two counters may want one program at two places.
+pub(crate) type Place = (String, Attach);
+
 impl Hook {
-    /// What tells its link from others: two counters may want one program at two places.
-    pub(crate) const fn place(&self) -> (&'static str, Attach) {
-        (self.program, self.attach)
+    pub(crate) fn place(&self) -> Place {
+        (self.program.clone(), self.attach.clone())
     }
 }
 
 /// A point of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Attach {
     /// At the start of this function, by trampoline.
     Fentry(&'static str),
@@ -90,40 +42,24 @@ pub(crate) enum Attach {
     Kretprobe(&'static str),
     /// This raw tracepoint, with its arguments typed by BTF.
     Tracepoint(&'static str),
-    /// These trace events of tracefs (`category/name`), by perf, as many as the kernel has; and what they are called
-    /// together. For kernels without type information and kprobes: each event costs several times a raw tracepoint.
-    Events(&'static str, &'static [&'static str]),
+    /// This trace event of tracefs (`category/name`), by perf. For kernels without type information and kprobes: each
+    /// event costs several times a raw tracepoint.
+    Event(String),
 }
 
 impl Attach {
     /// The function or tracepoint.
-    pub(crate) const fn target(self) -> &'static str {
+    pub(crate) fn target(&self) -> &str {
         match self {
             Self::Fentry(name)
             | Self::Fexit(name, _)
             | Self::Kprobe(name)
             | Self::Kretprobe(name)
-            | Self::Tracepoint(name)
-            | Self::Events(name, _) => name,
+            | Self::Tracepoint(name) => name,
+            // The event of all system calls, not that of one.
+            Self::Event(event) if event == "raw_syscalls/sys_exit" => "raw_sys_exit",
+            Self::Event(event) => event.split_once('/').map_or(event, |(_, name)| name),
         }
-    }
-
-    /// The version from which on it is not tried: its function is gone, or another way serves.
-    pub(crate) fn until(self) -> Option<Version> {
-        match self.target() {
-            // 5f764d624a89 "fs: remove the compat readv/writev syscalls"
-            "compat_readv" | "compat_writev" => Some(Version(5, 10)),
-            // abbb65899aec "fs: implement vfs_iter_read using do_iter_read" and those around it
-            "do_readv_writev" | "compat_do_readv_writev" => Some(Version(4, 13)),
-            // cf5f5cea2706 "bpf: add support for sys_enter_* and sys_exit_* tracepoints": those of single calls serve.
-            "raw_sys_exit" => Some(Version(4, 14)),
-            _ => None,
-        }
-    }
-
-    /// Whether only 32-bit programs come there.
-    pub(crate) fn is_32_bit(self) -> bool {
-        self.target().starts_with("compat_")
     }
 }
 
@@ -167,12 +103,11 @@ pub enum Cost {
 
 impl Cost {
     pub(crate) fn of(candidate: &Candidate) -> Self {
-        let has = |is: fn(Attach) -> bool| candidate.hooks.iter().any(|hook| is(hook.attach));
         if candidate.layer == Layer::Syscall {
             Self::EverySystemCall
-        } else if has(|attach| matches!(attach, Attach::Kretprobe(_))) {
+        } else if candidate.has(|attach| matches!(attach, Attach::Kretprobe(_))) {
             Self::High
-        } else if has(|attach| matches!(attach, Attach::Kprobe(_) | Attach::Events(..))) {
+        } else if candidate.has(|attach| matches!(attach, Attach::Kprobe(_) | Attach::Event(_))) {
             Self::Medium
         } else {
             Self::Low
@@ -186,39 +121,6 @@ impl Cost {
             Self::Medium => "medium",
             Self::High => "high",
             Self::EverySystemCall => "every system call",
-        }
-    }
-}
-
-/// A series that a counter feeds.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) metric: Metric,
-    /// The value of the metric's one label, if it has one.
-    pub(crate) label: Option<&'static str>,
-    pub(crate) field: Field,
-    /// Which part of the counter: some tell two kinds apart in the kernel.
-    pub(crate) part: usize,
-    /// Whether it exists in return mode only.
-    pub(crate) return_only: bool,
-}
-
-/// A number of a record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Field {
-    Calls,
-    Errors,
-    Interrupted,
-    Bytes,
-}
-
-impl Field {
-    pub(crate) const fn of(self, record: Record) -> u64 {
-        match self {
-            Self::Calls => record.calls,
-            Self::Errors => record.errors,
-            Self::Interrupted => record.interrupted,
-            Self::Bytes => record.bytes,
         }
     }
 }
@@ -293,17 +195,5 @@ mod tests {
             report.add_doubt(Doubt::Unguarded);
         }
         assert_eq!((report.exact, report.doubts), (false, vec![Doubt::Unguarded]));
-    }
-
-    #[test]
-    fn who_stands_on_one_program_at_one_place_shares_a_hook() {
-        let candidate = |counter: &str, target: &str| {
-            let known = crate::FILE.counters.iter().find(|known| known.name == counter).expect("a counter");
-            let all = known.entry.iter().chain(known.results);
-            all.into_iter().find(|candidate| candidate.hooks[0].attach.target() == target).expect("a candidate")
-        };
-        let open = candidate("file.open", "sys_exit");
-        assert!(open.shares_a_hook_with(candidate("vfs.read", "sys_exit")));
-        assert!(!open.shares_a_hook_with(candidate("vfs.read", "vfs_read")));
     }
 }

@@ -1,19 +1,21 @@
 //! What this kernel offers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::{Btf, Endianness};
 use ebpf_process_core::BuildError;
 
+use crate::PROBES;
 use crate::btf::arities;
+use crate::calls::SYSCALLS;
+use crate::candidate::functions_with_results;
 use crate::cause::Surroundings;
+use crate::counter::Counter;
 use crate::exactness::Facts;
-use crate::file::FILE;
-use crate::hook::Attach;
+use crate::kernel_probe::KernelProbe;
 use crate::preemption::Preemption;
-use crate::process::PROCESS;
 use crate::reduce::reduced;
 use crate::refusal::refuse_bpf;
 use crate::release::{Version, build_configuration};
@@ -35,30 +37,64 @@ pub(crate) struct Kernel {
     pub(crate) possible_cpus: usize,
 }
 
-static SHARED: Mutex<Option<Arc<Kernel>>> = Mutex::new(None);
+/// What was read, and for whom: a stranger's probe may ask for more than ours do.
+struct Shared {
+    kernel: Option<Arc<Kernel>>,
+    wanted: Vec<Wanted>,
+}
+
+/// What a probe needs of the type information.
+#[derive(Clone, Copy)]
+struct Wanted {
+    counters: &'static [Counter],
+    core: &'static [u8],
+}
+
+impl Wanted {
+    fn of(probe: &KernelProbe) -> Self {
+        Self { counters: probe.counters, core: probe.objects.map_or(&[], |objects| objects.core) }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.counters, other.counters) && std::ptr::eq(self.core, other.core)
+    }
+}
+
+static SHARED: Mutex<Shared> = Mutex::new(Shared { kernel: None, wanted: Vec::new() });
 
 impl Kernel {
-    /// The facts, read now or kept from another probe.
-    pub(crate) fn shared() -> Result<Arc<Self>, BuildError> {
+    /// The facts that a probe needs, read now or kept from another probe.
+    pub(crate) fn shared(probe: &KernelProbe) -> Result<Arc<Self>, BuildError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernel) = &*shared {
+        if shared.wanted.is_empty() {
+            shared.wanted.extend(PROBES.map(Wanted::of));
+        }
+        let wanted = Wanted::of(probe);
+        if !shared.wanted.iter().any(|known| known.is(&wanted)) {
+            shared.wanted.push(wanted);
+            shared.kernel = None;
+        }
+        if let Some(kernel) = &shared.kernel {
             return Ok(Arc::clone(kernel));
         }
-        let kernel = Arc::new(Self::read(sys::possible_processors().map_err(|error| refuse_bpf(&error))?));
-        *shared = Some(Arc::clone(&kernel));
+        let possible_cpus = sys::possible_processors().map_err(|error| refuse_bpf(&error))?;
+        let kernel = Arc::new(Self::read(possible_cpus, &shared.wanted));
+        shared.kernel = Some(Arc::clone(&kernel));
         Ok(kernel)
     }
 
     /// Gives the memory back (type information takes tens of megabytes): nothing attaches later.
     pub(crate) fn forget() {
-        if SHARED.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        if SHARED.lock().unwrap_or_else(PoisonError::into_inner).kernel.take().is_some() {
             sys::return_free_memory();
         }
     }
 
-    fn read(possible_cpus: usize) -> Self {
+    fn read(possible_cpus: usize, wanted: &[Wanted]) -> Self {
         sys::return_large_blocks();
-        let functions: Vec<_> = functions_with_results().collect();
+        let functions: BTreeSet<_> = wanted.iter().flat_map(|wanted| functions_with_results(wanted.counters)).collect();
+        let functions: Vec<_> = functions.into_iter().collect();
+        let objects: Vec<_> = wanted.iter().map(|wanted| wanted.core).chain([SYSCALLS.core]).collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
                 "this kernel's type information cannot be read ({BTF_PATH}: {error}); it needs CONFIG_DEBUG_INFO_BTF=y"
@@ -68,7 +104,7 @@ impl Kernel {
         let parse = |bytes: Vec<u8>| {
             let foreign = || unknown("it is newer than this program, or cut off");
             let arities = arities(&bytes, &functions).ok_or_else(foreign)?;
-            let reduced = reduced(&bytes, &[FILE.core, PROCESS.core]).ok_or_else(foreign)?;
+            let reduced = reduced(&bytes, &objects).ok_or_else(foreign)?;
             // Megabytes, which are not needed any more when the next ones are.
             drop(bytes);
             let btf = Btf::parse(&reduced, Endianness::default()).map_err(|error| unknown(&error.to_string()))?;
@@ -93,16 +129,6 @@ impl Kernel {
     pub(crate) fn arity(&self, function: &str) -> Option<usize> {
         self.arities.get(function).copied()
     }
-}
-
-/// Every function whose result some program reads behind its arguments.
-fn functions_with_results() -> impl Iterator<Item = &'static str> {
-    let counters = FILE.counters.iter().chain(PROCESS.counters);
-    let hooks = counters.flat_map(|counter| counter.results).flat_map(|candidate| candidate.hooks);
-    hooks.filter_map(|hook| match hook.attach {
-        Attach::Fexit(function, _) => Some(function),
-        _ => None,
-    })
 }
 
 /// Whether the kernel refuses trampolines to somebody who may load programs, before it looks at them: no kernel of a

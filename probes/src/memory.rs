@@ -76,22 +76,23 @@ fn rounded(bytes: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FILE, PROCESS};
+    use crate::PROBES;
+    use crate::calls::SYSCALLS;
 
     #[test]
     fn every_object_says_itself_what_its_maps_take() {
-        for probe in [&FILE, &PROCESS] {
-            for object in [probe.core, probe.floor] {
-                let memory = MapMemory::of(object, 3).expect("an object of ours");
-                assert!(memory.fixed > 0 && memory.per_cpu > 0, "{}: {memory:?}", probe.name);
-                assert_eq!(memory.total(), memory.fixed + 3 * memory.per_cpu);
-            }
+        let ours = PROBES.iter().filter_map(|probe| probe.objects.as_ref()).chain([&SYSCALLS]);
+        for object in ours.flat_map(|objects| [Some(objects.core), objects.floor]).flatten() {
+            let memory = MapMemory::of(object, 3).expect("an object of ours");
+            assert!(memory.fixed > 0 && memory.per_cpu > 0, "{memory:?}");
+            assert_eq!(memory.total(), memory.fixed + 3 * memory.per_cpu);
         }
-        // The forks under way, their filter and its control group, a pointer for each record.
+        // The forks under way, their filter and its control group, a pointer to the records.
         let (elements, buckets) = (4096 * (8 + 8 + 64), 4096 * 16);
-        let floor = MapMemory::of(PROCESS.floor, 1).expect("an object of ours");
-        assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 14 * 8);
-        assert_eq!(floor.per_cpu, 14 * size_of::<crate::abi::Record>() as u64);
+        let process = crate::PROCESS.objects.and_then(|objects| objects.floor).expect("an object of ours");
+        let floor = MapMemory::of(process, 1).expect("an object of ours");
+        assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 8);
+        assert_eq!(floor.per_cpu, 8 * size_of::<crate::abi::Record>() as u64);
         assert!(MapMemory::of(b"no object", 1).is_err());
     }
 }

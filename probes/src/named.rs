@@ -54,6 +54,11 @@ impl NamedProcess {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
+    /// When it started, in clock ticks since the boot, where that can be read.
+    pub(crate) const fn start_time(&self) -> Option<u64> {
+        self.start_time
+    }
+
     /// Looks at it. Allocates nothing where there is a descriptor and it lives.
     pub(crate) fn life(&self) -> Life {
         HERE.life(self)

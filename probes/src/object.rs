@@ -1,65 +1,121 @@
-//! A probe's object: which of the two, and how it is loaded.
+//! The two objects of programs, which of them is loaded, and how.
 
 use aya::{Ebpf, EbpfError};
 use ebpf_process_core::BuildError;
 
 use crate::kernel::Kernel;
-use crate::kernel_probe::KernelProbe;
 use crate::loader::loader;
 use crate::options::ObjectChoice;
 use crate::refusal::{is_out_of_files, refuse_load};
 use crate::target::Target;
 use crate::totals::KPROBE_TOTALS;
 
-/// Which of a probe's objects is loaded.
+/// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
+    /// Relocated by the kernel's type information.
     Core,
+    /// For kernels that have none.
     Floor,
 }
 
-/// Loads the object that the configuration names, or the best that this kernel takes.
-pub(crate) fn load(
-    probe: &KernelProbe,
-    choice: ObjectChoice,
-    kernel: &Kernel,
-    target: &Target,
-) -> Result<(Ebpf, Object), BuildError> {
-    let load = |object| load_object(probe, object, kernel, target.kind(), Some(target)).map(|ebpf| (ebpf, object));
-    let loaded = match (choice, &kernel.btf) {
-        (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
-        (ObjectChoice::Core, Err(problem)) => {
-            return Err(BuildError::refused(
-                problem,
-                "set probes.object = \"auto\", or use a kernel with type information",
-            ));
-        }
-        (ObjectChoice::Core, Ok(_)) => load(Object::Core),
-        // What an old kernel with type information lacks (global data, a map type) shows here.
-        (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {
-            // Where no descriptor is left the other object would get as far as the next one.
-            if is_out_of_files(&error) { Err(error) } else { load(Object::Floor).map_err(|_also| error) }
-        }),
-    };
-    loaded.map_err(|error| refuse_load(&error))
+/// The objects that one C source gives, as `cargo xtask bpf` builds them.
+#[derive(Clone, Copy, Debug)]
+pub struct Objects {
+    pub(crate) core: &'static [u8],
+    pub(crate) floor: Option<&'static [u8]>,
+    /// The names of its `enum slot` in order.
+    pub(crate) slots: &'static [&'static str],
 }
 
-/// Loads one of a probe's objects, with a filter of this kind; `target` is what it will be aimed at for good.
-pub(crate) fn load_object(
-    probe: &KernelProbe,
-    object: Object,
-    kernel: &Kernel,
-    kind: u32,
-    target: Option<&Target>,
-) -> Result<Ebpf, EbpfError> {
-    if object == Object::Floor {
-        return loader(None).load(probe.floor);
+impl Objects {
+    /// Of `NAME.core.o`, aligned to 8 bytes as by [`aligned!`](crate::aligned), and the names of its records.
+    pub const fn new(core: &'static [u8], slots: &'static [&'static str]) -> Self {
+        Self { core, floor: None, slots }
     }
-    let mut loader = loader(kernel.btf.as_ref().ok());
-    loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
-    let lineage = target.and_then(Target::lineage);
-    if let Some((parent, name)) = &lineage {
-        loader.override_global("cgroup_parent", parent, true).override_global("cgroup_name", name, true);
+
+    /// With `NAME.floor.o`, for kernels from 4.11 on that have no type information. Without it the probe says on those
+    /// what it lacks.
+    #[must_use]
+    pub const fn floor(self, floor: &'static [u8]) -> Self {
+        Self { floor: Some(floor), ..self }
     }
-    loader.override_global("filter_kind", &kind, true).load(probe.core)
+
+    /// The bytes of one of them.
+    pub(crate) const fn bytes(&self, object: Object) -> Option<&'static [u8]> {
+        match object {
+            Object::Core => Some(self.core),
+            Object::Floor => self.floor,
+        }
+    }
+
+    /// Loads the one that the configuration names, or the best that this kernel takes.
+    pub(crate) fn load(
+        &self,
+        choice: ObjectChoice,
+        kernel: &Kernel,
+        target: &Target,
+    ) -> Result<(Ebpf, Object), BuildError> {
+        let load = |object| self.load_one(object, kernel, target.kind(), Some(target)).map(|ebpf| (ebpf, object));
+        let loaded = match (choice, &kernel.btf) {
+            (ObjectChoice::Floor, _) if self.floor.is_none() => {
+                return Err(BuildError::refused(
+                    "this probe has no object for kernels without type information",
+                    "set probes.object = \"auto\"",
+                ));
+            }
+            (ObjectChoice::Auto, Err(problem)) if self.floor.is_none() => {
+                return Err(BuildError::refused(
+                    format!("this probe needs the kernel's type information: {problem}"),
+                    "use a kernel with type information, or leave this probe out",
+                ));
+            }
+            (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
+            (ObjectChoice::Core, Err(problem)) => {
+                return Err(BuildError::refused(
+                    problem,
+                    "set probes.object = \"auto\", or use a kernel with type information",
+                ));
+            }
+            (ObjectChoice::Core, Ok(_)) => load(Object::Core),
+            // What an old kernel with type information lacks (global data, a map type) shows here.
+            (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {
+                // Where no descriptor is left the other object would get as far as the next one.
+                let last = self.floor.is_none() || is_out_of_files(&error);
+                if last { Err(error) } else { load(Object::Floor).map_err(|_also| error) }
+            }),
+        };
+        loaded.map_err(|error| refuse_load(&error))
+    }
+
+    /// Loads one of them, with a filter of this kind; `target` is what it will be aimed at for good.
+    pub(crate) fn load_one(
+        &self,
+        object: Object,
+        kernel: &Kernel,
+        kind: u32,
+        target: Option<&Target>,
+    ) -> Result<Ebpf, EbpfError> {
+        if object == Object::Floor {
+            return loader(None).load(self.floor.unwrap_or_default());
+        }
+        let mut loader = loader(kernel.btf.as_ref().ok());
+        loader.map_max_entries(KPROBE_TOTALS, u32::try_from(kernel.possible_cpus).unwrap_or(u32::MAX));
+        let lineage = target.and_then(Target::lineage);
+        if let Some((parent, name)) = &lineage {
+            loader.override_global("cgroup_parent", parent, true).override_global("cgroup_name", name, true);
+        }
+        loader.override_global("filter_kind", &kind, true).load(self.core)
+    }
+}
+
+/// The bytes of a file, aligned as an object has to be. The path is as of `include_bytes!`.
+#[macro_export]
+macro_rules! aligned {
+    ($path:expr) => {{
+        #[repr(C, align(8))]
+        struct Aligned<Bytes: ?Sized>(Bytes);
+        static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!($path));
+        &OBJECT.0
+    }};
 }

@@ -1,5 +1,7 @@
 //! A kernel probe: an object of programs and the counters that stand on them.
 
+use std::any::Any;
+use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,15 +12,20 @@ use ebpf_process_core::{
 use tracing::{debug, info, warn};
 
 use crate::attachment::{Attachment, Chosen};
+use crate::candidate::Candidate;
 use crate::catalog::{HookColumns, of_every_probe};
+use crate::counter::{OPERATIONS, Output};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, fires_anywhere};
-use crate::hook::{Attach, Attempt, Candidate, Counter, CounterReport, HookReport, OPERATIONS, Output};
+use crate::hook::{Attach, Attempt, CounterReport, HookReport};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
+use crate::maps::Maps;
 use crate::memory::MapMemory;
 use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
 use crate::preemption::{InForce, Preemption};
+use crate::reader::Reader;
+use crate::refusal::{REBUILD, refuse_totals};
 use crate::selftest::Trial;
 use crate::standing::Standing;
 use crate::switches::Board;
@@ -27,8 +34,9 @@ use crate::vigil::{Duty, HOOKS, Vigil, demand};
 impl KernelProbe {
     /// Attaches, tests and detaches again.
     pub fn survey(&self, options: &Options) -> Result<Survey, BuildError> {
-        let Attachment { reports, memory, .. } = Attachment::new(self, &options.extract()?)?;
-        Ok(Survey { counters: reports, memory })
+        let mut attachment = Attachment::new(self, &options.extract()?)?;
+        let counters = std::mem::take(&mut attachment.reports);
+        Ok(Survey { counters, memory: attachment.memory, shared: attachment.calls_memory() })
     }
 }
 
@@ -37,8 +45,10 @@ impl KernelProbe {
 pub struct Survey {
     /// For each counter the hook, and why not a cheaper one.
     pub counters: Vec<CounterReport>,
-    /// What its maps take.
+    /// What its own maps take.
     pub memory: MapMemory,
+    /// What those take that all probes share, if it uses them.
+    pub shared: Option<MapMemory>,
 }
 
 impl ProbePlugin for KernelProbe {
@@ -50,6 +60,14 @@ impl ProbePlugin for KernelProbe {
         self.summary
     }
 
+    fn is_default(&self) -> bool {
+        self.is_default
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
     fn common_keys(&self) -> &'static [&'static str] {
         COMMON_KEYS
     }
@@ -57,12 +75,13 @@ impl ProbePlugin for KernelProbe {
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
         let options: ProbeOptions = options.extract()?;
         let mut declared: Vec<Declared> = Vec::new();
-        for output in self.counters_in(options.mode).flat_map(|counter| outputs_in(counter, options.mode)) {
+        for output in self.counters_in(options.mode).flat_map(|counter| counter.outputs_in(options.mode)) {
             let column = Declared::host(output.metric.column(output.label));
             if !declared.contains(&column) {
                 declared.push(column);
             }
         }
+        declared.extend(self.reader.iter().flat_map(|reader| (reader.columns)()));
         declared.extend(of_every_probe());
         Ok(declared)
     }
@@ -86,7 +105,13 @@ impl ProbePlugin for KernelProbe {
         if let Some(watch) = &mut attachment.watch {
             watch.tell(context.recorder, self.name)?;
         }
-        Ok(Box::new(CountingProbe::new(self.name, attachment, options, context.recorder)?))
+        let reader = match (&self.reader, attachment.maps()) {
+            (None, _) => None,
+            (Some(reader), Ok(Some(maps))) => Some(((reader.make)(context.recorder)?, maps)),
+            (Some(_), Ok(None)) => return Err(BuildError::refused("a reader needs an object with maps", REBUILD)),
+            (Some(_), Err(error)) => return Err(refuse_totals("the maps cannot be had", &error)),
+        };
+        Ok(Box::new(CountingProbe::new(self.name, attachment, options, reader, context.recorder)?))
     }
 }
 
@@ -106,6 +131,8 @@ struct CountingProbe {
     hooks: HookColumns,
     /// By chosen counter.
     series: Vec<CounterSeries>,
+    /// Of maps of the probe's own.
+    reader: Option<(Box<dyn Reader>, Maps)>,
     settled: bool,
 }
 
@@ -126,6 +153,7 @@ impl CountingProbe {
         name: &'static str,
         attachment: Attachment,
         options: ProbeOptions,
+        reader: Option<(Box<dyn Reader>, Maps)>,
         recorder: &mut Recorder,
     ) -> Result<Self, Refused> {
         let hooks = HookColumns::declare(recorder)?;
@@ -151,8 +179,35 @@ impl CountingProbe {
             host: recorder.host(),
             hooks,
             series,
+            reader,
             settled: false,
         })
+    }
+
+    /// Records what one counter has counted since the baseline.
+    fn count(&mut self, index: usize, now: Duration, recorder: &mut Recorder) -> io::Result<()> {
+        let missed = self.attachment.missed(index)?;
+        let (Some(series), Some(chosen)) = (self.series.get_mut(index), self.attachment.chosen.get(index)) else {
+            return Ok(());
+        };
+        let missed = missed.wrapping_sub(chosen.missed_base);
+        let (counted, missed) = if chosen.misses_are_calls { (missed, 0) } else { (0, missed) };
+        let mut calls = 0_u64;
+        for part in 0..chosen.candidate.parts.len() {
+            let mut record = self.attachment.since_baseline(index, part)?;
+            calls = calls.wrapping_add(record.calls);
+            record.calls = record.calls.wrapping_add(counted);
+            for (output, column) in series.outputs.iter().filter(|(output, _)| output.part == part) {
+                recorder.counter(self.host, *column, output.field.of(record));
+            }
+        }
+        recorder.gauge(series.row, series.info, 1.0);
+        recorder.counter(series.row, self.hooks.missed, missed);
+        if missed > 0 {
+            series.standing.update(Doubt::Missed, true);
+        }
+        series.duty = series.vigil.look(now, calls);
+        Ok(())
     }
 
     /// Whether the hooks still fire. What the agent does for that is done after the totals were read, and counted with
@@ -183,7 +238,7 @@ impl CountingProbe {
         let (Some(series), Some(chosen)) = (self.series.get_mut(index), self.attachment.chosen.get(index)) else {
             return;
         };
-        let (counter, candidate) = (chosen.counter, chosen.candidate);
+        let (counter, candidate) = (chosen.counter, &chosen.candidate);
         let known_off = self.switches.silences(candidate.tier);
         let duty = std::mem::replace(&mut series.duty, Duty::Nothing);
         let fires = match duty {
@@ -197,8 +252,9 @@ impl CountingProbe {
             Duty::Back => true,
             Duty::Judge => {
                 // What cannot be read is no verdict: it is due again at the next look.
+                let demands = demands(&chosen.candidate);
                 let Ok(after) = self.attachment.seen(index) else { return };
-                series.vigil.judge(now, after, demands(candidate))
+                series.vigil.judge(now, after, demands)
             }
         };
         let (name, was_firing) = (counter.name, series.standing.is_firing());
@@ -221,8 +277,8 @@ impl CountingProbe {
     /// one of these moves, for then they fire, and to let go of them would cost it events.
     fn attach_again(&mut self, index: usize, now: Duration) {
         let Some(silent) = self.attachment.chosen.get(index) else { return };
-        let (name, candidate) = (silent.counter.name, silent.candidate);
-        let shared = |other: &Chosen| other.counter.name != name && other.candidate.shares_a_hook_with(candidate);
+        let (name, candidate) = (silent.counter.name, silent.candidate.clone());
+        let shared = |other: &Chosen| other.counter.name != name && other.candidate.shares_a_hook_with(&candidate);
         let hooked = || self.attachment.chosen.iter().zip(&self.series);
         if let Some((mover, _)) = hooked().find(|(other, series)| shared(other) && series.vigil.moves(now)) {
             let mover = mover.counter.name;
@@ -233,11 +289,11 @@ impl CountingProbe {
         if !series.vigil.attach_again(now) {
             return;
         }
-        if !self.attachment.can_attach_again(candidate) {
+        if !self.attachment.can_attach_again(&candidate) {
             warn!(counter = name, "this kernel attaches a trampoline once (Linux 5.10 to 5.13); restart the agent");
             return;
         }
-        match self.attachment.attach_again(candidate) {
+        match self.attachment.attach_again(index) {
             Ok(()) => info!(counter = name, "its hooks were attached again"),
             Err(error) => warn!(counter = name, "its hooks cannot be attached again: {error}; restart the agent"),
         }
@@ -264,7 +320,7 @@ impl CountingProbe {
         };
         self.facts.preemption = preemption;
         for (chosen, series) in self.attachment.chosen.iter().zip(&mut self.series) {
-            let found = doubts(&self.facts, chosen.candidate, &self.options);
+            let found = doubts(&self.facts, &chosen.candidate, &self.options);
             // Only what preemption decides can have changed.
             for doubt in [Doubt::OtherPrograms, Doubt::PreemptionUnknown, Doubt::Preempted] {
                 series.standing.update(doubt, found.contains(&doubt));
@@ -280,7 +336,9 @@ impl CounterSeries {
         let counter = chosen.counter.name;
         let row = hooks.row(recorder, counter)?;
         let host = recorder.host_kind();
-        let outputs = outputs_in(chosen.counter, mode)
+        let outputs = chosen
+            .counter
+            .outputs_in(mode)
             .map(|output| Ok((output, recorder.column(host, output.metric.column(output.label))?)));
         let outputs = outputs.collect::<Result<_, Refused>>()?;
         Ok(Self {
@@ -323,10 +381,8 @@ impl Drop for CountingProbe {
 /// How many operations of the agent's own each hook of a candidate must see.
 fn demands(candidate: &Candidate) -> [u64; HOOKS] {
     let mut demands = [0; HOOKS];
-    for (demanded, hook) in demands.iter_mut().zip(candidate.hooks) {
-        if !hook.proof.is_empty() {
-            *demanded = demand(fires_anywhere(hook));
-        }
+    for (demanded, hook) in demands.iter_mut().zip(candidate.proofs()) {
+        *demanded = demand(fires_anywhere(hook));
     }
     demands
 }
@@ -336,8 +392,8 @@ impl Probe for CountingProbe {
         if !std::mem::replace(&mut self.settled, true) {
             Kernel::forget();
             let trial = self.attachment.trial.take();
-            let hooks = self.attachment.chosen.iter().flat_map(|chosen| chosen.candidate.hooks);
-            if hooks.into_iter().any(|hook| matches!(hook.attach, Attach::Fexit(..))) {
+            let mut candidates = self.attachment.chosen.iter().map(|chosen| &chosen.candidate);
+            if candidates.any(|candidate| candidate.has(|attach| matches!(attach, Attach::Fexit(..)))) {
                 // When a trampoline changes, calls that are under way in it end without its programs, which nobody counts
                 // (`bpf_tramp_image_put`): it has to be over before the first batch.
                 drop(trial);
@@ -347,38 +403,19 @@ impl Probe for CountingProbe {
         }
         self.look_again();
         let now = self.started.elapsed();
-        let Attachment { links, totals, chosen, watch, .. } = &mut self.attachment;
+        let watch = &mut self.attachment.watch;
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
-        links.refresh().map_err(ProbeError::new)?;
-        for (chosen, series) in chosen.iter().zip(&mut self.series) {
-            let missed = links.missed_of(chosen.candidate).map_err(ProbeError::new)?.wrapping_sub(chosen.missed_base);
-            let (counted, missed) = if chosen.misses_are_calls { (missed, 0) } else { (0, missed) };
-            let mut calls = 0_u64;
-            for (part, (slots, base)) in chosen.candidate.parts.iter().zip(&chosen.base).enumerate() {
-                let mut record = totals.sum(chosen.candidate.tier, slots).map_err(ProbeError::new)?.since(*base);
-                calls = calls.wrapping_add(record.calls);
-                record.calls = record.calls.wrapping_add(counted);
-                for (output, column) in series.outputs.iter().filter(|(output, _)| output.part == part) {
-                    recorder.counter(self.host, *column, output.field.of(record));
-                }
-            }
-            recorder.gauge(series.row, series.info, 1.0);
-            recorder.counter(series.row, self.hooks.missed, missed);
-            if missed > 0 {
-                series.standing.update(Doubt::Missed, true);
-            }
-            series.duty = series.vigil.look(now, calls);
+        self.attachment.refresh().map_err(ProbeError::new)?;
+        for index in 0..self.series.len() {
+            self.count(index, now, recorder).map_err(ProbeError::new)?;
         }
         self.watch();
         for series in &self.series {
             series.standing.record(recorder);
         }
+        self.reader.as_mut().map_or(Ok(()), |(reader, maps)| reader.read(maps, recorder))?;
         watched
     }
-}
-
-fn outputs_in(counter: &'static Counter, mode: Mode) -> impl Iterator<Item = &'static Output> {
-    counter.outputs.iter().filter(move |output| mode == Mode::Return || !output.return_only)
 }
 
 fn tried(report: &CounterReport) -> String {

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::btf::{Kind, Section, Types, string, word};
+use crate::btf::{Kind, Section, Types, elf_section, string, word};
 
 /// What the name of a tracepoint's type begins with.
 const TRACEPOINT: &[u8] = b"btf_trace_";
@@ -143,24 +143,6 @@ impl Names<'_> {
     }
 }
 
-/// A section of a 64-bit object by its name.
-fn elf_section<'a>(elf: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    const HEADER: usize = 64;
-    let half = |at: usize| Some(usize::from(u16::from_ne_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
-    let long = |at: usize| usize::try_from(u64::from_ne_bytes(elf.get(at..at.checked_add(8)?)?.try_into().ok()?)).ok();
-    let (table, count, names) = (long(0x28)?, half(0x3c)?, half(0x3e)?);
-    let header = |index: usize| table.checked_add(index * HEADER);
-    let content = |header: usize| {
-        let start = long(header + 0x18)?;
-        elf.get(start..start.checked_add(long(header + 0x20)?)?)
-    };
-    let names = content(header(names)?)?;
-    (0..count)
-        .filter_map(header)
-        .find(|header| word(elf, *header).and_then(|at| string(names, at)) == Some(name))
-        .and_then(content)
-}
-
 #[cfg(test)]
 mod tests {
     use aya::{Btf, Endianness};
@@ -168,7 +150,14 @@ mod tests {
     use super::*;
     use crate::btf::arities;
 
-    const OBJECTS: [&[u8]; 2] = [crate::FILE.core, crate::PROCESS.core];
+    const OBJECTS: [&[u8]; 3] = [core(&crate::FILE), core(&crate::PROCESS), crate::calls::SYSCALLS.core];
+
+    const fn core(probe: &crate::KernelProbe) -> &'static [u8] {
+        match &probe.objects {
+            Some(objects) => objects.core,
+            None => &[],
+        }
+    }
 
     #[test]
     fn the_objects_name_the_structures_that_they_read() {

@@ -7,23 +7,26 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aya::Ebpf;
+use parking_lot::Mutex;
 use tracing::debug;
 
-use crate::attach::Links;
+use crate::calls::{Calls, Whose};
+use crate::candidate::Candidate;
 use crate::cgroup;
+use crate::counter::{Counter, OPERATIONS, Subject};
 use crate::exactness::fires_anywhere;
 use crate::filter::{Aimed, Filter};
-use crate::hook::{Attach, Candidate, Counter, Hook, OPERATIONS, Subject};
+use crate::hook::Attach;
 use crate::kernel::Kernel;
-use crate::kernel_probe::KernelProbe;
-use crate::object::{Object, load_object};
+use crate::object::{Object, Objects};
 use crate::owner;
+use crate::programs::Programs;
 use crate::release::Version;
 use crate::target::{CGROUP_KIND, PID_KIND};
-use crate::totals::Totals;
+use crate::vigil::Seen;
 
 /// A release is seen one RCU grace period later; on a busy machine that can be long.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -47,11 +50,12 @@ pub(crate) enum Proof {
 
 /// The programs of the test.
 pub(crate) struct Trial {
-    ebpf: Ebpf,
-    object: Object,
-    links: Links,
-    totals: Totals,
-    filter: Filter,
+    own: Option<Programs>,
+    filter: Option<Filter>,
+    /// Loaded when the first counter of system calls is tested, and shared with the tests of other probes.
+    calls: Option<Arc<Mutex<Calls>>>,
+    /// What of the shared ones has to be given back.
+    held: Vec<Candidate>,
     aim: Aim,
 }
 
@@ -75,6 +79,15 @@ impl Aim {
         }
     }
 
+    /// Aims a filter that nothing passes yet.
+    fn set(&self, filter: &mut Filter) -> Result<Aimed, String> {
+        match self {
+            Self::Own => filter.set_tgid(std::process::id()),
+            Self::OwnGroup(group) => filter.aim_at_group(group),
+            Self::Everybody => Ok(Aimed::at_everybody()),
+        }
+    }
+
     const fn kind(&self) -> u32 {
         match self {
             Self::Own => PID_KIND,
@@ -94,49 +107,50 @@ fn knows_its_number(myself: &Path) -> bool {
 }
 
 impl Trial {
-    pub(crate) fn load(probe: &KernelProbe, object: Object, kernel: &Kernel) -> Result<Self, String> {
-        let aim = Aim::find();
-        let mut ebpf = load_object(probe, object, kernel, aim.kind(), None).map_err(|error| error.to_string())?;
+    /// Loads the object of a probe once more; `object` is which one counts for good.
+    pub(crate) fn load(objects: Option<(&Objects, Object)>, kernel: &Kernel) -> Result<Self, String> {
+        let mut trial = Self { own: None, filter: None, calls: None, held: Vec::new(), aim: Aim::find() };
+        let Some((objects, object)) = objects else { return Ok(trial) };
+        let kind = trial.aim.kind();
+        let mut ebpf = objects.load_one(object, kernel, kind, None).map_err(|error| error.to_string())?;
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
-        let aimed = match &aim {
-            Aim::Own => filter.set_tgid(std::process::id())?,
-            Aim::OwnGroup(group) => filter.aim_at_group(group)?,
-            Aim::Everybody => Aimed::at_everybody(),
-        };
-        let totals = Totals::new(&ebpf, kernel.possible_cpus).map_err(|error| error.to_string())?;
-        Ok(Self { ebpf, object, links: Links::new("test_", aimed), totals, filter, aim })
+        let aimed = trial.aim.set(&mut filter)?;
+        let own = Programs::new(ebpf, object, objects.slots.len(), kernel.possible_cpus, "test_", aimed);
+        trial.own = Some(own.map_err(|error| error.to_string())?);
+        trial.filter = Some(filter);
+        Ok(trial)
     }
 
     /// Attaches all hooks of a candidate and does its operation; an error says why the candidate cannot be used.
+    /// `object` is which object of system calls counts for good.
     ///
     /// What is attached stays so until the trial is dropped, all at once: letting go of a trampoline takes 0.15 s on
     /// Linux 6.1 to 6.12, and next to nothing when the one that counts for good stands on the same function.
     pub(crate) fn test(
         &mut self,
         kernel: &Kernel,
+        object: Object,
         counter: &Counter,
-        candidate: &'static Candidate,
+        candidate: &Candidate,
     ) -> Result<Proof, String> {
-        for (attached, hook) in candidate.hooks.iter().enumerate() {
-            if let Err(problem) = self.links.attach(&mut self.ebpf, kernel, hook) {
-                self.let_go(&candidate.hooks[..attached]);
-                return Err(problem);
-            }
+        if candidate.is_of_calls() && self.calls.is_none() {
+            let aim = |filter: &mut Filter| self.aim.set(filter);
+            self.calls = Some(Calls::shared(kernel, object, &Whose::Test(self.aim.kind(), &aim))?);
+        }
+        match &self.calls {
+            Some(calls) if candidate.is_of_calls() => calls.lock().attach(kernel, candidate)?,
+            _ => self.own.as_mut().map_or(Ok(()), |own| own.attach(kernel, &candidate.hooks))?,
         }
         let proof = self.exercise(counter, candidate);
         // Before 4.15 an event holds one program.
-        let alone = kernel.facts.version < Version(4, 15)
-            && candidate.hooks.iter().any(|hook| matches!(hook.attach, Attach::Events(..)));
-        if proof.is_err() || alone {
-            self.let_go(candidate.hooks);
+        let alone = kernel.facts.version < Version(4, 15) && candidate.has(|attach| matches!(attach, Attach::Event(_)));
+        match (&self.calls, proof.is_err() || alone) {
+            (Some(calls), true) if candidate.is_of_calls() => calls.lock().detach(candidate),
+            (Some(_), false) if candidate.is_of_calls() => self.held.push(candidate.clone()),
+            (_, true) => self.own.iter_mut().for_each(|own| own.detach(&candidate.hooks)),
+            (_, false) => {}
         }
         proof
-    }
-
-    fn let_go(&mut self, hooks: &'static [Hook]) {
-        for hook in hooks {
-            self.links.detach(&mut self.ebpf, hook);
-        }
     }
 
     fn exercise(&mut self, counter: &Counter, candidate: &Candidate) -> Result<Proof, String> {
@@ -146,29 +160,28 @@ impl Trial {
         }
         let unreadable = |error: io::Error| format!("cannot read the totals: {error}");
         let patience = if candidate.hooks.iter().any(fires_anywhere) { GRACE_PERIOD } else { Duration::ZERO };
-        let mut missed = self.missed(candidate).map_err(unreadable)?;
         let (mut proven, mut in_vain, mut left_out) = (0, 0, 0);
         while proven < OPERATIONS {
-            let before = self.counted(candidate).map_err(unreadable)?;
+            let before = self.seen(candidate).map_err(unreadable)?;
             // The floor looks into no task: there a release is the reaper's, which is us.
-            let of_child = (counter.subject, self.object) != (Subject::Other, Object::Floor);
+            let on_floor = self.own.as_ref().is_some_and(|own| own.object == Object::Floor);
+            let of_child = !(counter.subject == Subject::Other && on_floor);
             let done = (counter.exercise)(&mut |pid| if of_child { self.pass(pid) } else { Ok(()) });
             if let Err(error) = done {
                 debug!(counter = counter.name, "not proven: {error}");
                 return Ok(Proof::Impossible);
             }
             let deadline = Instant::now() + patience;
-            let mut after = self.counted(candidate).map_err(unreadable)?;
-            while !all_moved(&before, &after) && Instant::now() < deadline {
+            let mut after = self.seen(candidate).map_err(unreadable)?;
+            while !all_moved(candidate, &before, &after) && Instant::now() < deadline {
                 std::thread::yield_now();
-                after = self.counted(candidate).map_err(unreadable)?;
+                after = self.seen(candidate).map_err(unreadable)?;
             }
-            if all_moved(&before, &after) {
+            if all_moved(candidate, &before, &after) {
                 proven += 1;
                 continue;
             }
-            let missed_before = std::mem::replace(&mut missed, self.missed(candidate).map_err(unreadable)?);
-            let of_which = if missed == missed_before { &mut in_vain } else { &mut left_out };
+            let of_which = if after.missed == before.missed { &mut in_vain } else { &mut left_out };
             *of_which += 1;
             if in_vain > IN_VAIN || left_out > MISSED {
                 return Err("attached, but does not fire".to_owned());
@@ -177,39 +190,46 @@ impl Trial {
         Ok(Proof::Proven)
     }
 
-    fn missed(&mut self, candidate: &Candidate) -> io::Result<u64> {
-        self.links.refresh()?;
-        self.links.missed_of(candidate)
-    }
-
     fn pass(&mut self, tgid: u32) -> io::Result<()> {
-        match self.aim {
-            Aim::Own => self.filter.set_tgid(tgid).map(drop).map_err(io::Error::other),
-            Aim::OwnGroup(_) | Aim::Everybody => Ok(()),
+        match (&self.aim, &mut self.filter) {
+            (Aim::Own, Some(filter)) => filter.set_tgid(tgid).map(drop).map_err(io::Error::other),
+            _ => Ok(()),
         }
     }
 
     /// The calls in the records that the hooks of a candidate must move.
-    fn counted(&mut self, candidate: &Candidate) -> io::Result<Vec<u64>> {
-        let proofs = candidate.hooks.iter().filter(|hook| !hook.proof.is_empty());
-        proofs.map(|hook| self.totals.sum(candidate.tier, hook.proof).map(|record| record.calls)).collect()
+    fn seen(&mut self, candidate: &Candidate) -> io::Result<Seen> {
+        match (&self.calls, &mut self.own) {
+            (Some(calls), _) if candidate.is_of_calls() => calls.lock().programs.seen(candidate),
+            (_, Some(own)) => own.seen(candidate),
+            (_, None) => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }
 
-fn all_moved(before: &[u64], after: &[u64]) -> bool {
-    before.iter().zip(after).all(|(before, after)| before != after)
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let Some(calls) = &self.calls else { return };
+        let mut calls = calls.lock();
+        self.held.iter().for_each(|candidate| calls.detach(candidate));
+    }
+}
+
+fn all_moved(candidate: &Candidate, before: &Seen, after: &Seen) -> bool {
+    let moved = before.calls.iter().zip(&after.calls).map(|(before, after)| before != after);
+    candidate.proofs().zip(moved).all(|(_, moved)| moved)
 }
 
 /// The first candidate that is proven, else the first that nothing speaks against; `tried` gets the others, with the
 /// reason.
-pub(crate) fn best<C: Copy>(
+pub(crate) fn best<C: Clone>(
     candidates: impl IntoIterator<Item = C>,
     mut test: impl FnMut(C) -> Result<Proof, String>,
     mut tried: impl FnMut(C, String),
 ) -> Option<(C, Proof)> {
     let mut unproven = None;
     for candidate in candidates {
-        match test(candidate) {
+        match test(candidate.clone()) {
             Ok(Proof::Proven) => {
                 if let Some(other) = unproven {
                     tried(other, "its operation was impossible here, so it was not proven".to_owned());
@@ -263,11 +283,5 @@ mod tests {
             assert_eq!(knows(), expected);
             std::fs::remove_file(link).expect("a link");
         }
-    }
-
-    #[test]
-    fn every_record_must_move() {
-        assert!(all_moved(&[1, 7], &[2, 8]));
-        assert!(!all_moved(&[1, 7], &[2, 7]));
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls that no safe crate offers as we need them, and all unsafe code of the project.
+//! The system calls that no safe crate offers as we need them, and, with `elements`, all unsafe code of the project.
 
 #![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2), and fork(2) for a child that only ends")]
 
@@ -11,8 +11,6 @@ use std::sync::atomic::AtomicU64;
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_4, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type,
 };
-
-use crate::abi::Slot;
 
 /// Memory for what the kernel writes that ends at a page nobody may touch: where the kernel has more to write than there
 /// is room for, it fails with `EFAULT` and writes over nothing of ours.
@@ -71,14 +69,15 @@ impl Drop for Guarded {
     }
 }
 
-/// Reads one element of a per-CPU array: the kernel writes a value for each processor that may ever be there, of which
+/// Reads the first element of a per-CPU array: the kernel writes a value for each processor that may ever be there, of which
 /// there must be room for all, or this is `EFAULT`. Allocates nothing.
-pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, slot: Slot, per_cpu: &mut Guarded) -> io::Result<()> {
+pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, per_cpu: &mut Guarded) -> io::Result<()> {
+    let first = 0_u32;
     // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
     let mut attr: bpf_attr = unsafe { zeroed() };
     // Writing to a field of a union is safe; these three belong to BPF_MAP_LOOKUP_ELEM.
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd().cast_unsigned();
-    attr.__bindgen_anon_2.key = (&raw const slot) as u64;
+    attr.__bindgen_anon_2.key = (&raw const first) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = per_cpu.start() as u64;
     // SAFETY: the kernel reads a u32 key. What it writes begins in memory of which there is no other user, since we
     // borrow it, and ends with the value or at a closed page.
@@ -105,7 +104,7 @@ pub(crate) fn possible_processors() -> io::Result<usize> {
     let map = unsafe { OwnedFd::from_raw_fd(map) };
     let mut values = Guarded::new(AT_MOST)?;
     values.words().fill(UNTOUCHED);
-    lookup_per_cpu(map.as_fd(), 0, &mut values)?;
+    lookup_per_cpu(map.as_fd(), &mut values)?;
     Ok(values.words().iter().take_while(|value| **value != UNTOUCHED).count())
 }
 
@@ -243,7 +242,7 @@ fn error_of(result: libc::c_long) -> io::Error {
 /// # Safety
 ///
 /// The fields of `attr` that belong to `cmd` must be what the kernel expects, pointers included.
-unsafe fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+pub(crate) unsafe fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: attr is valid for its size; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

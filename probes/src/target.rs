@@ -1,5 +1,6 @@
 //! What `only` names, found when the probe is built.
 
+use std::fmt;
 use std::fs::File;
 
 use ebpf_process_core::BuildError;
@@ -61,6 +62,20 @@ impl Target {
                 "name the id of a running process",
             )),
             _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    /// By what it is, not by its name: a number or a path may name another one later.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => f.write_str("everything"),
+            Self::Process(process) => write!(f, "process {} of {:?}", process.id(), process.start_time()),
+            Self::Cgroup(group, directory) => {
+                let id = rustix::fs::fstat(directory).map_or(0, |stat| stat.st_ino);
+                write!(f, "control group {} {id}", group.path().display())
+            }
         }
     }
 }

@@ -17,8 +17,13 @@ pub(crate) const KPROBE_TOTALS: &str = "kprobe_totals";
 /// Where an object's records are.
 #[derive(Debug)]
 pub(crate) struct Totals {
-    map: OwnedFd,
+    /// None where a probe has no records.
+    map: Option<OwnedFd>,
+    /// The map's one element: for each processor all records.
     per_cpu: Guarded,
+    words_per_cpu: usize,
+    /// Whether it was read since the last refresh. Breakpoints need it not, and bpf(2) would make them be left out.
+    is_read: bool,
     breakpoints: Option<Breakpoints>,
 }
 
@@ -30,12 +35,15 @@ struct Breakpoints {
 }
 
 impl Totals {
-    /// The kernel copies one record per *possible* processor, so that many the buffer has.
-    pub(crate) fn new(ebpf: &Ebpf, possible_cpus: usize) -> io::Result<Self> {
-        let Some(Map::PerCpuArray(map)) = ebpf.map("totals") else {
-            return Err(io::Error::other("the object has no totals"));
+    /// The kernel copies the records of each *possible* processor, so that many the buffer has; `records` is how many an
+    /// object has.
+    pub(crate) fn new(ebpf: &Ebpf, records: usize, possible_cpus: usize) -> io::Result<Self> {
+        let map = match ebpf.map("totals") {
+            Some(Map::PerCpuArray(map)) => Some(map.fd().as_fd().try_clone_to_owned()?),
+            _ if records == 0 => None,
+            _ => return Err(io::Error::other("the object has no totals")),
         };
-        let map = map.fd().as_fd().try_clone_to_owned()?;
+        let words_per_cpu = records * Record::WORDS;
         let breakpoints = match ebpf.map(KPROBE_TOTALS) {
             Some(Map::Array(map)) => {
                 let bytes = map.info().map_err(io::Error::other)?.value_size();
@@ -45,21 +53,33 @@ impl Totals {
             }
             _ => None,
         };
-        Ok(Self { map, per_cpu: Guarded::new(possible_cpus * Record::WORDS)?, breakpoints })
+        let per_cpu = Guarded::new(possible_cpus * words_per_cpu)?;
+        Ok(Self { map, per_cpu, words_per_cpu, is_read: false, breakpoints })
     }
 
-    /// The sum over all processors of these records, which programs of this tier write.
+    /// The next look is at the numbers of then.
+    pub(crate) const fn refresh(&mut self) {
+        self.is_read = false;
+    }
+
+    /// The sum over all processors of these records, which programs of this tier write, as they were at the first look
+    /// since the last refresh.
     pub(crate) fn sum(&mut self, tier: Tier, slots: &[Slot]) -> io::Result<Record> {
         let mut sum = Record::default();
-        for slot in slots {
-            sum = match &self.breakpoints {
-                Some(breakpoints) if tier == Tier::Kprobe => breakpoints.records(*slot).fold(sum, Record::plus),
-                _ => {
-                    sys::lookup_per_cpu(self.map.as_fd(), *slot, &mut self.per_cpu)?;
-                    let records = self.per_cpu.words().chunks_exact(Record::WORDS);
-                    records.map(|words| Record::of_words(|index| words[index])).fold(sum, Record::plus)
-                }
-            };
+        if let Some(breakpoints) = self.breakpoints.as_ref().filter(|_| tier == Tier::Kprobe) {
+            return Ok(slots.iter().flat_map(|slot| breakpoints.records(*slot)).fold(sum, Record::plus));
+        }
+        let Some(map) = &self.map else { return Ok(sum) };
+        if !self.is_read {
+            sys::lookup_per_cpu(map.as_fd(), &mut self.per_cpu)?;
+            self.is_read = true;
+        }
+        for cpu in self.per_cpu.words().chunks_exact(self.words_per_cpu.max(1)) {
+            for slot in slots {
+                let first = *slot as usize * Record::WORDS;
+                let word = |index: usize| cpu.get(first + index).copied().unwrap_or(0);
+                sum = sum.plus(Record::of_words(word));
+            }
         }
         Ok(sum)
     }

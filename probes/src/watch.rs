@@ -1,8 +1,12 @@
 //! What `only` names, watched while it counts.
 
+use std::sync::Arc;
+
 use ebpf_process_core::{ColumnId, ProbeError, Recorder, Refused, RowId};
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use crate::calls::Calls;
 use crate::catalog::presence;
 use crate::cgroup::{self, Change, NamedCgroup};
 use crate::filter::Filter;
@@ -11,10 +15,25 @@ use crate::target::Target;
 
 /// Follows what a probe counts: says when it is gone, and counts it again when it comes back.
 pub(crate) struct Watch {
-    filter: Filter,
+    filters: Filters,
     target: Watched,
     present: bool,
     cell: Option<(RowId, ColumnId)>,
+}
+
+/// The filters of a probe: of its own object, and of that of system calls, where it uses them.
+pub(crate) struct Filters {
+    pub(crate) own: Option<Filter>,
+    pub(crate) calls: Option<Arc<Mutex<Calls>>>,
+}
+
+impl Filters {
+    /// Sets both, and tells the first error. What others that share one have set already is set once more.
+    fn set(&mut self, mut set: impl FnMut(&mut Filter) -> Result<(), String>) -> Result<(), String> {
+        let own = self.own.as_mut().map_or(Ok(()), &mut set);
+        let calls = self.calls.as_ref().map_or(Ok(()), |calls| set(&mut calls.lock().filter));
+        own.and(calls)
+    }
 }
 
 /// What can change.
@@ -25,13 +44,13 @@ enum Watched {
 
 impl Watch {
     /// A watch where there is something to watch.
-    pub(crate) fn new(filter: Filter, target: Target) -> Option<Self> {
+    pub(crate) fn new(filters: Filters, target: Target) -> Option<Self> {
         let target = match target {
             Target::Everything => return None,
             Target::Process(process) => Watched::Process { process, is_released: false },
             Target::Cgroup(cgroup, _) => Watched::Cgroup(cgroup),
         };
-        Some(Self { filter, target, present: true, cell: None })
+        Some(Self { filters, target, present: true, cell: None })
     }
 
     /// Makes the cell that tells.
@@ -60,7 +79,7 @@ impl Watch {
                 }
                 if life == Life::Released {
                     // Tried again at the next look where it fails.
-                    let shut = self.filter.let_nobody_through();
+                    let shut = self.filters.set(Filter::let_nobody_through);
                     *is_released = shut.is_ok();
                     shut
                 } else {
@@ -79,7 +98,7 @@ impl Watch {
                     Ok(())
                 }
                 Change::Anew(directory) => {
-                    let aimed = self.filter.set_cgroup(&directory);
+                    let aimed = self.filters.set(|filter| filter.set_cgroup(&directory));
                     self.present = aimed.is_ok();
                     if aimed.is_ok() {
                         info!(probe, "control group {} was made anew and counts again", cgroup::shown(cgroup.path()));

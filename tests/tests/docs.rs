@@ -1,6 +1,6 @@
 //! `docs/metrics.md` and `docs/configuration.md` are what the agent and the tables give. `UPDATE_DOCS=1` writes them.
 
-use ebpf_process_probes::{Choice, Doubt, FILE, Layer, PROCESS};
+use ebpf_process_probes::{Choice, Doubt, KernelProbe, Layer, PROBES};
 use ebpf_process_tests::{Failure, Outcome, agent, live, own_events, visibility};
 use std::collections::BTreeSet;
 use std::env;
@@ -71,7 +71,7 @@ fn configuration() -> Outcome<String> {
 fn hooks() -> String {
     let mut text = String::from("| counter | tier | layer | functions in entry mode | in return mode |\n");
     text.push_str("|---|---|---|---|---|\n");
-    let all: Vec<Choice> = PROCESS.choices().chain(FILE.choices()).collect();
+    let all: Vec<Choice> = PROBES.into_iter().flat_map(KernelProbe::choices).collect();
     let mut done = Vec::new();
     for Choice { counter, tier, layer, .. } in &all {
         if done.contains(&(counter, tier, layer)) {
@@ -159,8 +159,11 @@ fn every_label_of_the_metrics_is_explained() {
 #[test]
 fn every_hook_stands_in_the_table_by_kernel() {
     let text = include_str!("../../docs/hooks.md");
-    let choices = PROCESS.choices().chain(FILE.choices());
-    let missing: BTreeSet<&str> =
-        choices.flat_map(|choice| choice.functions).filter(|name| !text.contains(&format!("`{name}"))).collect();
+    let choices = PROBES.into_iter().flat_map(KernelProbe::choices);
+    let history = PROBES.into_iter().flat_map(KernelProbe::history);
+    let commits =
+        history.flat_map(|chapter| [chapter.since, chapter.until]).flatten().map(|(_, commit)| commit.to_owned());
+    let names = choices.flat_map(|choice| choice.functions).map(|name| format!("`{name}"));
+    let missing: BTreeSet<String> = names.chain(commits).filter(|wanted| !text.contains(wanted)).collect();
     assert!(missing.is_empty(), "docs/hooks.md does not name {missing:?}");
 }

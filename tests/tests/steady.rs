@@ -12,7 +12,7 @@ use ebpf_process_core::{
     Agent, Clock as _, Column, ColumnId, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, RowId,
     Scope, Sink, SinkError, SinkPlugin as _, SystemClock, Unit, View,
 };
-use ebpf_process_probes::{FILE, PROCESS};
+use ebpf_process_probes::PROBES;
 use ebpf_process_sinks::prometheus;
 use ebpf_process_sinks::statsd::{Fate, Syntax};
 use ebpf_process_tests::{Failure, Outcome, agent, live};
@@ -100,8 +100,9 @@ fn two_hundred_ticks() -> Outcome<()> {
     let explain = |error: &dyn Error| Failure::new(error.to_string());
     let mut agent = Agent::new(Arc::new(SystemClock), Duration::from_secs(1));
     let options = Options::from_value(serde_json::json!({"mode": "return"}));
-    agent.add_probe(&PROCESS, &options).map_err(|error| explain(&error))?;
-    agent.add_probe(&FILE, &options).map_err(|error| explain(&error))?;
+    for probe in PROBES {
+        agent.add_probe(probe, &options).map_err(|error| explain(&error))?;
+    }
     agent.push_probe("synthetic", Box::new(Synthetic::default()));
     let mut netdata = ebpf_process_sinks::netdata::Encoder::new(Duration::from_secs(1), Scope::Host);
     let mut influx = ebpf_process_sinks::influx::Encoder::new("host");

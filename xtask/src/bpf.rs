@@ -11,37 +11,46 @@ use std::process::Command;
 
 use crate::{Outcome, output, run, say};
 
-/// Two C files per probe: one that is relocated by type information, one for kernels without.
-const PROBES: [&str; 4] = ["file", "process", "file.floor", "process.floor"];
-
 /// For Linux 5.5 and later: instruction set v2; BTF for CO-RE, its DWARF is stripped.
 const CORE_FLAGS: [&str; 2] = ["-mcpu=v2", "-g"];
 /// For Linux 4.11 and later: instruction set v1, and no BTF, which a kernel before 5.1 refuses.
-const FLOOR_FLAGS: [&str; 1] = ["-mcpu=v1"];
+const FLOOR_FLAGS: [&str; 2] = ["-mcpu=v1", "-DFLOOR"];
 const FLAGS: [&str; 8] =
     ["-target", "bpf", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-fdebug-compilation-dir=."];
 
-/// Builds, or with `--check` compares.
+/// The line that says that a probe has no object for the floor.
+const CORE_ONLY: [&str; 2] = ["#define", "CORE_ONLY"];
+
+/// Builds, or with `--check` compares: all probes of a folder, ours if none is named.
 pub(crate) fn bpf(options: &[&str]) -> Outcome {
-    let check = match options {
-        [] => false,
-        ["--check"] => true,
-        _ => return Err("usage: cargo xtask bpf [--check]".into()),
+    let (check, folder) = match options {
+        [] => (false, sources()?),
+        ["--check"] => (true, sources()?),
+        ["--check", folder] => (true, Path::new(folder).canonicalize()?),
+        [folder] if !folder.starts_with('-') => (false, Path::new(folder).canonicalize()?),
+        _ => return Err("usage: cargo xtask bpf [--check] [FOLDER]".into()),
     };
-    let sources = sources()?;
-    let committed = committed()?;
+    let committed = objects_of(&folder);
     let recorded = committed.join("CLANG_VERSION");
+    let wanted = wanted(&folder)?;
     let Some(tools) = Tools::find()? else {
         return unable(check, "clang or llvm-strip is missing; on Debian: apt-get install clang-14 llvm-14");
     };
     if !check {
         fs::create_dir_all(&committed)?;
-        for probe in PROBES {
-            tools.build(&sources, probe, &committed.join(object(probe)))?;
-            say(format!("built {}", object(probe)));
+        for object in &wanted {
+            tools.build(&folder, &object.probe, object.flavour, &committed.join(object.file()))?;
+            say(format!("built {}", object.file()));
+        }
+        for stray in strays(&committed, &wanted)? {
+            fs::remove_file(committed.join(&stray))?;
+            say(format!("removed {stray}, which has no source"));
         }
         fs::write(recorded, format!("{}\n", tools.version))?;
         return Ok(());
+    }
+    if let Some(stray) = strays(&committed, &wanted)?.first() {
+        return Err(format!("{stray} has no source; run cargo xtask bpf and commit what it removes").into());
     }
     let expected = fs::read_to_string(&recorded).map_err(|error| format!("{}: {error}", recorded.display()))?;
     if expected.trim() != tools.version {
@@ -49,17 +58,70 @@ pub(crate) fn bpf(options: &[&str]) -> Outcome {
         return unable(check, &problem);
     }
     let scratch = tempfile::tempdir()?;
-    for probe in PROBES {
-        let built = scratch.path().join(object(probe));
-        tools.build(&sources, probe, &built)?;
-        if fs::read(&built)? != fs::read(committed.join(object(probe)))? {
-            return Err(
-                format!("{} is not what its source gives; run cargo xtask bpf and commit it", object(probe)).into()
-            );
+    for object in &wanted {
+        let file = object.file();
+        let built = scratch.path().join(&file);
+        tools.build(&folder, &object.probe, object.flavour, &built)?;
+        let ours = fs::read(committed.join(&file)).map_err(|error| format!("{file}: {error}"))?;
+        if fs::read(&built)? != ours {
+            return Err(format!("{file} is not what its source gives; run cargo xtask bpf and commit it").into());
         }
-        say(format!("{} matches its source", object(probe)));
+        say(format!("{file} matches its source"));
     }
     Ok(())
+}
+
+/// For which kernels an object is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    Core,
+    Floor,
+}
+
+/// One object of a probe.
+#[derive(PartialEq, Eq)]
+struct Object {
+    probe: String,
+    flavour: Flavour,
+}
+
+impl Object {
+    fn file(&self) -> String {
+        match self.flavour {
+            Flavour::Core => format!("{}.core.o", self.probe),
+            Flavour::Floor => format!("{}.floor.o", self.probe),
+        }
+    }
+}
+
+/// The objects that the sources of a folder give, by name: `PROBE.bpf.c` is compiled for both kinds of kernel.
+fn wanted(folder: &Path) -> Outcome<Vec<Object>> {
+    let mut objects = Vec::new();
+    for name in names(folder)? {
+        let Some(probe) = name.strip_suffix(".bpf.c") else { continue };
+        let text = fs::read_to_string(folder.join(&name)).map_err(|error| format!("{name}: {error}"))?;
+        objects.push(Object { probe: probe.to_owned(), flavour: Flavour::Core });
+        if !text.lines().any(|line| line.split_whitespace().take(2).eq(CORE_ONLY)) {
+            objects.push(Object { probe: probe.to_owned(), flavour: Flavour::Floor });
+        }
+    }
+    if objects.is_empty() { Err(format!("{}: no *.bpf.c", folder.display()).into()) } else { Ok(objects) }
+}
+
+/// Objects that no source gives.
+fn strays(committed: &Path, wanted: &[Object]) -> Outcome<Vec<String>> {
+    let mut objects = names(committed)?;
+    objects.retain(|name| name.strip_suffix(".o").is_some() && wanted.iter().all(|object| object.file() != *name));
+    Ok(objects)
+}
+
+/// The names of the files in a folder, in order.
+fn names(folder: &Path) -> Outcome<Vec<String>> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string()));
+    let mut names: Vec<String> = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// A check that cannot be made is a loud skip for a person and a failure on CI.
@@ -71,22 +133,14 @@ fn unable(check: bool, problem: &str) -> Outcome {
     Err(problem.into())
 }
 
-/// The folder with the sources. A task runs in the checkout it was built in.
+/// The folder with our sources. A task runs in the checkout it was built in.
 pub(crate) fn sources() -> Outcome<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("../probes/bpf").canonicalize()?)
 }
 
-/// The folder with the committed objects.
-pub(crate) fn committed() -> Outcome<PathBuf> {
-    Ok(sources()?.join("objects/x86_64"))
-}
-
-fn object(probe: &str) -> String {
-    if is_floor(probe) { format!("{probe}.o") } else { format!("{probe}.core.o") }
-}
-
-fn is_floor(probe: &str) -> bool {
-    probe.strip_suffix(".floor").is_some()
+/// The folder with the committed objects of a folder's probes.
+pub(crate) fn objects_of(folder: &Path) -> PathBuf {
+    folder.join("objects/x86_64")
 }
 
 /// A compiler and its strip, of one version.
@@ -109,17 +163,50 @@ impl Tools {
         Ok(Some(Self { clang, strip, version }))
     }
 
-    /// Builds `PROBE.bpf.c`. The same bytes whatever directory this is built in.
-    pub(crate) fn build(&self, sources: &Path, probe: &str, to: &Path) -> Outcome {
-        let map = format!("-ffile-prefix-map={}=.", sources.display());
-        let source = format!("{probe}.bpf.c");
-        let kind: &[&str] = if is_floor(probe) { &FLOOR_FLAGS } else { &CORE_FLAGS };
+    /// Builds `FOLDER/PROBE.bpf.c`, which finds our headers as `<probe.h>`. The same bytes wherever both folders are.
+    pub(crate) fn build(&self, folder: &Path, probe: &str, flavour: Flavour, to: &Path) -> Outcome {
+        let ours = sources()?;
+        let flags = match flavour {
+            Flavour::Core => CORE_FLAGS,
+            Flavour::Floor => FLOOR_FLAGS,
+        };
         let mut clang = Command::new(&self.clang);
-        run(clang.current_dir(sources).args(FLAGS).args(kind).arg(map).args(["-c", &source, "-o"]).arg(to))?;
+        clang.current_dir(folder).args(FLAGS).args(flags).arg("-I").arg(ours.join("include"));
+        for folder in [folder, &ours] {
+            clang.arg(format!("-ffile-prefix-map={}=.", folder.display()));
+        }
+        run(clang.arg("-c").arg(format!("{probe}.bpf.c")).arg("-o").arg(to))?;
         run(Command::new(&self.strip).arg("-g").arg(to))
     }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_gives_both_objects_or_says_that_it_gives_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("disk.bpf.c", "#define CORE_ONLY /* typed */\n#include <probe.h>\n");
+        write("file.bpf.c", "#include <probe.h>\n");
+        write("notes.txt", "");
+        let wanted = wanted(folder.path()).unwrap();
+        let files: Vec<String> = wanted.iter().map(Object::file).collect();
+        assert_eq!(files, ["disk.core.o", "file.core.o", "file.floor.o"]);
+
+        for name in ["disk.core.o", "disk.floor.o", "CLANG_VERSION"] {
+            write(name, "");
+        }
+        assert_eq!(strays(folder.path(), &wanted).unwrap(), ["disk.floor.o"]);
+    }
+
+    #[test]
+    fn a_folder_without_a_source_is_an_error() {
+        assert!(wanted(tempfile::tempdir().unwrap().path()).is_err());
+    }
 }

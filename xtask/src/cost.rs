@@ -3,7 +3,7 @@
 //! The machine counts instructions instead of time, so its numbers repeat to one percent on any host. They say
 //! nothing about caches and locks that several processors share: there they flatter whoever uses shared memory.
 
-use crate::bpf::{Tools, committed, sources};
+use crate::bpf::{Flavour, Tools, objects_of, sources};
 use crate::vm::counted;
 use crate::{Outcome, say};
 use std::collections::BTreeMap;
@@ -59,67 +59,77 @@ const CASES: &[Case] = &[
     case("empty-kprobe", "empty kprobe", "read,empty.o:empty_kprobe:kprobe:vfs_read"),
     case("empty-kretprobe", "empty kretprobe", "read,empty.o:empty_kretprobe:kretprobe:vfs_read"),
     case("empty-sys-exit", "empty sys_exit tracepoint", "read,empty.o:empty_sys_exit:tracepoint:sys_exit"),
-    beside("empty-fentry", "fentry", "ours, fentry tier, entry mode", "read,file.core.o:read__fentry:fentry:vfs_read"),
+    beside(
+        "empty-fentry",
+        "fentry",
+        "ours, fentry tier, entry mode",
+        "read,file.core.o:vfs_read__fentry:fentry:vfs_read",
+    ),
     beside(
         "empty-fexit",
         "fexit",
         "ours, fentry tier, return mode (calls, errors, bytes)",
-        "read,file.core.o:read__fexit4:fexit:vfs_read",
+        "read,file.core.o:vfs_read__fexit_size4:fexit:vfs_read",
     ),
-    beside("empty-kprobe", "kprobe", "ours, kprobe tier, entry mode", "read,file.core.o:read__kprobe:kprobe:vfs_read"),
+    beside(
+        "empty-kprobe",
+        "kprobe",
+        "ours, kprobe tier, entry mode",
+        "read,file.core.o:vfs_read__kprobe:kprobe:vfs_read",
+    ),
     beside(
         "empty-kretprobe",
         "kretprobe",
         "ours, kprobe tier, return mode (calls, errors, bytes)",
-        "read,file.core.o:read__kretprobe:kretprobe:vfs_read",
+        "read,file.core.o:vfs_read__kretprobe_size:kretprobe:vfs_read",
     ),
     beside(
         "empty-sys-exit",
         "sys-exit",
         "ours, tracepoint tier, both modes, a watched call",
-        "read,file.core.o:sys_exit:tracepoint:sys_exit",
+        "read,syscalls.core.o:sys_exit:tracepoint:sys_exit",
+    ),
+    beside(
+        "empty-sys-exit",
+        "sys-exit-splits",
+        "ours, tracepoint tier, both modes, a call whose argument decides what it is",
+        "unlinkat,syscalls.core.o:sys_exit:tracepoint:sys_exit",
     ),
     beside(
         "empty-sys-exit",
         "sys-exit-unwatched",
-        "ours, tracepoint tier, a call that is not watched",
-        "getppid,file.core.o:sys_exit:tracepoint:sys_exit",
-    ),
-    beside(
-        "empty-sys-exit",
-        "sys-exit-both",
-        "ours, tracepoint tier, both probes, a call of neither",
-        "getppid,file.core.o:sys_exit:tracepoint:sys_exit+process.core.o:sys_exit:tracepoint:sys_exit",
+        "ours, tracepoint tier, with all four probes on, a call of none",
+        "getppid,syscalls.core.o:sys_exit:tracepoint:sys_exit",
     ),
     beside(
         "empty-fexit",
         "fexit-self",
         "ours, fentry tier, return mode, `only` this process",
-        "read,file.core.o:read__fexit4:fexit:vfs_read,self",
+        "read,file.core.o:vfs_read__fexit_size4:fexit:vfs_read,self",
     ),
     beside(
         "empty-fexit",
         "fexit-other",
         "ours, fentry tier, return mode, `only` another process",
-        "read,file.core.o:read__fexit4:fexit:vfs_read,other",
+        "read,file.core.o:vfs_read__fexit_size4:fexit:vfs_read,other",
     ),
     beside(
         "empty-fexit",
         "fexit-cgroup",
         "ours, fentry tier, return mode, `only` its control group",
-        "read,file.core.o:read__fexit4:fexit:vfs_read,cgroup",
+        "read,file.core.o:vfs_read__fexit_size4:fexit:vfs_read,cgroup",
     ),
     beside(
         "empty-kprobe",
         "floor-kprobe",
         "ours, kprobe tier of the object for kernels without BTF, entry mode",
-        "read,file.floor.o:read__kprobe:kprobe:vfs_read",
+        "read,file.floor.o:vfs_read__kprobe:kprobe:vfs_read",
     ),
     beside(
         "empty-kretprobe",
         "floor-kretprobe",
         "ours, kprobe tier of the object for kernels without BTF, return mode",
-        "read,file.floor.o:read__kretprobe:kretprobe:vfs_read",
+        "read,file.floor.o:vfs_read__kretprobe_size:kretprobe:vfs_read",
     ),
     beside("empty-kprobe", "peer-kprobe", "the older way, kprobe", "read,peer.o:light__kprobe:kprobe:vfs_read"),
     beside(
@@ -203,12 +213,12 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
 /// Ours as committed, the others built now; with their names in the machine.
 fn objects(scratch: &Path) -> Outcome<Vec<(&'static str, PathBuf)>> {
     let tools = Tools::find()?.ok_or("clang or llvm-strip is missing; on Debian: apt-get install clang-14 llvm-14")?;
-    let ours = committed()?;
-    let names = ["file.core.o", "process.core.o", "file.floor.o"];
+    let ours = objects_of(&sources()?);
+    let names = ["file.core.o", "syscalls.core.o", "file.floor.o"];
     let mut files: Vec<_> = names.into_iter().map(|name| (name, ours.join(name))).collect();
-    for (name, source) in [("empty.o", "bench/empty"), ("peer.o", "bench/peer")] {
+    for (name, probe) in [("empty.o", "empty"), ("peer.o", "peer")] {
         let built = scratch.join(name);
-        tools.build(&sources()?, source, &built)?;
+        tools.build(&sources()?.join("../benches/bpf"), probe, Flavour::Core, &built)?;
         files.push((name, built));
     }
     Ok(files)

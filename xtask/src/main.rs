@@ -18,7 +18,8 @@ use std::process::{Command, ExitCode};
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo xtask TASK
-  bpf [--check]                  build the kernel objects, or prove that the committed ones match their sources
+  bpf [--check] [FOLDER]         build the kernel objects of all probes in a folder (probes/bpf), or prove that the
+                                 committed ones match their sources
   cost [--kernel VERSION]... [--print]
                                  instructions that each way of counting adds to an event, on several kernels, into
                                  docs/cost.md; with --print onto the terminal only

@@ -27,7 +27,6 @@ const NEEDS: &[Need] = &[
     Need { program: "npm", package: "npm", tests: "three-sinks, statsd-*" },
     Need { program: "collectd", package: "collectd-core", tests: "statsd-collectd" },
     Need { program: "carbon-cache", package: "graphite-carbon", tests: "statsd-carbon" },
-    Need { program: "jq", package: "jq", tests: "json-through-jq" },
     Need { program: "promtool", package: "prometheus", tests: "prometheus" },
     // No program but a file of Python's, whose path is whole.
     Need {

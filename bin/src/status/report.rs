@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Uncounted, Value, View, Vitals, duration};
-use ebpf_process_probes::Doubt;
+use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};
 
-use crate::{configuration, list, survey};
+use crate::{configuration, list};
 
 /// Where a running agent's status comes from.
 pub(crate) struct Source {
@@ -22,6 +22,8 @@ pub(crate) struct Source {
     pub(crate) last_batch: Arc<LastBatch>,
     /// The sinks of the configuration by name.
     pub(crate) sinks: BTreeMap<String, Planned>,
+    /// What the counters of the configured probes feed.
+    pub(crate) feeds: Vec<Feed>,
 }
 
 /// What a configuration says about a sink.
@@ -144,7 +146,7 @@ impl Source {
             clock_steps: self.vitals.clock_steps(),
             last_batch,
             targets: self.last_batch.look(|view| targets(*view)).unwrap_or_default(),
-            counters: self.last_batch.look(|view| counters(*view)).unwrap_or_default(),
+            counters: self.last_batch.look(|view| counters(*view, &self.feeds)).unwrap_or_default(),
             uncounted: self.vitals.uncounted().into_iter().map(|Uncounted { what, reason }| (what, reason)).collect(),
             sinks: running.chain(absent).collect(),
         }
@@ -201,7 +203,7 @@ fn targets(view: View<'_>) -> Vec<Only> {
 }
 
 /// The counters that have a hook, in the order of the batch.
-fn counters(view: View<'_>) -> Vec<Counter> {
+fn counters(view: View<'_>, feeds: &[Feed]) -> Vec<Counter> {
     // A missing label is as good as an empty one.
     let samples = |name: &'static str| {
         let metrics = view.metrics().filter(move |metric| metric.name() == name);
@@ -213,7 +215,6 @@ fn counters(view: View<'_>) -> Vec<Counter> {
         samples(name).filter(|(labels, _)| labels.get("counter") == Some(&counter)).collect::<Vec<_>>()
     };
     let holds = |value: &Value<'_>| matches!(value, Value::Gauge(level) if *level > 0.0);
-    let feeds = survey::feeds();
     let counters = samples("hook.info").map(|(labels, _)| {
         let label = |key| labels.get(key).copied().unwrap_or_default().to_owned();
         let name = label("counter");

@@ -32,37 +32,35 @@ struct target {
 #define CGROUP_NAME 256 /* bytes; the longest name of a file, and a zero */
 #define NOBODY 0xffffffff /* no number of a thread group */
 
-/* Records of file.bpf.c: one per kernel function, and one per kind of system
- * call for the system-call tier, so that no event is counted in two. */
-enum file_slot {
-	FILE_OPEN,
-	FILE_CLOSE,
-	FILE_READ,
-	FILE_READV,
-	FILE_WRITE,
-	FILE_WRITEV,
-	FILE_UNLINK,
-	FILE_SYS_OPEN,
-	FILE_SYS_CLOSE,
-	FILE_SYS_READ,
-	FILE_SYS_WRITE,
-	FILE_SYS_UNLINK,
-	FILE_EITHER_READV, /* where one function serves both readv and writev */
-	FILE_EITHER_WRITEV,
-	FILE_SLOTS,
+/* The filter of an object for the floor, which looks it up for each event. */
+struct filter_setting {
+	u32 kind; /* enum filter */
+	u32 tgid; /* for FILTER_PID; NOBODY when that process has ended */
 };
 
-/* Records of process.bpf.c. */
-enum process_slot {
-	PROCESS_STARTED,
-	PROCESS_STARTED_THREAD,
-	PROCESS_FORK,
-	PROCESS_FORK_THREAD,
-	PROCESS_EXIT,
-	PROCESS_RELEASE,
-	PROCESS_SYS_FORK,
-	PROCESS_SYS_FORK_THREAD,
-	PROCESS_FORKED, /* a start as the return of a fork shows it */
-	PROCESS_FORKED_THREAD,
-	PROCESS_SLOTS,
+/* What a system call counts in, by its number in each ABI; 0: nothing watches it. Both are read at once. */
+union watched {
+	struct {
+		u16 native;
+		u16 i386;
+	};
+	u32 any;
+};
+
+/* Every number that is watched in any ABI is below. */
+#define SYSCALL_LIMIT 552
+
+/* One half of an entry: a record from 1 on, and flags. User space changes it while programs read it, a byte at a time:
+ * the flags come before the record and go after it, so an entry without a record is none, whatever its flags say. */
+#define CALL_RECORD 0x007f
+#define CALL_SPLITS 0x4000 /* an argument decides in which of two records it counts, struct split */
+#define CALL_SIZE 0x8000   /* the result is a number of bytes, else a status */
+#define RECORDS 128
+
+/* The call counts in the record after its own if one of these bits is set in an argument, or in the u64 to which the
+ * argument points; one that cannot be read has none. */
+struct split {
+	u32 argument; /* the first is 0, the third 2 */
+	u32 is_pointer;
+	u64 bits;
 };

@@ -5,16 +5,12 @@
  * ones, no loop, instruction set v1, no field of a kernel structure.
  */
 #pragma once
-#include "abi.h"
+#include "add.h"
 
 #define license char _license[] SEC("license") = "Dual BSD/GPL"
 
 /* bpf_probe_read: the one name that all these kernels know. */
 static long (*const bpf_probe_read)(void *to, u32 size, const void *from) = (void *)4;
-
-enum {
-	BPF_MAP_TYPE_HASH = 1,
-};
 
 /* struct bpf_map_def of the loaders before BTF */
 struct map {
@@ -25,34 +21,30 @@ struct map {
 	u32 map_flags;
 };
 
-/* As many records as the larger of the two objects needs. */
-struct map totals SEC("maps") = {
-	.type = BPF_MAP_TYPE_PERCPU_ARRAY,
-	.key_size = sizeof(u32),
-	.value_size = sizeof(struct record),
-	.max_entries = FILE_SLOTS,
-};
-_Static_assert(PROCESS_SLOTS <= FILE_SLOTS, "a record for each slot");
+#define map_of(name, kind, key, value, entries)                                                                        \
+	struct map name SEC("maps") = {                                                                                \
+		.type = (kind),                                                                                        \
+		.key_size = sizeof(key),                                                                               \
+		.value_size = sizeof(value),                                                                           \
+		.max_entries = (entries),                                                                              \
+	}
 
-/* Without global data the filter is looked up for each event. Mirrored in src/abi.rs. */
-struct filter_setting {
-	u32 kind; /* enum filter */
-	u32 tgid; /* for FILTER_PID; NOBODY when that process has ended */
-};
+/* The records of an object: one element that holds them all, for every way to hook. */
+#define totals_map(slots)                                                                                              \
+	struct records {                                                                                               \
+		struct record of[slots];                                                                               \
+	};                                                                                                             \
+	map_of(totals, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct records, 1)
 
-struct map filter SEC("maps") = {
-	.type = BPF_MAP_TYPE_ARRAY,
-	.key_size = sizeof(u32),
-	.value_size = sizeof(struct filter_setting),
-	.max_entries = 1,
-};
+/* The records of this processor, one after the other. */
+#define totals_here() ((struct record *)bpf_map_lookup_elem(&totals, &(u32){0}))
 
-struct map filter_cgroup SEC("maps") = {
-	.type = BPF_MAP_TYPE_CGROUP_ARRAY,
-	.key_size = sizeof(u32),
-	.value_size = sizeof(u32),
-	.max_entries = 1,
-};
+/* What a task said when it entered a call, until it leaves it. One that dies inside leaves its entry, hence LRU. */
+#define calls_under_way(name) map_of(name, BPF_MAP_TYPE_LRU_HASH, u64, u64, 4096)
+
+/* Without global data the filter is looked up for each event. */
+map_of(filter, BPF_MAP_TYPE_ARRAY, u32, struct filter_setting, 1);
+map_of(filter_cgroup, BPF_MAP_TYPE_CGROUP_ARRAY, u32, u32, 1);
 
 /* Whether an event that the current task causes is to be counted. */
 inlined int passes(void)
@@ -69,52 +61,33 @@ inlined int passes(void)
 	return 1;
 }
 
-/* Adds a call that is over, by its result: an error below zero. */
-inlined void add(u32 slot, s64 result, u64 bytes)
-{
-	struct record *record = bpf_map_lookup_elem(&totals, &slot);
-
-	if (!record)
-		return;
-	record->calls += 1;
-	record->bytes += bytes;
-	if (result >= 0)
-		return;
-	if (is_interrupted(result))
-		record->interrupted += 1;
-	else
-		record->errors += 1;
-}
-
-/* Results by their type: an int, a long, a pointer where NULL is the error. */
-#define int_result(result) ((s32)(result))
-#define long_result(result) ((s64)(result))
-#define pointer_result(result) ((result) ? 0 : -1)
-
-#define no_bytes(result) 0
-#define positive(result) ((s64)(result) > 0 ? (u64)(result) : 0)
-
-#define on_call(name, slot)                                                                                            \
-	SEC("kprobe") int name##__kprobe(struct pt_regs *ctx)                                                          \
+/*
+ * A kernel function in one line, as in hooks.h: here by breakpoints alone, whatever its arity.
+ */
+#define function_entry(symbol, slot)                                                                                   \
+	SEC("kprobe") int symbol##__kprobe(struct pt_regs *ctx)                                                        \
 	{                                                                                                              \
 		if (passes())                                                                                          \
-			add(slot, 0, 0);                                                                               \
+			add_call(totals_here(), slot);                                                                 \
 		return 0;                                                                                              \
 	}
 
-#define on_kreturn(name, slot, outcome, count)                                                                           \
-	SEC("kretprobe") int name##__kretprobe(struct pt_regs *ctx)                                                    \
+#define breakpoint(symbol, slot, fails)                                                                                \
+	function_entry(symbol, slot)                                                                                   \
+	SEC("kretprobe") int symbol##__kretprobe_##fails(struct pt_regs *ctx)                                          \
 	{                                                                                                              \
 		u64 result = ctx->ax;                                                                                  \
 		if (passes())                                                                                          \
-			add(slot, outcome(result), count(result));                                                     \
+			add_##fails(totals_here(), slot, result);                                                      \
 		return 0;                                                                                              \
 	}
 
+#define function(symbol, slot, arity, fails) breakpoint(symbol, slot, fails)
+#define another_arity(symbol, slot, arity, fails)
+
 /*
- * Trace events, where there are no kprobes: the layout of their records is that of the files
- * `format` in tracefs, the same on all these kernels. A 32-bit call does not show in the events of
- * system calls.
+ * Trace events, where there are no breakpoints: the layout of their records is that of the files
+ * `format` in tracefs, the same on all these kernels.
  */
 struct event {
 	u64 common;
@@ -129,7 +102,7 @@ struct newtask {
 	u64 clone_flags;
 };
 
-/* As number_again of hooks.h. */
+/* As number_again of filter.h. */
 SEC("tracepoint") int number_again__event(struct newtask *ctx)
 {
 	u32 only = 0;
@@ -139,33 +112,3 @@ SEC("tracepoint") int number_again__event(struct newtask *ctx)
 		setting->tgid = NOBODY;
 	return 0;
 }
-
-struct syscall_enter {
-	struct event event;
-	u64 number;
-	u64 args[6];
-};
-
-struct syscall_exit {
-	struct event event;
-	u64 number;
-	s64 result;
-};
-
-#define on_syscall_exit(name, slot, count)                                                                      \
-	SEC("tracepoint") int name##__event(struct syscall_exit *ctx)                                                  \
-	{                                                                                                              \
-		u64 result = ctx->result;                                                                              \
-		if (passes())                                                                                          \
-			add(slot, long_result(result), count(result));                                                 \
-		return 0;                                                                                              \
-	}
-
-/* What a task said when it entered a system call, until it leaves it. One that dies inside leaves its entry, hence LRU. */
-#define calls_under_way(name)                                                                                          \
-	struct map name SEC("maps") = {                                                                                \
-		.type = BPF_MAP_TYPE_LRU_HASH,                                                                         \
-		.key_size = sizeof(u64),                                                                               \
-		.value_size = sizeof(u64),                                                                             \
-		.max_entries = 4096,                                                                                   \
-	}

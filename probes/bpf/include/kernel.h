@@ -31,6 +31,7 @@ static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from)
 static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 
 enum {
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
@@ -70,7 +71,6 @@ _Static_assert(!is_interrupted(-ENOIOCTLCMD) && !is_interrupted(-511) && !is_int
 	       "what has other causes");
 
 #define CLONE_THREAD 0x00010000
-#define AT_REMOVEDIR 0x200
 
 struct thread_info {
 	u32 status;

@@ -4,31 +4,12 @@
  * 32-bit process) has numbers of its own; x32 calls have a bit set.
  */
 #pragma once
-#include "hooks.h"
+#include "abi.h"
 
 enum abi {
 	ABI_X86_64,
 	ABI_I386,
 };
-
-/* What a number means in each ABI, 0 being nothing that we watch; both are read at once. */
-union watched {
-	struct {
-		u8 native;
-		u8 i386;
-	};
-	u16 any;
-};
-
-/* Table size: every number that we watch in any ABI is below. */
-#define SYSCALL_LIMIT 552
-
-/* The number without the x32 bit. 64 bits wide, so that the bound that a caller
- * checks is on the very register with which it indexes a table. */
-inlined u64 syscall_number(const struct pt_regs *regs)
-{
-	return regs->orig_ax & (0xffffffffull & ~X32_SYSCALL_BIT);
-}
 
 /* Asks the task, so call it only for a number that some ABI's calls have. */
 inlined enum abi syscall_abi(void)
@@ -48,30 +29,36 @@ inlined enum abi syscall_abi(void)
 	return status & TS_COMPAT ? ABI_I386 : ABI_X86_64;
 }
 
-/* What a call that is over means, 0 for nothing. Every system call of the machine ends here:
- * nothing is asked before the number is known to be watched. */
-inlined u64 watched_call(const struct pt_regs *regs, const union watched calls[SYSCALL_LIMIT], enum abi *abi)
+/* The entry of a call that is over, 0 for none. Every system call of the machine ends here: nothing is asked before the
+ * number is known to be watched. An entry may change meanwhile, so it is read once. */
+inlined u64 watched_call(const struct pt_regs *regs, volatile union watched calls[SYSCALL_LIMIT])
 {
-	u64 number = syscall_number(regs);
+	/* 64 bits wide, so that the bound is on the very register that indexes the table. */
+	u64 number = *(const u32 *)&regs->orig_ax;
 	u64 call;
 
-	if (number >= SYSCALL_LIMIT)
-		return 0;
+	/* Only x32 comes here with a number that is watched. */
+	if (number >= SYSCALL_LIMIT) {
+		number &= ~(u64)X32_SYSCALL_BIT;
+		if (number >= SYSCALL_LIMIT)
+			return 0;
+	}
 	call = calls[number].any;
 	if (!call)
 		return 0;
-	*abi = syscall_abi();
-	/* The native meaning is the lower byte. */
-	if (*abi == ABI_I386)
-		call >>= 8;
-	call &= 0xff;
+	/* The native entry is the lower half. */
+	if (syscall_abi() == ABI_I386)
+		call >>= 16;
+	call &= 0xffff;
 	/* One register holds it from the table on: each one more is saved by every system call. */
 	asm volatile("" : "+r"(call));
 	return call;
 }
 
-/* The first argument: the registers still hold what user space passed. */
-inlined u64 first_argument(const struct pt_regs *regs, enum abi abi)
+/* One of the first three arguments: the registers still hold what user space passed. */
+inlined u64 syscall_argument(const struct pt_regs *regs, enum abi abi, u32 argument)
 {
-	return abi == ABI_I386 ? (u32)regs->bx : regs->di;
+	if (abi == ABI_I386)
+		return (u32)(argument == 0 ? regs->bx : argument == 1 ? regs->cx : regs->dx);
+	return argument == 0 ? regs->di : argument == 1 ? regs->si : regs->dx;
 }

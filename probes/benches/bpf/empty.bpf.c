@@ -3,7 +3,7 @@
  * Programs that do nothing, one per kind of hook: what is left is what the kernel
  * takes to get here and back. `cargo xtask cost` compares ours with these.
  */
-#include "../include/kernel.h"
+#include <kernel.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 

@@ -10,13 +10,9 @@
  * The light programs stop at the control map (accounting per process off), the
  * others go on (on).
  */
-#include "../include/kernel.h"
+#include <kernel.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
-
-enum {
-	BPF_MAP_TYPE_HASH = 1,
-};
 
 enum number {
 	NUMBER_CALLS,

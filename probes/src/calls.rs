@@ -1,0 +1,236 @@
+//! System calls: one program for all probes, and the tables by which it knows what is watched.
+//!
+//! Every system call of the machine pays for a program on `sys_exit`, so there is one for all that have the same filter.
+//! What it counts is in tables that change while it runs: no program is replaced, and nobody else's number is touched.
+
+use std::sync::{Arc, Weak};
+
+use aya::Ebpf;
+use aya::maps::{Array, MapData, MapError};
+use ebpf_process_core::chain;
+use parking_lot::Mutex;
+
+use crate::call::{Numbers, RECORDS, SYSCALL_LIMIT, Watched};
+use crate::candidate::Candidate;
+use crate::filter::{Aimed, Filter};
+use crate::kernel::Kernel;
+use crate::memory::MapMemory;
+use crate::object::{Object, Objects};
+use crate::programs::Programs;
+use crate::target::Target;
+
+/// The object of system calls.
+pub(crate) static SYSCALLS: Objects = Objects {
+    core: crate::aligned!("../bpf/objects/x86_64/syscalls.core.o"),
+    floor: Some(crate::aligned!("../bpf/objects/x86_64/syscalls.floor.o")),
+    slots: &[],
+};
+
+/// What is watched with one filter.
+pub(crate) struct Calls {
+    pub(crate) programs: Programs,
+    pub(crate) filter: Filter,
+    tables: Tables,
+    /// The table as it is in the kernel: the native meaning in the lower half of an entry, the 32-bit one in the upper.
+    entries: Vec<u32>,
+    /// By record: how many counters watch it.
+    users: Vec<usize>,
+    /// Why nothing guards the filter's target, where something should.
+    pub(crate) unguarded: Option<String>,
+    pub(crate) memory: MapMemory,
+}
+
+/// The tables in the kernel.
+enum Tables {
+    /// One element each, with everything.
+    Core { calls: Array<MapData, [u32; SYSCALL_LIMIT]>, splits: Array<MapData, [u64; 2 * RECORDS]> },
+    /// An element for each number and each record.
+    Floor { calls: Array<MapData, u32>, splits: Array<MapData, [u64; 2]> },
+}
+
+/// Who shares a load: those of one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    object: Object,
+    filter: String,
+}
+
+/// Whose calls are counted.
+pub(crate) enum Whose<'a> {
+    /// For good.
+    Target(&'a Target),
+    /// Those of a self-test: the kind of its filter, and how it is aimed.
+    Test(u32, &'a dyn Fn(&mut Filter) -> Result<Aimed, String>),
+}
+
+impl Whose<'_> {
+    fn name(&self) -> String {
+        match self {
+            Self::Target(target) => target.to_string(),
+            Self::Test(kind, _) => format!("test {kind}"),
+        }
+    }
+}
+
+static SHARED: Mutex<Vec<(Key, Weak<Mutex<Calls>>)>> = Mutex::new(Vec::new());
+
+impl Calls {
+    /// The load with this filter: somebody else's, or a new one that watches nothing yet.
+    pub(crate) fn shared(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Arc<Mutex<Self>>, String> {
+        let key = Key { object, filter: whose.name() };
+        let mut shared = SHARED.lock();
+        shared.retain(|(_, calls)| calls.strong_count() > 0);
+        if let Some(calls) = shared.iter().find(|(other, _)| *other == key).and_then(|(_, calls)| calls.upgrade()) {
+            return Ok(calls);
+        }
+        let calls = Arc::new(Mutex::new(Self::load(kernel, object, whose)?));
+        shared.push((key, Arc::downgrade(&calls)));
+        Ok(calls)
+    }
+
+    fn load(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Self, String> {
+        let (kind, target, prefix) = match whose {
+            Whose::Target(target) => (target.kind(), Some(*target), ""),
+            Whose::Test(kind, _) => (*kind, None, "test_"),
+        };
+        let mut ebpf = SYSCALLS.load_one(object, kernel, kind, target).map_err(|error| chain(&error))?;
+        let bytes = SYSCALLS.bytes(object).unwrap_or_default();
+        let memory = MapMemory::of(bytes, kernel.possible_cpus).map_err(|error| error.to_string())?;
+        let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
+        let tables = Tables::take(&mut ebpf, object)?;
+        let aimed = match whose {
+            Whose::Target(target) => filter.close(target).map_err(|error| error.to_string())?,
+            Whose::Test(_, aim) => aim(&mut filter)?,
+        };
+        let programs = Programs::new(ebpf, object, RECORDS, kernel.possible_cpus, prefix, aimed);
+        let programs = programs.map_err(|error| format!("the totals cannot be had: {error}"))?;
+        let mut calls = Self {
+            programs,
+            filter,
+            tables,
+            entries: vec![0; SYSCALL_LIMIT],
+            users: vec![0; RECORDS],
+            unguarded: None,
+            memory,
+        };
+        if let Some(target) = target {
+            if let Some(guard) = calls.filter.guard(target, kernel.facts.version) {
+                calls.unguarded = calls.programs.attach_guard(kernel, &guard).err();
+            }
+            // Nothing is watched yet, so nothing passes.
+            calls.filter.aim(target).map_err(|error| error.to_string())?;
+        }
+        Ok(calls)
+    }
+
+    /// Attaches a candidate's hooks and counts its calls from now on. The error says why in words.
+    pub(crate) fn attach(&mut self, kernel: &Kernel, candidate: &Candidate) -> Result<(), String> {
+        self.programs.attach(kernel, &candidate.hooks)?;
+        let new: Vec<_> = candidate.calls.iter().filter(|watched| self.users_of(watched) == 0).copied().collect();
+        if let Err(problem) = self.watch(&new) {
+            self.programs.detach(&candidate.hooks);
+            return Err(problem);
+        }
+        candidate.calls.iter().for_each(|watched| self.users[watched.record as usize] += 1);
+        Ok(())
+    }
+
+    /// Counts what nobody else watches no more, and lets go of the hooks.
+    pub(crate) fn detach(&mut self, candidate: &Candidate) {
+        for watched in &candidate.calls {
+            let users = &mut self.users[watched.record as usize];
+            *users = users.saturating_sub(1);
+        }
+        let free: Vec<_> = candidate.calls.iter().filter(|watched| self.users_of(watched) == 0).copied().collect();
+        // What stays in a table counts in a record that nobody reads.
+        let _ = self.unwatch(&free);
+        self.programs.detach(&candidate.hooks);
+    }
+
+    fn users_of(&self, watched: &Watched) -> usize {
+        self.users[watched.record as usize]
+    }
+
+    /// A call that reads an entry while it changes must find a whole one, and the kernel promises no more than whole
+    /// bytes: first come the flags, with which alone nothing is counted, then the record.
+    fn watch(&mut self, calls: &[Watched]) -> Result<(), String> {
+        let set = |error: MapError| format!("cannot watch system calls: {}", chain(&error));
+        for watched in calls {
+            self.tables.set_split(watched).map_err(set)?;
+        }
+        self.change(calls, |watched| watched.entry() & FLAGS).map_err(set)?;
+        self.change(calls, Watched::entry).map_err(set)
+    }
+
+    fn unwatch(&mut self, calls: &[Watched]) -> Result<(), MapError> {
+        self.change(calls, |watched| watched.entry() & FLAGS)?;
+        self.change(calls, |_| 0)
+    }
+
+    fn change(&mut self, calls: &[Watched], entry: impl Fn(&Watched) -> u16) -> Result<(), MapError> {
+        let mut changed = Vec::new();
+        for watched in calls {
+            let (numbers, half) = (Numbers::of(watched.call.name), u32::from(entry(watched)));
+            let Some(Numbers { native, i386 }) = numbers else { continue };
+            for number in &native {
+                self.entries[*number] = self.entries[*number] & 0xffff_0000 | half;
+            }
+            if let Some(number) = i386 {
+                self.entries[number] = self.entries[number] & 0xffff | half << 16;
+            }
+            changed.extend(native.into_iter().chain(i386));
+        }
+        self.tables.set_entries(&self.entries, &changed)
+    }
+}
+
+/// The byte of an entry that does not hold the record.
+const FLAGS: u16 = 0xff00;
+
+impl Tables {
+    fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, String> {
+        let (calls, splits) = match object {
+            Object::Core => (".data.calls", ".data.splits"),
+            Object::Floor => ("calls", "splits"),
+        };
+        let mut take = |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no {name}"));
+        let (calls, splits) = (take(calls)?, take(splits)?);
+        let tables = match object {
+            Object::Core => {
+                calls.try_into().and_then(|calls| splits.try_into().map(|splits| Self::Core { calls, splits }))
+            }
+            Object::Floor => {
+                calls.try_into().and_then(|calls| splits.try_into().map(|splits| Self::Floor { calls, splits }))
+            }
+        };
+        tables.map_err(|error| chain(&error))
+    }
+
+    fn set_entries(&mut self, entries: &[u32], changed: &[usize]) -> Result<(), MapError> {
+        match self {
+            Self::Core { calls, .. } => match <&[u32; SYSCALL_LIMIT]>::try_from(entries) {
+                Ok(entries) if !changed.is_empty() => calls.set(0, entries, 0),
+                _ => Ok(()),
+            },
+            Self::Floor { calls, .. } => changed.iter().try_for_each(|number| {
+                let index = u32::try_from(*number).unwrap_or(u32::MAX);
+                calls.set(index, entries[*number], 0)
+            }),
+        }
+    }
+
+    /// What tells the two operations of a call apart: `struct split` of abi.h.
+    fn set_split(&mut self, watched: &Watched) -> Result<(), MapError> {
+        let Some(split) = watched.call.split else { return Ok(()) };
+        let words = [u64::from(split.argument) | u64::from(split.is_pointer) << 32, split.bits];
+        match self {
+            Self::Core { splits, .. } => {
+                let mut all = splits.get(&0, 0)?;
+                let first = 2 * watched.record as usize;
+                all[first..first + 2].copy_from_slice(&words);
+                splits.set(0, all, 0)
+            }
+            Self::Floor { splits, .. } => splits.set(watched.record, words, 0),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The maps of a probe that is more than counters, as its reader sees them.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use aya::Ebpf;
+use aya::maps::{Map as Loaded, MapData};
+
+use crate::elements::Elements;
+
+/// The maps of a loaded object, by the names that they have in it.
+#[derive(Debug)]
+pub struct Maps {
+    by_name: HashMap<String, Map>,
+}
+
+/// One map. Keys and values are bytes in the order of the machine; a value of a per-CPU map has one after the other for
+/// each processor that may ever be there, each rounded up to 8 bytes.
+#[derive(Debug)]
+pub struct Map {
+    elements: Elements,
+    processors: usize,
+}
+
+impl Maps {
+    pub(crate) fn of(ebpf: &Ebpf, possible_cpus: usize) -> io::Result<Self> {
+        let by_name = ebpf.maps().filter_map(|(name, map)| {
+            let (data, is_per_cpu) = data_of(map)?;
+            let processors = if is_per_cpu { possible_cpus } else { 1 };
+            Some(Map::new(data, processors).map(|map| (name.to_owned(), map)))
+        });
+        Ok(Self { by_name: by_name.collect::<io::Result<_>>()? })
+    }
+
+    /// The map of this name, if the object has it and its elements can be read one by one.
+    pub fn get(&self, name: &str) -> Option<&Map> {
+        self.by_name.get(name)
+    }
+}
+
+impl Map {
+    fn new(data: &MapData, processors: usize) -> io::Result<Self> {
+        let descriptor = data.fd().as_fd().try_clone_to_owned()?;
+        Ok(Self { elements: Elements::of(descriptor, processors)?, processors })
+    }
+
+    /// The bytes of a key.
+    pub const fn key_size(&self) -> usize {
+        self.elements.key_size()
+    }
+
+    /// The bytes of a value; of a per-CPU map those of all processors.
+    pub const fn value_size(&self) -> usize {
+        self.elements.value_size()
+    }
+
+    /// How many values an element of a per-CPU map has; 1 of any other.
+    pub const fn processors(&self) -> usize {
+        self.processors
+    }
+
+    /// Copies the value of a key to `value`; whether there is such an element. Allocates nothing.
+    ///
+    /// # Errors
+    /// A key or a value of another size, and what bpf(2) says.
+    pub fn read(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        found(self.elements.look_up(key, value))
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// # Errors
+    /// A key or a value of another size, and what bpf(2) says.
+    pub fn write(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.elements.update(key, value)
+    }
+
+    /// Takes an element away; whether there was one.
+    ///
+    /// # Errors
+    /// A key of another size, and what bpf(2) says: of an array nothing can be taken away.
+    pub fn remove(&self, key: &[u8]) -> io::Result<bool> {
+        found(self.elements.delete(key))
+    }
+
+    /// Sets `next` to the key behind `key`, or to the first one; whether there is one. Elements that come or go meanwhile
+    /// may be passed over or begin anew, as with any walk over a hash map. Allocates nothing.
+    ///
+    /// # Errors
+    /// A key of another size, and what bpf(2) says.
+    pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+        found(self.elements.next_key(key, next))
+    }
+}
+
+/// "No such element" is an answer.
+fn found(done: io::Result<()>) -> io::Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What can be read one by one, and whether it has a value for each processor.
+fn data_of(map: &Loaded) -> Option<(&MapData, bool)> {
+    match map {
+        Loaded::Array(data) | Loaded::HashMap(data) | Loaded::LruHashMap(data) => Some((data, false)),
+        Loaded::PerCpuArray(data) | Loaded::PerCpuHashMap(data) | Loaded::PerCpuLruHashMap(data) => Some((data, true)),
+        _ => None,
+    }
+}

@@ -1,0 +1,124 @@
+//! One loaded object: its programs, where they are attached, its records and its filter.
+
+use std::io;
+
+use aya::Ebpf;
+
+use crate::abi::{Record, Slot};
+use crate::attach::Links;
+use crate::candidate::Candidate;
+use crate::filter::Aimed;
+use crate::hook::{Attach, Hook};
+use crate::kernel::Kernel;
+use crate::maps::Maps;
+use crate::object::Object;
+use crate::options::Tier;
+use crate::totals::Totals;
+use crate::vigil::{HOOKS, Seen};
+
+/// An object in the kernel. What it holds is let go of in the order of the fields.
+pub(crate) struct Programs {
+    links: Links,
+    ebpf: Ebpf,
+    pub(crate) object: Object,
+    totals: Totals,
+    possible_cpus: usize,
+}
+
+impl Programs {
+    /// Of a loaded object with so many records, whose filter is aimed. The names of tracefs events begin with `prefix`: those of a test stand
+    /// beside those that count.
+    pub(crate) fn new(
+        ebpf: Ebpf,
+        object: Object,
+        records: usize,
+        possible_cpus: usize,
+        prefix: &'static str,
+        aimed: Aimed,
+    ) -> io::Result<Self> {
+        let totals = Totals::new(&ebpf, records, possible_cpus)?;
+        Ok(Self { links: Links::new(prefix, aimed), ebpf, object, totals, possible_cpus })
+    }
+
+    /// Whether the object has all programs of a candidate.
+    pub(crate) fn can_serve(&self, candidate: &Candidate) -> bool {
+        candidate.hooks.iter().all(|hook| self.ebpf.program(&hook.program).is_some())
+    }
+
+    /// Attaches all of these hooks, or none. The error says why in words.
+    pub(crate) fn attach(&mut self, kernel: &Kernel, hooks: &[Hook]) -> Result<(), String> {
+        for (attached, hook) in hooks.iter().enumerate() {
+            if let Err(problem) = self.links.attach(&mut self.ebpf, kernel, hook) {
+                self.detach(&hooks[..attached]);
+                return Err(problem);
+            }
+        }
+        if hooks.iter().all(|hook| !self.links.is_somewhere(hook)) && !hooks.is_empty() {
+            self.detach(hooks);
+            return Err(no_such_events(kernel, hooks));
+        }
+        Ok(())
+    }
+
+    /// Lets go of hooks that nobody else uses.
+    pub(crate) fn detach(&mut self, hooks: &[Hook]) {
+        for hook in hooks {
+            self.links.detach(&mut self.ebpf, hook);
+        }
+    }
+
+    /// Whether all of a candidate's hooks are trace events on which we stand already.
+    pub(crate) fn stand_on_events(&self, candidate: &Candidate) -> bool {
+        self.links.stand_on_events(candidate)
+    }
+
+    /// Takes the numbers of now: the records and what breakpoints missed.
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
+        self.totals.refresh();
+        self.links.refresh()
+    }
+
+    /// The sum over all processors of these records, as of the last refresh.
+    pub(crate) fn sum(&mut self, tier: Tier, slots: &[Slot]) -> io::Result<Record> {
+        self.totals.sum(tier, slots)
+    }
+
+    /// How many events the kernel left a candidate's hooks out of, for breakpoints as of the last refresh.
+    pub(crate) fn missed_of(&self, candidate: &Candidate) -> io::Result<u64> {
+        self.links.missed_of(candidate)
+    }
+
+    /// What the records of a candidate's hooks hold now.
+    pub(crate) fn seen(&mut self, candidate: &Candidate) -> io::Result<Seen> {
+        self.refresh()?;
+        let mut seen = Seen { calls: [0; HOOKS], missed: self.missed_of(candidate)? };
+        for (calls, hook) in seen.calls.iter_mut().zip(candidate.proofs()) {
+            *calls = self.sum(candidate.tier, &hook.proof)?.calls;
+        }
+        Ok(seen)
+    }
+
+    /// Lets go of a candidate's hooks and attaches them again.
+    pub(crate) fn attach_again(&mut self, candidate: &Candidate) -> io::Result<()> {
+        candidate.hooks.iter().try_for_each(|hook| self.links.attach_again(hook, self.possible_cpus))
+    }
+
+    /// What the program that guards a filter's target is; see [`Filter::guard`].
+    pub(crate) fn attach_guard(&mut self, kernel: &Kernel, guard: &Hook) -> Result<(), String> {
+        self.links.attach(&mut self.ebpf, kernel, guard)
+    }
+
+    /// The object's maps, for whoever reads them himself.
+    pub(crate) fn maps(&self) -> io::Result<Maps> {
+        Maps::of(&self.ebpf, self.possible_cpus)
+    }
+}
+
+fn no_such_events(kernel: &Kernel, hooks: &[Hook]) -> String {
+    let events = hooks.iter().filter_map(|hook| match &hook.attach {
+        Attach::Event(event) => Some(event.as_str()),
+        _ => None,
+    });
+    let events: Vec<&str> = events.collect();
+    kernel.tracefs.as_ref().map_or_else(Clone::clone, |tracefs| tracefs.no_such_events(&events))
+}
