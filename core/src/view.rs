@@ -141,6 +141,12 @@ impl<'a> KindView<'a> {
         })
     }
 
+    /// The row that lives at this [place](RowView::place), if it is selected: for who goes on later where it has stopped.
+    #[inline]
+    pub fn living(&self, place: usize) -> Option<RowView<'a>> {
+        self.row(self.view.live(), false, place)
+    }
+
     /// The row in a slot of a block, if there is one and it is selected.
     fn row(&self, block: &'a Block, is_final: bool, slot: usize) -> Option<RowView<'a>> {
         let Self { view, index: kind, lens } = *self;
@@ -328,6 +334,11 @@ impl<'a> RowView<'a> {
         keys.zip(self.row.labels())
     }
 
+    /// Where the row is among those of its kind in this view, if it lives.
+    pub const fn place(&self) -> usize {
+        self.slot
+    }
+
     /// Whether the row has ended: these are its last values, and a view that the sink takes has it once.
     pub const fn is_final(&self) -> bool {
         self.is_final
@@ -475,5 +486,10 @@ impl KeptView {
     /// The view.
     pub const fn view(&self) -> View<'_> {
         View(self)
+    }
+
+    /// Bytes that are not used again as long as it lives: its batch, and rows that had ended.
+    pub fn memory(&self) -> usize {
+        self.batch.live.memory() + self.finals.iter().map(|block| block.memory()).sum::<usize>()
     }
 }

@@ -1,5 +1,7 @@
 //! A column's lines but for the row's labels and the number.
 
+use std::ops::Range;
+
 use ebpf_process_core::{ColumnView, Histogram, MetricKind, Value};
 
 use crate::format::Format;
@@ -8,14 +10,14 @@ use crate::number::Scale;
 use crate::row::RowText;
 
 /// What is the same in all lines of a column: made once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Column {
     /// The family, by its place among all.
     pub(crate) family: u32,
     scale: Scale,
     line: Line,
-    /// The line with the start time, where there is one.
-    created: Option<Line>,
+    /// Where there is a line with the start time: what stands in front of its labels, from the end of the line above it.
+    created: Option<Range<usize>>,
     histogram: Option<Box<HistogramText>>,
 }
 
@@ -31,7 +33,7 @@ struct Line {
 }
 
 /// What the lines of a histogram have beside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct HistogramText {
     /// A bucket's line up to its bound.
     bucket: Line,
@@ -103,7 +105,6 @@ impl Column {
             MetricKind::Histogram => ("_sum", true),
         };
         let first = line(suffix, "");
-        let created = (has_start && view.entity().has_start_times()).then(|| line("_created", ""));
         let histogram = (kind == MetricKind::Histogram).then(|| {
             let (_, last) = view.column().slot_range();
             // The last one holds all that is larger, too: its bound is infinity.
@@ -115,6 +116,11 @@ impl Column {
             let bucket = line("_bucket", if has_labels { ",le=\"" } else { "le=\"" });
             Box::new(HistogramText { bucket, bounds: bounds.collect(), count: line("_count", "") })
         });
+        let created = (has_start && view.entity().has_start_times()).then(|| {
+            let from = texts.len();
+            texts.extend_from_slice(format!("\n{name}_created{}", if has_labels { "{" } else { "" }).as_bytes());
+            from..texts.len()
+        });
         Self { family, scale, line: first, created, histogram }
     }
 
@@ -124,14 +130,16 @@ impl Column {
 
     /// Writes the lines of a value; `texts` are those that it was made with.
     pub(crate) fn write(&self, texts: &Texts, row: RowText<'_>, number: Number<'_>, format: Format, to: &mut Vec<u8>) {
-        match number {
+        let labels = match number {
             Number::Total(total) => {
-                self.line.begin(texts, row, to);
+                let labels = self.line.begin(texts, row, to);
                 self.scale.integer(total, to);
+                labels
             }
             Number::Level(level) => {
-                self.line.begin(texts, row, to);
+                let labels = self.line.begin(texts, row, to);
                 self.scale.level(level, to);
+                labels
             }
             Number::Distribution(distribution) => {
                 let Some(text) = &self.histogram else { return };
@@ -139,16 +147,17 @@ impl Column {
                 self.line.begin(texts, row, to);
                 self.scale.integer(distribution.sum, to);
                 to.push(b'\n');
-                text.count.begin(texts, row, to);
+                let labels = text.count.begin(texts, row, to);
                 integer(distribution.count, to);
+                labels
             }
+        };
+        if let Some(created) = self.created.as_ref().filter(|_| format == Format::OpenMetrics) {
+            to.extend_from_slice(&texts[created.clone()]);
+            to.extend_from_within(labels);
+            to.extend_from_slice(row.started.as_bytes());
         }
         to.push(b'\n');
-        if let Some(created) = self.created.as_ref().filter(|_| format == Format::OpenMetrics) {
-            created.begin(texts, row, to);
-            to.extend_from_slice(row.started.as_bytes());
-            to.push(b'\n');
-        }
     }
 }
 
@@ -161,11 +170,14 @@ impl Line {
         Self { from: push(""), place: push(head), end: push(tail) }
     }
 
-    /// Writes the line up to its number.
-    fn begin(self, texts: &Texts, row: RowText<'_>, to: &mut Vec<u8>) {
+    /// Writes the line up to its number. Returns where its labels are, with what stands around them behind the bracket
+    /// that opens.
+    fn begin(self, texts: &Texts, row: RowText<'_>, to: &mut Vec<u8>) -> Range<usize> {
         to.extend_from_slice(&texts[self.from..self.place]);
+        let labels = to.len();
         to.extend_from_slice(row.labels.as_bytes());
         to.extend_from_slice(&texts[self.place..self.end]);
+        labels..to.len()
     }
 }
 

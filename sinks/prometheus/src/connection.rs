@@ -3,12 +3,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::net::sockopt::set_socket_linger;
 
-use crate::page::Page;
-use crate::request::{HEAD_LIMIT, Reply};
+use crate::page::Receipt;
+use crate::reply::Reply;
+use crate::request::HEAD_LIMIT;
+use crate::sheet::Sheet;
 
 /// What is read at once.
 const CHUNK: usize = 8 * 1024;
@@ -26,11 +29,11 @@ pub(crate) struct Connection {
 enum Stage {
     /// So much of the request has come.
     Request(Vec<u8>),
-    /// So many bytes of the reply are sent.
-    Reply(Reply, usize),
+    /// The reply is sent.
+    Reply(Reply),
     /// What still comes is read and thrown away: closing before would destroy the reply on its way. The
     /// client closes in its turn once it has had all.
-    Farewell(Option<Arc<Page>>),
+    Farewell(Option<Receipt>),
 }
 
 /// How far a connection is.
@@ -38,8 +41,8 @@ enum Stage {
 pub(crate) enum Progress {
     Goes,
     Over,
-    /// The client has had all of this page, and the connection is over.
-    Fetched(Arc<Page>),
+    /// The client has had all of a page, and the connection is over.
+    Fetched(Receipt),
 }
 
 impl Connection {
@@ -52,16 +55,15 @@ impl Connection {
     pub(crate) const fn interest(&self) -> PollFlags {
         match self.stage {
             Stage::Request(_) | Stage::Farewell(_) => PollFlags::IN,
-            Stage::Reply(..) => PollFlags::OUT,
+            Stage::Reply(_) => PollFlags::OUT,
         }
     }
 
-    /// The page that it sends.
-    pub(crate) const fn page(&self) -> Option<&Arc<Page>> {
+    /// What it keeps in memory for the rest of a page.
+    pub(crate) fn sheet(&self) -> Option<&Arc<Sheet>> {
         match &self.stage {
-            Stage::Reply(reply, _) => reply.page(),
-            Stage::Farewell(page) => page.as_ref(),
-            Stage::Request(_) => None,
+            Stage::Reply(reply) => reply.sheet(),
+            Stage::Farewell(_) | Stage::Request(_) => None,
         }
     }
 
@@ -78,27 +80,26 @@ impl Connection {
                         if is_worth_reading(received, before)
                             && let Some(reply) = answer(received)
                         {
-                            self.stage = Stage::Reply(reply, 0);
+                            self.stage = Stage::Reply(reply);
                         }
                         Ok(())
                     }
                     Err(error) => Err(error),
                 }
             }
-            Stage::Reply(reply, sent) => match self.stream.write(reply.rest(*sent)) {
+            Stage::Reply(reply) => match self.stream.write(reply.rest()) {
                 Ok(length) => {
-                    *sent += length;
-                    if reply.rest(*sent).is_empty() {
-                        self.stage = Stage::Farewell(reply.page().cloned());
-                        self.stream.shutdown(Shutdown::Write)
-                    } else {
+                    if reply.sent(length) {
                         Ok(())
+                    } else {
+                        self.stage = Stage::Farewell(reply.take_receipt());
+                        self.stream.shutdown(Shutdown::Write)
                     }
                 }
                 Err(error) => Err(error),
             },
-            Stage::Farewell(page) => match self.stream.read(&mut [0; CHUNK]) {
-                Ok(0) => return page.take().map_or(Progress::Over, Progress::Fetched),
+            Stage::Farewell(receipt) => match self.stream.read(&mut [0; CHUNK]) {
+                Ok(0) => return receipt.take().map_or(Progress::Over, Progress::Fetched),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             },
@@ -107,6 +108,16 @@ impl Connection {
             Ok(()) => Progress::Goes,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Progress::Goes,
             Err(_) => Progress::Over,
+        }
+    }
+}
+
+/// Half a reply ends in a reset: a client that reads up to the end of the connection must not take it for a whole one.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Reply(_)) {
+            // Without it the connection ends as ever, and most clients miss the end of the page.
+            let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
         }
     }
 }

@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::{ColumnView, KindView, RowCache, RowView, View};
+use ebpf_process_core::{ColumnView, KeptView, KindView, RowCache, RowView, View};
 
 use crate::column::{self, Column};
 use crate::family::Family;
 use crate::finals::{Final, Finals};
 use crate::format::Format;
 use crate::page::Section;
+use crate::renderer::Renderer;
 use crate::row::{Keys, Row, Texts};
+use crate::sheet::{Part, Sheet};
 use crate::wanted::Wanted;
 
 /// What became of a view's samples.
@@ -33,7 +35,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Encoder {
     namespace: String,
-    families: Vec<Family>,
+    families: Vec<Arc<Family>>,
     /// The names that families have.
     names: HashSet<String>,
     /// By their places among all kinds.
@@ -50,17 +52,24 @@ struct Kind {
     families: Vec<u32>,
     /// By the name of a metric's columns; none where its names are taken.
     by_metric: HashMap<Box<str>, Option<u32>>,
-    columns: Vec<Seat>,
-    /// What the columns' lines say.
-    texts: column::Texts,
+    /// Pages on their way have them, too.
+    lines: Arc<Lines>,
     /// Whether a column is rejected.
     rejects: bool,
     /// Rows' labels, each in use by one row: one that lives, or the final of this number.
     labels: HashMap<Arc<str>, Option<u64>>,
 }
 
+/// The columns of a kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines {
+    columns: Vec<Seat>,
+    /// What the columns' lines say.
+    pub(crate) texts: column::Texts,
+}
+
 /// A column's place on pages.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Seat {
     #[default]
     Unknown,
@@ -121,7 +130,8 @@ impl Encoder {
     pub fn encode(&mut self, view: &View<'_>, format: Format, page: &mut Vec<u8>) -> Counts {
         let Taken { living, finals, superseded, rejected, lost } = self.update(*view);
         page.clear();
-        self.render(*view, format, &Wanted::default(), page);
+        let sheet = Arc::new(self.sheet(view.keep()));
+        Renderer::new(sheet, format, &Wanted::default()).write(usize::MAX, page);
         self.clear();
         // On one page two rows cannot have the same labels.
         Counts { written: living + finals - lost, superseded, rejected: rejected + lost }
@@ -131,7 +141,7 @@ impl Encoder {
     pub(crate) fn update(&mut self, view: View<'_>) -> Taken {
         self.now = view.tick().boottime;
         let Self { kinds, finals, rows, now, .. } = self;
-        let lost = finals.expire(*now, |it| release(kinds, it.kind, &it.row.labels));
+        let lost = finals.expire(*now, |it| release(kinds, it.kind, &it.last.row.labels));
         rows.update(&view, |entry: Entry| {
             if entry.standing == Standing::Named {
                 release(kinds, entry.kind, &entry.row.labels);
@@ -152,13 +162,12 @@ impl Encoder {
         let Self { namespace, families, names, kinds, .. } = self;
         let known = kinds.entry(kind.index()).or_insert_with(|| Kind::new(Keys::new(kind.kind())));
         for column in kind.columns() {
-            if known.columns.len() <= column.index() {
-                known.columns.resize_with(column.index() + 1, Seat::default);
-            }
-            if matches!(known.columns[column.index()], Seat::Unknown) {
+            if matches!(known.lines.columns.get(column.index()), None | Some(Seat::Unknown)) {
                 let seat = known.seat(namespace, &column, families, names);
                 known.rejects |= matches!(seat, Seat::Rejected);
-                known.columns[column.index()] = seat;
+                let Lines { columns, .. } = Arc::make_mut(&mut known.lines);
+                columns.resize_with(columns.len().max(column.index() + 1), Seat::default);
+                columns[column.index()] = seat;
             }
         }
     }
@@ -187,53 +196,23 @@ impl Encoder {
         }
     }
 
-    /// Writes what the encoder was brought up to, as far as it is wanted, behind what stands there.
-    pub(crate) fn render(&self, view: View<'_>, format: Format, wanted: &Wanted, to: &mut Vec<u8>) -> Vec<Section> {
-        let mut sections = Vec::new();
-        for kind in view.kinds() {
-            let Some(known) = self.kinds.get(&kind.index()) else { continue };
-            let families = known.families.iter().filter(|family| wanted.takes(&self.families[**family as usize]));
-            let families: Vec<u32> = families.copied().collect();
-            if families.is_empty() {
-                continue;
-            }
+    /// What pages of the view are written from that the encoder was brought up to.
+    pub(crate) fn sheet(&self, view: KeptView) -> Sheet {
+        let parts = view.view().kinds().filter_map(|kind| {
+            let known = self.kinds.get(&kind.index())?;
+            let families = known.families.iter().map(|family| (*family, Arc::clone(&self.families[*family as usize])));
             let (mut living, mut texts) = (Vec::new(), Texts::default());
             for row in kind.rows().filter(|row| !row.is_final()) {
                 if let Some(entry) = self.rows.get(row.id()).filter(|entry| entry.standing == Standing::Named) {
-                    living.push(row);
+                    living.push(row.place());
                     texts.push(&entry.row);
                 }
             }
-            let ended: Vec<_> = self.finals.of(kind.index()).collect();
-            for index in families {
-                let family = &self.families[index as usize];
-                let columns: Vec<_> = family.columns.iter().filter_map(|column| known.column(*column)).collect();
-                let before = to.len();
-                to.extend_from_slice(family.header(format));
-                let start = to.len();
-                let samples = write_living((&living, &texts), (&columns, &known.texts), format, to);
-                for row in &ended {
-                    for (place, column) in &columns {
-                        if let Some(number) = row.number(*place, column.is_histogram()) {
-                            column.write(&known.texts, row.row.text(), number, format, to);
-                        }
-                    }
-                }
-                if to.len() == start {
-                    to.truncate(before);
-                }
-                sections.push(Section { family: index, samples });
-            }
-        }
-        if format == Format::OpenMetrics {
-            to.extend_from_slice(b"# EOF\n");
-        }
-        sections
-    }
-
-    /// The number of the next row that ends.
-    pub(crate) const fn next_final(&self) -> u64 {
-        self.finals.next()
+            let (lines, ended) = (Arc::clone(&known.lines), self.finals.of(kind.index()).cloned().collect());
+            Some(Part { kind: kind.index(), lines, families: families.collect(), living, texts, ended })
+        });
+        let parts = parts.collect();
+        Sheet { view, parts, finals: self.finals.next() }
     }
 
     /// A client has had a page with these families, and in them all rows that have ended before this number. Returns
@@ -244,7 +223,8 @@ impl Encoder {
             families[section.family as usize] = true;
         }
         let Self { kinds, finals, now, .. } = self;
-        let takes = |kind: usize, column: usize| match kinds.get(&kind).and_then(|kind| kind.columns.get(column)) {
+        let takes = |kind: usize, column: usize| match kinds.get(&kind).and_then(|kind| kind.lines.columns.get(column))
+        {
             Some(Seat::Taken(column)) => families[column.family as usize],
             _ => false,
         };
@@ -254,28 +234,8 @@ impl Encoder {
     /// Lets go all rows that have ended. Returns how many totals nobody has fetched.
     pub(crate) fn clear(&mut self) -> u64 {
         let Self { kinds, finals, .. } = self;
-        finals.clear(|it| release(kinds, it.kind, &it.row.labels))
+        finals.clear(|it| release(kinds, it.kind, &it.last.row.labels))
     }
-}
-
-/// Writes the samples of rows that live; returns how many there are.
-fn write_living(
-    (rows, texts): (&[RowView<'_>], &Texts),
-    (columns, lines): (&[(u32, &Column)], &column::Texts),
-    format: Format,
-    to: &mut Vec<u8>,
-) -> u64 {
-    let mut samples = 0;
-    for (index, row) in rows.iter().enumerate() {
-        let text = texts.get(index);
-        for (place, column) in columns {
-            if let Some(sample) = row.sample(*place as usize) {
-                column.write(lines, text, sample.value().into(), format, to);
-                samples += 1;
-            }
-        }
-    }
-    samples
 }
 
 /// A row's labels are free again.
@@ -285,23 +245,25 @@ fn release(kinds: &mut BTreeMap<usize, Kind>, kind: usize, labels: &str) {
     }
 }
 
+impl Lines {
+    /// A column that is on pages, with its place.
+    pub(crate) fn column(&self, place: u32) -> Option<(u32, &Column)> {
+        match self.columns.get(place as usize) {
+            Some(Seat::Taken(column)) => Some((place, column)),
+            _ => None,
+        }
+    }
+}
+
 impl Kind {
     fn new(keys: Keys) -> Self {
         Self {
             keys,
             families: Vec::new(),
             by_metric: HashMap::new(),
-            columns: Vec::new(),
-            texts: Vec::new(),
+            lines: Arc::default(),
             rejects: false,
             labels: HashMap::new(),
-        }
-    }
-
-    fn column(&self, place: u32) -> Option<(u32, &Column)> {
-        match self.columns.get(place as usize) {
-            Some(Seat::Taken(column)) => Some((place, column)),
-            _ => None,
         }
     }
 
@@ -310,7 +272,7 @@ impl Kind {
         &mut self,
         namespace: &str,
         column: &ColumnView<'_>,
-        families: &mut Vec<Family>,
+        families: &mut Vec<Arc<Family>>,
         names: &mut HashSet<String>,
     ) -> Seat {
         let metric = column.column().name();
@@ -321,7 +283,7 @@ impl Kind {
                 u32::try_from(families.len()).ok().filter(|_| family.names().all(|name| !names.contains(&name)));
             if let Some(index) = index {
                 names.extend(family.names());
-                families.push(family);
+                families.push(Arc::new(family));
                 self.families.push(index);
             }
             self.by_metric.insert(metric.into(), index);
@@ -330,12 +292,19 @@ impl Kind {
         let labels = self.keys.others(column.column().own_labels().chain(column.tags()));
         let place = u32::try_from(column.index()).unwrap_or(u32::MAX);
         let Some(index) = index else { return Seat::Rejected };
-        let family = &mut families[index as usize];
+        let family = Arc::make_mut(&mut families[index as usize]);
         if !family.add(place, &labels) {
             return Seat::Rejected;
         }
         let has_keys = !self.keys.is_empty();
-        Seat::Taken(Column::new(&mut self.texts, index, &family.name, column, has_keys, &labels))
+        Seat::Taken(Column::new(
+            &mut Arc::make_mut(&mut self.lines).texts,
+            index,
+            &family.name,
+            column,
+            has_keys,
+            &labels,
+        ))
     }
 
     /// A new row asks for its labels. It gets them from one that has ended.
@@ -366,7 +335,7 @@ impl Kind {
         taken: &mut Taken,
     ) {
         let (all, rejected) = (row.cells().count() as u64, if self.rejects { self.rejected(row) } else { 0 });
-        let cells = row.cells().filter(|(column, _)| !matches!(self.columns.get(*column), Some(Seat::Rejected)));
+        let cells = row.cells().filter(|(column, _)| !matches!(self.lines.columns.get(*column), Some(Seat::Rejected)));
         let it = Final::new(kind, text.clone(), cells, now);
         let kept = it.as_ref().map_or(0, Final::owed);
         taken.finals += kept;
@@ -380,6 +349,6 @@ impl Kind {
 
     /// How many of a row's samples are in columns that are on no page.
     fn rejected(&self, row: &RowView<'_>) -> u64 {
-        row.cells().filter(|(column, _)| matches!(self.columns.get(*column), Some(Seat::Rejected))).count() as u64
+        row.cells().filter(|(column, _)| matches!(self.lines.columns.get(*column), Some(Seat::Rejected))).count() as u64
     }
 }

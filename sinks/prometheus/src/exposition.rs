@@ -1,20 +1,18 @@
 //! What is there to be scraped: the newest view, and the rows that have ended.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ebpf_process_core::{KeptView, Ledger, View};
 
 use crate::encode::{Encoder, Taken};
 use crate::format::Format;
-use crate::page::{Account, Page};
+use crate::page::{Account, Page, Receipt};
+use crate::renderer::Renderer;
+use crate::sheet::Sheet;
 use crate::wanted::Wanted;
 
 /// Why samples are lost that nobody has come for.
 pub(crate) const NEVER_FETCHED: &str = "never fetched";
-
-/// After so long without a scrape the room for a page is given back.
-const IDLE: Duration = Duration::from_mins(2);
 
 /// The newest view, pages of which are made for whoever asks. The sink's thread brings views, the server's makes pages.
 #[derive(Debug)]
@@ -22,24 +20,19 @@ pub(crate) struct Exposition {
     encoder: Encoder,
     ledger: Arc<Ledger>,
     newest: Option<Newest>,
-    /// The room of a page that nobody reads any more, for the next one.
-    spare: Vec<u8>,
-    now: Duration,
-    /// When a page was made last.
-    scraped: Duration,
 }
 
 #[derive(Debug)]
 struct Newest {
     view: KeptView,
     account: Arc<Account>,
-    /// With everything, in the formats that were asked for.
-    pages: Vec<(Format, Arc<Page>)>,
+    /// Once somebody has asked.
+    sheet: Option<Arc<Sheet>>,
 }
 
 impl Exposition {
     pub(crate) fn new(encoder: Encoder, ledger: Arc<Ledger>) -> Self {
-        Self { encoder, ledger, newest: None, spare: Vec::new(), now: Duration::ZERO, scraped: Duration::ZERO }
+        Self { encoder, ledger, newest: None }
     }
 
     /// Shows this view from now on; clients that have begun with the one before still get that. Returns how many totals
@@ -49,47 +42,28 @@ impl Exposition {
         self.ledger.superseded(superseded);
         self.ledger.rejected(rejected, crate::TWIN);
         self.ledger.dropped(lost, NEVER_FETCHED);
-        let mut before = self.newest.take();
-        let pages = before.iter_mut().flat_map(|before| std::mem::take(&mut before.pages));
-        pages.for_each(|(_, page)| self.recycle(page));
         // The account of a view that no client is at any more is used again.
-        let free = before.and_then(|mut before| {
+        let free = self.newest.take().and_then(|mut before| {
             Arc::get_mut(&mut before.account)?.begin(living);
             Some(before.account)
         });
         let account = free.unwrap_or_else(|| Arc::new(Account::new(Arc::clone(&self.ledger), living)));
-        self.newest = Some(Newest { view: view.keep(), account, pages: Vec::new() });
-        self.now = view.tick().boottime;
-        if self.now >= self.scraped + IDLE {
-            self.spare = Vec::new();
-        }
+        self.newest = Some(Newest { view: view.keep(), account, sheet: None });
         lost
     }
 
-    /// A page of what there is; none as long as there is nothing.
-    pub(crate) fn page(&mut self, format: Format, wanted: &Wanted) -> Option<Arc<Page>> {
-        let Self { encoder, newest, spare, .. } = self;
-        let Newest { view, account, pages } = newest.as_mut()?;
-        self.scraped = self.now;
-        if let Some((_, page)) = pages.iter().find(|(known, _)| *known == format && wanted.is_all()) {
-            return Some(Arc::clone(page));
-        }
-        let mut bytes = std::mem::take(spare);
-        bytes.clear();
-        let sections = encoder.render(view.view(), format, wanted, &mut bytes);
-        let page = Page { bytes, sections, finals: encoder.next_final(), account: Arc::clone(account) };
-        let page = Arc::new(page);
-        if wanted.is_all() {
-            pages.push((format, Arc::clone(&page)));
-        }
-        Some(page)
+    /// A page of what there is, to be written by whoever sends it; none as long as there is nothing.
+    pub(crate) fn page(&mut self, format: Format, wanted: &Wanted) -> Option<Page> {
+        let Self { encoder, newest, .. } = self;
+        let Newest { view, account, sheet } = newest.as_mut()?;
+        let sheet = sheet.get_or_insert_with(|| Arc::new(encoder.sheet(view.clone())));
+        Some(Page::new(Renderer::new(Arc::clone(sheet), format, wanted), Arc::clone(account)))
     }
 
     /// A client has had all of a page.
-    pub(crate) fn fetched(&mut self, page: Arc<Page>) {
-        page.account.fetch(&page.sections);
-        self.ledger.written(self.encoder.fetch_finals(page.finals, &page.sections));
-        self.recycle(page);
+    pub(crate) fn fetched(&mut self, Receipt { sections, finals, account }: Receipt) {
+        account.fetch(&sections);
+        self.ledger.written(self.encoder.fetch_finals(finals, &sections));
     }
 
     /// Nobody comes any more: whatever waits is lost.
@@ -97,13 +71,6 @@ impl Exposition {
         self.ledger.dropped(self.encoder.clear(), NEVER_FETCHED);
         if let Some(newest) = self.newest.take() {
             newest.account.give_up(NEVER_FETCHED);
-        }
-    }
-
-    /// Takes the room of a page that nobody else has.
-    fn recycle(&mut self, page: Arc<Page>) {
-        if let Some(page) = Arc::into_inner(page).filter(|page| page.bytes.capacity() > self.spare.capacity()) {
-            self.spare = page.bytes;
         }
     }
 }
@@ -157,15 +124,14 @@ mod tests {
             samples
         }
 
-        fn page(&mut self, query: &str) -> Arc<Page> {
+        fn page(&mut self, query: &str) -> Page {
             self.exposition.page(Format::Text, &Wanted::read(query)).expect("a page")
         }
 
         /// A page that a client has had.
         fn scrape(&mut self, query: &str) -> String {
-            let page = self.page(query);
-            let text = text(&page);
-            self.exposition.fetched(page);
+            let (text, receipt) = read(self.page(query));
+            self.exposition.fetched(receipt);
             text
         }
 
@@ -177,8 +143,16 @@ mod tests {
         }
     }
 
-    fn text(page: &Page) -> String {
-        String::from_utf8(page.bytes.clone()).expect("text")
+    /// The text of a page, which comes line by line.
+    fn read(mut page: Page) -> (String, Receipt) {
+        let mut text = String::new();
+        let mut goes_on = true;
+        while goes_on {
+            let mut piece = Vec::new();
+            goes_on = page.write(1, &mut piece);
+            text += std::str::from_utf8(&piece).expect("text");
+        }
+        (text, page.into_receipt())
     }
 
     #[test]
@@ -207,12 +181,13 @@ mod tests {
             let page = scene.page("");
             let (before, ..) = scene.book();
             scene.tick(|recorder| a.counter(recorder, 2));
-            assert_eq!((text(&page), scene.book().3), (text(&page).replace(" 2\n", " 1\n"), 2), "it reads the old one");
+            let (text, receipt) = read(page);
+            assert!(text.ends_with(" 1\n") && scene.book().3 == 2, "it reads the old one");
             if gives_up {
-                drop(page);
+                drop(receipt);
                 assert_eq!(scene.book(), (before, 1, 0, 1));
             } else {
-                scene.exposition.fetched(page);
+                scene.exposition.fetched(receipt);
                 assert_eq!(scene.book(), (before + 1, 2, 0, 1));
             }
         }
@@ -289,7 +264,7 @@ mod tests {
         });
         // A histogram is one sample, whatever lines it takes; a level has no end to tell of.
         assert_eq!(scene.book(), (0, 1, 0, 1));
-        let page = text(&scene.page(""));
+        let (page, _) = read(scene.page(""));
         assert!(page.contains("x_sizes_bytes_count{n=\"ends\"} 2\n") && !page.contains("level"), "{page}");
         for total in 0..599 {
             scene.tick(|recorder| lives.counter(recorder, total));
@@ -349,23 +324,41 @@ mod tests {
         assert_eq!(scene.book(), (2, 0, 1, 0));
     }
 
+    /// Rows and columns come, and rows end, while a client reads: it gets the view that it came for.
     #[test]
-    fn a_page_takes_the_room_of_one_that_nobody_reads_any_more() {
+    fn a_page_that_is_read_slowly_is_of_one_view() {
         let mut scene = Scene::new();
-        let a = scene.row("a");
-        let mut places = BTreeSet::new();
-        for total in 0..4 {
-            scene.tick(|recorder| a.counter(recorder, total));
-            let page = scene.page("");
-            assert!(Arc::ptr_eq(&page, &scene.page("")), "who asks for the same gets the same");
-            places.insert(page.bytes.as_ptr());
-            scene.exposition.fetched(page);
+        let rows: Vec<_> = (0..20).map(|n| scene.row(&n.to_string())).collect();
+        scene.tick(|recorder| rows.iter().for_each(|row| row.counter(recorder, 1)));
+        scene.tick(|recorder| {
+            for row in &rows {
+                row.counter(recorder, 2);
+            }
+            rows[3].end(recorder);
+        });
+        let (whole, _) = read(scene.page(""));
+        assert_eq!(whole.lines().filter(|line| line.ends_with(" 2")).count(), 20);
+        let (mut slow, mut text) = (scene.page(""), Vec::new());
+        for round in 0..22 {
+            let goes_on = slow.write(text.len() + 1, &mut text);
+            if !goes_on {
+                assert!(round > 18, "{round}");
+                break;
+            }
+            let (again, new) =
+                (scene.row("3"), scene.column(&round.to_string(), Column::gauge("new", Unit::ONE, "New")));
+            let ends = rows.get(round).filter(|_| round != 3);
+            scene.tick(|recorder| {
+                again.counter(recorder, 3);
+                new.gauge(recorder, 4.0);
+                if let Some(row) = ends {
+                    row.end(recorder);
+                }
+            });
         }
-        assert_eq!(places.len(), 1);
-        for total in 0..120 {
-            scene.tick(|recorder| a.counter(recorder, total));
-        }
-        assert_eq!(scene.exposition.spare.capacity(), 0, "nobody comes");
+        assert_eq!(String::from_utf8_lossy(&text), whole);
+        scene.exposition.fetched(slow.into_receipt());
+        scene.book();
     }
 
     #[derive(Clone, Debug)]
@@ -390,8 +383,7 @@ mod tests {
     }
 
     /// The samples on a page, a line each: of a histogram the sum, since all counts are equal here.
-    fn samples(page: &Page) -> BTreeSet<String> {
-        let text = text(page);
+    fn samples(text: &str) -> BTreeSet<String> {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let of_others = ["_bucket{", "_count{", "_created{"];
         lines.filter(|line| of_others.iter().all(|other| !line.contains(other))).map(str::to_owned).collect()
@@ -403,7 +395,7 @@ mod tests {
         fn what_clients_have_had_is_written_to_the_cell(events in prop::collection::vec(event(), 1..60)) {
             let mut scene = Scene::new();
             let (mut lives, mut born, mut value): (Vec<u64>, _, _) = ((0..4).collect(), 4, 0_u32);
-            let mut pages: Vec<Arc<Page>> = Vec::new();
+            let mut pages: Vec<Page> = Vec::new();
             let (mut fetched, mut offered) = (BTreeSet::new(), 0);
             for event in events {
                 match event {
@@ -437,8 +429,9 @@ mod tests {
                     }
                     Event::Fetched(index) if !pages.is_empty() => {
                         let page = pages.swap_remove(index % pages.len());
-                        fetched.extend(samples(&page));
-                        scene.exposition.fetched(page);
+                        let (text, receipt) = read(page);
+                        fetched.extend(samples(&text));
+                        scene.exposition.fetched(receipt);
                     }
                     Event::GivesUp(index) if !pages.is_empty() => drop(pages.swap_remove(index % pages.len())),
                     Event::Fetched(_) | Event::GivesUp(_) => {}

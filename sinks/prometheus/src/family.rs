@@ -9,7 +9,7 @@ use crate::name;
 use crate::number::base_of;
 
 /// What all samples of a metric have in common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Family {
     /// The name, with the base unit and without the suffixes of samples.
     pub(crate) name: String,

@@ -1,6 +1,7 @@
 //! Rows that have ended: their last totals stay on the page for whoever has not come yet.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::Value;
@@ -33,21 +34,29 @@ pub(crate) struct Finals {
     fetched_bytes: usize,
 }
 
-/// The last totals of a row.
+/// A row that has ended, and who has had its last totals.
 #[derive(Debug)]
 pub(crate) struct Final {
     /// The kind's place among all kinds.
     pub(crate) kind: usize,
-    pub(crate) row: Row,
-    /// Words of 64 columns: which have a total, and of which that waits for a client.
-    present: Box<[u64]>,
+    /// Pages on their way have it, too.
+    pub(crate) last: Arc<Last>,
+    /// Words of 64 columns: of which a total waits for a client.
     owed: Box<[u64]>,
-    /// By present column: a counter's total, or a histogram's place in the slab.
-    values: Box<[u64]>,
-    slab: Box<[u64]>,
     since: Duration,
     /// When a client had had all totals.
     fetched: Option<Duration>,
+}
+
+/// The last totals of a row.
+#[derive(Debug)]
+pub(crate) struct Last {
+    pub(crate) row: Row,
+    /// Words of 64 columns: which have a total.
+    present: Box<[u64]>,
+    /// By present column: a counter's total, or a histogram's place in the slab.
+    values: Box<[u64]>,
+    slab: Box<[u64]>,
 }
 
 impl Final {
@@ -74,30 +83,13 @@ impl Final {
             present[column / 64] |= 1 << (column % 64);
         }
         let (present, values, slab) = (present.into_boxed_slice(), values.into(), slab.into());
-        let owed = present.clone();
-        let it = Self { kind, row, present, owed, values, slab, since: now, fetched: None };
-        (!it.values.is_empty()).then_some(it)
+        let (owed, last) = (present.clone(), Last { row, present, values, slab });
+        (!last.values.is_empty()).then(|| Self { kind, last: Arc::new(last), owed, since: now, fetched: None })
     }
 
     /// How many totals wait for a client.
     pub(crate) fn owed(&self) -> u64 {
         self.owed.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    /// The value in a column, of which it is told whether it is a histogram.
-    pub(crate) fn number(&self, column: u32, is_histogram: bool) -> Option<Number<'_>> {
-        let (word, bit) = (column as usize / 64, column % 64);
-        let present = self.present.get(word).filter(|present| *present >> bit & 1 == 1)?;
-        let before = self.present[..word].iter().map(|word| word.count_ones()).sum::<u32>();
-        let rank = before + (present & ((1 << bit) - 1)).count_ones();
-        let value = *self.values.get(rank as usize)?;
-        if !is_histogram {
-            return Some(Number::Total(value));
-        }
-        let small = |word: u64| usize::try_from(word).unwrap_or(usize::MAX);
-        let [first, len, count, sum, counts @ ..] = self.slab.get(small(value)..)? else { return None };
-        let counts = counts.get(..small(*len))?;
-        Some(Number::Distribution(Distribution { first: small(*first), counts, count: *count, sum: *sum }))
     }
 
     /// A client has had the columns that `takes` says; returns how many totals that waited.
@@ -118,7 +110,30 @@ impl Final {
     }
 
     fn size(&self) -> usize {
-        let words = self.present.len() + self.owed.len() + self.values.len() + self.slab.len();
+        self.last.size() + self.owed.len() * 8
+    }
+}
+
+impl Last {
+    /// The value in a column, of which it is told whether it is a histogram.
+    pub(crate) fn number(&self, column: u32, is_histogram: bool) -> Option<Number<'_>> {
+        let (word, bit) = (column as usize / 64, column % 64);
+        let present = self.present.get(word).filter(|present| *present >> bit & 1 == 1)?;
+        let before = self.present[..word].iter().map(|word| word.count_ones()).sum::<u32>();
+        let rank = before + (present & ((1 << bit) - 1)).count_ones();
+        let value = *self.values.get(rank as usize)?;
+        if !is_histogram {
+            return Some(Number::Total(value));
+        }
+        let small = |word: u64| usize::try_from(word).unwrap_or(usize::MAX);
+        let [first, len, count, sum, counts @ ..] = self.slab.get(small(value)..)? else { return None };
+        let counts = counts.get(..small(*len))?;
+        Some(Number::Distribution(Distribution { first: small(*first), counts, count: *count, sum: *sum }))
+    }
+
+    /// The bytes that it takes.
+    pub(crate) fn size(&self) -> usize {
+        let words = self.present.len() + self.values.len() + self.slab.len();
         OVERHEAD + self.row.labels.len() + self.row.started.len() + words * 8
     }
 }
@@ -185,8 +200,8 @@ impl Finals {
     }
 
     /// Those of a kind, the oldest first.
-    pub(crate) fn of(&self, kind: usize) -> impl Iterator<Item = &Final> {
-        self.all.values().filter(move |it| it.kind == kind)
+    pub(crate) fn of(&self, kind: usize) -> impl Iterator<Item = &Arc<Last>> {
+        self.all.values().filter(move |it| it.kind == kind).map(|it| &it.last)
     }
 
     fn drop_if(&mut self, mut goes: impl FnMut(&Final) -> bool, mut gone: impl FnMut(&Final)) -> u64 {

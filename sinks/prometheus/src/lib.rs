@@ -76,10 +76,15 @@
 //! # The server
 //!
 //! One thread answers `GET` and `HEAD`, each over a connection of its own, to 32 clients at once; one more takes the place
-//! of the oldest. A client has 30 seconds, 32 KiB and 512 headers for its request. The same thread writes the pages; who
-//! asks for the same of one view gets the same page, and each client gets it whole, whatever comes meanwhile. Memory is
-//! bounded: pages in the hands of clients have 64 MiB, or one of them more than that; beyond, the client that has been
-//! there for longest is hung up on.
+//! of the oldest. A client has 32 KiB and 512 headers for its request, and 30 seconds for request and answer. The same
+//! thread writes the pages as they are sent, 64 KiB at a time, from the view that was the newest when the client asked,
+//! whatever comes meanwhile. A page that fits into one piece has a `Content-Length`; a longer one is sent in chunks (RFC
+//! 9112, 7.1), and to a client of HTTP/1.0 up to the end of the connection. Half a page never looks like a whole one: it
+//! has no last chunk, and the connection is reset.
+//!
+//! Memory is bounded. A client that is in the middle of a page keeps the view's numbers, the texts of its rows and the
+//! totals of those that have ended. Different views that clients keep have 64 MiB together, or one of them more than that;
+//! beyond, the client that has been there for longest is hung up on.
 //!
 //! The path may be percent-encoded, or part of a whole address as a proxy asks for. `/-/healthy` says 200 as long as the
 //! server answers, and `/` shows a person (whoever asks for HTML, or for anything as curl does) where the page is; a
@@ -107,10 +112,13 @@ mod format;
 mod name;
 mod number;
 mod page;
+mod renderer;
+mod reply;
 mod request;
 mod row;
 mod scrape;
 mod server;
+mod sheet;
 mod wanted;
 
 use std::collections::BTreeMap;

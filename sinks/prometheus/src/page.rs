@@ -1,15 +1,47 @@
-//! A page as clients get it, and what becomes of the samples on it.
+//! A page on its way to a client, and what becomes of the samples on it.
 
 use std::sync::Arc;
 
 use ebpf_process_core::Ledger;
 use parking_lot::Mutex;
 
-/// What a scrape gets.
+use crate::renderer::Renderer;
+use crate::sheet::Sheet;
+
+/// The page of a client, on its way.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) bytes: Vec<u8>,
-    /// The families on it, with their samples.
+    renderer: Renderer,
+    account: Arc<Account>,
+}
+
+impl Page {
+    pub(crate) const fn new(renderer: Renderer, account: Arc<Account>) -> Self {
+        Self { renderer, account }
+    }
+
+    /// Writes a piece behind what stands there, up to so many bytes together and the lines of one value. Returns whether
+    /// the page goes on.
+    pub(crate) fn write(&mut self, most: usize, to: &mut Vec<u8>) -> bool {
+        self.renderer.write(most, to)
+    }
+
+    /// What it keeps in memory.
+    pub(crate) const fn sheet(&self) -> &Arc<Sheet> {
+        self.renderer.sheet()
+    }
+
+    /// All of it is written.
+    pub(crate) fn into_receipt(self) -> Receipt {
+        let (sections, finals) = self.renderer.into_sections();
+        Receipt { sections, finals, account: self.account }
+    }
+}
+
+/// What stood on a whole page, to be entered once the client has had it.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    /// The families, with their samples.
     pub(crate) sections: Vec<Section>,
     /// All rows that had ended with a lower number are on it.
     pub(crate) finals: u64,

@@ -64,6 +64,10 @@ impl Texts {
         self.ends.push((labels, self.bytes.len()));
     }
 
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<(usize, usize)>()
+    }
+
     /// That of the row that was pushed as this one.
     pub(crate) fn get(&self, index: usize) -> RowText<'_> {
         let from = index.checked_sub(1).map_or(0, |before| self.ends[before].1);

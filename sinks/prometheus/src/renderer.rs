@@ -1,0 +1,130 @@
+//! From a view's sheet to a page, piece by piece.
+
+use std::sync::Arc;
+
+use ebpf_process_core::{KindView, View};
+
+use crate::encode::Lines;
+use crate::family::Family;
+use crate::format::Format;
+use crate::page::Section;
+use crate::sheet::{Part, Sheet};
+use crate::wanted::Wanted;
+
+/// A page that is being written.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    sheet: Arc<Sheet>,
+    format: Format,
+    /// The families that are wanted: the part's place, and the family's among the part's.
+    families: Vec<(usize, usize)>,
+    /// Those that are written.
+    sections: Vec<Section>,
+    /// How far the next one is.
+    place: Place,
+}
+
+/// Where in a family it goes on.
+#[derive(Debug, Default)]
+struct Place {
+    /// Among the rows that live, then those that have ended.
+    row: usize,
+    column: usize,
+    /// Samples of rows that live, so far.
+    samples: u64,
+    /// Whether something stands on the page already.
+    has_begun: bool,
+}
+
+impl Renderer {
+    pub(crate) fn new(sheet: Arc<Sheet>, format: Format, wanted: &Wanted) -> Self {
+        let parts = sheet.parts.iter().enumerate();
+        let families = parts.flat_map(|(part, it)| {
+            let families = it.families.iter().enumerate().filter(|(_, (_, family))| wanted.takes(family));
+            families.map(move |(family, _)| (part, family))
+        });
+        let families = families.collect();
+        Self { sheet, format, families, sections: Vec::new(), place: Place::default() }
+    }
+
+    /// Writes until `to` has at least so many bytes, at most the lines of one value more. Returns whether the page goes
+    /// on; once it does not, this is not called again.
+    pub(crate) fn write(&mut self, most: usize, to: &mut Vec<u8>) -> bool {
+        let Self { sheet, format, families, sections, place } = self;
+        let view = sheet.view.view();
+        while let Some(&(part, family)) = families.get(sections.len()) {
+            let part = &sheet.parts[part];
+            let (index, family) = &part.families[family];
+            if !write_family(view, part, family, *format, place, most, to) {
+                return true;
+            }
+            sections.push(Section { family: *index, samples: place.samples });
+            *place = Place::default();
+        }
+        if *format == Format::OpenMetrics {
+            to.extend_from_slice(b"# EOF\n");
+        }
+        false
+    }
+
+    pub(crate) const fn sheet(&self) -> &Arc<Sheet> {
+        &self.sheet
+    }
+
+    /// The families that stand on the page, and the number of the first row that ended too late for it.
+    pub(crate) fn into_sections(self) -> (Vec<Section>, u64) {
+        (self.sections, self.sheet.finals)
+    }
+}
+
+/// Writes a family's lines from a place on; returns whether these are all. Where it stops, a sample stands.
+fn write_family(
+    view: View<'_>,
+    part: &Part,
+    family: &Family,
+    format: Format,
+    place: &mut Place,
+    most: usize,
+    to: &mut Vec<u8>,
+) -> bool {
+    let before = to.len();
+    if !place.has_begun {
+        to.extend_from_slice(family.header(format));
+    }
+    let start = to.len();
+    let Lines { texts, .. } = &*part.lines;
+    let columns: Vec<_> = family.columns.iter().filter_map(|column| part.lines.column(*column)).collect();
+    let kind: Option<KindView<'_>> = view.kinds().find(|kind| kind.index() == part.kind);
+    while let (Some(kind), Some(living)) = (&kind, part.living.get(place.row)) {
+        let (row, text) = (kind.living(*living), part.texts.get(place.row));
+        while let (Some(row), Some((number, column))) = (&row, columns.get(place.column)) {
+            place.column += 1;
+            if let Some(value) = row.value(*number as usize) {
+                column.write(texts, text, value.into(), format, to);
+                place.samples += 1;
+                if to.len() >= most {
+                    place.has_begun = true;
+                    return false;
+                }
+            }
+        }
+        (place.row, place.column) = (place.row + 1, 0);
+    }
+    while let Some(last) = part.ended.get(place.row - part.living.len()) {
+        while let Some((number, column)) = columns.get(place.column) {
+            place.column += 1;
+            if let Some(number) = last.number(*number, column.is_histogram()) {
+                column.write(texts, last.row.text(), number, format, to);
+                if to.len() >= most {
+                    place.has_begun = true;
+                    return false;
+                }
+            }
+        }
+        (place.row, place.column) = (place.row + 1, 0);
+    }
+    if !place.has_begun && to.len() == start {
+        to.truncate(before);
+    }
+    true
+}

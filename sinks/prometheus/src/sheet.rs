@@ -1,0 +1,48 @@
+//! What pages of one view are written from.
+
+use std::sync::Arc;
+
+use ebpf_process_core::KeptView;
+
+use crate::encode::Lines;
+use crate::family::Family;
+use crate::finals::Last;
+use crate::row::Texts;
+
+/// A view, and the texts and last totals that stand on its pages. What the encoder learns later changes nothing in it,
+/// so that a page is of one view, however slowly it is read.
+#[derive(Debug)]
+pub(crate) struct Sheet {
+    pub(crate) view: KeptView,
+    pub(crate) parts: Vec<Part>,
+    /// All rows that had ended with a lower number are on it.
+    pub(crate) finals: u64,
+}
+
+/// What there is of one kind of entity.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The kind's place among all kinds.
+    pub(crate) kind: usize,
+    pub(crate) lines: Arc<Lines>,
+    /// With their places among all families.
+    pub(crate) families: Vec<(u32, Arc<Family>)>,
+    /// The places of rows that live, and their texts.
+    pub(crate) living: Vec<usize>,
+    pub(crate) texts: Texts,
+    pub(crate) ended: Vec<Arc<Last>>,
+}
+
+impl Sheet {
+    /// The bytes that it keeps in memory, as if nothing else had them.
+    pub(crate) fn memory(&self) -> usize {
+        self.view.memory() + self.parts.iter().map(Part::memory).sum::<usize>()
+    }
+}
+
+impl Part {
+    fn memory(&self) -> usize {
+        let ended: usize = self.ended.iter().map(|last| last.size()).sum();
+        self.living.len() * size_of::<usize>() + self.texts.memory() + ended
+    }
+}
