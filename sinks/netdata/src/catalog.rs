@@ -8,9 +8,9 @@ use crate::words;
 /// The priority of the first chart made by rule: behind all known ones.
 const FIRST_PRIORITY: u32 = 1000;
 
-/// The most charts made by rule at once: enough for a million cells of fifty thousand rows, and more than netdata can
-/// carry.
-const LIMIT: usize = 8192;
+/// The most charts made by rule at once: fifty thousand rows of forty columns are 10,440. A chart takes the agent some
+/// two kilobytes.
+const LIMIT: usize = 16_384;
 
 /// The ids and priorities of charts made by rule.
 #[derive(Debug)]
@@ -37,6 +37,11 @@ impl Catalog {
         let id = words::unique(words::id(wanted), |id| is_known(id) || self.taken.contains(id));
         self.taken.insert(id.clone());
         Some(id)
+    }
+
+    /// Whether rows should share charts as closely as they can: half of all there may be are taken.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.taken.len() >= LIMIT / 2
     }
 
     /// A chart is over.

@@ -58,8 +58,9 @@ impl Encoder {
         self.rejected = 0;
         bytes.clear();
         status.begin();
+        let boottime = view.tick().boottime;
         rows.update(view, |kept| match kept {
-            Kept::Row(kind, place) => kinds[kind].leave(place),
+            Kept::Row(kind, place) => kinds[kind].leave(place, boottime),
             Kept::Places(places) => places.into_iter().flatten().for_each(|place| {
                 if let Place::Dimension { role: Some(role), .. } = place {
                     status.lose(role);
@@ -67,9 +68,8 @@ impl Encoder {
                 board.retire(place, bytes, catalog);
             }),
         });
-        view.kinds().for_each(|kind| self.take(&kind));
+        view.kinds().for_each(|kind| self.take(&kind, boottime));
         let Self { bytes, board, catalog, status, .. } = self;
-        let boottime = view.tick().boottime;
         status.update(board, catalog);
         board.write(bytes, boottime, catalog);
         self.kinds.iter_mut().for_each(|rows| rows.write(bytes, boottime, catalog));
@@ -98,7 +98,7 @@ impl Encoder {
     }
 
     /// Takes over the values of all rows of a kind.
-    fn take(&mut self, kind: &KindView<'_>) {
+    fn take(&mut self, kind: &KindView<'_>, boottime: Duration) {
         let Self { rows, catalog, board, kinds, status, rejected, .. } = self;
         let index = kind.index();
         if kinds.len() <= index {
@@ -107,14 +107,20 @@ impl Encoder {
         // What lives as long as the agent has a chart for each metric, as it always had.
         let (table, has_places) = (&mut kinds[index], !kind.kind().has_start_times());
         if !has_places {
-            table.widen(kind, catalog);
+            table.begin(kind, catalog);
         }
         for row in kind.rows() {
             let mut cells = row.cells().peekable();
             if cells.peek().is_none() {
                 continue;
             }
-            let make = || if has_places { Kept::Places(Vec::new()) } else { Kept::Row(index, table.enter(&row)) };
+            let make = || {
+                if has_places {
+                    Kept::Places(Vec::new())
+                } else {
+                    Kept::Row(index, table.enter(&row, boottime, catalog))
+                }
+            };
             match rows.entry(&row, make) {
                 Kept::Row(_, place) => {
                     for (column, value) in cells {

@@ -2,13 +2,16 @@
 //!
 //! A row has a place, and the place says in which chart of every column its dimension is. What is told of it is one
 //! text; a cell is a number at its row's place.
+//!
+//! A chart whose dimensions go gets no new ones for a while. Where a dimension comes to a chart from whose list netdata
+//! 1.37 is just removing others, each of its two threads waits for the other's lock, for ever.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use ebpf_process_core::{KindView, MetricKind, RowView, Value, identity_of};
 
-use crate::bits::bit;
+use crate::bits::{Places, bit};
 use crate::catalog::Catalog;
 use crate::name::Name;
 use crate::number::{Algorithm, number};
@@ -16,12 +19,21 @@ use crate::numbers::{DIMENSIONS, Numbers, WORDS};
 use crate::rule::{self, Part};
 use crate::words;
 
+/// How long a chart gets no new dimensions after one went. Netdata removes what is over every ten seconds, from the
+/// charts of which it was told since.
+const REST: Duration = Duration::from_secs(15);
+
 /// The rows of one kind and their charts.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     /// By place.
     names: Vec<Name>,
-    free: Vec<usize>,
+    /// The places that have a row, as words of 64.
+    taken: Vec<u64>,
+    /// By chart: the time since boot from which on it may have new rows again.
+    rests: Vec<Duration>,
+    /// The first chart in which this view may find a place.
+    open: usize,
     /// The place of each dimension's id.
     places: HashMap<Box<str>, usize>,
     /// Places whose rows have gone since the last lines.
@@ -33,8 +45,9 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Makes room for the charts of columns that are new.
-    pub(crate) fn widen(&mut self, kind: &KindView<'_>, catalog: &mut Catalog) {
+    /// Begins a view: charts that have rested may have rows again, and columns that are new have room for theirs.
+    pub(crate) fn begin(&mut self, kind: &KindView<'_>, catalog: &mut Catalog) {
+        self.open = 0;
         let known = self.columns.len();
         for column in kind.columns().skip_while(|column| column.index() < known) {
             self.columns.resize_with(column.index(), Vec::new);
@@ -52,7 +65,7 @@ impl Rows {
     }
 
     /// A place for a row; the one that it has left if it comes back at once.
-    pub(crate) fn enter(&mut self, row: &RowView<'_>) -> usize {
+    pub(crate) fn enter(&mut self, row: &RowView<'_>, boottime: Duration, catalog: &Catalog) -> usize {
         let name = rule::joined(row.labels());
         let mut labels = String::new();
         row.labels().for_each(|(_, value)| labels.extend([value, "\0"]));
@@ -62,7 +75,10 @@ impl Rows {
         let others = (0_u64..).map(|number| format!("{plain}_{:016x}", labels.wrapping_add(number)));
         for id in std::iter::once(plain.clone()).chain(others) {
             match self.places.get(&*id) {
-                None => return self.occupy(&id, Name::new(&id, &name, labels)),
+                None => {
+                    let place = self.vacant(boottime, catalog);
+                    return self.occupy(place, &id, Name::new(&id, &name, labels));
+                }
                 Some(&place) if self.names[place].gone && self.names[place].labels == labels => {
                     self.names[place].gone = false;
                     return place;
@@ -73,20 +89,39 @@ impl Rows {
         unreachable!("one of 2^64 ids is free")
     }
 
-    fn occupy(&mut self, id: &str, name: Name) -> usize {
-        let place = self.free.pop().unwrap_or(self.names.len());
-        match self.names.get_mut(place) {
-            Some(free) => *free = name,
-            None => self.names.push(name),
+    /// A place without a row: in the first chart that has one and does not rest. Where charts are scarce, none rests.
+    fn vacant(&mut self, boottime: Duration, catalog: &Catalog) -> usize {
+        loop {
+            let first = self.open * WORDS;
+            let Some(chart) = self.taken.get(first..first + WORDS) else { return self.open * DIMENSIONS };
+            if self.rests[self.open] <= boottime || catalog.is_scarce() {
+                let mut free = Places::of(chart.iter().map(|word| !word));
+                if let Some(place) = free.next() {
+                    return self.open * DIMENSIONS + place;
+                }
+            }
+            self.open += 1;
         }
-        self.gone.resize(self.names.len().div_ceil(DIMENSIONS) * WORDS, 0);
+    }
+
+    fn occupy(&mut self, place: usize, id: &str, name: Name) -> usize {
+        if self.names.len() <= place {
+            let charts = place / DIMENSIONS + 1;
+            self.names.resize_with(charts * DIMENSIONS, Name::default);
+            self.taken.resize(charts * WORDS, 0);
+            self.gone.resize(charts * WORDS, 0);
+            self.rests.resize(charts, Duration::ZERO);
+        }
+        self.names[place] = name;
+        self.taken[place / 64] |= bit(place);
         self.places.insert(id.into(), place);
         place
     }
 
     /// A row is gone.
-    pub(crate) fn leave(&mut self, place: usize) {
+    pub(crate) fn leave(&mut self, place: usize, boottime: Duration) {
         self.names[place].gone = true;
+        self.rests[place / DIMENSIONS] = boottime + REST;
         self.leaving.push(place);
     }
 
@@ -105,7 +140,7 @@ impl Rows {
 
     /// Writes what is new and the values of this view, and forgets rows and charts that are over.
     pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, boottime: Duration, catalog: &mut Catalog) {
-        let Self { names, free, places, leaving, gone, columns } = self;
+        let Self { names, taken, places, leaving, gone, columns, .. } = self;
         leaving.retain(|place| names[*place].gone);
         for place in &*leaving {
             gone[place / 64] |= bit(*place);
@@ -120,7 +155,7 @@ impl Rows {
             gone[place / 64] &= !bit(place);
             places.remove(names[place].id());
             names[place] = Name::default();
-            free.push(place);
+            taken[place / 64] &= !bit(place);
         }
     }
 

@@ -171,23 +171,23 @@ fn context(line: &str) -> &str {
 
 #[test]
 fn what_needs_a_chart_too_many_is_rejected_until_there_is_room() {
-    let columns = (0..8200).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
+    let columns = (0..16_392).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
     let mut scene = Scene::new(EntityKind::new("part").keys(["name"]), columns);
     let [a, b] = [scene.row(1, &["a"]), scene.row(2, &["b"])];
     let (_, rejected) = scene.tick(|recorder, columns| {
         for (index, column) in columns.iter().enumerate() {
-            if index < 8000 {
+            if index < 16_000 {
                 recorder.counter(a, *column, 1);
             }
             recorder.counter(b, *column, 1);
         }
     });
-    assert_eq!((rejected, scene.netdata.charts.len()), (8, 8192));
-    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[8199], 1)).1, 1, "each time");
+    assert_eq!((rejected, scene.netdata.charts.len()), (8, 16_384));
+    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[16_391], 1)).1, 1, "each time");
     scene.lines(|recorder, _| recorder.end(b));
     scene.lines(|_, _| ());
-    assert_eq!(scene.netdata.charts.len(), 8000);
-    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[8199], 1));
+    assert_eq!(scene.netdata.charts.len(), 16_000);
+    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[16_391], 1));
     assert!(rejected == 0 && lines.contains("SET a = 1\n"), "{rejected}, {lines}");
 }
 
@@ -206,7 +206,8 @@ fn rows_that_are_equal_after_cleaning_stay_apart() {
     scene.lines(|recorder, _| recorder.end(rows[0]));
     let other = scene.row(9, &["a'b"]);
     let lines = scene.lines(|recorder, columns| recorder.counter(other, columns[0], 5));
-    assert!(lines.contains("DIMENSION a_b 'a b' incremental 1 1 obsolete\nDIMENSION a_b_"), "{lines}");
+    assert!(lines.contains("DIMENSION a_b 'a b' incremental 1 1 obsolete\n"), "{lines}");
+    assert!(lines.contains("DIMENSION a_b_ba533c82a782b5eb 'a_b' incremental 1 1\n"), "{lines}");
 }
 
 #[test]
@@ -227,4 +228,30 @@ fn a_view_in_which_nothing_comes_or_goes_tells_values_only() {
         assert_eq!(firsts.contains("DIMENSION"), news, "cells that had no value before have it now");
         assert_eq!(lines.matches("BEGIN").count(), begins, "a chart without a value has no block");
     }
+}
+
+#[test]
+fn a_chart_whose_dimensions_go_gets_no_new_ones_for_fifteen_seconds() {
+    let mut scene = Scene::new(process(), [calls("read")]);
+    let mut rows = many(&mut scene, 0..100);
+    let mut number = 100;
+    let mut tick = |ends: bool| {
+        let ended = ends.then(|| rows.remove(0));
+        scene.lines(|recorder, columns| {
+            for row in &rows {
+                recorder.counter(*row, columns[0], 7);
+            }
+            if let Some(row) = ended {
+                recorder.end(row);
+            }
+        });
+        rows.extend(many(&mut scene, number..number + 1));
+        number += 1;
+        let lines = scene.lines(|recorder, columns| recorder.counter(rows[rows.len() - 1], columns[0], 7));
+        lines.lines().rfind(|line| line.starts_with("CHART")).expect("a chart").contains("vfs_calls_read_2 ")
+    };
+    assert!(!tick(false), "where there is room");
+    assert!(tick(true), "not where netdata may be removing one");
+    let back = (0..20).position(|_| !tick(false));
+    assert_eq!(back, Some(7), "after eight times two seconds");
 }
