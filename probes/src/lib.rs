@@ -1,10 +1,14 @@
 //! Kernel programs that count what processes and their I/O do, and their readers.
 //!
 //! A [`KernelProbe`] is an object of kernel programs (C with CO-RE, in `bpf/`, built by
-//! `cargo xtask bpf` and committed) and a table of counters. Each counter has candidates: ways to
-//! count it, by tier. When the probe is built, the cheapest candidate that the configuration
-//! allows is attached, made to prove itself by an operation of our own, and replaced by the next
-//! one if it cannot. Totals are kept per processor in the kernel and read once per tick.
+//! `cargo xtask bpf` and committed) and its [counters](Counter). A counter's rows say by which
+//! [functions](Function) and [system calls](Call) it can be seen; the candidates, ways to count it by
+//! tier and mode, follow from them. When the probe is built, the cheapest candidate that the
+//! configuration allows is attached, made to prove itself by an operation of our own, and replaced by
+//! the next one if it cannot. Totals are kept per processor in the kernel and read once per tick. What is
+//! more than counters has maps of its own and a [`Reader`].
+//!
+//! A probe of one's own is made of the same: no type of the loader is in this interface.
 //!
 //! This is the only crate that knows aya, and the only one with unsafe code.
 
