@@ -129,6 +129,7 @@ impl Column {
     }
 
     /// Writes the lines of a value; `texts` are those that it was made with.
+    #[inline]
     pub(crate) fn write(&self, texts: &Texts, row: RowText<'_>, number: Number<'_>, format: Format, to: &mut Vec<u8>) {
         let labels = match number {
             Number::Total(total) => {
@@ -172,6 +173,7 @@ impl Line {
 
     /// Writes the line up to its number. Returns where its labels are, with what stands around them behind the bracket
     /// that opens.
+    #[inline]
     fn begin(self, texts: &Texts, row: RowText<'_>, to: &mut Vec<u8>) -> Range<usize> {
         to.extend_from_slice(&texts[self.from..self.place]);
         let labels = to.len();

@@ -12,7 +12,7 @@ use crate::family::Family;
 use crate::finals::{Final, Finals};
 use crate::format::Format;
 use crate::page::Section;
-use crate::renderer::Renderer;
+use crate::renderer::{PIECE, Renderer};
 use crate::row::{Keys, Row, Texts};
 use crate::sheet::{Part, Sheet};
 use crate::wanted::Wanted;
@@ -128,10 +128,25 @@ impl Encoder {
 
     /// Writes a view as a page of its own, in place of what stood there.
     pub fn encode(&mut self, view: &View<'_>, format: Format, page: &mut Vec<u8>) -> Counts {
-        let Taken { living, finals, superseded, rejected, lost } = self.update(*view);
         page.clear();
-        let sheet = Arc::new(self.sheet(view.keep()));
-        Renderer::new(sheet, format, &Wanted::default()).write(usize::MAX, page);
+        self.write(*view, format, |mut renderer| _ = renderer.write(usize::MAX, page))
+    }
+
+    /// Hands out the same page in pieces of some 64 KiB, as the server sends it: no more than one is in memory.
+    pub fn encode_pieces(&mut self, view: &View<'_>, format: Format, mut take: impl FnMut(&[u8])) -> Counts {
+        self.write(*view, format, |mut renderer| {
+            let (mut piece, mut goes_on) = (Vec::new(), true);
+            while goes_on {
+                piece.clear();
+                goes_on = renderer.write(PIECE, &mut piece);
+                take(&piece);
+            }
+        })
+    }
+
+    fn write(&mut self, view: View<'_>, format: Format, write: impl FnOnce(Renderer)) -> Counts {
+        let Taken { living, finals, superseded, rejected, lost } = self.update(view);
+        write(Renderer::new(Arc::new(self.sheet(view.keep())), format, &Wanted::default()));
         self.clear();
         // On one page two rows cannot have the same labels.
         Counts { written: living + finals - lost, superseded, rejected: rejected + lost }

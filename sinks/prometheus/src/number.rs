@@ -36,6 +36,7 @@ impl Scale {
     }
 
     /// Writes a recorded integer: no digit is lost, unless the column's scale is no decimal number.
+    #[inline]
     pub(crate) fn integer(self, value: u64, to: &mut Vec<u8>) {
         match self.factor {
             Factor::Decimals(0) => to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),

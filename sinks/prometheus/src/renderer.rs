@@ -11,6 +11,9 @@ use crate::page::Section;
 use crate::sheet::{Part, Sheet};
 use crate::wanted::Wanted;
 
+/// A page that fits is sent with its length; of a longer one so many bytes at a time, and the lines of one value.
+pub(crate) const PIECE: usize = 64 * 1024;
+
 /// A page that is being written.
 #[derive(Debug)]
 pub(crate) struct Renderer {

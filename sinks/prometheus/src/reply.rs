@@ -4,10 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::page::{Page, Receipt};
+use crate::renderer::PIECE;
 use crate::sheet::Sheet;
-
-/// A page that fits is sent with its length; of a longer one so many bytes at a time, and the lines of one value.
-pub(crate) const PIECE: usize = 64 * 1024;
 
 /// Room for what stands in front of a chunk: its length in hexadecimal digits, and the end of the line.
 const FRAME: usize = 18;

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::Encoder;
     use crate::exposition::Exposition;
-    use crate::reply::PIECE;
+    use crate::renderer::PIECE;
 
     /// What there is to be scraped: a metric with so many columns.
     fn exposition(columns: u32) -> Exposition {

@@ -253,3 +253,40 @@ fn a_wrong_option_names_its_key() {
     assert!(claims("stdout").stdout && !claims("[::1]:0").stdout);
     assert!(!PLUGIN.confined(&Options::none()), "it listens");
 }
+
+/// Rows with start times, some of them ended, past the ends of several pieces.
+#[test]
+fn a_page_in_pieces_is_the_same_page() {
+    for format in [Format::Text, Format::OpenMetrics] {
+        let (mut bench, kind) = (Bench::new(), EntityKind::new("thing").keys(["n"]).limit(4000));
+        let columns = [
+            Column::counter("calls", Unit::CALLS, "Calls").labels([("operation", "read")]),
+            Column::counter("calls", Unit::CALLS, "Calls").labels([("operation", "write")]),
+            Column::histogram("sizes", Unit::BYTES, "Sizes"),
+        ];
+        let cell = |place: u32| bench.cell(&kind, &[&(place / 3).to_string()], columns[place as usize % 3].clone());
+        let cells: Vec<_> = (0..6000).map(cell).collect();
+        let (mut whole, mut in_pieces) = (Encoder::new("n"), Encoder::new("n"));
+        for round in 0..2 {
+            let record = |recorder: &mut Recorder| {
+                for (place, cell) in (0..).zip(&cells) {
+                    cell.counter(recorder, place);
+                    cell.histogram(recorder, &[1, place], place);
+                    if round == 1 && place % 7 == 0 {
+                        cell.end(recorder);
+                    }
+                }
+            };
+            bench.tick(&Selection::default(), record, |view| {
+                let (mut page, mut pieces, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+                let counts = whole.encode(view, format, &mut page);
+                let others = in_pieces.encode_pieces(view, format, |piece| {
+                    pieces.extend_from_slice(piece);
+                    lengths.push(piece.len());
+                });
+                assert_eq!((counts, page == pieces, page.is_empty()), (others, true, false));
+                assert!(lengths.len() > 5 && lengths.iter().all(|length| *length < 70_000), "{lengths:?}");
+            });
+        }
+    }
+}
