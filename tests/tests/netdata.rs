@@ -170,9 +170,11 @@ fn rows_that_come_and_go_are_dimensions_with_their_last_values() {
         assert!(later >= first + 5);
         let charts = agent.netdata.charts()?;
         let parts: Vec<_> = charts.keys().filter(|id| id.starts_with("ebpf.part_")).collect();
-        assert_eq!(parts, ["ebpf.part_scripted_work_parts", "ebpf.part_scripted_work_parts_2"]);
-        assert_eq!(charts[parts[1]]["context"], charts[parts[0]]["id"]);
-        assert_eq!(charts[parts[1]]["chart_labels"]["of"], "parts");
+        assert!(parts.len() > 1, "more rows than one chart takes: {parts:?}");
+        for part in &parts {
+            assert_eq!(charts[*part]["context"], "ebpf.part_scripted_work_parts", "{part}");
+            assert_eq!(charts[*part]["chart_labels"]["of"], "parts", "{part}");
+        }
         assert_eq!(agent.starts().len(), 1, "{}", agent.netdata.log());
         Ok(())
     });

@@ -8,9 +8,9 @@ use crate::words;
 /// The priority of the first chart made by rule: behind all known ones.
 const FIRST_PRIORITY: u32 = 1000;
 
-/// The most charts made by rule at once: fifty thousand rows of forty columns are 10,440. A chart takes the agent some
+/// The most charts made by rule at once: fifty thousand rows of forty columns are 31,280. A chart takes the agent some
 /// two kilobytes.
-const LIMIT: usize = 16_384;
+const LIMIT: usize = 32_768;
 
 /// The ids and priorities of charts made by rule.
 #[derive(Debug)]

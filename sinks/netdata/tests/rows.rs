@@ -157,8 +157,8 @@ fn ten_thousand_rows_are_a_handful_of_charts_of_bounded_size() {
         }
     });
     let charts = &scene.netdata.charts;
-    assert_eq!((charts.len(), rejected), (5 * 53, 0), "192 dimensions each");
-    assert!(charts.values().all(|dimensions| dimensions.len() <= 192));
+    assert_eq!((charts.len(), rejected), (5 * 157, 0), "64 dimensions each");
+    assert!(charts.values().all(|dimensions| dimensions.len() <= 64));
     assert_eq!(charts.values().map(BTreeSet::len).sum::<usize>(), 50_000);
     let contexts: BTreeSet<_> = lines.lines().filter(|line| line.starts_with("CHART")).map(context).collect();
     assert_eq!(contexts.len(), 5, "the charts of one column are of one context");
@@ -171,23 +171,23 @@ fn context(line: &str) -> &str {
 
 #[test]
 fn what_needs_a_chart_too_many_is_rejected_until_there_is_room() {
-    let columns = (0..16_392).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
+    let columns = (0..32_776).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
     let mut scene = Scene::new(EntityKind::new("part").keys(["name"]), columns);
     let [a, b] = [scene.row(1, &["a"]), scene.row(2, &["b"])];
     let (_, rejected) = scene.tick(|recorder, columns| {
         for (index, column) in columns.iter().enumerate() {
-            if index < 16_000 {
+            if index < 32_000 {
                 recorder.counter(a, *column, 1);
             }
             recorder.counter(b, *column, 1);
         }
     });
-    assert_eq!((rejected, scene.netdata.charts.len()), (8, 16_384));
-    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[16_391], 1)).1, 1, "each time");
+    assert_eq!((rejected, scene.netdata.charts.len()), (8, 32_768));
+    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[32_775], 1)).1, 1, "each time");
     scene.lines(|recorder, _| recorder.end(b));
     scene.lines(|_, _| ());
-    assert_eq!(scene.netdata.charts.len(), 16_000);
-    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[16_391], 1));
+    assert_eq!(scene.netdata.charts.len(), 32_000);
+    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[32_775], 1));
     assert!(rejected == 0 && lines.contains("SET a = 1\n"), "{rejected}, {lines}");
 }
 
@@ -222,9 +222,9 @@ fn a_view_in_which_nothing_comes_or_goes_tells_values_only() {
         })
     };
     tick(2);
-    for (lines, begins) in [(tick(1), 2), (tick(2), 4)] {
+    for (lines, begins) in [(tick(1), 5), (tick(2), 10)] {
         let firsts: BTreeSet<_> = lines.lines().filter_map(|line| line.split(' ').next()).collect();
-        let news = begins == 2;
+        let news = begins == 5;
         assert_eq!(firsts.contains("DIMENSION"), news, "cells that had no value before have it now");
         assert_eq!(lines.matches("BEGIN").count(), begins, "a chart without a value has no block");
     }
@@ -233,8 +233,8 @@ fn a_view_in_which_nothing_comes_or_goes_tells_values_only() {
 #[test]
 fn a_chart_whose_dimensions_go_gets_no_new_ones_for_fifteen_seconds() {
     let mut scene = Scene::new(process(), [calls("read")]);
-    let mut rows = many(&mut scene, 0..100);
-    let mut number = 100;
+    let mut rows = many(&mut scene, 0..30);
+    let mut number = 30;
     let mut tick = |ends: bool| {
         let ended = ends.then(|| rows.remove(0));
         scene.lines(|recorder, columns| {
