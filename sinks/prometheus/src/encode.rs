@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use ebpf_process_core::{ColumnView, KeptView, KindView, RowCache, RowView, View};
 
-use crate::column::{self, Column};
+use crate::column::Column;
 use crate::family::Family;
 use crate::finals::{Final, Finals};
 use crate::format::Format;
-use crate::page::Section;
+use crate::lines::{Lines, Seat};
 use crate::renderer::{PIECE, Renderer};
 use crate::row::{Keys, Row, Texts};
-use crate::sheet::{Part, Sheet};
+use crate::sheet::{Part, Section, Sheet};
 use crate::wanted::Wanted;
 
 /// What became of a view's samples.
@@ -58,24 +58,6 @@ struct Kind {
     rejects: bool,
     /// Rows' labels, each in use by one row: one that lives, or the final of this number.
     labels: HashMap<Arc<str>, Option<u64>>,
-}
-
-/// The columns of a kind.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lines {
-    columns: Vec<Seat>,
-    /// What the columns' lines say.
-    pub(crate) texts: column::Texts,
-}
-
-/// A column's place on pages.
-#[derive(Clone, Debug, Default)]
-enum Seat {
-    #[default]
-    Unknown,
-    /// Another series or another metric has its name.
-    Rejected,
-    Taken(Column),
 }
 
 /// What is kept per row.
@@ -257,16 +239,6 @@ impl Encoder {
 fn release(kinds: &mut BTreeMap<usize, Kind>, kind: usize, labels: &str) {
     if let Some(kind) = kinds.get_mut(&kind) {
         kind.labels.remove(labels);
-    }
-}
-
-impl Lines {
-    /// A column that is on pages, with its place.
-    pub(crate) fn column(&self, place: u32) -> Option<(u32, &Column)> {
-        match self.columns.get(place as usize) {
-            Some(Seat::Taken(column)) => Some((place, column)),
-            _ => None,
-        }
     }
 }
 

@@ -109,6 +109,7 @@ mod exposition;
 mod family;
 mod finals;
 mod format;
+mod lines;
 mod name;
 mod number;
 mod page;

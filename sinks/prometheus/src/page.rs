@@ -6,7 +6,7 @@ use ebpf_process_core::Ledger;
 use parking_lot::Mutex;
 
 use crate::renderer::Renderer;
-use crate::sheet::Sheet;
+use crate::sheet::{Section, Sheet};
 
 /// The page of a client, on its way.
 #[derive(Debug)]
@@ -46,15 +46,6 @@ pub(crate) struct Receipt {
     /// All rows that had ended with a lower number are on it.
     pub(crate) finals: u64,
     pub(crate) account: Arc<Account>,
-}
-
-/// A family on a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Section {
-    /// Its place among all families.
-    pub(crate) family: u32,
-    /// Its samples of rows that live.
-    pub(crate) samples: u64,
 }
 
 /// The samples of one view that wait for a client. Those that nobody has fetched when the view was replaced and no

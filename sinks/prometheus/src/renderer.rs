@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use ebpf_process_core::{KindView, View};
 
-use crate::encode::Lines;
 use crate::family::Family;
 use crate::format::Format;
-use crate::page::Section;
-use crate::sheet::{Part, Sheet};
+use crate::lines::Lines;
+use crate::sheet::{Part, Section, Sheet};
 use crate::wanted::Wanted;
 
 /// A page that fits is sent with its length; of a longer one so many bytes at a time, and the lines of one value.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use ebpf_process_core::KeptView;
 
-use crate::encode::Lines;
 use crate::family::Family;
 use crate::finals::Last;
+use crate::lines::Lines;
 use crate::row::Texts;
 
 /// A view, and the texts and last totals that stand on its pages. What the encoder learns later changes nothing in it,
@@ -31,6 +31,15 @@ pub(crate) struct Part {
     pub(crate) living: Vec<usize>,
     pub(crate) texts: Texts,
     pub(crate) ended: Vec<Arc<Last>>,
+}
+
+/// A family on a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    /// Its place among all families.
+    pub(crate) family: u32,
+    /// Its samples of rows that live.
+    pub(crate) samples: u64,
 }
 
 impl Sheet {
