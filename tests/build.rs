@@ -25,7 +25,7 @@ const FLAGS: &[&str] = &[
 ];
 
 /// Headers beside them.
-const SOURCES: &[&str] = &["workload/workload.c", "workload/operations.c", "workload/interrupt.c"];
+const SOURCES: &[&str] = &["workload/workload.c", "workload/operations.c", "workload/interrupt.c", "workload/launch.c"];
 
 fn main() -> ExitCode {
     match build() {

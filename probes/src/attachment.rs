@@ -268,7 +268,8 @@ impl Attachment {
 
     /// The probe's own maps.
     pub(crate) fn maps(&self) -> io::Result<Option<Maps>> {
-        self.own.as_ref().map(Programs::maps).transpose()
+        let counters = || self.chosen.iter().map(|chosen| chosen.counter.name).collect();
+        self.own.as_ref().map(|own| own.maps(counters())).transpose()
     }
 
     /// Takes the numbers of now.

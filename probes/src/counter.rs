@@ -93,33 +93,47 @@ impl Counter {
         Self { subject: Subject::Other, ..self }
     }
 
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(crate) fn outputs_in(&self, mode: Mode) -> impl Iterator<Item = &'static Output> {
         self.outputs.iter().filter(move |output| mode == Mode::Return || !output.return_only)
     }
 }
 
-/// A metric of the host that counters feed; all of its series have the same label.
+/// A metric of the host that counters feed: of one series, or of several that one label tells apart.
 #[derive(Clone, Debug)]
 pub struct Metric {
     name: &'static str,
     unit: Unit,
     help: &'static str,
-    label: &'static str,
+    label: Option<&'static str>,
 }
 
 impl Metric {
     /// A counting metric; `label` is the key of the label that tells its series apart.
     pub const fn new(name: &'static str, unit: Unit, help: &'static str, label: &'static str) -> Self {
-        Self { name, unit, help, label }
+        Self { name, unit, help, label: Some(label) }
     }
 
-    /// The host's column of this metric; `value` is the value of its label, if this one has it.
+    /// A counting metric of one series, which [`Output::unlabelled`] feeds.
+    pub const fn unlabelled(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Self { name, unit, help, label: None }
+    }
+
+    /// The host's column of this metric; `value` is the value of its label, if it has one.
     pub(crate) fn column(&self, value: Option<&'static str>) -> Column {
-        Column::counter(self.name, self.unit.clone(), self.help).labels(value.map(|value| (self.label, value)))
+        Column::counter(self.name, self.unit.clone(), self.help).labels(self.label.zip(value))
     }
 
     pub(crate) const fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(crate) const fn has_label(&self) -> bool {
+        self.label.is_some()
     }
 }
 
@@ -137,7 +151,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// A series of this metric, from the counter's first part.
+    /// The series of a metric that has this value of its label, from the counter's first part.
     pub const fn new(metric: &'static Metric, label: &'static str, field: Field) -> Self {
         Self { label: Some(label), ..Self::unlabelled(metric, field) }
     }

@@ -69,6 +69,10 @@ impl KernelProbe {
                     problems.push(format!("{}: {targets} has no part {}", counter.name, output.part));
                 }
             }
+            for output in counter.outputs.iter().filter(|output| output.metric.has_label() != output.label.is_some()) {
+                let has = if output.metric.has_label() { "has a label, and here no value" } else { "has no label" };
+                problems.push(format!("{}: {} {has}", counter.name, output.metric.name()));
+            }
         }
         problems
     }

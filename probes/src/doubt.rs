@@ -63,7 +63,9 @@ impl Doubt {
                 "another tool's bpf(2) can make the kernel leave a kprobe out, which Linux counts from 6.7 on only"
             }
             Self::RealTime => "this is a real-time kernel, on which it was never shown that nothing is missed",
-            Self::Unproven => "the self-test could not do the operation here, so nothing proves that the hook fires",
+            Self::Unproven => {
+                "the self-test could not do the operation here, or the counter has no record: nothing proves that the hook fires"
+            }
             Self::SharedEvent => "before Linux 4.15 another tool on the same trace event ends this one unseen",
             Self::Unguarded => {
                 "the kernel does not tell at once when what `only` names ends or is made anew, so until the next look \

@@ -13,6 +13,8 @@ use crate::elements::Elements;
 #[derive(Debug)]
 pub struct Maps {
     by_name: HashMap<String, Map>,
+    /// The counters that have a hook.
+    counters: Vec<&'static str>,
 }
 
 /// One map. Keys and values are bytes in the order of the machine; a value of a per-CPU map has one after the other for
@@ -24,18 +26,33 @@ pub struct Map {
 }
 
 impl Maps {
-    pub(crate) fn of(ebpf: &Ebpf, possible_cpus: usize) -> io::Result<Self> {
+    pub(crate) fn of(ebpf: &Ebpf, possible_cpus: usize, counters: Vec<&'static str>) -> io::Result<Self> {
         let by_name = ebpf.maps().filter_map(|(name, map)| {
             let (data, is_per_cpu) = data_of(map)?;
             let processors = if is_per_cpu { possible_cpus } else { 1 };
             Some(Map::new(data, processors).map(|map| (name.to_owned(), map)))
         });
-        Ok(Self { by_name: by_name.collect::<io::Result<_>>()? })
+        Ok(Self { by_name: by_name.collect::<io::Result<_>>()?, counters })
     }
 
-    /// The map of this name, if the object has it and its elements can be read one by one.
-    pub fn get(&self, name: &str) -> Option<&Map> {
-        self.by_name.get(name)
+    /// The map of this name. A variable of the object is in the map of its section (`.bss`, `.data`, or what `SEC` says),
+    /// whose only key is a `u32` 0.
+    ///
+    /// # Errors
+    /// The object has no such map, or its elements cannot be read one by one.
+    pub fn get(&self, name: &str) -> io::Result<&Map> {
+        self.by_name.get(name).ok_or_else(|| {
+            let mut names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            let problem = format!("the object has no map {name} that can be read; it has {}", names.join(", "));
+            io::Error::new(io::ErrorKind::NotFound, problem)
+        })
+    }
+
+    /// Whether this counter of the probe has a hook, and so whether its program writes anything to the maps: what nobody
+    /// counts is not 0.
+    pub fn counts(&self, counter: &str) -> bool {
+        self.counters.contains(&counter)
     }
 }
 

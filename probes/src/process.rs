@@ -135,8 +135,8 @@ static TASK_START_INTERRUPTED: Metric = Metric::new(
     "Starts of processes and threads that a signal interrupted",
     "kind",
 );
-static TASK_EXITS: Metric = Metric::new("task.exits", Unit::TASKS, "Tasks that began to exit", "kind");
-static TASK_RELEASES: Metric = Metric::new("task.releases", Unit::TASKS, "Tasks whose last trace was released", "kind");
+static TASK_EXITS: Metric = Metric::unlabelled("task.exits", Unit::TASKS, "Tasks that began to exit");
+static TASK_RELEASES: Metric = Metric::unlabelled("task.releases", Unit::TASKS, "Tasks whose last trace was released");
 
 /// Exit and release happen to the child, so the filter must let it through.
 fn child_lives_and_dies(let_through: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {

