@@ -61,6 +61,12 @@ impl TargetSetting {
     }
 }
 
+/// The map with the records.
+pub(crate) const TOTALS: &str = "totals";
+
+/// The map with the breakpoints' records; the floor objects have none.
+pub(crate) const KPROBE_TOTALS: &str = "kprobe_totals";
+
 /// Bytes of `cgroup_name`: the longest name of a file, and a zero.
 pub(crate) const CGROUP_NAME: usize = 256;
 

@@ -16,7 +16,7 @@ use crate::counter::{Counter, Subject};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
-use crate::hook::{Attach, Attempt, Cost, CounterReport, HookReport};
+use crate::hook::{Attach, Attempt, CounterReport, HookReport};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
@@ -29,6 +29,7 @@ use crate::release::Version;
 use crate::selftest::{Proof, Trial, best};
 use crate::target::Target;
 use crate::vigil::Seen;
+use crate::wanted::wanted_by;
 use crate::watch::{Filters, Watch};
 
 /// The kernel's side of a probe: what is attached, and where its numbers are.
@@ -67,7 +68,7 @@ pub(crate) struct Chosen {
 impl Attachment {
     /// Loads the probe's object, chooses a hook for each counter and takes the baseline.
     pub(crate) fn new(probe: &KernelProbe, options: &ProbeOptions) -> Result<Self, BuildError> {
-        let kernel = Kernel::shared(probe)?;
+        let kernel = Kernel::shared(wanted_by(probe))?;
         if let Ok(tracefs) = &kernel.tracefs
             && let Err(error) = tracefs.sweep()
         {
@@ -235,7 +236,7 @@ impl Attachment {
         let hook = HookReport {
             tier: candidate.tier,
             layer: candidate.layer,
-            cost: Cost::of(&candidate),
+            cost: candidate.cost(),
             function: candidate.targets().join("+"),
             exact: doubts.is_empty(),
             doubts,
@@ -354,7 +355,7 @@ fn load(
         .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
     let mut filter = Filter::take(&mut ebpf, object)?;
     let aimed = filter.close(target)?;
-    let own = Programs::new(ebpf, object, objects.slots.len(), kernel.possible_cpus, "", aimed)
+    let own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "", aimed)
         .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
     Ok((own, filter, memory))
 }

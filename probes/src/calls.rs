@@ -102,7 +102,7 @@ impl Calls {
             Whose::Target(target) => filter.close(target).map_err(|error| error.to_string())?,
             Whose::Test(_, aim) => aim(&mut filter)?,
         };
-        let programs = Programs::new(ebpf, object, RECORDS, kernel.possible_cpus, prefix, aimed);
+        let programs = Programs::new(ebpf, object, &SYSCALLS, kernel.possible_cpus, prefix, aimed);
         let programs = programs.map_err(|error| format!("the totals cannot be had: {error}"))?;
         let mut calls = Self {
             programs,

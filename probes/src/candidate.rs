@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::abi::Slot;
 use crate::call::Watched;
 use crate::counter::Counter;
-use crate::hook::{Attach, Hook, Layer};
+use crate::hook::{Attach, Cost, Hook, Layer};
 use crate::options::{Mode, Tier};
 use crate::release::Version;
 use crate::way::{Fails, Function, Shape, Way};
@@ -64,6 +64,19 @@ impl Candidate {
 
     fn new(tier: Tier, layer: Layer, hooks: Vec<Hook>, parts: Vec<Vec<Slot>>) -> Self {
         Self { tier, layer, hooks, parts, gone_from: None, lacks_32_bit_below: None, calls: Vec::new() }
+    }
+
+    /// What an event costs.
+    pub(crate) fn cost(&self) -> Cost {
+        if self.is_of_calls() {
+            Cost::EverySystemCall
+        } else if self.has(|attach| matches!(attach, Attach::Kretprobe(_))) {
+            Cost::High
+        } else if self.has(|attach| matches!(attach, Attach::Kprobe(_) | Attach::Event(_))) {
+            Cost::Medium
+        } else {
+            Cost::Low
+        }
     }
 
     /// What an event costs others, for the order: a breakpoint more than a trampoline, and every system call of the

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use aya_obj::Object as Parsed;
 
-use crate::abi::Slot;
+use crate::abi::{Record, Slot, TOTALS};
 use crate::btf::names_of_enum;
 use crate::candidate::Candidate;
 use crate::counter::Counter;
 use crate::hook::Hook;
 use crate::kernel_probe::KernelProbe;
+use crate::memory::value_size;
 use crate::options::Mode;
 use crate::vigil::HOOKS;
 
@@ -33,6 +34,10 @@ impl KernelProbe {
                     Ok(parsed) => objects.push((name, parsed.programs.into_keys().collect())),
                     Err(error) => problems.push(format!("the {name} object cannot be read: {error}")),
                 }
+            }
+            let records = value_size(own.core, TOTALS).unwrap_or(0) / size_of::<Record>();
+            if records < own.slots.len() {
+                problems.push(format!("the core object has room for {records} of {} records", own.slots.len()));
             }
             match names_of_enum(own.core, "slot") {
                 Some(names) if names.iter().map(String::as_str).eq(own.slots.iter().copied().chain(["SLOTS"])) => {}
@@ -149,9 +154,10 @@ mod tests {
     use super::*;
     use crate::call::Call;
     use crate::counter::{Field, Metric, Output};
+    use crate::file::FILE;
     use crate::hook::Layer;
+    use crate::ours::PROBES;
     use crate::way::{Fails, Function, Way};
-    use crate::{FILE, PROBES};
 
     #[test]
     fn our_own_declarations_agree_with_their_objects() {

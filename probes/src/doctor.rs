@@ -10,11 +10,11 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::capabilities;
 use serde::Serialize;
 
-use crate::PROBES;
 use crate::calls::SYSCALLS;
 use crate::cause::{Answers, Call, Surroundings};
 use crate::kernel;
 use crate::memory::MapMemory;
+use crate::ours::PROBES;
 use crate::preemption::Preemption;
 use crate::release::{self, Version};
 use crate::rights::{RIGHTS, missing_rights};

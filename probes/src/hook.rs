@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::abi::Slot;
-use crate::candidate::Candidate;
 use crate::doubt::Doubt;
 use crate::options::Tier;
 
@@ -102,18 +101,6 @@ pub enum Cost {
 }
 
 impl Cost {
-    pub(crate) fn of(candidate: &Candidate) -> Self {
-        if candidate.layer == Layer::Syscall {
-            Self::EverySystemCall
-        } else if candidate.has(|attach| matches!(attach, Attach::Kretprobe(_))) {
-            Self::High
-        } else if candidate.has(|attach| matches!(attach, Attach::Kprobe(_) | Attach::Event(_))) {
-            Self::Medium
-        } else {
-            Self::Low
-        }
-    }
-
     /// In words.
     pub const fn as_str(self) -> &'static str {
         match self {

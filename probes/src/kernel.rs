@@ -7,14 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aya::{Btf, Endianness};
 use ebpf_process_core::BuildError;
 
-use crate::PROBES;
 use crate::btf::arities;
-use crate::calls::SYSCALLS;
-use crate::candidate::functions_with_results;
 use crate::cause::Surroundings;
-use crate::counter::Counter;
 use crate::exactness::Facts;
-use crate::kernel_probe::KernelProbe;
 use crate::preemption::Preemption;
 use crate::reduce::reduced;
 use crate::refusal::refuse_bpf;
@@ -37,46 +32,33 @@ pub(crate) struct Kernel {
     pub(crate) possible_cpus: usize,
 }
 
-/// What was read, and for whom: a stranger's probe may ask for more than ours do.
+/// What somebody needs of the type information: functions whose results are read behind their arguments, and objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) functions: BTreeSet<&'static str>,
+    pub(crate) objects: BTreeSet<&'static [u8]>,
+}
+
+/// What was read, and for what.
 struct Shared {
     kernel: Option<Arc<Kernel>>,
-    wanted: Vec<Wanted>,
+    wanted: Wanted,
 }
 
-/// What a probe needs of the type information.
-#[derive(Clone, Copy)]
-struct Wanted {
-    counters: &'static [Counter],
-    core: &'static [u8],
-}
-
-impl Wanted {
-    fn of(probe: &KernelProbe) -> Self {
-        Self { counters: probe.counters, core: probe.objects.map_or(&[], |objects| objects.core) }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        std::ptr::eq(self.counters, other.counters) && std::ptr::eq(self.core, other.core)
-    }
-}
-
-static SHARED: Mutex<Shared> = Mutex::new(Shared { kernel: None, wanted: Vec::new() });
+static SHARED: Mutex<Shared> =
+    Mutex::new(Shared { kernel: None, wanted: Wanted { functions: BTreeSet::new(), objects: BTreeSet::new() } });
 
 impl Kernel {
-    /// The facts that a probe needs, read now or kept from another probe.
-    pub(crate) fn shared(probe: &KernelProbe) -> Result<Arc<Self>, BuildError> {
+    /// The facts, read now or kept from another probe that wanted as much.
+    pub(crate) fn shared(wanted: Wanted) -> Result<Arc<Self>, BuildError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if shared.wanted.is_empty() {
-            shared.wanted.extend(PROBES.map(Wanted::of));
-        }
-        let wanted = Wanted::of(probe);
-        if !shared.wanted.iter().any(|known| known.is(&wanted)) {
-            shared.wanted.push(wanted);
-            shared.kernel = None;
-        }
-        if let Some(kernel) = &shared.kernel {
+        let known = &shared.wanted;
+        let covered = wanted.functions.is_subset(&known.functions) && wanted.objects.is_subset(&known.objects);
+        if let Some(kernel) = shared.kernel.as_ref().filter(|_| covered) {
             return Ok(Arc::clone(kernel));
         }
+        shared.wanted.functions.extend(wanted.functions);
+        shared.wanted.objects.extend(wanted.objects);
         let possible_cpus = sys::possible_processors().map_err(|error| refuse_bpf(&error))?;
         let kernel = Arc::new(Self::read(possible_cpus, &shared.wanted));
         shared.kernel = Some(Arc::clone(&kernel));
@@ -90,11 +72,10 @@ impl Kernel {
         }
     }
 
-    fn read(possible_cpus: usize, wanted: &[Wanted]) -> Self {
+    fn read(possible_cpus: usize, wanted: &Wanted) -> Self {
         sys::return_large_blocks();
-        let functions: BTreeSet<_> = wanted.iter().flat_map(|wanted| functions_with_results(wanted.counters)).collect();
-        let functions: Vec<_> = functions.into_iter().collect();
-        let objects: Vec<_> = wanted.iter().map(|wanted| wanted.core).chain([SYSCALLS.core]).collect();
+        let functions: Vec<_> = wanted.functions.iter().copied().collect();
+        let objects: Vec<_> = wanted.objects.iter().copied().collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
                 "this kernel's type information cannot be read ({BTF_PATH}: {error}); it needs CONFIG_DEBUG_INFO_BTF=y"

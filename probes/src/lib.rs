@@ -48,6 +48,7 @@ mod named;
 mod object;
 mod only;
 mod options;
+mod ours;
 mod owner;
 mod preemption;
 mod probe;
@@ -66,6 +67,7 @@ mod target;
 mod totals;
 mod tracefs;
 mod vigil;
+mod wanted;
 mod watch;
 mod way;
 
@@ -82,11 +84,9 @@ pub use maps::{Map, Maps};
 pub use memory::MapMemory;
 pub use object::Objects;
 pub use options::Tier;
+pub use ours::PROBES;
 pub use probe::Survey;
 pub use process::PROCESS;
 pub use reader::Reader;
 pub use release::Version;
 pub use way::{Fails, Function, Way};
-
-/// Every kernel probe of this crate, in the order of everything that lists them.
-pub static PROBES: [&KernelProbe; 2] = [&PROCESS, &FILE];

@@ -4,7 +4,7 @@ use aya_obj::generated::bpf_map_type;
 use aya_obj::{Map, Object, ParseError};
 use serde::Serialize;
 
-use crate::totals::KPROBE_TOTALS;
+use crate::abi::KPROBE_TOTALS;
 
 /// What a map's element takes beside its key and value: the kernel's own bookkeeping.
 const POINTER: u64 = 8;
@@ -69,6 +69,11 @@ impl MapMemory {
     }
 }
 
+/// The bytes of a value of one of an object's maps.
+pub(crate) fn value_size(object: &[u8], map: &str) -> Option<usize> {
+    Some(Object::parse(object).ok()?.maps.get(map)?.value_size() as usize)
+}
+
 fn rounded(bytes: u32) -> u64 {
     u64::from(bytes).next_multiple_of(8)
 }
@@ -76,8 +81,8 @@ fn rounded(bytes: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PROBES;
     use crate::calls::SYSCALLS;
+    use crate::ours::PROBES;
 
     #[test]
     fn every_object_says_itself_what_its_maps_take() {

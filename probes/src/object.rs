@@ -3,12 +3,12 @@
 use aya::{Ebpf, EbpfError};
 use ebpf_process_core::BuildError;
 
+use crate::abi::KPROBE_TOTALS;
 use crate::kernel::Kernel;
 use crate::loader::loader;
 use crate::options::ObjectChoice;
 use crate::refusal::{is_out_of_files, refuse_load};
 use crate::target::Target;
-use crate::totals::KPROBE_TOTALS;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

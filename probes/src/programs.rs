@@ -11,7 +11,7 @@ use crate::filter::Aimed;
 use crate::hook::{Attach, Hook};
 use crate::kernel::Kernel;
 use crate::maps::Maps;
-use crate::object::Object;
+use crate::object::{Object, Objects};
 use crate::options::Tier;
 use crate::totals::Totals;
 use crate::vigil::{HOOKS, Seen};
@@ -26,17 +26,17 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Of a loaded object with so many records, whose filter is aimed. The names of tracefs events begin with `prefix`: those of a test stand
+    /// Of the loaded one of two objects, whose filter is aimed. The names of tracefs events begin with `prefix`: those of a test stand
     /// beside those that count.
     pub(crate) fn new(
         ebpf: Ebpf,
         object: Object,
-        records: usize,
+        objects: &Objects,
         possible_cpus: usize,
         prefix: &'static str,
         aimed: Aimed,
     ) -> io::Result<Self> {
-        let totals = Totals::new(&ebpf, records, possible_cpus)?;
+        let totals = Totals::new(&ebpf, objects.bytes(object).unwrap_or_default(), possible_cpus)?;
         Ok(Self { links: Links::new(prefix, aimed), ebpf, object, totals, possible_cpus })
     }
 

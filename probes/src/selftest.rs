@@ -115,7 +115,7 @@ impl Trial {
         let mut ebpf = objects.load_one(object, kernel, kind, None).map_err(|error| error.to_string())?;
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
         let aimed = trial.aim.set(&mut filter)?;
-        let own = Programs::new(ebpf, object, objects.slots.len(), kernel.possible_cpus, "test_", aimed);
+        let own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "test_", aimed);
         trial.own = Some(own.map_err(|error| error.to_string())?);
         trial.filter = Some(filter);
         Ok(trial)

@@ -7,12 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aya::Ebpf;
 use aya::maps::Map;
 
-use crate::abi::{Record, Slot};
+use crate::abi::{KPROBE_TOTALS, Record, Slot, TOTALS};
+use crate::memory;
 use crate::options::Tier;
 use crate::sys::{self, Guarded, Mapping};
-
-/// The map with the breakpoints' records; the floor objects have none.
-pub(crate) const KPROBE_TOTALS: &str = "kprobe_totals";
 
 /// Where an object's records are.
 #[derive(Debug)]
@@ -35,19 +33,19 @@ struct Breakpoints {
 }
 
 impl Totals {
-    /// The kernel copies the records of each *possible* processor, so that many the buffer has; `records` is how many an
-    /// object has.
-    pub(crate) fn new(ebpf: &Ebpf, records: usize, possible_cpus: usize) -> io::Result<Self> {
-        let map = match ebpf.map("totals") {
+    /// Of an object that was loaded from these bytes. The kernel copies the records of each *possible* processor, so that
+    /// many the buffer has.
+    pub(crate) fn new(ebpf: &Ebpf, object: &[u8], possible_cpus: usize) -> io::Result<Self> {
+        let map = match ebpf.map(TOTALS) {
             Some(Map::PerCpuArray(map)) => Some(map.fd().as_fd().try_clone_to_owned()?),
-            _ if records == 0 => None,
-            _ => return Err(io::Error::other("the object has no totals")),
+            _ => None,
         };
-        let words_per_cpu = records * Record::WORDS;
+        // A kernel before 4.13 describes no map that it has.
+        let bytes = memory::value_size(object, TOTALS).unwrap_or(0);
+        let words_per_cpu = bytes.div_ceil(size_of::<u64>());
         let breakpoints = match ebpf.map(KPROBE_TOTALS) {
             Some(Map::Array(map)) => {
-                let bytes = map.info().map_err(io::Error::other)?.value_size();
-                let words_per_cpu = bytes as usize / size_of::<u64>();
+                let words_per_cpu = memory::value_size(object, KPROBE_TOTALS).unwrap_or(0) / size_of::<u64>();
                 let mapping = Mapping::new(map.fd().as_fd(), words_per_cpu * possible_cpus)?;
                 Some(Breakpoints { mapping, words_per_cpu })
             }
