@@ -8,6 +8,7 @@ use crate::abi::{Record, Slot, TOTALS};
 use crate::btf::names_of_enum;
 use crate::candidate::Candidate;
 use crate::counter::Counter;
+use crate::floor;
 use crate::hook::Hook;
 use crate::kernel_probe::KernelProbe;
 use crate::memory::value_size;
@@ -23,7 +24,8 @@ impl KernelProbe {
     /// What is wrong with the declaration, in words; nothing, if all is well. For a test of whoever declares a probe.
     ///
     /// Its rows name programs that an object has, and each program has a row; the records have the names and the order of
-    /// the object's `enum slot`; what counters feed comes from parts that they have; no event can be counted twice.
+    /// the object's `enum slot`; what counters feed comes from parts that they have; no event can be counted twice; the
+    /// object for the floor has nothing that Linux 4.11 would refuse.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.problems_of_counters();
         let mut objects: Vec<(&str, BTreeSet<String>)> = Vec::new();
@@ -31,7 +33,13 @@ impl KernelProbe {
             for (name, bytes) in [("core", Some(own.core)), ("floor", own.floor)] {
                 let Some(bytes) = bytes else { continue };
                 match Parsed::parse(bytes) {
-                    Ok(parsed) => objects.push((name, parsed.programs.into_keys().collect())),
+                    Ok(parsed) => {
+                        if name == "floor" {
+                            let found = floor::problems(&parsed);
+                            problems.extend(found.into_iter().map(|problem| format!("the floor object: {problem}")));
+                        }
+                        objects.push((name, parsed.programs.into_keys().collect()));
+                    }
                     Err(error) => problems.push(format!("the {name} object cannot be read: {error}")),
                 }
             }
@@ -187,6 +195,10 @@ mod tests {
         }
         says(&[NOTHING, NOTHING], "two counters are named a.b");
         says(&[NOTHING], "no row names vfs_read__fentry");
+        let own = FILE.objects.expect("objects");
+        let too_new = crate::Objects::new(own.core, own.slots).floor(own.core);
+        let problems = KernelProbe::new("a", "a probe").objects(too_new).problems();
+        assert!(problems.iter().any(|problem| problem.starts_with("the floor object: ")), "{problems:?}");
         let renamed = crate::Objects::new(FILE.objects.expect("objects").core, &["OTHER"]);
         let problems = KernelProbe::new("a", "a probe").objects(renamed).problems();
         assert!(problems[0].contains("OTHER") && problems[0].contains("FILE_OPEN"), "{problems:?}");

@@ -37,6 +37,7 @@ mod exactness;
 mod feed;
 mod file;
 mod filter;
+mod floor;
 mod hook;
 mod kernel;
 mod kernel_probe;

@@ -7,6 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::mounts;
@@ -97,7 +98,8 @@ impl Tracefs {
     /// Makes an event on the start or the end of a function and returns its name, which begins with `prefix`, and id.
     pub(crate) fn create(&self, prefix: &str, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
         let letter = if at_return { 'r' } else { 'p' };
-        let name = format!("{prefix}{letter}_{function}_{}", self.processes.own());
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
+        let name = event_name(&format!("{prefix}{letter}_"), function, number, self.processes.own());
         let instances = if at_return && self.takes_instances { MAX_ACTIVE.to_string() } else { String::new() };
         self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"))?;
         let event = Event { tracefs: self.clone(), name };
@@ -138,6 +140,21 @@ impl Tracefs {
         let _ = self.commands.set(commands);
         done
     }
+}
+
+/// How many events this process has made: several probes may look at one function, each by an event of its own.
+static CREATED: AtomicU64 = AtomicU64::new(0);
+
+/// The longest name of an event (`MAX_EVENT_NAME_LEN`, a zero included).
+const LONGEST: usize = 63;
+
+/// What tells it apart stands at the end; of a long function's name there is as much as there is room for.
+fn event_name(start: &str, function: &str, number: u64, owner: Owner) -> String {
+    let end = format!("_{number}_{owner}");
+    let room = LONGEST.saturating_sub(start.len() + end.len());
+    // The compiler's copies of a function have points in their names, which no event may have.
+    let function = function.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    start.chars().chain(function.take(room)).chain(end.chars()).collect()
 }
 
 /// From Linux 4.12 on (696ced4fb1d7, "tracing/kprobes: expose maxactive for kretprobe"), which README says. 4.11 takes
@@ -269,17 +286,39 @@ mod tests {
 
     #[test]
     fn a_kernel_that_ignores_the_number_and_the_name_with_it_is_given_none() {
-        let owner = Processes::at(Path::new("/proc"), std::process::id()).own();
-        let name = format!("r_vfs_read_{owner}");
         for (readme, number) in [(README, "4096"), (README_4_11, "")] {
-            let (folder, tracefs) = folder(readme, "", &[&format!("{GROUP}/{name}")]);
+            let (folder, tracefs) = folder(readme, "", &[]);
             assert_eq!(tracefs.takes_instances(), !number.is_empty());
-            let (event, id) = tracefs.create("", "vfs_read", true).expect("an event");
-            assert_eq!((event.name(), id), (name.as_str(), 1234));
-            drop(event);
-            let expected = format!("r{number}:{GROUP}/{name} vfs_read-:{GROUP}/{name}");
-            assert_eq!(commands(&folder), expected, "made, and removed by the same name");
+            assert!(tracefs.create("", "vfs_read", true).is_err(), "it gets no id here");
+            let commands = commands(&folder);
+            let (made, removed) = commands.split_once(" vfs_read-:").expect("made and removed");
+            assert_eq!(made, format!("r{number}:{removed}"), "by the same name");
+            let owner = Processes::at(Path::new("/proc"), std::process::id()).own();
+            assert!(removed.starts_with("ebpf_process/r_vfs_read_") && removed.ends_with(&format!("_{owner}")));
         }
+    }
+
+    #[test]
+    fn two_events_on_one_function_have_two_names_and_one_owner() {
+        let owner = Processes::at(Path::new("/proc"), std::process::id()).own();
+        let (folder, tracefs) = folder(README, "", &[]);
+        for _ in 0..2 {
+            assert!(tracefs.create("", "vfs_read", false).is_err(), "it gets no id here");
+        }
+        let commands = commands(&folder);
+        let mut names: Vec<&str> = commands.split("p:").filter_map(|made| made.split(' ').next()).skip(1).collect();
+        assert!(names.iter().all(|name| Owner::of_event(name) == Some(owner)), "{commands}");
+        names.dedup();
+        assert_eq!(names.len(), 2, "{commands}");
+    }
+
+    #[test]
+    fn a_name_is_no_longer_than_the_kernel_takes_and_has_no_point() {
+        let owner = Owner::of_event("x_4026531836_4194304_1234567890").expect("an owner");
+        let name = event_name("test_r_", "a_function_whose_name_alone_has_more_than_sixty_characters.isra.0", 7, owner);
+        assert_eq!(name, "test_r_a_function_whose_name_al_7_4026531836_4194304_1234567890");
+        assert!(name.len() <= LONGEST && Owner::of_event(&name) == Some(owner));
+        assert!(event_name("p_", "vfs_read.cold", 0, owner).starts_with("p_vfs_read_cold_0_"));
     }
 
     #[test]
