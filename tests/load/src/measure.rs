@@ -47,7 +47,7 @@ impl Spent {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) start: f64,
-    pub(crate) warm: f64,
+    pub(crate) half_time: f64,
     pub(crate) most: f64,
     pub(crate) end: f64,
 }
@@ -113,8 +113,10 @@ pub(crate) fn run(order: &Order) -> Outcome<Run> {
         }
         before = now;
         (memory.end, memory.most) = threads::resident()?;
+        if number + 1 == WARM_UP + order.seconds / 2 {
+            memory.half_time = memory.end;
+        }
         if number + 1 == WARM_UP {
-            memory.warm = memory.end;
             bytes = receivers.bytes().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
         }
     }

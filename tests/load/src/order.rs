@@ -89,7 +89,7 @@ impl Order {
 }
 
 /// What may be spent: milliseconds of processor time a tick for the collecting thread and each sink, in
-/// [`Way::Still`] nanoseconds a value for each sink; MiB for `resident`, and for `growth` after the warm-up; percent of
+/// [`Way::Still`] nanoseconds a value for each sink; MiB for `resident`, and for `growth` in the second half; percent of
 /// a processor for netdata itself.
 fn bounds(way: &Way) -> BTreeMap<String, f64> {
     let bounds: &[(&str, f64)] = match way {

@@ -59,12 +59,12 @@ impl Report {
         let memory = run.memory;
         writeln!(
             self.text,
-            "\nresident MiB: {:.1} at the start, {:.1} after the warm-up, {:.1} at the end, {:.1} at most\n",
-            memory.start, memory.warm, memory.end, memory.most
+            "\nresident MiB: {:.1} at the start, {:.1} at half time, {:.1} at the end, {:.1} at most\n",
+            memory.start, memory.half_time, memory.end, memory.most
         )?;
         self.bind(order, "resident", memory.most, "MiB");
         if run.ticks >= LONG {
-            self.bind(order, "growth", memory.end - memory.warm, "MiB since the warm-up");
+            self.bind(order, "growth", memory.end - memory.half_time, "MiB since half time");
         }
         Ok(())
     }
