@@ -55,7 +55,9 @@ enum Hold {
     Events(Vec<OwnedFd>),
     /// A trampoline or tracepoint that was attached again.
     Again(OwnedFd),
-    /// Between two attachments, and where this kernel has no such place.
+    /// Between two attachments, and when the second one failed.
+    Lost,
+    /// This kernel has no such place.
     None,
 }
 
@@ -68,6 +70,7 @@ impl Links {
     /// Attaches one hook. The error says why in words.
     pub(crate) fn attach(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
         if let Some(link) = self.link_mut(hook) {
+            link.hold_again(kernel.possible_cpus).map_err(|error| format!("cannot be attached again: {error}"))?;
             link.users += 1;
             return Ok(());
         }
@@ -114,13 +117,21 @@ impl Links {
         }
     }
 
-    /// Lets go of a hook that nobody else uses.
-    pub(crate) fn detach(&mut self, ebpf: &mut Ebpf, hook: &Hook) {
-        let Some(index) = self.index_of(hook) else { return };
-        let Some((_, link)) = self.attached.get_mut(index) else { return };
-        link.users -= 1;
-        if link.users == 0 {
-            self.attached.remove(index);
+    /// Lets go of hooks, all at once, that nobody else uses.
+    pub(crate) fn detach<'a>(&mut self, ebpf: &mut Ebpf, hooks: impl IntoIterator<Item = &'a Hook>) {
+        let mut unused = Vec::new();
+        for hook in hooks {
+            let Some(index) = self.index_of(hook) else { continue };
+            let Some((_, link)) = self.attached.get_mut(index) else { continue };
+            link.users -= 1;
+            if link.users == 0 {
+                unused.push((hook, self.attached.remove(index).1));
+            }
+        }
+        let (hooks, links): (Vec<_>, Vec<_>) = unused.into_iter().unzip();
+        // Before its program can be loaded and attached anew: both would count.
+        let_go(links);
+        for hook in hooks {
             self.unload_unused(ebpf, hook);
         }
     }
@@ -128,19 +139,11 @@ impl Links {
     /// Lets go of a hook and attaches the same loaded program again: for one that has stopped firing.
     pub(crate) fn attach_again(&mut self, hook: &Hook, possible_cpus: usize) -> std::io::Result<()> {
         let Some(link) = self.link_mut(hook) else { return Ok(()) };
-        // First: a trace event held one program before 4.15, and a trampoline holds each one once.
-        let held = std::mem::replace(&mut link.hold, Hold::None);
-        if matches!(held, Hold::None) {
-            return Ok(());
+        if !matches!(link.hold, Hold::None) {
+            // First: a trace event held one program before 4.15, and a trampoline holds each one once.
+            link.hold = Hold::Lost;
         }
-        drop(held);
-        link.hold = if link.ids.is_empty() {
-            Hold::Again(sys::attach_again(link.program.as_fd())?)
-        } else {
-            let perf = link.ids.iter().map(|id| sys::attach_to_event(*id, link.program.as_fd(), possible_cpus));
-            Hold::Events(perf.collect::<std::io::Result<_>>()?)
-        };
-        Ok(())
+        link.hold_again(possible_cpus)
     }
 
     /// The link of this program at this place.
@@ -220,22 +223,41 @@ impl Links {
     }
 }
 
-impl Drop for Links {
-    /// Detaching waits for the kernel (25 to 65 ms for each perf event or trampoline): all are
-    /// let go at once, so that the waits overlap.
-    fn drop(&mut self) {
-        let events: Vec<Option<Event>> = std::thread::scope(|scope| {
-            let links = self.attached.drain(..);
-            let let_go = links.map(|(_, Link { hold, event, .. })| {
-                // Where no thread can be had the link is dropped here and now.
-                let _waiting = std::thread::Builder::new().spawn_scoped(scope, move || drop(hold));
-                event
-            });
-            let_go.collect()
-        });
-        // An event can be removed when nothing stands on it any more.
-        drop(events);
+impl Link {
+    /// Attaches it where it was lost.
+    fn hold_again(&mut self, possible_cpus: usize) -> std::io::Result<()> {
+        if !matches!(self.hold, Hold::Lost) {
+            return Ok(());
+        }
+        self.hold = if self.ids.is_empty() {
+            Hold::Again(sys::attach_again(self.program.as_fd())?)
+        } else {
+            let perf = self.ids.iter().map(|id| sys::attach_to_event(*id, self.program.as_fd(), possible_cpus));
+            Hold::Events(perf.collect::<std::io::Result<_>>()?)
+        };
+        Ok(())
     }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let_go(self.attached.drain(..).map(|(_, link)| link));
+    }
+}
+
+/// Detaching waits for the kernel (25 to 65 ms for each perf event or trampoline): all are let go at once, so that the
+/// waits overlap.
+fn let_go(links: impl IntoIterator<Item = Link>) {
+    let events: Vec<Option<Event>> = std::thread::scope(|scope| {
+        let let_go = links.into_iter().map(|Link { hold, event, .. }| {
+            // Where no thread can be had the link is dropped here and now.
+            let _waiting = std::thread::Builder::new().spawn_scoped(scope, move || drop(hold));
+            event
+        });
+        let_go.collect()
+    });
+    // An event can be removed when nothing stands on it any more.
+    drop(events);
 }
 
 /// Whether a loaded program can be attached a second time: from 5.10 to 5.13 a trampoline forgets its function when it is

@@ -10,13 +10,13 @@ use tracing::{debug, warn};
 
 use crate::abi::Record;
 use crate::attach::can_attach_again;
-use crate::calls::{Calls, Whose};
+use crate::calls::{Calls, Whose, object_for};
 use crate::candidate::Candidate;
 use crate::counter::{Counter, Subject};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, misses_are_a_bound, misses_are_calls};
 use crate::filter::Filter;
-use crate::hook::{Attach, Attempt, CounterReport, HookReport};
+use crate::hook::{Attempt, CounterReport, HookReport};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
@@ -24,7 +24,7 @@ use crate::memory::MapMemory;
 use crate::object::{Object, Objects};
 use crate::options::{Hooks, ObjectChoice, ProbeOptions, Tier};
 use crate::programs::Programs;
-use crate::refusal::{REBUILD, nothing_attached, refuse_totals};
+use crate::refusal::{REBUILD, nothing_attached, refuse_core, refuse_totals};
 use crate::release::Version;
 use crate::selftest::{Proof, Trial, best};
 use crate::target::Target;
@@ -36,10 +36,10 @@ use crate::watch::{Filters, Watch};
 pub(crate) struct Attachment {
     /// The probe's own programs, if it has any.
     own: Option<Programs>,
-    /// Those of system calls, from the first counter on that tries them.
-    calls: Option<Arc<Mutex<Calls>>>,
-    /// Which object of system calls goes with the rest.
-    calls_object: Object,
+    /// Those of system calls, from the first counter on that stands on them, and which object they are of.
+    calls: Option<(Object, Arc<Mutex<Calls>>)>,
+    /// Of which object they may be.
+    calls_objects: &'static [Object],
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) reports: Vec<CounterReport>,
     /// What the probe's own maps take.
@@ -82,10 +82,12 @@ impl Attachment {
             }
             None => (None, None, MapMemory { possible_cpus: kernel.possible_cpus as u64, ..MapMemory::default() }),
         };
-        let without =
-            if options.object == ObjectChoice::Floor || kernel.btf.is_err() { Object::Floor } else { Object::Core };
         let mut attachment = Self {
-            calls_object: own.as_ref().map_or(without, |own| own.object),
+            calls_objects: objects_of_calls(
+                own.as_ref().map(|own| own.object),
+                options.object,
+                kernel.btf.as_ref().err(),
+            )?,
             own,
             calls: None,
             chosen: Vec::new(),
@@ -123,7 +125,7 @@ impl Attachment {
         if attachment.chosen.is_empty() && !probe.counters.is_empty() {
             return Err(nothing_attached(probe.name, &attachment.reports));
         }
-        let filters = Filters { own: filter, calls: attachment.calls.clone() };
+        let filters = Filters { own: filter, calls: attachment.calls.as_ref().map(|(_, calls)| Arc::clone(calls)) };
         attachment.watch = Watch::new(filters, target);
         Ok(attachment)
     }
@@ -132,7 +134,7 @@ impl Attachment {
     fn guard(&mut self, kernel: &Kernel, filter: Option<&Filter>, target: &Target) -> Option<String> {
         let guard = filter.and_then(|filter| filter.guard(target, kernel.facts.version));
         let own = self.own.as_mut().zip(guard).and_then(|(own, guard)| own.attach_guard(kernel, &guard).err());
-        let calls = self.calls.as_ref().and_then(|calls| calls.lock().unguarded.clone());
+        let calls = self.calls.as_ref().and_then(|(_, calls)| calls.lock().unguarded.clone());
         own.or(calls)
     }
 
@@ -155,10 +157,10 @@ impl Attachment {
         for candidate in all {
             if !self.can_serve(&candidate) {
                 // A way of the other object.
-                others.extend(lacking(kernel, self.calls_object).map(|problem| attempt(&candidate, problem)));
+                others.extend(lacking(kernel, self.object()).map(|problem| attempt(&candidate, problem)));
                 continue;
             }
-            match unfiltered(counter.subject, target, self.calls_object) {
+            match unfiltered(counter.subject, target, self.object()) {
                 Some(problem) => tried.push(attempt(&candidate, problem.to_owned())),
                 None => possible.push(candidate),
             }
@@ -169,7 +171,7 @@ impl Attachment {
                 // Before 4.15 a second program on a trace event is refused and ends the first, and the first is ours: it
                 // has proven itself for the counter that it serves already.
                 _ if kernel.facts.version < Version(4, 15) && self.stand_on_events(&candidate) => Proof::Proven,
-                Some(trial) => trial.test(kernel, self.calls_object, counter, &candidate)?,
+                Some(trial) => trial.test(kernel, counter, &candidate)?,
                 None => Proof::Impossible,
             };
             if proof == Proof::Proven {
@@ -195,14 +197,22 @@ impl Attachment {
     /// Whether the object that a candidate stands on has its programs.
     fn can_serve(&self, candidate: &Candidate) -> bool {
         if candidate.is_of_calls() {
-            return (self.calls_object == Object::Floor) == candidate.has(|attach| matches!(attach, Attach::Event(_)));
+            let object = object_for(candidate);
+            return self.calls.as_ref().map_or(self.calls_objects.contains(&object), |(taken, _)| *taken == object);
         }
         self.own.as_ref().is_some_and(|own| own.can_serve(candidate))
     }
 
+    /// The object that most stands on.
+    fn object(&self) -> Object {
+        let own = self.own.as_ref().map(|own| own.object);
+        let calls = || self.calls.as_ref().map(|(object, _)| *object).or_else(|| self.calls_objects.first().copied());
+        own.or_else(calls).unwrap_or(Object::Core)
+    }
+
     fn stand_on_events(&self, candidate: &Candidate) -> bool {
         match (&self.calls, &self.own) {
-            (Some(calls), _) if candidate.is_of_calls() => calls.lock().programs.stand_on_events(candidate),
+            (Some((_, calls)), _) if candidate.is_of_calls() => calls.lock().programs.stand_on_events(candidate),
             (_, Some(own)) if !candidate.is_of_calls() => own.stand_on_events(candidate),
             _ => false,
         }
@@ -213,12 +223,13 @@ impl Attachment {
         if !candidate.is_of_calls() {
             return self.own.as_mut().map_or(Ok(()), |own| own.attach(kernel, &candidate.hooks));
         }
+        let object = object_for(candidate);
         let calls = match &self.calls {
-            Some(calls) => Arc::clone(calls),
-            None => Calls::shared(kernel, self.calls_object, &Whose::Target(target))?,
+            Some((_, calls)) => Arc::clone(calls),
+            None => Calls::shared(kernel, object, &Whose::Target(target))?,
         };
         calls.lock().attach(kernel, candidate)?;
-        self.calls = Some(calls);
+        self.calls = Some((object, calls));
         Ok(())
     }
 
@@ -264,7 +275,7 @@ impl Attachment {
 
     /// What the maps of the system calls take, which all probes share.
     pub(crate) fn calls_memory(&self) -> Option<MapMemory> {
-        self.calls.as_ref().map(|calls| calls.lock().memory)
+        self.calls.as_ref().map(|(_, calls)| calls.lock().memory)
     }
 
     /// The probe's own maps.
@@ -275,7 +286,7 @@ impl Attachment {
 
     /// Takes the numbers of now.
     pub(crate) fn refresh(&mut self) -> io::Result<()> {
-        let calls = self.calls.as_ref().map_or(Ok(()), |calls| calls.lock().programs.refresh());
+        let calls = self.calls.as_ref().map_or(Ok(()), |(_, calls)| calls.lock().refresh());
         self.own.as_mut().map_or(Ok(()), Programs::refresh).and(calls)
     }
 
@@ -306,16 +317,21 @@ impl Attachment {
         candidate.hooks.iter().all(|hook| can_attach_again(hook, self.facts.version))
     }
 
-    /// Lets go of a chosen counter's hooks and attaches them again.
-    pub(crate) fn attach_again(&mut self, index: usize) -> io::Result<()> {
-        self.with(index, Programs::attach_again)
+    /// Lets go of a chosen counter's hooks and attaches them again, unless others show that they fire. Whether it was done.
+    pub(crate) fn attach_again(&mut self, index: usize) -> io::Result<bool> {
+        match (&self.calls, self.chosen.get(index)) {
+            (Some((_, calls)), Some(chosen)) if chosen.candidate.is_of_calls() => {
+                calls.lock().attach_again(&chosen.candidate)
+            }
+            _ => self.with(index, Programs::attach_again).map(|()| true),
+        }
     }
 
     /// Does something with the programs that a chosen counter stands on.
     fn with<R>(&mut self, index: usize, act: impl FnOnce(&mut Programs, &Candidate) -> io::Result<R>) -> io::Result<R> {
         let candidate = self.chosen.get(index).map(|chosen| &chosen.candidate).ok_or(io::ErrorKind::NotFound)?;
         match (&self.calls, &mut self.own) {
-            (Some(calls), _) if candidate.is_of_calls() => act(&mut calls.lock().programs, candidate),
+            (Some((_, calls)), _) if candidate.is_of_calls() => act(&mut calls.lock().programs, candidate),
             (_, Some(own)) => act(own, candidate),
             (_, None) => Err(io::ErrorKind::NotFound.into()),
         }
@@ -337,9 +353,26 @@ impl Attachment {
 impl Drop for Attachment {
     /// Others may go on with the program of system calls.
     fn drop(&mut self) {
-        let Some(calls) = &self.calls else { return };
-        let mut calls = calls.lock();
-        self.chosen.iter().filter(|chosen| chosen.candidate.is_of_calls()).for_each(|c| calls.detach(&c.candidate));
+        let Some((_, calls)) = &self.calls else { return };
+        let candidates = self.chosen.iter().map(|chosen| &chosen.candidate);
+        calls.lock().detach(candidates.filter(|candidate| candidate.is_of_calls()));
+    }
+}
+
+/// Of which object the programs of system calls may be: that of the probe's own programs, where it has any.
+fn objects_of_calls(
+    own: Option<Object>,
+    choice: ObjectChoice,
+    lacks_types: Option<&String>,
+) -> Result<&'static [Object], BuildError> {
+    const CORE: &[Object] = &[Object::Core];
+    const FLOOR: &[Object] = &[Object::Floor];
+    match (own, choice, lacks_types) {
+        (Some(Object::Core), ..) | (None, ObjectChoice::Core, None) => Ok(CORE),
+        (Some(Object::Floor), ..) | (None, ObjectChoice::Floor, _) | (None, ObjectChoice::Auto, Some(_)) => Ok(FLOOR),
+        (None, ObjectChoice::Core, Some(problem)) => Err(refuse_core(problem)),
+        // What an old kernel with type information lacks (a typed tracepoint) shows when the programs are loaded.
+        (None, ObjectChoice::Auto, None) => Ok(&[Object::Core, Object::Floor]),
     }
 }
 
@@ -396,4 +429,26 @@ const fn unfiltered(subject: Subject, target: &Target, object: Object) -> Option
 
 fn attempt(candidate: &Candidate, problem: String) -> Attempt {
     Attempt { tier: candidate.tier, function: candidate.targets().join("+"), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_system_calls_are_of_the_object_that_serves() {
+        use ObjectChoice::{Auto, Core, Floor};
+        let lacks = Some(&"there is none".to_owned());
+        for own in [Object::Core, Object::Floor] {
+            for choice in [Auto, Core, Floor] {
+                assert_eq!(objects_of_calls(Some(own), choice, None).expect("an object"), [own]);
+            }
+        }
+        let without = |choice, lacks| objects_of_calls(None, choice, lacks);
+        assert_eq!(without(Auto, None).expect("objects"), [Object::Core, Object::Floor]);
+        assert_eq!(without(Core, None).expect("objects"), [Object::Core]);
+        assert_eq!(without(Auto, lacks).expect("objects"), [Object::Floor]);
+        assert_eq!(without(Floor, lacks).expect("objects"), [Object::Floor]);
+        assert!(without(Core, lacks).expect_err("refused").to_string().contains("there is none"));
+    }
 }

@@ -3,21 +3,27 @@
 //! Every system call of the machine pays for a program on `sys_exit`, so there is one for all that have the same filter.
 //! What it counts is in tables that change while it runs: no program is replaced, and nobody else's number is touched.
 
+use std::io;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData, MapError};
 use ebpf_process_core::chain;
 use parking_lot::Mutex;
 
+use crate::abi::Slot;
 use crate::call::{Numbers, RECORDS, SYSCALL_LIMIT, Watched};
 use crate::candidate::Candidate;
 use crate::filter::{Aimed, Filter};
+use crate::hook::Attach;
 use crate::kernel::Kernel;
 use crate::memory::MapMemory;
 use crate::object::{Object, Objects};
+use crate::options::Tier;
 use crate::programs::Programs;
 use crate::target::Target;
+use crate::vigil::Vigil;
 
 /// The object of system calls.
 pub(crate) static SYSCALLS: Objects = Objects {
@@ -33,8 +39,13 @@ pub(crate) struct Calls {
     tables: Tables,
     /// The table as it is in the kernel: the native meaning in the lower half of an entry, the 32-bit one in the upper.
     entries: Vec<u32>,
-    /// By record: how many counters watch it.
+    /// By record: how many counters read it.
     users: Vec<usize>,
+    /// The records that some counter reads.
+    read: Vec<Slot>,
+    /// Whether what they hold together grows: then the programs fire.
+    vigil: Vigil,
+    loaded: Instant,
     /// Why nothing guards the filter's target, where something should.
     pub(crate) unguarded: Option<String>,
     pub(crate) memory: MapMemory,
@@ -55,6 +66,11 @@ pub(crate) struct Key {
     filter: String,
 }
 
+/// The object of system calls that has the programs of a candidate: trace events are the floor's.
+pub(crate) fn object_for(candidate: &Candidate) -> Object {
+    if candidate.has(|attach| matches!(attach, Attach::Event(_))) { Object::Floor } else { Object::Core }
+}
+
 /// Whose calls are counted.
 pub(crate) enum Whose<'a> {
     /// For good.
@@ -66,7 +82,7 @@ pub(crate) enum Whose<'a> {
 impl Whose<'_> {
     fn name(&self) -> String {
         match self {
-            Self::Target(target) => target.to_string(),
+            Self::Target(target) => target.identity(),
             Self::Test(kind, _) => format!("test {kind}"),
         }
     }
@@ -110,6 +126,9 @@ impl Calls {
             tables,
             entries: vec![0; SYSCALL_LIMIT],
             users: vec![0; RECORDS],
+            read: Vec::new(),
+            vigil: Vigil::new(Duration::ZERO),
+            loaded: Instant::now(),
             unguarded: None,
             memory,
         };
@@ -126,29 +145,59 @@ impl Calls {
     /// Attaches a candidate's hooks and counts its calls from now on. The error says why in words.
     pub(crate) fn attach(&mut self, kernel: &Kernel, candidate: &Candidate) -> Result<(), String> {
         self.programs.attach(kernel, &candidate.hooks)?;
-        let new: Vec<_> = candidate.calls.iter().filter(|watched| self.users_of(watched) == 0).copied().collect();
+        let new: Vec<_> = candidate.calls.iter().filter(|watched| !self.is_watched(watched)).copied().collect();
         if let Err(problem) = self.watch(&new) {
+            // What stays in a table counts in a record that nobody reads.
+            let _ = self.unwatch(&new);
             self.programs.detach(&candidate.hooks);
             return Err(problem);
         }
-        candidate.calls.iter().for_each(|watched| self.users[watched.record as usize] += 1);
+        self.count_users([candidate], |users| users + 1);
         Ok(())
     }
 
     /// Counts what nobody else watches no more, and lets go of the hooks.
-    pub(crate) fn detach(&mut self, candidate: &Candidate) {
-        for watched in &candidate.calls {
-            let users = &mut self.users[watched.record as usize];
-            *users = users.saturating_sub(1);
-        }
-        let free: Vec<_> = candidate.calls.iter().filter(|watched| self.users_of(watched) == 0).copied().collect();
-        // What stays in a table counts in a record that nobody reads.
+    pub(crate) fn detach<'a>(&mut self, candidates: impl IntoIterator<Item = &'a Candidate>) {
+        let candidates: Vec<_> = candidates.into_iter().collect();
+        self.count_users(candidates.iter().copied(), |users| users.saturating_sub(1));
+        let watched = candidates.iter().flat_map(|candidate| &candidate.calls);
+        let free: Vec<_> = watched.filter(|watched| !self.is_watched(watched)).copied().collect();
+        // As above.
         let _ = self.unwatch(&free);
-        self.programs.detach(&candidate.hooks);
+        self.programs.detach(candidates.iter().flat_map(|candidate| &candidate.hooks));
     }
 
-    fn users_of(&self, watched: &Watched) -> usize {
-        self.users[watched.record as usize]
+    /// Takes the numbers of now.
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
+        self.programs.refresh()?;
+        let calls = self.programs.sum(Tier::Tracepoint, &self.read)?.calls;
+        // What is to be done about a counter alone decides its own.
+        let _ = self.vigil.look(self.loaded.elapsed(), calls);
+        Ok(())
+    }
+
+    /// Lets go of a candidate's hooks and attaches them again, unless its program counts for somebody: then it fires, and to
+    /// let go of it would cost that one events. Whether it was done.
+    pub(crate) fn attach_again(&mut self, candidate: &Candidate) -> io::Result<bool> {
+        if candidate.sees_every_call() && self.vigil.moves(self.loaded.elapsed()) {
+            return Ok(false);
+        }
+        self.programs.attach_again(candidate).map(|()| true)
+    }
+
+    fn is_watched(&self, watched: &Watched) -> bool {
+        self.users[watched.record as usize] > 0
+    }
+
+    fn count_users<'a>(&mut self, candidates: impl IntoIterator<Item = &'a Candidate>, count: impl Fn(usize) -> usize) {
+        for watched in candidates.into_iter().flat_map(|candidate| &candidate.calls) {
+            for (_, record) in watched.call.parts(watched.record) {
+                let users = &mut self.users[record as usize];
+                *users = count(*users);
+            }
+        }
+        self.read.clear();
+        self.read.extend((0..).zip(&self.users).filter(|(_, users)| **users > 0).map(|(record, _)| record));
     }
 
     /// A call that reads an entry while it changes must find a whole one, and the kernel promises no more than whole
@@ -231,6 +280,88 @@ impl Tables {
                 splits.set(0, all, 0)
             }
             Self::Floor { splits, .. } => splits.set(watched.record, words, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::call::Call;
+    use crate::counter::Counter;
+    use crate::hook::Layer;
+    use crate::kernel_probe::KernelProbe;
+    use crate::options::Mode;
+    use crate::wanted::wanted_by;
+
+    impl Calls {
+        /// The numbers that are watched, in 64-bit calls and in 32-bit ones, as the kernel has them.
+        fn watched(&self) -> (BTreeSet<usize>, BTreeSet<usize>) {
+            let entries: Vec<u32> = match &self.tables {
+                Tables::Core { calls, .. } => calls.get(&0, 0).expect("the table").to_vec(),
+                Tables::Floor { calls, .. } => calls.iter().collect::<Result<_, _>>().expect("the table"),
+            };
+            assert_eq!(entries, self.entries);
+            let half =
+                |half: u32| (0..).zip(&entries).filter(|(_, entry)| **entry & half != 0).map(|(n, _)| n).collect();
+            (half(0xffff), half(0xffff_0000))
+        }
+    }
+
+    const ONE: Counter = Counter::new("calls.one", Layer::Syscall, |_| Ok(()))
+        .calls(&[Call::size("read"), Call::status("unlinkat").without(2, 0x200)]);
+    const OTHER: Counter = Counter::new("calls.other", Layer::Syscall, |_| Ok(())).calls(&[
+        Call::size("read"),
+        Call::status("unlinkat").second_part_if(2, 0x200),
+        Call::status("umount"),
+    ]);
+    static PROBE: KernelProbe = KernelProbe::new("calls", "of a test").counters(&[ONE, OTHER]);
+
+    /// The way to count by this object.
+    fn candidate(counter: &Counter, object: Object) -> Candidate {
+        let all = counter.candidates(Mode::Return).expect("candidates");
+        all.into_iter().find(|candidate| object_for(candidate) == object).expect("a candidate")
+    }
+
+    #[test]
+    fn what_nobody_watches_is_in_no_table() {
+        let kernel = Kernel::shared(wanted_by(&PROBE)).expect("a kernel");
+        for object in [Object::Core, Object::Floor] {
+            let shared = || Calls::shared(&kernel, object, &Whose::Target(&Target::Everything));
+            let calls = match shared() {
+                Ok(calls) => calls,
+                Err(problem) if !rustix::process::geteuid().is_root() => {
+                    let _ = writeln!(io::stderr(), "SKIPPED what_nobody_watches_is_in_no_table: {problem}");
+                    return;
+                }
+                Err(problem) => panic!("{object:?}: {problem}"),
+            };
+            assert!(Arc::ptr_eq(&calls, &shared().expect("the same")));
+            let (one, other) = (candidate(&ONE, object), candidate(&OTHER, object));
+            let set = |numbers: &[usize]| numbers.iter().copied().collect::<BTreeSet<_>>();
+            let mut calls = calls.lock();
+            // Twice: programs are loaded again when nobody stood on them.
+            for _ in 0..2 {
+                calls.attach(&kernel, &one).expect("attached");
+                assert_eq!(calls.watched(), (set(&[0, 263]), set(&[3, 301])));
+                calls.attach(&kernel, &other).expect("attached");
+                assert_eq!(calls.watched(), (set(&[0, 263]), set(&[3, 22, 301])));
+                assert_eq!(calls.read.len(), 4, "unlinkat has two records");
+                calls.detach([&one]);
+                assert_eq!(calls.watched(), (set(&[0, 263]), set(&[3, 22, 301])));
+                calls.detach([&other]);
+                assert_eq!(calls.watched(), (set(&[]), set(&[])));
+                assert!(calls.read.is_empty());
+            }
+            // All of one probe at once.
+            for counter in [&one, &other] {
+                calls.attach(&kernel, counter).expect("attached");
+            }
+            calls.detach([&one, &other]);
+            assert_eq!(calls.watched(), (set(&[]), set(&[])));
         }
     }
 }

@@ -33,10 +33,23 @@ const ALWAYS: Version = Version(u32::MAX, 0);
 /// the events of single system calls, below it on that of all of them alone.
 const SINGLE_EVENTS: Version = Version(4, 14);
 
+/// Where every system call ends: the typed tracepoint, and the trace event.
+const SYS_EXIT: &str = "sys_exit";
+const RAW_SYS_EXIT: &str = "raw_syscalls/sys_exit";
+
 impl Candidate {
     /// Whether it looks at system calls, by the object that all probes share.
     pub(crate) fn is_of_calls(&self) -> bool {
         !self.calls.is_empty()
+    }
+
+    /// Whether one program of it sees the calls of every counter, and not its own alone.
+    pub(crate) fn sees_every_call(&self) -> bool {
+        self.has(|attach| match attach {
+            Attach::Tracepoint(name) => *name == SYS_EXIT,
+            Attach::Event(event) => event == RAW_SYS_EXIT,
+            _ => false,
+        })
     }
 
     /// Whether one program at one place serves both.
@@ -160,6 +173,11 @@ impl Counter {
             return Ok(Vec::new());
         }
         let calls = self.calls.iter().map(|call| Watched::new(*call)).collect::<Result<Vec<_>, _>>()?;
+        for (index, watched) in calls.iter().enumerate() {
+            if calls[..index].iter().any(|other| other.record == watched.record) {
+                return Err(format!("{} is named twice, and would count twice", watched.call.name));
+            }
+        }
         let mut parts: Vec<Vec<Slot>> = Vec::new();
         for (part, record) in calls.iter().flat_map(|watched| watched.call.parts(watched.record)) {
             if parts.len() <= part {
@@ -196,9 +214,9 @@ impl Counter {
             ..Candidate::new(Tier::Tracepoint, Layer::Syscall, hooks, parts.clone())
         };
         Ok(vec![
-            candidate(one("sys_exit", Attach::Tracepoint("sys_exit")), None),
+            candidate(one("sys_exit", Attach::Tracepoint(SYS_EXIT)), None),
             candidate(single, None),
-            candidate(one("sys_exit__event", Attach::Event("raw_syscalls/sys_exit".to_owned())), Some(SINGLE_EVENTS)),
+            candidate(one("sys_exit__event", Attach::Event(RAW_SYS_EXIT.to_owned())), Some(SINGLE_EVENTS)),
         ])
     }
 }

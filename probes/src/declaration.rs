@@ -179,11 +179,14 @@ mod tests {
         static METRIC: Metric = Metric::new("a.calls", ebpf_process_core::Unit::CALLS, "Calls", "operation");
         const OUTPUTS: &[Output] = &[Output::new(&METRIC, "b", Field::Calls).of_part(1)];
         const NOTHING: Counter = Counter::new("a.b", Layer::Function, |_| Ok(())).outputs(OUTPUTS);
-        const ROWS: [(&[Way], &[Call], &str); 4] = [
+        const TWICE: &[Call] =
+            &[Call::status("unlinkat").without(2, 0x200), Call::status("unlinkat").second_part_if(2, 0x200)];
+        const ROWS: [(&[Way], &[Call], &str); 5] = [
             (&[Way::Functions(&[Function::new("f", 1, Fails::Status, &[0])])], &[], "no object has f__fentry"),
             (&[Way::Functions(&[Function::at_start("vfs_read", &[99])])], &[], "no record has the number 99"),
             (&[Way::Functions(&[Function::at_start("vfs_read", &[0])])], &[], "vfs_read has no part 1"),
             (&[], &[Call::status("reed")], "no system call is named reed"),
+            (&[], TWICE, "unlinkat is named twice"),
         ];
         let says = |counters, what: &str| {
             let probe = KernelProbe::new("a", "a probe").objects(FILE.objects.expect("objects")).counters(counters);

@@ -7,7 +7,7 @@ use crate::abi::KPROBE_TOTALS;
 use crate::kernel::Kernel;
 use crate::loader::loader;
 use crate::options::ObjectChoice;
-use crate::refusal::{is_out_of_files, refuse_load};
+use crate::refusal::{is_out_of_files, refuse_core, refuse_load};
 use crate::target::Target;
 
 /// Which of the two.
@@ -71,12 +71,7 @@ impl Objects {
                 ));
             }
             (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
-            (ObjectChoice::Core, Err(problem)) => {
-                return Err(BuildError::refused(
-                    problem,
-                    "set probes.object = \"auto\", or use a kernel with type information",
-                ));
-            }
+            (ObjectChoice::Core, Err(problem)) => return Err(refuse_core(problem)),
             (ObjectChoice::Core, Ok(_)) => load(Object::Core),
             // What an old kernel with type information lacks (global data, a map type) shows here.
             (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {

@@ -294,7 +294,14 @@ impl CountingProbe {
             return;
         }
         match self.attachment.attach_again(index) {
-            Ok(()) => info!(counter = name, "its hooks were attached again"),
+            Ok(true) => info!(counter = name, "its hooks were attached again"),
+            Ok(false) => {
+                warn!(
+                    counter = name,
+                    "its hooks are not attached again: they count for others, which would lose events"
+                );
+                return;
+            }
             Err(error) => warn!(counter = name, "its hooks cannot be attached again: {error}; restart the agent"),
         }
         let hooked = self.attachment.chosen.iter().zip(&mut self.series);

@@ -61,10 +61,8 @@ impl Programs {
     }
 
     /// Lets go of hooks that nobody else uses.
-    pub(crate) fn detach(&mut self, hooks: &[Hook]) {
-        for hook in hooks {
-            self.links.detach(&mut self.ebpf, hook);
-        }
+    pub(crate) fn detach<'a>(&mut self, hooks: impl IntoIterator<Item = &'a Hook>) {
+        self.links.detach(&mut self.ebpf, hooks);
     }
 
     /// Whether all of a candidate's hooks are trace events on which we stand already.

@@ -92,6 +92,11 @@ fn refuse_code(code: Option<i32>, text: &str) -> BuildError {
     }
 }
 
+/// The object that needs type information was asked for where there is none.
+pub(crate) fn refuse_core(problem: &str) -> BuildError {
+    BuildError::refused(problem, "set probes.object = \"auto\", or use a kernel with type information")
+}
+
 pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildError {
     let mut reasons: Vec<String> = Vec::new();
     for attempt in reports.iter().flat_map(|report| &report.tried) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::debug;
 
-use crate::calls::{Calls, Whose};
+use crate::calls::{Calls, Whose, object_for};
 use crate::candidate::Candidate;
 use crate::cgroup;
 use crate::counter::{Counter, OPERATIONS, Subject};
@@ -53,10 +53,16 @@ pub(crate) struct Trial {
     own: Option<Programs>,
     filter: Option<Filter>,
     /// Loaded when the first counter of system calls is tested, and shared with the tests of other probes.
-    calls: Option<Arc<Mutex<Calls>>>,
-    /// What of the shared ones has to be given back.
-    held: Vec<Candidate>,
+    calls: Vec<TestedCalls>,
     aim: Aim,
+}
+
+/// The programs of one object of system calls.
+struct TestedCalls {
+    object: Object,
+    calls: Arc<Mutex<Calls>>,
+    /// What has to be given back.
+    held: Vec<Candidate>,
 }
 
 /// Whose events the programs of the test count.
@@ -109,7 +115,7 @@ fn knows_its_number(myself: &Path) -> bool {
 impl Trial {
     /// Loads the object of a probe once more; `object` is which one counts for good.
     pub(crate) fn load(objects: Option<(&Objects, Object)>, kernel: &Kernel) -> Result<Self, String> {
-        let mut trial = Self { own: None, filter: None, calls: None, held: Vec::new(), aim: Aim::find() };
+        let mut trial = Self { own: None, filter: None, calls: Vec::new(), aim: Aim::find() };
         let Some((objects, object)) = objects else { return Ok(trial) };
         let kind = trial.aim.kind();
         let mut ebpf = objects.load_one(object, kernel, kind, None).map_err(|error| error.to_string())?;
@@ -122,35 +128,36 @@ impl Trial {
     }
 
     /// Attaches all hooks of a candidate and does its operation; an error says why the candidate cannot be used.
-    /// `object` is which object of system calls counts for good.
     ///
     /// What is attached stays so until the trial is dropped, all at once: letting go of a trampoline takes 0.15 s on
     /// Linux 6.1 to 6.12, and next to nothing when the one that counts for good stands on the same function.
-    pub(crate) fn test(
-        &mut self,
-        kernel: &Kernel,
-        object: Object,
-        counter: &Counter,
-        candidate: &Candidate,
-    ) -> Result<Proof, String> {
-        if candidate.is_of_calls() && self.calls.is_none() {
+    pub(crate) fn test(&mut self, kernel: &Kernel, counter: &Counter, candidate: &Candidate) -> Result<Proof, String> {
+        if candidate.is_of_calls() && self.calls_of(candidate).is_none() {
             let aim = |filter: &mut Filter| self.aim.set(filter);
-            self.calls = Some(Calls::shared(kernel, object, &Whose::Test(self.aim.kind(), &aim))?);
+            let object = object_for(candidate);
+            let calls = Calls::shared(kernel, object, &Whose::Test(self.aim.kind(), &aim))?;
+            self.calls.push(TestedCalls { object, calls, held: Vec::new() });
         }
-        match &self.calls {
-            Some(calls) if candidate.is_of_calls() => calls.lock().attach(kernel, candidate)?,
-            _ => self.own.as_mut().map_or(Ok(()), |own| own.attach(kernel, &candidate.hooks))?,
+        match self.calls_of(candidate) {
+            Some(tested) => tested.calls.lock().attach(kernel, candidate)?,
+            None => self.own.as_mut().map_or(Ok(()), |own| own.attach(kernel, &candidate.hooks))?,
         }
         let proof = self.exercise(counter, candidate);
         // Before 4.15 an event holds one program.
         let alone = kernel.facts.version < Version(4, 15) && candidate.has(|attach| matches!(attach, Attach::Event(_)));
-        match (&self.calls, proof.is_err() || alone) {
-            (Some(calls), true) if candidate.is_of_calls() => calls.lock().detach(candidate),
-            (Some(_), false) if candidate.is_of_calls() => self.held.push(candidate.clone()),
-            (_, true) => self.own.iter_mut().for_each(|own| own.detach(&candidate.hooks)),
-            (_, false) => {}
+        match (self.calls_of(candidate), proof.is_err() || alone) {
+            (Some(tested), true) => tested.calls.lock().detach([candidate]),
+            (Some(tested), false) => tested.held.push(candidate.clone()),
+            (None, true) => self.own.iter_mut().for_each(|own| own.detach(&candidate.hooks)),
+            (None, false) => {}
         }
         proof
+    }
+
+    /// The shared programs that a candidate stands on, where it does.
+    fn calls_of(&mut self, candidate: &Candidate) -> Option<&mut TestedCalls> {
+        let object = object_for(candidate);
+        self.calls.iter_mut().find(|tested| candidate.is_of_calls() && tested.object == object)
     }
 
     fn exercise(&mut self, counter: &Counter, candidate: &Candidate) -> Result<Proof, String> {
@@ -203,19 +210,16 @@ impl Trial {
 
     /// The calls in the records that the hooks of a candidate must move.
     fn seen(&mut self, candidate: &Candidate) -> io::Result<Seen> {
-        match (&self.calls, &mut self.own) {
-            (Some(calls), _) if candidate.is_of_calls() => calls.lock().programs.seen(candidate),
-            (_, Some(own)) => own.seen(candidate),
-            (_, None) => Err(io::ErrorKind::NotFound.into()),
+        if let Some(tested) = self.calls_of(candidate) {
+            return tested.calls.lock().programs.seen(candidate);
         }
+        self.own.as_mut().map_or(Err(io::ErrorKind::NotFound.into()), |own| own.seen(candidate))
     }
 }
 
-impl Drop for Trial {
+impl Drop for TestedCalls {
     fn drop(&mut self) {
-        let Some(calls) = &self.calls else { return };
-        let mut calls = calls.lock();
-        self.held.iter().for_each(|candidate| calls.detach(candidate));
+        self.calls.lock().detach(&self.held);
     }
 }
 

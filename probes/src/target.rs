@@ -1,7 +1,7 @@
 //! What `only` names, found when the probe is built.
 
-use std::fmt;
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebpf_process_core::BuildError;
 
@@ -66,16 +66,22 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
-    /// By what it is, not by its name: a number or a path may name another one later.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Everything => f.write_str("everything"),
-            Self::Process(process) => write!(f, "process {} of {:?}", process.id(), process.start_time()),
+impl Target {
+    /// What it is, in words that no other one has: a number or a path may name another one later. Where that is not known
+    /// it has words of its own each time.
+    pub(crate) fn identity(&self) -> String {
+        static UNKNOWN: AtomicU64 = AtomicU64::new(0);
+        let (what, which) = match self {
+            Self::Everything => return "everything".to_owned(),
+            Self::Process(process) => (format!("process {}", process.id()), process.start_time()),
             Self::Cgroup(group, directory) => {
-                let id = rustix::fs::fstat(directory).map_or(0, |stat| stat.st_ino);
-                write!(f, "control group {} {id}", group.path().display())
+                let id = rustix::fs::fstat(directory).map(|stat| stat.st_ino);
+                (format!("control group {}", group.path().display()), id.ok())
             }
-        }
+        };
+        which.map_or_else(
+            || format!("{what}, unknown {}", UNKNOWN.fetch_add(1, Ordering::Relaxed)),
+            |which| format!("{what}, {which}"),
+        )
     }
 }

@@ -272,6 +272,16 @@ static void do_unlinkat_folder(void)
 {
 	EACH expect("unlinkat", call(SYS_unlinkat, AT_FDCWD, name('g', i), AT_REMOVEDIR), 0);
 }
+static void prepare_unlinkat_int80(void) { make_each('y', 0); }
+static void do_unlinkat_int80(void)
+{
+	EACH expect("int80 unlinkat", call_int80(I386_unlinkat, AT_FDCWD, (word)name('y', i), 0), 0);
+}
+static void prepare_unlinkat_folder_int80(void) { make_each_folder('z'); }
+static void do_unlinkat_folder_int80(void)
+{
+	EACH expect("int80 unlinkat", call_int80(I386_unlinkat, AT_FDCWD, (word)name('z', i), AT_REMOVEDIR), 0);
+}
 static void prepare_rename(void)
 {
 	make_each('r', 0);
@@ -330,6 +340,10 @@ static void do_clone_bad_int80(void)
 	EACH expect("int80 clone", call_int80(I386_clone, CLONE_SIGHAND | SIGCHLD, 0, 0), -EINVAL);
 }
 static void do_thread_bad(void) { EACH expect("clone", call(SYS_clone, CLONE_THREAD, 0, 0), -EINVAL); }
+static void do_thread_bad_int80(void)
+{
+	EACH expect("int80 clone", call_int80(I386_clone, CLONE_THREAD, 0, 0), -EINVAL);
+}
 static void do_clone3_bad(void)
 {
 	static const struct clone_args arguments = { .flags = CLONE_SIGHAND, .exit_signal = SIGCHLD };
@@ -339,6 +353,16 @@ static void do_clone3_thread_bad(void)
 {
 	static const struct clone_args arguments = { .flags = CLONE_THREAD };
 	EACH expect("clone3", call(SYS_clone3, &arguments, sizeof arguments, 0), -EINVAL);
+}
+static void do_clone3_bad_int80(void)
+{
+	static const struct clone_args arguments = { .flags = CLONE_SIGHAND, .exit_signal = SIGCHLD };
+	EACH expect("int80 clone3", call_int80(I386_clone3, (word)&arguments, sizeof arguments, 0), -EINVAL);
+}
+static void do_clone3_thread_bad_int80(void)
+{
+	static const struct clone_args arguments = { .flags = CLONE_THREAD };
+	EACH expect("int80 clone3", call_int80(I386_clone3, (word)&arguments, sizeof arguments, 0), -EINVAL);
 }
 static void do_clone3_refused(void)
 {
@@ -470,6 +494,8 @@ static const struct operation {
 	{ "unlink-uring", prepare_unlink_uring, do_unlink_uring },
 	{ "rmdir", prepare_rmdir, do_rmdir },
 	{ "unlinkat-folder", prepare_unlinkat_folder, do_unlinkat_folder },
+	{ "unlinkat-int80", prepare_unlinkat_int80, do_unlinkat_int80 },
+	{ "unlinkat-folder-int80", prepare_unlinkat_folder_int80, do_unlinkat_folder_int80 },
 	{ "rename", prepare_rename, do_rename },
 	{ "clone", 0, do_clone },
 	{ "fork", 0, do_fork },
@@ -481,8 +507,11 @@ static const struct operation {
 	{ "clone-bad", 0, do_clone_bad },
 	{ "clone-bad-int80", 0, do_clone_bad_int80 },
 	{ "thread-bad", 0, do_thread_bad },
+	{ "thread-bad-int80", 0, do_thread_bad_int80 },
 	{ "clone3-bad", 0, do_clone3_bad },
+	{ "clone3-bad-int80", 0, do_clone3_bad_int80 },
 	{ "clone3-thread-bad", 0, do_clone3_thread_bad },
+	{ "clone3-thread-bad-int80", 0, do_clone3_thread_bad_int80 },
 	{ "clone3-refused", 0, do_clone3_refused },
 	{ "exec-missing", 0, do_exec_missing },
 	{ "exec", prepare_exec, do_exec },

@@ -20,7 +20,7 @@ enum {
 	SYS_copy_file_range = 326, SYS_preadv2 = 327, SYS_pwritev2 = 328, SYS_io_uring_setup = 425,
 	SYS_io_uring_enter = 426, SYS_io_uring_register = 427, SYS_clone3 = 435, SYS_close_range = 436, SYS_openat2 = 437,
 	I386_fork = 2, I386_read = 3, I386_write = 4, I386_open = 5, I386_close = 6, I386_unlink = 10, I386_getpid = 20,
-	I386_clone = 120, I386_readv = 145, I386_writev = 146,
+	I386_clone = 120, I386_readv = 145, I386_writev = 146, I386_unlinkat = 301, I386_clone3 = 435,
 };
 
 enum { ENOENT = 2, EINTR = 4, EBADF = 9, EAGAIN = 11, EISDIR = 21, EINVAL = 22, ENOSPC = 28, ENOSYS = 38 };
