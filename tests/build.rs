@@ -24,9 +24,6 @@ const FLAGS: &[&str] = &[
     "-Wl,-z,noexecstack",
 ];
 
-/// Headers beside them.
-const SOURCES: &[&str] = &["workload/workload.c", "workload/operations.c", "workload/interrupt.c", "workload/launch.c"];
-
 fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,10 +60,20 @@ fn compile(to: &Path) -> Result<(), String> {
         .args(FLAGS)
         .arg("-o")
         .arg(to)
-        .args(SOURCES)
+        .args(sources()?)
         .status()
         .map_err(|e| format!("the C compiler {}: {e}", compiler.display()))?;
     if status.success() { Ok(()) } else { Err(format!("{} of the workload: {status}", compiler.display())) }
+}
+
+/// Every file, in the order of their names; headers beside them.
+fn sources() -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir("workload").and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|e| format!("workload: {e}"))?;
+    let mut sources: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    sources.sort();
+    Ok(sources)
 }
 
 /// `#define NAME NUMBER /* comment */` becomes a documented constant; a line of another form is an error.

@@ -11,6 +11,7 @@ use crate::agent::Agent;
 use crate::expect::{self, Expected, Layer};
 use crate::receivers::by_rules::{self, ByRules, Rules, Way};
 use crate::receivers::lines::Lines;
+use crate::rows;
 use crate::totals::Totals;
 use crate::workload::{Place, Workload, int80_works};
 use crate::{Failure, Outcome};
@@ -104,6 +105,7 @@ fn settings(target: &Workload, statsd: &ByRules, folder: &Path) -> Vec<String> {
         format!("sinks.lines.options.path=\"{folder}/lines\""),
     ];
     // Nothing may be lost because an emulated processor is slow.
+    settings.extend(rows::switched_on());
     settings.extend(SINKS.map(|sink| format!("sinks.{sink}.queue=1024")));
     settings
 }

@@ -15,6 +15,7 @@ use crate::cgroup::{Cgroup, Version1};
 use crate::expect::{self, Expected};
 use crate::held;
 use crate::hidden::Hidden;
+use crate::rows::ROWS;
 use crate::totals::Totals;
 use crate::workload::{self, Place, Workload};
 use crate::{Failure, Outcome};
@@ -280,7 +281,7 @@ impl<'a> Measurement<'a> {
     fn wait_for_target(&mut self, present: bool) -> Outcome<()> {
         let says = |totals: &Totals| {
             let of = |probe| totals.get("target.present", Some(("probe", probe))).map(|value| value > 0.0);
-            let told: Vec<bool> = ["file", "process"].into_iter().filter_map(of).collect();
+            let told: Vec<bool> = ROWS.iter().filter_map(|rows| of(rows.probe)).collect();
             !told.is_empty() && told.iter().all(|told| *told == present)
         };
         if self.agent.watch(SETTLE, says)? {

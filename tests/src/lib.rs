@@ -1,6 +1,7 @@
 //! Tests of the whole agent: the release binary on a live kernel, beside a process of known numbers.
 //!
 //! * [`workload`] starts that process and moves it from stop to stop; [`expect`] says what each counter must show.
+//! * [`rows`] is what all of them know of a probe, in a file for each and in the words of [`known`].
 //! * [`built`] finds what cargo has built, and refuses what is older than its sources.
 //! * [`agent`] runs the binary and reads its lines into [`totals`].
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
@@ -41,6 +42,7 @@ pub mod hidden;
 pub mod hostile;
 pub mod hygiene;
 pub mod kernel_threads;
+pub mod known;
 pub mod launch;
 pub mod lifetime;
 pub mod live;
@@ -51,6 +53,7 @@ pub mod processors;
 pub mod receivers;
 pub mod refusal;
 pub mod rights;
+pub mod rows;
 pub mod switches;
 pub mod totals;
 pub mod trace;

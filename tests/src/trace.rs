@@ -4,6 +4,8 @@
 //! the agent: it checks the expectations of [`Layer::Kernel`], by the return value of every call of the process.
 
 use crate::expect::{self, Layer};
+use crate::known::{Seen, Traced};
+use crate::rows::ROWS;
 use crate::workload::{Place, Workload};
 use crate::{Failure, Outcome};
 use std::fs;
@@ -13,41 +15,16 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 /// The group of our events, and the instance that records them.
 const OURS: &str = "ebpf_process_tests";
 
-/// A function, the type of what it returns, and the metric whose calls it makes, as area and label.
-struct Function {
-    name: &'static str,
-    returns: &'static str,
-    area: &'static str,
-    label: &'static str,
-}
-
-const fn function(name: &'static str, returns: &'static str, area: &'static str, label: &'static str) -> Function {
-    Function { name, returns, area, label }
-}
-
-/// Where two functions close a descriptor, one of them is not called.
-const FUNCTIONS: &[Function] = &[
-    // A long up to 6.x and an int in 7.x, whose upper half is then undefined.
-    function("do_sys_openat2", "s32", "file", "open"),
-    function("close_fd", "s32", "file", "close"),
-    function("file_close_fd", "u64", "file", "close"),
-    function("vfs_read", "s64", "vfs", "read"),
-    function("vfs_readv", "s64", "vfs", "read"),
-    function("vfs_write", "s64", "vfs", "write"),
-    function("vfs_writev", "s64", "vfs", "write"),
-    function("vfs_unlink", "s32", "vfs", "delete"),
-    function("kernel_clone", "s32", "task", "start"),
-];
-
 /// Results that say that a signal interrupted the call: no error.
 const INTERRUPTED: [i64; 5] = [-4, -512, -513, -514, -516];
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Seen {
-    calls: u64,
-    errors: u64,
-    interrupted: u64,
-    bytes: u64,
+/// What the probes' tables say.
+fn traced() -> impl Iterator<Item = &'static Traced> {
+    ROWS.iter().flat_map(|rows| rows.traced)
+}
+
+fn functions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    traced().flat_map(|traced| traced.functions).copied()
 }
 
 /// Runs the whole workload under the tracer and compares what it recorded with the expectations.
@@ -63,39 +40,30 @@ pub fn check_expectations(place: &Place, int80: bool) -> Outcome<()> {
 
 fn differences(trace: &str) -> Vec<String> {
     let expected = expect::whole_workload();
-    let sum = |name: &str, label: Option<&str>| -> u64 {
+    let sum = |name: &str, label: &str| -> u64 {
         let of = expected.iter().filter(|e| e.metric.name == name);
-        of.filter(|e| label.is_none_or(|l| e.metric.label.is_some_and(|(_, v)| v == l)))
+        of.filter(|e| label.is_empty() || e.metric.label.is_some_and(|(_, value)| value == label))
             .map(|e| e.at(Layer::Kernel))
             .sum()
     };
     let mut wrong = Vec::new();
-    let mut compare = |what: String, got: u64, wanted: u64| {
-        if got != wanted {
-            wrong.push(format!("{what}: the tracer saw {got}, expected are {wanted}"));
-        }
-    };
-    for (area, label) in [("file", "open"), ("file", "close"), ("vfs", "read"), ("vfs", "write"), ("vfs", "delete")] {
-        let seen = seen(trace, area, label);
-        compare(format!("{area} {label} calls"), seen.calls, sum(&format!("{area}.calls"), Some(label)));
-        compare(format!("{area} {label} errors"), seen.errors, sum(&format!("{area}.errors"), Some(label)));
-        let interrupted = sum(&format!("{area}.interrupted"), Some(label));
-        compare(format!("{area} {label} interrupted"), seen.interrupted, interrupted);
-        if label == "read" || label == "write" {
-            compare(format!("{area} {label} bytes"), seen.bytes, sum("vfs.bytes", Some(label)));
+    for traced in traced() {
+        let seen = seen(trace, traced.functions);
+        for (name, label, of) in traced.adds_up {
+            let (got, wanted) = (of(&seen), sum(name, label));
+            if got != wanted {
+                wrong.push(format!("{name} {label}: the tracer saw {got}, expected are {wanted}"));
+            }
         }
     }
-    let forks = seen(trace, "task", "start");
-    compare("forks".into(), forks.calls - forks.errors - forks.interrupted, sum("task.started", None));
-    compare("failed forks".into(), forks.errors, sum("task.start_errors", None));
     wrong
 }
 
-/// Adds up the lines of the functions that make this metric's calls: `... FUNCTION: (...) ret=VALUE`.
-fn seen(trace: &str, area: &str, label: &str) -> Seen {
+/// Adds up the lines of these functions: `... FUNCTION: (...) ret=VALUE`.
+fn seen(trace: &str, functions: &[(&str, &str)]) -> Seen {
     let mut seen = Seen::default();
-    for function in FUNCTIONS.iter().filter(|f| f.area == area && f.label == label) {
-        let name = format!(" {}: (", function.name);
+    for (function, returns) in functions {
+        let name = format!(" {function}: (");
         let results = trace.lines().filter(|line| line.contains(&name)).filter_map(|line| line.rsplit_once("ret="));
         for (_, result) in results {
             seen.calls += 1;
@@ -103,7 +71,7 @@ fn seen(trace: &str, area: &str, label: &str) -> Seen {
             let Ok(result) = result.trim().parse::<i64>() else { continue };
             if INTERRUPTED.contains(&result) {
                 seen.interrupted += 1;
-            } else if result < 0 || (function.returns == "u64" && result == 0) {
+            } else if result < 0 || (*returns == "u64" && result == 0) {
                 seen.errors += 1;
             }
             seen.bytes += u64::try_from(result).unwrap_or(0);
@@ -123,7 +91,7 @@ impl Tracer {
         let tracer = Self { instance: Path::new(TRACEFS).join("instances").join(OURS) };
         let events = Path::new(TRACEFS).join("kprobe_events");
         let symbols = fs::read_to_string("/proc/kallsyms").map_err(Failure::at("/proc/kallsyms"))?;
-        for Function { name, returns, .. } in FUNCTIONS {
+        for (name, returns) in functions() {
             if symbols.lines().any(|line| line.split(' ').nth(2) == Some(name)) {
                 append(&events, &format!("r:{OURS}/{name} {name} ret=$retval:{returns}\n"))?;
             }
@@ -150,7 +118,7 @@ impl Drop for Tracer {
         // What cannot be removed was never made.
         let _ = self.set(&format!("events/{OURS}/enable"), "0");
         let _ = fs::remove_dir(&self.instance);
-        for Function { name, .. } in FUNCTIONS {
+        for (name, _) in functions() {
             let _ = append(&Path::new(TRACEFS).join("kprobe_events"), &format!("-:{OURS}/{name}\n"));
         }
     }
@@ -176,9 +144,12 @@ mod tests {
             w-7 [001] ..... 1.0: vfs_read: (ksys_read+0x5 <- vfs_read) ret=-515\n\
             w-7 [001] ..... 1.0: file_close_fd: (x <- file_close_fd) ret=0\n\
             w-7 [001] ..... 1.0: file_close_fd: (x <- file_close_fd) ret=18446612682070000000\n";
-        assert_eq!(seen(trace, "vfs", "read"), Seen { calls: 4, errors: 1, interrupted: 1, bytes: 151 });
-        assert_eq!(seen(trace, "vfs", "write"), Seen::default());
-        let closes = seen(trace, "file", "close");
+        assert_eq!(
+            seen(trace, &[("vfs_read", "s64"), ("vfs_readv", "s64")]),
+            Seen { calls: 4, errors: 1, interrupted: 1, bytes: 151 }
+        );
+        assert_eq!(seen(trace, &[("vfs_write", "s64")]), Seen::default());
+        let closes = seen(trace, &[("close_fd", "s32"), ("file_close_fd", "u64")]);
         assert_eq!((closes.calls, closes.errors), (2, 1));
     }
 }

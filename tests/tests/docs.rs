@@ -1,6 +1,8 @@
 //! `docs/metrics.md` and `docs/configuration.md` are what the agent and the tables give. `UPDATE_DOCS=1` writes them.
 
+use ebpf_process_core::ProbePlugin as _;
 use ebpf_process_probes::{Choice, Doubt, KernelProbe, Layer, PROBES};
+use ebpf_process_tests::rows::ROWS;
 use ebpf_process_tests::{Failure, Outcome, agent, live, own_events, visibility};
 use std::collections::BTreeSet;
 use std::env;
@@ -154,6 +156,15 @@ fn every_label_of_the_metrics_is_explained() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn every_probe_has_its_rows() {
+    let mut probes = PROBES.map(|probe| (probe.name(), probe.is_default()));
+    let mut rows = ROWS.map(|rows| (rows.probe, rows.is_default));
+    probes.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(probes, rows);
 }
 
 #[test]

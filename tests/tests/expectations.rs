@@ -2,7 +2,9 @@
 //! I/O for what reaches `vfs_read` and its kin, and strace for what enters a system call.
 
 use ebpf_process_tests::expect::{self, Layer};
-use ebpf_process_tests::workload::{Place, Workload, counts, int80_works};
+use ebpf_process_tests::known::{Series, Straced};
+use ebpf_process_tests::rows::ROWS;
+use ebpf_process_tests::workload::{Place, Workload, int80_works};
 use ebpf_process_tests::{Failure, Outcome, live, wait};
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,30 +53,17 @@ fn strace_agrees_on_every_system_call() {
         let int80 = int80_works(&place)?;
         let seen = traced(&place.all(int80)?, place.path())?;
 
-        let sum = |names: &[&str]| {
-            let of = |name: &&str| seen.get(*name).copied().unwrap_or_default();
-            names.iter().map(of).fold((0, 0), |(calls, errors), (c, e)| (calls + c, errors + e))
+        let of = |series: &[Series]| -> Outcome<u64> {
+            let value = |(name, label): &Series| {
+                expected(Layer::Syscall, name, label).ok_or_else(|| Failure::new(format!("no metric {name} {label}")))
+            };
+            series.iter().map(value).sum()
         };
-        let syscall = |name: &str, label: &str| {
-            expected(Layer::Syscall, name, label).ok_or_else(|| Failure::new(format!("no metric {name} {label}")))
-        };
-        let both = |area: &str, label: &str| {
-            Ok((syscall(&format!("{area}.calls"), label)?, syscall(&format!("{area}.errors"), label)?))
-        };
-
-        assert_eq!(sum(&["open", "openat", "openat2", "creat"]), both("file", "open")?);
-        assert_eq!(sum(&["close"]), both("file", "close")?);
-        assert_eq!(sum(&["write", "pwrite64", "writev", "pwritev", "pwritev2"]), both("vfs", "write")?);
-        // strace calls an interruption an error; the removal of a directory is an unlinkat too.
-        let (calls, errors) = both("vfs", "read")?;
-        let reads = sum(&["read", "pread64", "readv", "preadv", "preadv2"]);
-        assert_eq!(reads, (calls, errors + syscall("vfs.interrupted", "read")?));
-        let (calls, errors) = both("vfs", "delete")?;
-        assert_eq!(sum(&["unlink", "unlinkat"]), (calls + counts::RMDIRS, errors));
-
-        let started = syscall("task.started", "process")? + syscall("task.started", "thread")?;
-        let refused = syscall("task.start_errors", "process")? + syscall("task.start_errors", "thread")?;
-        assert_eq!(sum(&["clone", "clone3", "fork", "vfork"]), (started + refused, refused));
+        for Straced { names, calls, failed, uncounted } in ROWS.iter().flat_map(|rows| rows.straced) {
+            let seen = names.iter().map(|name| seen.get(*name).copied().unwrap_or_default());
+            let seen = seen.fold((0, 0), |(calls, errors), (c, e)| (calls + c, errors + e));
+            assert_eq!(seen, (of(calls)? + uncounted, of(failed)?), "{names:?}");
+        }
         Ok(())
     });
 }

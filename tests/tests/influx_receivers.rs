@@ -7,7 +7,7 @@ use ebpf_process_tests::receivers::influx::Influx;
 use ebpf_process_tests::receivers::victoria::Victoria;
 use ebpf_process_tests::totals::Totals;
 use ebpf_process_tests::workload::{Place, Workload, int80_works};
-use ebpf_process_tests::{Failure, Outcome, live, wait};
+use ebpf_process_tests::{Failure, Outcome, live, rows, wait};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ impl Scene {
             // As long at ten batches a second as the default is at one: a server that comes up answers late.
             "sinks.db.queue=80".to_owned(),
         ];
+        settings.extend(rows::switched_on());
         settings.extend(options.iter().map(|option| format!("sinks.db.options.{option}")));
         let mut agent = Agent::start(&settings)?;
         agent.wait_for_first_batch()?;

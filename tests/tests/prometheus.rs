@@ -5,7 +5,7 @@ use ebpf_process_tests::expect;
 use ebpf_process_tests::receivers::free_tcp_port;
 use ebpf_process_tests::receivers::prometheus::{Prometheus, read_strictly};
 use ebpf_process_tests::workload::{Place, int80_works};
-use ebpf_process_tests::{Failure, Outcome, live, wait};
+use ebpf_process_tests::{Failure, Outcome, live, rows, wait};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -22,12 +22,14 @@ fn prometheus() -> Outcome<()> {
     let place = Place::new()?;
     let mut target = place.all(int80_works(&place)?)?;
     let address = format!("127.0.0.1:{}", free_tcp_port()?);
-    let mut agent = Agent::start(&[
+    let mut settings = vec![
         "probes.mode=return".to_owned(),
         format!("probes.only={{pid={}}}", target.pid()),
         "sinks.scrape.type=prometheus".to_owned(),
         format!("sinks.scrape.options.listen={address}"),
-    ])?;
+    ];
+    settings.extend(rows::switched_on());
+    let mut agent = Agent::start(&settings)?;
     agent.wait_for_first_batch()?;
     let prometheus = Prometheus::start(&address)?;
     target.run_to_next_stop()?;

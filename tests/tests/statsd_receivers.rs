@@ -10,7 +10,7 @@ use ebpf_process_tests::receivers::netdata::Netdata;
 use ebpf_process_tests::receivers::statsd::Statsd;
 use ebpf_process_tests::totals::Totals;
 use ebpf_process_tests::workload::{Place, Workload, int80_works};
-use ebpf_process_tests::{Failure, Outcome, live, wait};
+use ebpf_process_tests::{Failure, Outcome, live, rows, wait};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -39,6 +39,7 @@ impl Scene {
             "sinks.lan.type=statsd".to_owned(),
             format!("sinks.lan.options.address=\"{address}\""),
         ];
+        settings.extend(rows::switched_on());
         settings.extend(options.iter().map(|option| format!("sinks.lan.options.{option}")));
         let mut agent = Agent::start(&settings)?;
         agent.wait_for_first_batch()?;

@@ -5,7 +5,7 @@ use ebpf_process_tests::receivers::influx::Influx;
 use ebpf_process_tests::receivers::netdata::Netdata;
 use ebpf_process_tests::receivers::statsd::Statsd;
 use ebpf_process_tests::workload::{Place, int80_works};
-use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
+use ebpf_process_tests::{Failure, Outcome, agent, live, rows, wait};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -56,11 +56,13 @@ fn install(folder: &Path, pid: u32, influx: &Influx, statsd: &Statsd) -> Outcome
     let plugin = folder.join(PLUGIN);
     symlink(agent::binary()?, &plugin).map_err(Failure::at("the plugin's name"))?;
     let file = folder.join("three-sinks.toml");
+    let on: Vec<String> = rows::off_by_default().map(|probe| format!("{probe}.enabled = true\n")).collect();
+    let on = on.concat();
     let configuration = format!(
         "[probes]
 mode = \"return\"
 only = {{ pid = {pid} }}
-[sinks.lan]
+{on}[sinks.lan]
 type = \"statsd\"
 [sinks.lan.options]
 address = \"{}\"

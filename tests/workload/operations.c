@@ -6,19 +6,17 @@
 #include "uring.h"
 
 /* A pipe holds that many pieces of a file. */
-enum { MOST = 16, BYTES = 3 };
+enum { BYTES = 3 };
 
 static char buffer[64];
 static char **paths;          /* DIR and STACKED */
-static word times;            /* N */
+word times;                   /* N */
 static char **rest;           /* the names that are left, the current one first */
 static long data, here, zero, full, readable; /* descriptors that several operations use */
 static int opened[4][MOST];   /* descriptors to be closed */
 static int sent[2], spliced[2], pair[2]; /* pipes and a socket pair */
 static char *mapped;
 static const struct iovec parts[2] = { { buffer, 1 }, { buffer, BYTES - 1 } };
-
-#define EACH for (word i = 0; i < times; i++)
 
 static void prepare_common(void)
 {
@@ -427,11 +425,7 @@ static void do_exec_missing(void)
 }
 static void do_exit(void) { leave(0); }
 
-static const struct operation {
-	const char *name;
-	void (*prepare)(void);
-	void (*run)(void);
-} operations[] = {
+OPERATIONS(operations) = {
 	{ "open", 0, do_open },
 	{ "openat", 0, do_openat },
 	{ "openat2", 0, do_openat2 },
@@ -519,11 +513,14 @@ static const struct operation {
 	{ "exit", 0, do_exit },
 };
 
+/* Where the linker puts the tables of all files. */
+extern const struct operation __start_operations[], __stop_operations[];
+
 static const struct operation *operation(const char *name)
 {
-	for (word i = 0; i < sizeof operations / sizeof operations[0]; i++)
-		if (equal(operations[i].name, name))
-			return &operations[i];
+	for (const struct operation *each = __start_operations; each < __stop_operations; each++)
+		if (equal(each->name, name))
+			return each;
 	fail(name, 0);
 }
 

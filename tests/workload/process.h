@@ -8,6 +8,25 @@
 
 #define UNUSED_DESCRIPTOR 999 /* never open here */
 
+/* What a row of tests/src/rows/ is about; what is prepared is done before anybody looks. Each file has a table of them:
+ * OPERATIONS(FILE) = { { "name", prepare, run }, ... }. */
+struct operation {
+	const char *name;
+	void (*prepare)(void);
+	void (*run)(void);
+};
+#define OPERATIONS(file)                                                                                               \
+	static const struct operation operations_of_##file[] __attribute__((section("operations"), used, aligned(8)))
+
+extern word times; /* how often an operation is to be done, up to MOST */
+enum { MOST = 16 };
+#define EACH for (word i = 0; i < times; i++)
+
+/* What counts.h says of a probe, done in the whole workload; without int80 its 32-bit calls go the ordinary way. */
+typedef void (*part)(int int80);
+#define PART_OF_THE_WHOLE(function)                                                                                    \
+	static const part part_##function __attribute__((section("parts"), used, aligned(8))) = function
+
 static char thread_stack[8192] __attribute__((aligned(16)));
 
 static inline void stop(void)

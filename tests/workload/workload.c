@@ -31,6 +31,8 @@
 
 /* Static, so below 4 GiB: an int80 call can address it. */
 static char buffer[8192];
+static long zero; /* /dev/zero, while the whole workload runs */
+
 static long open_data(void)
 {
 	return expect_fd("openat", call(SYS_openat, AT_FDCWD, PATH_DATA, O_RDONLY));
@@ -123,7 +125,7 @@ static void unlink_all(void)
 		expect("unlink of a missing name", call(SYS_unlink, PATH_MISSING, 0, 0), -ENOENT);
 }
 
-static void int80_all(long zero, int int80)
+static void int80_all(int int80)
 {
 	for (word i = 0; i < INT80_READS; i++)
 		expect("int80 read", int80 ? call_int80(I386_read, (word)zero, (word)buffer, INT80_READ_SIZE)
@@ -136,6 +138,8 @@ static void int80_all(long zero, int int80)
 		for (word i = 0; i < INT80_GETPIDS; i++)
 			expect("int80 getpid", call_int80(I386_getpid, 0, 0, 0), call(SYS_getpid, 0, 0, 0));
 }
+
+PART_OF_THE_WHOLE(int80_all);
 
 static void start_all(void)
 {
@@ -186,9 +190,12 @@ static void start_all(void)
 		expect("clone3 of a size too small", call(SYS_clone3, &rejected, sizeof rejected.flags, 0), -EINVAL);
 }
 
+/* Where the linker puts the parts of all files. */
+extern const part __start_parts[], __stop_parts[];
+
 static void run_all(const char *directory, int int80)
 {
-	long data, here, zero, full;
+	long data, here, full;
 	stop();
 	expect("chdir", call(SYS_chdir, directory, 0, 0), 0);
 	data = expect_fd("data file", call6(SYS_openat, (word)AT_FDCWD, (word)PATH_DATA, O_CREAT | O_RDWR, 0600, 0, 0));
@@ -199,7 +206,8 @@ static void run_all(const char *directory, int int80)
 	open_and_close();
 	read_all(data, here);
 	unlink_all();
-	int80_all(zero, int80);
+	for (const part *each = __start_parts; each < __stop_parts; each++)
+		(*each)(int80);
 	start_all();
 	prepare_interruptions(READ_RESTARTED, RESTARTED_READS);
 	do_interruptions(READ_RESTARTED, RESTARTED_READS);

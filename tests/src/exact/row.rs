@@ -1,6 +1,7 @@
 //! What is put to the test: a tier in a mode.
 
 use crate::expect::Mode;
+use crate::rows;
 use std::fmt;
 
 /// The trace events of system calls do not show 32-bit calls.
@@ -17,14 +18,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// The settings that make an agent count this way.
+    /// The settings that make an agent count this way, by every probe.
     pub fn settings(&self) -> Vec<String> {
         let (object, hooks) = match self.hooks.as_str() {
             "floor" => ("floor", "auto"),
             FLOOR_TRACEPOINT => ("floor", "tracepoint"),
             hooks => ("auto", hooks),
         };
-        vec![format!("probes.mode={}", self.mode), format!("probes.object={object}"), format!("probes.hooks={hooks}")]
+        let row =
+            [format!("probes.mode={}", self.mode), format!("probes.object={object}"), format!("probes.hooks={hooks}")];
+        row.into_iter().chain(rows::switched_on()).collect()
     }
 
     pub(super) fn is_floor(&self) -> bool {

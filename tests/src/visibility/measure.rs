@@ -1,10 +1,11 @@
 //! The rows of the table, each done by a process between two stops, and what the agent saw of it.
 
-use super::{GROUPS, Group, Need, Operation};
+use super::{Group, Need, Operation, groups};
 use crate::agent::Agent;
 use crate::exact::explained;
 use crate::expect::{self, Layer, Metric, RELEASES};
 use crate::hidden::Hidden;
+use crate::rows;
 use crate::totals::Totals;
 use crate::workload::{Place, Workload};
 use crate::{Failure, Outcome};
@@ -58,7 +59,7 @@ pub fn all(hooks: &str) -> Outcome<Report> {
     let stacked = Stacked::new(place.path());
     let folder = stacked.as_ref().map_or(Path::new("-"), |stacked| stacked.folder.as_path());
     let mut report = Report::default();
-    for group in GROUPS {
+    for group in groups() {
         let mut rows: Vec<&Operation> = Vec::new();
         for operation in group.operations {
             let reason = match (operation.needs, &stacked) {
@@ -94,11 +95,12 @@ fn run(
 ) -> Outcome<()> {
     let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
     let mut process = place.operations(stacked, TIMES, &names)?;
-    let settings = [
+    let mut settings = vec![
         "probes.mode=return".to_owned(),
         format!("probes.hooks={hooks}"),
         format!("probes.only={{pid={}}}", process.pid()),
     ];
+    settings.extend(rows::switched_on());
     let mut agent = Agent::start(&settings)?;
     agent.wait_for_whole_batch()?;
     let metrics: Vec<Metric> = expect::nothing().into_iter().map(|e| e.metric).collect();
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_the_row_does_not_name_must_stand_still() {
-        let read = GROUPS.iter().flat_map(|group| group.operations).find(|row| row.name == "read").unwrap();
+        let read = groups().flat_map(|group| group.operations).find(|row| row.name == "read").unwrap();
         let metrics: Vec<Metric> = expect::nothing().into_iter().map(|e| e.metric).collect();
         let wrong = |now: &Totals| differences(read, &metrics, [&totals(0, 0), now], 0);
         assert_eq!(wrong(&totals(10, 0)), [""; 0]);
