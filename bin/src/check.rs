@@ -185,6 +185,7 @@ impl Report {
                         if hook.exact { "yes" } else { "no" },
                         if hook.proven { "yes" } else { "not proven" },
                     ]),
+                    None if counter.absent => table.add_row([counter.counter, "no such call", "", "", "", "", ""]),
                     None => table.add_row([counter.counter, "none", "", "", "", "", ""]),
                 };
             }
@@ -197,6 +198,10 @@ impl Report {
                 let (names, reason) = (in_doubt.join(", "), doubt.as_str());
                 let _ = writeln!(text, "Not exact: {names} ({reason}): {}.", doubt.explained());
             }
+        }
+        let absent: Vec<&str> = counters.iter().filter(|c| c.absent).map(|c| c.counter).collect();
+        if !absent.is_empty() {
+            let _ = writeln!(text, "Nothing to count: {}: this kernel has no such system call.", absent.join(", "));
         }
         for (reason, counters) in passed_over(&counters) {
             let _ = writeln!(text, "Not {reason}: {}.", counters.join(", "));
@@ -353,7 +358,7 @@ const fn mark(verdict: doctor::Verdict) -> &'static str {
 /// the names that a function has on other kernels, speaks not against it.
 fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)> {
     let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
-    for counter in counters {
+    for counter in counters.iter().filter(|counter| !counter.absent) {
         let serving = counter.hook.as_ref().map(|hook| hook.tier);
         for attempt in counter.tried.iter().filter(|attempt| Some(attempt.tier) != serving) {
             let reason = format!("by {}, {}", attempt.tier, attempt.problem);
@@ -387,7 +392,7 @@ impl ProbeReport {
     /// What of it is missing, with the reason: of a counter, why the last hook was not taken.
     fn lacking(&self) -> Vec<(&'static str, &str)> {
         let whole = self.problem.as_deref().map(|problem| (self.name, problem));
-        let missing = self.counters.iter().flatten().filter(|counter| counter.hook.is_none());
+        let missing = self.counters.iter().flatten().filter(|counter| is_missing(counter));
         let counters = missing.map(|counter| {
             let tried = counter.tried.last().map(|attempt| attempt.problem.as_str());
             (counter.counter, tried.unwrap_or("no tier that the configuration allows can count it"))
@@ -396,10 +401,15 @@ impl ProbeReport {
     }
 }
 
+/// What could be counted is not.
+const fn is_missing(counter: &CounterReport) -> bool {
+    counter.hook.is_none() && !counter.absent
+}
+
 fn verdict(probes: &[ProbeReport]) -> Verdict {
     let counters = || probes.iter().filter_map(|probe| probe.counters.as_ref()).flatten();
     let hooked = counters().filter(|counter| counter.hook.is_some()).count();
-    let asked = counters().count();
+    let asked = hooked + counters().filter(|counter| is_missing(counter)).count();
     let broken = probes.iter().filter(|probe| probe.problem.is_some()).count();
     if hooked == 0 && asked + broken > 0 {
         Verdict::Failed
@@ -421,8 +431,9 @@ mod tests {
         let tried =
             tried.map(|(problem, tier)| Attempt { tier, function: "f".to_owned(), problem: problem.to_owned() });
         let counters = vec![
-            CounterReport { counter: "vfs.read", hook: None, tried: tried.to_vec() },
-            CounterReport { counter: "vfs.write", hook: None, tried: Vec::new() },
+            CounterReport { counter: "vfs.read", hook: None, tried: tried.to_vec(), absent: false },
+            CounterReport { counter: "vfs.write", hook: None, tried: Vec::new(), absent: false },
+            CounterReport { counter: "vfs.none", hook: None, tried: tried.to_vec(), absent: true },
         ];
         let probe =
             ProbeReport { name: "file", counters: Some(counters), memory: None, shared_memory: None, problem: None };
@@ -454,8 +465,12 @@ mod tests {
             function: "do_sys_openat2".to_owned(),
             problem: "no such function".to_owned(),
         };
-        let counter =
-            |tier| CounterReport { counter: "file.open", hook: Some(hook(tier)), tried: vec![attempt.clone()] };
+        let counter = |tier| CounterReport {
+            counter: "file.open",
+            hook: Some(hook(tier)),
+            tried: vec![attempt.clone()],
+            absent: false,
+        };
         assert_eq!(passed_over(&[&counter(Tier::Kprobe)]), []);
         let expected = vec![("by kprobe, no such function".to_owned(), vec!["file.open"])];
         assert_eq!(passed_over(&[&counter(Tier::Tracepoint)]), expected);
@@ -470,12 +485,13 @@ mod tests {
             shared_memory: None,
             problem: problem.map(ToOwned::to_owned),
         };
-        let unhooked = || CounterReport { counter: "demo.calls", hook: None, tried: Vec::new() };
+        let unhooked = |absent| CounterReport { counter: "demo.calls", hook: None, tried: Vec::new(), absent };
         let cases = [
             (vec![], Verdict::Ok),
             (vec![probe(None, None)], Verdict::Ok),
             (vec![probe(None, Some("no BPF"))], Verdict::Failed),
-            (vec![probe(Some(vec![unhooked()]), None)], Verdict::Failed),
+            (vec![probe(Some(vec![unhooked(true)]), None)], Verdict::Ok),
+            (vec![probe(Some(vec![unhooked(false)]), None)], Verdict::Failed),
         ];
         for (probes, expected) in cases {
             assert_eq!(verdict(&probes), expected, "{probes:?}");

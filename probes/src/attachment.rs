@@ -171,7 +171,10 @@ impl Attachment {
                 // Before 4.15 a second program on a trace event is refused and ends the first, and the first is ours: it
                 // has proven itself for the counter that it serves already.
                 _ if kernel.facts.version < Version(4, 15) && self.stand_on_events(&candidate) => Proof::Proven,
-                Some(trial) => trial.test(kernel, counter, &candidate)?,
+                Some(trial) => match trial.test(kernel, counter, &candidate)? {
+                    Proof::Impossible => self.proof_by_another(counter, &candidate),
+                    Proof::Proven => Proof::Proven,
+                },
                 None => Proof::Impossible,
             };
             if proof == Proof::Proven {
@@ -179,7 +182,12 @@ impl Attachment {
             }
             Ok(proof)
         };
-        let best = best(possible, test, |candidate, problem| tried.push(attempt(&candidate, problem)));
+        let mut best = best(possible, test, |candidate, problem| tried.push(attempt(&candidate, problem)));
+        let is_open = |(candidate, proof): &(Candidate, Proof)| *proof != Proof::Proven && candidate.is_of_calls();
+        let absent = best.as_ref().is_none_or(is_open) && has_no_such_call(counter);
+        if absent {
+            tried.extend(best.take().map(|(candidate, _)| attempt(&candidate, NO_SUCH_CALL.to_owned())));
+        }
         if let Some((candidate, proof)) = best {
             let attached = if proof == Proof::Proven { Ok(()) } else { self.attach(kernel, target, &candidate) };
             match attached {
@@ -191,7 +199,18 @@ impl Attachment {
             // Nothing of what is allowed was there to be tried: what the other object would have had says why.
             tried = others;
         }
-        self.reports.push(CounterReport { counter: counter.name, hook, tried });
+        self.reports.push(CounterReport { counter: counter.name, hook, tried, absent });
+    }
+
+    /// What another counter's test proves of one whose operation is impossible here.
+    fn proof_by_another(&self, counter: &Counter, candidate: &Candidate) -> Proof {
+        let is_like = |chosen: &Chosen| {
+            let other = &chosen.candidate;
+            Some(chosen.counter.name) == counter.proven_by
+                && (other.tier, other.is_of_calls()) == (candidate.tier, candidate.is_of_calls())
+        };
+        let proven = self.chosen.iter().any(|chosen| is_like(chosen) && chosen.hook.proven);
+        if proven { Proof::Proven } else { Proof::Impossible }
     }
 
     /// Whether the object that a candidate stands on has its programs.
@@ -374,6 +393,15 @@ fn objects_of_calls(
         // What an old kernel with type information lacks (a typed tracepoint) shows when the programs are loaded.
         (None, ObjectChoice::Auto, None) => Ok(&[Object::Core, Object::Floor]),
     }
+}
+
+/// What is said of a counter that has nothing to count.
+const NO_SUCH_CALL: &str = "this kernel has no such system call";
+
+/// Whether a counter counts system calls of which this kernel says that it has none.
+fn has_no_such_call(counter: &Counter) -> bool {
+    let done = || (counter.exercise)(&mut |_| Ok(()));
+    !counter.calls.is_empty() && done().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
 }
 
 /// Loads a probe's object; its filter lets nobody through who is not wanted.

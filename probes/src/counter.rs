@@ -27,13 +27,16 @@ pub struct Counter {
     pub(crate) ways: &'static [Way],
     pub(crate) calls: &'static [Call],
     pub(crate) exercise: Exercise,
+    /// Who proves it where its own operation is impossible.
+    pub(crate) proven_by: Option<&'static str>,
     /// The series it feeds.
     pub(crate) outputs: &'static [Output],
 }
 
 /// Does a counter's operation once; given what lets the events of a child through the filter, by its id.
 ///
-/// An error means that the operation is impossible here, which proves nothing.
+/// An error means that the operation is impossible here, which proves nothing; `ENOSYS` that this kernel has no such
+/// system call, and then a counter of system calls has nothing to count.
 pub type Exercise = fn(&mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()>;
 
 /// How many operations of ours each hook must count in a test.
@@ -59,6 +62,7 @@ impl Counter {
             ways: &[],
             calls: &[],
             exercise,
+            proven_by: None,
             outputs: &[],
         }
     }
@@ -96,6 +100,13 @@ impl Counter {
     /// Its name.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Where its own operation is impossible it is proven by a counter before it, of a hook in the same tier: for functions
+    /// that cannot be there and not be called, as a system call's own.
+    #[must_use]
+    pub const fn proven_by(self, other: &'static str) -> Self {
+        Self { proven_by: Some(other), ..self }
     }
 
     pub(crate) fn outputs_in(&self, mode: Mode) -> impl Iterator<Item = &'static Output> {

@@ -3,7 +3,7 @@
 use crate::candidate::Candidate;
 use crate::counter::{Counter, Field};
 use crate::doubt::Doubt;
-use crate::hook::{Attach, Hook, Layer};
+use crate::hook::{Attach, Hook};
 use crate::options::{Mode, ProbeOptions, Tier};
 use crate::preemption::Preemption;
 use crate::release::Version;
@@ -79,7 +79,7 @@ pub(crate) fn fires_anywhere(hook: &Hook) -> bool {
 /// one: nothing but calls is asked, no filter has to look at them, and the programs serve one number each. Linux 5.12
 /// began to leave programs out, and to say how often, at the same time.
 pub(crate) fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
-    let serves_one_number = candidate.parts.len() == 1 && candidate.layer != Layer::Syscall;
+    let serves_one_number = candidate.parts.len() == 1 && !candidate.is_of_calls();
     // What a program on a trace event misses is counted from 6.7 on only.
     let told = !candidate.has(|attach| matches!(attach, Attach::Event(_)));
     options.mode == Mode::Entry && options.only.is_none() && serves_one_number && told
@@ -90,8 +90,7 @@ pub(crate) fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) ->
 /// counts failures alone does not know what a missed call would have been.
 pub(crate) fn misses_are_a_bound(counter: &Counter, candidate: &Candidate, options: &ProbeOptions) -> bool {
     let failures_only = !counter.outputs.iter().any(|output| matches!(output.field, Field::Calls));
-    let shared = candidate.layer == Layer::Syscall && candidate.tier == Tier::Tracepoint;
-    shared || options.only.is_some() || failures_only
+    candidate.is_of_calls() || options.only.is_some() || failures_only
 }
 
 #[cfg(test)]

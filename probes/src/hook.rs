@@ -121,6 +121,8 @@ pub struct CounterReport {
     pub hook: Option<HookReport>,
     /// What was tried before and why it was not taken, in order.
     pub tried: Vec<Attempt>,
+    /// Whether nothing is missing without a hook: this kernel has no such system call.
+    pub absent: bool,
 }
 
 /// A hook in use.

@@ -50,6 +50,7 @@ mod object;
 mod only;
 mod options;
 mod ours;
+mod own_function;
 mod owner;
 mod preemption;
 mod probe;

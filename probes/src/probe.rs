@@ -96,6 +96,8 @@ impl ProbePlugin for KernelProbe {
         for report in &attachment.reports {
             if let Some(hook) = &report.hook {
                 debug!(counter = report.counter, tier = %hook.tier, function = hook.function, "hooked");
+            } else if report.absent {
+                debug!(counter = report.counter, "nothing to count: {}", tried(report));
             } else {
                 let reason = tried(report);
                 warn!(counter = report.counter, "no hook: {reason}");

@@ -11,3 +11,9 @@
 #else
 #include "hooks.h"
 #endif
+
+/* A system call's own functions from 4.17 on, long __x64_sys_NAME(const struct pt_regs *regs) and, for 32-bit programs,
+ * __ia32_sys_NAME: d5a00528b58c ("syscalls/core, syscalls/x86: Rename struct pt_regs-based sys_*() to __x64_sys_*()").
+ * The breakpoints of the first serve sys_NAME on older kernels, too. */
+#define system_call(name, slot)                                                                                        \
+	function(__x64_sys_##name, slot, 1, status) function(__ia32_sys_##name, slot, 1, status)
