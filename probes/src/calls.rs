@@ -30,6 +30,7 @@ pub(crate) static SYSCALLS: Objects = Objects {
     core: crate::aligned!("../bpf/objects/x86_64/syscalls.core.o"),
     floor: Some(crate::aligned!("../bpf/objects/x86_64/syscalls.floor.o")),
     slots: &[],
+    needs: &[],
 };
 
 /// What is watched with one filter.

@@ -10,6 +10,10 @@
 //!
 //! A probe of one's own is made of the same: no type of the loader is in this interface.
 //!
+//! A probe can be made outside of this crate, by its public items alone: `CONTRIBUTING.md` says how, and
+//! `tests/out-of-tree-probe` are two. [`KernelProbe::problems`] is what their tests ask; [`Reader`] is for what is more
+//! than counters, [`Need`] for what not every kernel has.
+//!
 //! This is the only crate that knows aya, and the only one with unsafe code.
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -46,6 +50,7 @@ mod maps;
 mod memory;
 mod mounts;
 mod named;
+mod need;
 mod object;
 mod only;
 mod options;
@@ -84,6 +89,7 @@ pub use hook::{Attempt, Cost, CounterReport, HookReport, Layer};
 pub use kernel_probe::{KernelProbe, MakeReader};
 pub use maps::{Map, Maps};
 pub use memory::MapMemory;
+pub use need::Need;
 pub use object::Objects;
 pub use options::Tier;
 pub use ours::PROBES;

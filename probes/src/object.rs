@@ -6,6 +6,7 @@ use ebpf_process_core::BuildError;
 use crate::abi::KPROBE_TOTALS;
 use crate::kernel::Kernel;
 use crate::loader::loader;
+use crate::need::Need;
 use crate::options::ObjectChoice;
 use crate::refusal::{is_out_of_files, refuse_core, refuse_load};
 use crate::target::Target;
@@ -26,12 +27,13 @@ pub struct Objects {
     pub(crate) floor: Option<&'static [u8]>,
     /// The names of its `enum slot` in order.
     pub(crate) slots: &'static [&'static str],
+    pub(crate) needs: &'static [Need],
 }
 
 impl Objects {
     /// Of `NAME.core.o`, aligned to 8 bytes as by [`aligned!`](crate::aligned), and the names of its records.
     pub const fn new(core: &'static [u8], slots: &'static [&'static str]) -> Self {
-        Self { core, floor: None, slots }
+        Self { core, floor: None, slots, needs: &[] }
     }
 
     /// With `NAME.floor.o`, for kernels from 4.11 on that have no type information. Without it the probe says on those
@@ -39,6 +41,13 @@ impl Objects {
     #[must_use]
     pub const fn floor(self, floor: &'static [u8]) -> Self {
         Self { floor: Some(floor), ..self }
+    }
+
+    /// What `NAME.core.o` cannot do without, beyond what every kernel with type information has. Where something of it is
+    /// missing the object for the floor is taken, and if there is none the probe says what is missing.
+    #[must_use]
+    pub const fn needs(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
     }
 
     /// The bytes of one of them.
@@ -57,6 +66,7 @@ impl Objects {
         target: &Target,
     ) -> Result<(Ebpf, Object), BuildError> {
         let load = |object| self.load_one(object, kernel, target.kind(), Some(target)).map(|ebpf| (ebpf, object));
+        let missing = self.needs.iter().find(|need| kernel.btf.is_ok() && need.is_missing());
         let loaded = match (choice, &kernel.btf) {
             (ObjectChoice::Floor, _) if self.floor.is_none() => {
                 return Err(BuildError::refused(
@@ -72,6 +82,13 @@ impl Objects {
             }
             (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
             (ObjectChoice::Core, Err(problem)) => return Err(refuse_core(problem)),
+            (ObjectChoice::Auto, Ok(_)) if missing.is_some() && self.floor.is_some() => load(Object::Floor),
+            (_, Ok(_)) if let Some(need) = missing => {
+                return Err(BuildError::refused(
+                    format!("this probe needs what this kernel has not: the {need}"),
+                    "use a newer kernel, or leave this probe out",
+                ));
+            }
             (ObjectChoice::Core, Ok(_)) => load(Object::Core),
             // What an old kernel with type information lacks (global data, a map type) shows here.
             (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {

@@ -8,9 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_4, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type,
-};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type};
 
 /// Memory for what the kernel writes that ends at a page nobody may touch: where the kernel has more to write than there
 /// is room for, it fails with `EFAULT` and writes over nothing of ours.
@@ -91,21 +89,27 @@ pub(crate) fn possible_processors() -> io::Result<usize> {
     const AT_MOST: usize = 2 * 8192;
     /// No value of a new array, which are all 0.
     const UNTOUCHED: u64 = u64::MAX;
-    // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
-    let mut attr: bpf_attr = unsafe { zeroed() };
-    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
-    attr.__bindgen_anon_1.key_size = 4;
-    attr.__bindgen_anon_1.value_size = 8;
-    attr.__bindgen_anon_1.max_entries = 1;
-    // SAFETY: the kernel reads these four numbers.
-    let map = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
-    let map = i32::try_from(map).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just given us this descriptor.
-    let map = unsafe { OwnedFd::from_raw_fd(map) };
+    let map = create_map(bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32, [4, 8, 1, 0])?;
     let mut values = Guarded::new(AT_MOST)?;
     values.words().fill(UNTOUCHED);
     lookup_per_cpu(map.as_fd(), &mut values)?;
     Ok(values.words().iter().take_while(|value| **value != UNTOUCHED).count())
+}
+
+/// Makes a map of a type: the bytes of a key and of a value, the elements, the flags.
+pub(crate) fn create_map(kind: u32, [key, value, entries, flags]: [u32; 4]) -> io::Result<OwnedFd> {
+    // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.__bindgen_anon_1.map_type = kind;
+    attr.__bindgen_anon_1.key_size = key;
+    attr.__bindgen_anon_1.value_size = value;
+    attr.__bindgen_anon_1.max_entries = entries;
+    attr.__bindgen_anon_1.map_flags = flags;
+    // SAFETY: the kernel reads these five numbers.
+    let map = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+    let map = i32::try_from(map).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(map) })
 }
 
 /// The elements of an array map that allows it, mapped into our memory: read without a system call, and so without
@@ -182,30 +186,28 @@ pub(crate) fn attach_again(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Whether the kernel refuses (EPERM) to load a trampoline without having looked at it: this one has no target, which
 /// every other kernel finds wrong with it first.
 pub(crate) fn trampolines_are_refused() -> bool {
-    let loaded = load_nothing(bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_FENTRY as u32);
+    let loaded = load_program(bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_FENTRY as u32, &NOTHING);
     loaded.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
 }
 
 /// Whether a program that is no trampoline is taken: one for a raw tracepoint, which every kernel with trampolines has.
 pub(crate) fn programs_are_taken() -> bool {
-    load_nothing(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, 0).is_ok()
+    load_program(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, 0, &NOTHING).is_ok()
 }
 
-/// Loads a program that does nothing and stands nowhere.
-fn load_nothing(kind: bpf_prog_type, attach_type: u32) -> io::Result<OwnedFd> {
-    static EXIT: [u64; 2] = [0xb7, 0x95]; // r0 = 0; exit
+/// `r0 = 0; exit`
+const NOTHING: [u64; 2] = [0xb7, 0x95];
+
+/// Loads a program of two instructions that stands nowhere.
+pub(crate) fn load_program(kind: bpf_prog_type, attach_type: u32, code: &[u64; 2]) -> io::Result<OwnedFd> {
     // SAFETY: all fields of bpf_attr are integers, for which zero is a value.
     let mut attr: bpf_attr = unsafe { zeroed() };
-    let program = bpf_attr__bindgen_ty_4 {
-        prog_type: kind as u32,
-        expected_attach_type: attach_type,
-        insns: EXIT.as_ptr() as u64,
-        insn_cnt: 2,
-        license: c"GPL".as_ptr() as u64,
-        // SAFETY: as above.
-        ..unsafe { zeroed() }
-    };
-    attr.__bindgen_anon_3 = program;
+    // Field by field: to copy a whole structure may copy anything behind its last field, where newer kernels have another.
+    attr.__bindgen_anon_3.prog_type = kind as u32;
+    attr.__bindgen_anon_3.expected_attach_type = attach_type;
+    attr.__bindgen_anon_3.insns = code.as_ptr() as u64;
+    attr.__bindgen_anon_3.insn_cnt = 2;
+    attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
     // SAFETY: instructions and licence outlive the call.
     let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
     let loaded = i32::try_from(loaded).map_err(io::Error::other)?;
