@@ -136,14 +136,10 @@ fn cache() -> Outcome<PathBuf> {
 /// Builds the guest, and the agent unless only a boot is wanted, statically: the machine has no libraries.
 /// Returns the paths to put on its disk, with their names there.
 fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
-    let built = crate::packages::target_directory()?.join(TARGET).join("release");
+    let target = crate::packages::target_directory()?;
+    let built = target.join(TARGET).join("release");
 
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    // An emulator hides what it gains, and it takes as long as the rest of the build.
-    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");
-    // The machine unpacks its whole disk at each boot.
-    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    let mut cargo = release();
     cargo.args(["-p", "ebpf-process-tests", "--bin", "guest"]);
     let mut programs = vec![("guest".to_owned(), built.join("guest"))];
     if !boot_only {
@@ -151,7 +147,23 @@ fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
         programs.push(("agent".to_owned(), built.join("ebpf-process")));
     }
     crate::run(&mut cargo)?;
+    if !boot_only {
+        let stranger = ["--locked", "--manifest-path", crate::packages::STRANGERS_PROBES];
+        crate::run(release().args(stranger).env("CARGO_TARGET_DIR", &target))?;
+        programs.push(("strangers-agent".to_owned(), built.join("my-probes")));
+    }
     Ok(programs)
+}
+
+/// A command that builds something for the machine.
+fn release() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // An emulator hides what it gains, and it takes as long as the rest of the build.
+    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");
+    // The machine unpacks its whole disk at each boot.
+    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    cargo
 }
 
 /// Compares the console's `row` lines with the table: one line per row wanted, and those that are not exact.

@@ -41,6 +41,15 @@ const UNFILTERED: &[Row] = &[("fentry", "unfiltered"), ("kprobe", "unfiltered"),
 /// The table of operations.
 const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"), ("tracepoint", "operations")];
 
+/// Kernel probes of somebody else: of programs and links that are started and made.
+const LAUNCH: &[Row] = &[
+    ("fentry", "launch-entry"),
+    ("fentry", "launch-return"),
+    ("kprobe", "launch-entry"),
+    ("kprobe", "launch-return"),
+    ("auto", "launch-return"),
+];
+
 /// The object for kernels without type information, forced.
 const FLOOR: &[Row] =
     &[("floor", "entry"), ("floor", "return"), ("floor-tracepoint", "entry"), ("floor-tracepoint", "return")];
@@ -88,16 +97,16 @@ const KERNELS: &[Kernel] = &[
         "5.10",
         "bullseye-security",
         "",
-        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, ENDS, BESIDE, HYGIENE, REFUSALS],
+        &[LIFETIME, TIERS, LAUNCH, CROWDS, OPERATIONS, FLOOR, ENDS, BESIDE, HYGIENE, REFUSALS],
     ),
     Kernel::new(
         "6.1",
         "bookworm-security",
         "cpu0_hotplug",
-        &[LIFETIME, TIERS, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, SWITCHES, REFUSALS, PROCESSORS],
+        &[LIFETIME, TIERS, LAUNCH, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, SWITCHES, REFUSALS, PROCESSORS],
     ),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
-    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
+    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, LAUNCH, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
     Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
