@@ -34,10 +34,11 @@ impl KernelProbe {
                 let Some(bytes) = bytes else { continue };
                 match Parsed::parse(bytes) {
                     Ok(parsed) => {
+                        let mut found = self.problems_of_maps(name, &parsed);
                         if name == "floor" {
-                            let found = floor::problems(&parsed);
-                            problems.extend(found.into_iter().map(|problem| format!("the floor object: {problem}")));
+                            found.extend(floor::problems(&parsed));
                         }
+                        problems.extend(found.into_iter().map(|problem| format!("the {name} object: {problem}")));
                         objects.push((name, parsed.programs.into_keys().collect()));
                     }
                     Err(error) => problems.push(format!("the {name} object cannot be read: {error}")),
@@ -59,6 +60,16 @@ impl KernelProbe {
             problems.extend(self.counted_twice(programs).into_iter().map(|problem| format!("{name}: {problem}")));
         }
         problems
+    }
+
+    /// What every object has, and what one with records has.
+    fn problems_of_maps(&self, object: &str, parsed: &Parsed) -> Vec<String> {
+        let filter = if object == "floor" { "filter" } else { ".data.filter" };
+        let has_records = self.objects.is_some_and(|objects| !objects.slots.is_empty());
+        let wanted = [(filter, "includes no probe.h"), ("filter_cgroup", "includes no probe.h")];
+        let totals = has_records.then_some(("totals", "has no totals_map(SLOTS)"));
+        let lacking = wanted.into_iter().chain(totals).filter(|(name, _)| !parsed.maps.contains_key(*name));
+        lacking.map(|(name, why)| format!("it has no map {name}: the source {why}")).collect()
     }
 
     fn problems_of_counters(&self) -> Vec<String> {
@@ -105,7 +116,7 @@ impl KernelProbe {
         }
         for (object, programs) in objects {
             let unnamed = programs.iter().filter(|program| !named.contains(*program));
-            let unnamed = unnamed.filter(|program| !GUARDS.contains(&program.as_str()) && self.reader.is_none());
+            let unnamed = unnamed.filter(|program| !GUARDS.contains(&program.as_str()));
             problems.extend(unnamed.map(|program| format!("no row names {program} of the {object} object")));
         }
         problems
@@ -198,10 +209,15 @@ mod tests {
         }
         says(&[NOTHING, NOTHING], "two counters are named a.b");
         says(&[NOTHING], "no row names vfs_read__fentry");
+        let problems = KernelProbe::new("a", "a probe").objects(crate::Objects::new(b"", &[])).problems();
+        assert!(problems[0].starts_with("the core object cannot be read: "), "{problems:?}");
         let own = FILE.objects.expect("objects");
         let too_new = crate::Objects::new(own.core, own.slots).floor(own.core);
         let problems = KernelProbe::new("a", "a probe").objects(too_new).problems();
-        assert!(problems.iter().any(|problem| problem.starts_with("the floor object: ")), "{problems:?}");
+        for what in ["it has type information", "it has no map filter: the source includes no probe.h"] {
+            let said = format!("the floor object: {what}");
+            assert!(problems.iter().any(|problem| problem.starts_with(&said)), "{problems:?}");
+        }
         let renamed = crate::Objects::new(FILE.objects.expect("objects").core, &["OTHER"]);
         let problems = KernelProbe::new("a", "a probe").objects(renamed).problems();
         assert!(problems[0].contains("OTHER") && problems[0].contains("FILE_OPEN"), "{problems:?}");

@@ -11,6 +11,13 @@ const POINTER: u64 = 8;
 const HASH_ELEMENT: u64 = 64;
 const HASH_BUCKET: u64 = 16;
 const PAGE: u64 = 4096;
+/// What a ring buffer has beside its data: what it knows of itself, and where its producer and its consumer are.
+const RING_PAGES: u64 = 3;
+
+/// Hash maps, whose elements are there from the beginning.
+const HASHES: [bpf_map_type; 2] = [bpf_map_type::BPF_MAP_TYPE_HASH, bpf_map_type::BPF_MAP_TYPE_LRU_HASH];
+const PER_CPU_HASHES: [bpf_map_type; 2] =
+    [bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH, bpf_map_type::BPF_MAP_TYPE_LRU_PERCPU_HASH];
 
 /// The memory of a probe's maps, in bytes: `fixed + per_cpu * possible_cpus`.
 ///
@@ -60,9 +67,17 @@ impl MapMemory {
         } else if is(bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY) {
             self.fixed += entries * POINTER;
             self.per_cpu += entries * element;
-        } else if is(bpf_map_type::BPF_MAP_TYPE_LRU_HASH) {
-            let key = rounded(map.key_size());
-            self.fixed += entries * (key + element + HASH_ELEMENT) + entries.next_power_of_two() * HASH_BUCKET;
+        } else if HASHES.into_iter().any(is) || PER_CPU_HASHES.into_iter().any(is) {
+            let (bookkeeping, buckets) = (rounded(map.key_size()) + HASH_ELEMENT, entries.next_power_of_two());
+            self.fixed += entries * bookkeeping + buckets * HASH_BUCKET;
+            if HASHES.into_iter().any(is) {
+                self.fixed += entries * element;
+            } else {
+                self.fixed += entries * POINTER;
+                self.per_cpu += entries * element;
+            }
+        } else if is(bpf_map_type::BPF_MAP_TYPE_RINGBUF) {
+            self.fixed += entries + RING_PAGES * PAGE;
         } else {
             self.fixed += entries * element;
         }
@@ -83,6 +98,8 @@ mod tests {
     use super::*;
     use crate::calls::SYSCALLS;
     use crate::ours::PROBES;
+    use aya_obj::EbpfSectionKind;
+    use aya_obj::maps::{LegacyMap, bpf_map_def};
 
     #[test]
     fn every_object_says_itself_what_its_maps_take() {
@@ -99,5 +116,28 @@ mod tests {
         assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 8);
         assert_eq!(floor.per_cpu, 8 * size_of::<crate::abi::Record>() as u64);
         assert!(MapMemory::of(b"no object", 1).is_err());
+    }
+
+    #[test]
+    fn maps_of_others_have_their_own_formula() {
+        use bpf_map_type::{BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_RINGBUF};
+        let of = |kind: bpf_map_type, key_size, value_size, max_entries| {
+            let def =
+                bpf_map_def { map_type: kind as u32, key_size, value_size, max_entries, ..bpf_map_def::default() };
+            let map = LegacyMap {
+                def,
+                inner_def: None,
+                section_index: 0,
+                section_kind: EbpfSectionKind::Maps,
+                symbol_index: None,
+                data: Vec::new(),
+            };
+            let mut memory = MapMemory::default();
+            memory.add("a", &Map::Legacy(map));
+            (memory.fixed, memory.per_cpu)
+        };
+        assert_eq!(of(BPF_MAP_TYPE_HASH, 4, 8, 1000), (1000 * (8 + 8 + 64) + 1024 * 16, 0));
+        assert_eq!(of(BPF_MAP_TYPE_PERCPU_HASH, 4, 12, 1000), (1000 * (8 + 8 + 64) + 1024 * 16, 1000 * 16));
+        assert_eq!(of(BPF_MAP_TYPE_RINGBUF, 0, 0, 65536), (65536 + 3 * 4096, 0));
     }
 }

@@ -6,7 +6,9 @@ use crate::maps::Maps;
 
 /// Reads the maps of a probe that is more than counters: a histogram, rows that come and go.
 ///
-/// It lives as long as the probe is attached, on the thread that collects.
+/// It lives as long as the probe is attached, on the thread that collects. The maps hold what has happened since the
+/// probe's hooks were attached, and nothing of the self-test, which is made with a load of its own. The programs are those
+/// of the probe's counters: a hook that serves a reader alone is a counter without records and series.
 ///
 /// ```
 /// use ebpf_process_core::{Column, ColumnId, Declared, ProbeError, Recorder, Refused, Unit};

@@ -58,10 +58,16 @@ fn make_a_link() -> io::Result<()> {
     Err(last)
 }
 
-/// A shell, which is let through the filter of the self-test before it becomes another program.
+/// A shell, which is let through the filter of the self-test before it becomes another program: itself once more, since
+/// nothing else is sure to be there, and a search would go by somebody else's environment.
 pub fn start_a_program(let_through: &mut dyn FnMut(u32) -> io::Result<()>) -> io::Result<()> {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "read line; exec true"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+        .args(["-c", "read line; exec /proc/$$/exe -c :"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = shell.spawn()?;
     let told = let_through(child.id());
     let written = child.stdin.take().map_or(Ok(()), |mut input| input.write_all(b"\n"));
