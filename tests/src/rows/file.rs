@@ -329,11 +329,13 @@ const DELETE: &[Operation] = &[
     row("unlink", "`unlink`", DELETED),
     row("unlinkat", "`unlinkat`", DELETED),
     with(Need::Int80, row("unlink-int80", "`unlink` by `int 0x80`", DELETED)),
+    with(Need::Int80, row("unlinkat-int80", "`unlinkat` by `int 0x80`", DELETED)),
     with(Need::Stacked, row("unlink-stacked", "`unlink` on overlayfs: once per layer", &[vfs("delete", 1, 2)])),
     row("unlink-missing", "`unlink` of a missing name", &[vfs("delete", 1, 0), vfs_error("delete", 1, 0)]),
     row("unlink-folder", "`unlink` of a directory", &[vfs("delete", 1, 1), vfs_error("delete", 1, 1)]),
     with(Need::Uring, row("unlink-uring", "unlinkat by io_uring", &[vfs("delete", 0, 1)])),
     row("rmdir", "`rmdir`", DELETE_UNSEEN),
     row("unlinkat-folder", "`unlinkat` with `AT_REMOVEDIR`", DELETE_UNSEEN),
+    with(Need::Int80, row("unlinkat-folder-int80", "the same by `int 0x80`", DELETE_UNSEEN)),
     row("rename", "`rename` over an existing file", DELETE_UNSEEN),
 ];

@@ -112,8 +112,11 @@ const TASKS: &[Operation] = &[
     row("clone-bad", "`clone` of a process that fails", PROCESS_FAILED),
     with(Need::Int80, row("clone-bad-int80", "the same by `int 0x80`", PROCESS_FAILED)),
     row("thread-bad", "`clone` of a thread that fails", THREAD_FAILED),
+    with(Need::Int80, row("thread-bad-int80", "the same by `int 0x80`", THREAD_FAILED)),
     row("clone3-bad", "`clone3` of a process that fails", PROCESS_FAILED),
+    with(Need::Int80, row("clone3-bad-int80", "the same by `int 0x80`", PROCESS_FAILED)),
     row("clone3-thread-bad", "`clone3` of a thread that fails", THREAD_FAILED),
+    with(Need::Int80, row("clone3-thread-bad-int80", "the same by `int 0x80`", THREAD_FAILED)),
     row("clone3-refused", "`clone3` with arguments it refuses", &[effect("task.start_errors", "process", 1, 0)]),
     row("exec-missing", "`execve` of a missing name", &[task("task.started", "process", 0)]),
     row(
