@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, set};
-use ebpf_process_config::{DEFAULT, Directories, Plan, Sources, confine};
+use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, registry, set};
+use ebpf_process_config::{Directories, Plan, Sources, confine, default_text};
 use ebpf_process_core::{Claims, OutletSpec, Scope, WhenFull};
 
 fn probe_options(plan: &Plan, name: &str) -> ProbeOptions {
@@ -28,7 +28,7 @@ fn nothing_typed_is_the_built_in_default() {
 #[test]
 fn the_commented_default_loads_and_changes_nothing() {
     let folder = Folder::new();
-    let path = folder.file("default.toml", DEFAULT);
+    let path = folder.file("default.toml", default_text(&registry()));
     let (from_file, planned) = plan(&Sources::command_line(Some(&path))).expect("the default");
     let (built_in, _) = plan(&Sources::built_in()).expect("the default");
     let without_origins = |shown: String| shown.replace(&path.display().to_string(), "built-in default");
@@ -39,7 +39,7 @@ fn the_commented_default_loads_and_changes_nothing() {
 #[test]
 fn what_the_default_has_in_comments_is_right_too() {
     // A commented-out setting has no blank after its `#`, a remark has.
-    let uncommented: String = DEFAULT
+    let uncommented: String = default_text(&registry())
         .lines()
         .map(|line| match line.strip_prefix('#') {
             Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => format!("{setting}\n"),
