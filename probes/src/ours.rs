@@ -3,6 +3,7 @@
 use crate::file::FILE;
 use crate::kernel_probe::KernelProbe;
 use crate::process::PROCESS;
+use crate::sync::SYNC;
 
 /// Every kernel probe of this crate, in the order of everything that lists them.
-pub static PROBES: [&KernelProbe; 2] = [&PROCESS, &FILE];
+pub static PROBES: [&KernelProbe; 3] = [&PROCESS, &FILE, &SYNC];

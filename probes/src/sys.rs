@@ -396,6 +396,22 @@ pub(crate) fn fail_to_clone() {
     unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_SIGHAND, 0, 0, 0, 0) };
 }
 
+/// Asks for what of a file is written out to be written out, at once: of a file in memory nothing is.
+pub(crate) fn sync_file_range(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is given.
+    error_of_status(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) })
+}
+
+/// An msync(2) of no bytes.
+pub(crate) fn msync_nothing() -> io::Result<()> {
+    // SAFETY: no bytes of memory are given.
+    error_of_status(unsafe { libc::msync(std::ptr::null_mut(), 0, libc::MS_ASYNC) })
+}
+
+fn error_of_status(status: libc::c_int) -> io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,11 +2,12 @@
 
 pub mod file;
 pub mod process;
+pub mod sync;
 
 use crate::known::Rows;
 
 /// Every probe's, in the order in which their metrics are listed.
-pub static ROWS: [&Rows; 2] = [&file::ROWS, &process::ROWS];
+pub static ROWS: [&Rows; 3] = [&file::ROWS, &process::ROWS, &sync::ROWS];
 
 /// The probes that run only where the configuration says so.
 pub fn off_by_default() -> impl Iterator<Item = &'static str> {

@@ -77,4 +77,18 @@
 #define BAD_THREAD_CLONE3S 2 /* clone3(2) of a thread with flags that contradict: EINVAL */
 #define REJECTED_CLONE3S 20 /* clone3(2) of a process whose arguments are refused before the fork function */
 
+/* Writing to disks. */
+#define FSYNCS 127 /* fsync(2) of a file in memory */
+#define BAD_FSYNCS 101 /* fsync(2) of a descriptor that is not open: EBADF */
+#define FDATASYNCS 131 /* fdatasync(2) of a file in memory */
+#define BAD_FDATASYNCS 103 /* fdatasync(2) of a descriptor that is not open: EBADF */
+#define SYNCS 2 /* sync(2) */
+#define SYNCFSS 137 /* syncfs(2) of a file in memory */
+#define BAD_SYNCFSS 107 /* syncfs(2) of a descriptor that is not open: EBADF */
+#define MSYNCS 139 /* msync(2) of a page */
+#define BAD_MSYNCS 113 /* msync(2) of what is no page: EINVAL */
+#define RANGES 149 /* `sync_file_range(2)` of a file in memory */
+#define BAD_RANGES 105 /* `sync_file_range(2)` with flags that do not exist: EINVAL */
+#define INT80_SYNCS 4 /* int80 calls of each of these; the last is of a descriptor that is not open: EBADF */
+
 #endif
