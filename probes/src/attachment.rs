@@ -168,9 +168,9 @@ impl Attachment {
         let mut hook = None;
         let test = |candidate: Candidate| {
             let proof = match trial.as_mut() {
-                // Before 4.15 a second program on a trace event is refused and ends the first, and the first is ours: it
-                // has proven itself for the counter that it serves already.
-                _ if kernel.facts.version < Version(4, 15) && self.stand_on_events(&candidate) => Proof::Proven,
+                // Before 4.15 a second program on a trace event is refused and ends the first, and the first is ours, of
+                // this probe or another one: it has proven itself for the counter that it serves already.
+                _ if kernel.facts.version < Version(4, 15) && self.stand_on_events(target, &candidate) => Proof::Proven,
                 Some(trial) => match trial.test(kernel, counter, &candidate)? {
                     Proof::Impossible => self.proof_by_another(counter, &candidate),
                     Proof::Proven => Proof::Proven,
@@ -229,11 +229,11 @@ impl Attachment {
         own.or_else(calls).unwrap_or(Object::Core)
     }
 
-    fn stand_on_events(&self, candidate: &Candidate) -> bool {
+    fn stand_on_events(&self, target: &Target, candidate: &Candidate) -> bool {
         match (&self.calls, &self.own) {
             (Some((_, calls)), _) if candidate.is_of_calls() => calls.lock().programs.stand_on_events(candidate),
-            (_, Some(own)) if !candidate.is_of_calls() => own.stand_on_events(candidate),
-            _ => false,
+            (None, _) if candidate.is_of_calls() => Calls::stand_on_events(target, candidate),
+            (_, own) => own.as_ref().is_some_and(|own| own.stand_on_events(candidate)),
         }
     }
 

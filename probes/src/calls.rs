@@ -91,18 +91,29 @@ impl Whose<'_> {
 
 static SHARED: Mutex<Vec<(Key, Weak<Mutex<Calls>>)>> = Mutex::new(Vec::new());
 
+fn known(shared: &[(Key, Weak<Mutex<Calls>>)], key: &Key) -> Option<Arc<Mutex<Calls>>> {
+    shared.iter().find(|(other, _)| other == key).and_then(|(_, calls)| calls.upgrade())
+}
+
 impl Calls {
     /// The load with this filter: somebody else's, or a new one that watches nothing yet.
     pub(crate) fn shared(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Arc<Mutex<Self>>, String> {
         let key = Key { object, filter: whose.name() };
         let mut shared = SHARED.lock();
         shared.retain(|(_, calls)| calls.strong_count() > 0);
-        if let Some(calls) = shared.iter().find(|(other, _)| *other == key).and_then(|(_, calls)| calls.upgrade()) {
+        if let Some(calls) = known(&shared, &key) {
             return Ok(calls);
         }
         let calls = Arc::new(Mutex::new(Self::load(kernel, object, whose)?));
         shared.push((key, Arc::downgrade(&calls)));
         Ok(calls)
+    }
+
+    /// Whether somebody's programs with this filter stand on all trace events of a candidate.
+    pub(crate) fn stand_on_events(target: &Target, candidate: &Candidate) -> bool {
+        let key = Key { object: object_for(candidate), filter: Whose::Target(target).name() };
+        let calls = known(&SHARED.lock(), &key);
+        calls.is_some_and(|calls| calls.lock().programs.stand_on_events(candidate))
     }
 
     fn load(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Self, String> {
@@ -295,6 +306,7 @@ mod tests {
     use crate::counter::Counter;
     use crate::hook::Layer;
     use crate::kernel_probe::KernelProbe;
+    use crate::only::Only;
     use crate::options::Mode;
     use crate::wanted::wanted_by;
 
@@ -364,5 +376,33 @@ mod tests {
             calls.detach([&one, &other]);
             assert_eq!(calls.watched(), (set(&[]), set(&[])));
         }
+    }
+
+    #[test]
+    fn events_on_which_another_probe_stands_are_known() {
+        let kernel = Kernel::shared(wanted_by(&PROBE)).expect("a kernel");
+        let everything = Target::Everything;
+        let (one, other) = (candidate(&ONE, Object::Floor), candidate(&OTHER, Object::Floor));
+        // A filter of its own, and so not the load of another test that runs beside this one.
+        let myself = Only::Process { pid: std::process::id(), start_time: None };
+        let target = Target::open(Some(&myself)).expect("this process");
+        let calls = match Calls::shared(&kernel, Object::Floor, &Whose::Target(&target)) {
+            Ok(calls) => calls,
+            Err(problem) if !rustix::process::geteuid().is_root() => {
+                let _ = writeln!(io::stderr(), "SKIPPED events_on_which_another_probe_stands_are_known: {problem}");
+                return;
+            }
+            Err(problem) => panic!("{problem}"),
+        };
+        assert!(!Calls::stand_on_events(&target, &one));
+        calls.lock().attach(&kernel, &one).expect("attached");
+        let same = Target::open(Some(&myself)).expect("this process");
+        assert!(Calls::stand_on_events(&same, &one));
+        assert!(!Calls::stand_on_events(&same, &other), "umount is nobody's yet");
+        assert!(!Calls::stand_on_events(&everything, &one), "those are another filter's");
+        calls.lock().detach([&one]);
+        assert!(!Calls::stand_on_events(&same, &one));
+        drop(calls);
+        assert!(!Calls::stand_on_events(&same, &one));
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Candidate {
     pub(crate) gone_from: Option<Version>,
     /// The version below which it lacks what 32-bit programs do, where it does.
     pub(crate) lacks_32_bit_below: Option<Version>,
+    /// Whether its programs sort calls, by an argument or the result: one that they were left out of need not have been
+    /// this counter's.
+    pub(crate) sorts_calls: bool,
     /// What it watches in the object of system calls, where its records are then; else they are in the probe's own.
     pub(crate) calls: Vec<Watched>,
 }
@@ -76,7 +79,16 @@ impl Candidate {
     }
 
     fn new(tier: Tier, layer: Layer, hooks: Vec<Hook>, parts: Vec<Vec<Slot>>) -> Self {
-        Self { tier, layer, hooks, parts, gone_from: None, lacks_32_bit_below: None, calls: Vec::new() }
+        Self {
+            tier,
+            layer,
+            hooks,
+            parts,
+            gone_from: None,
+            lacks_32_bit_below: None,
+            sorts_calls: false,
+            calls: Vec::new(),
+        }
     }
 
     /// What an event costs.
@@ -164,6 +176,7 @@ impl Counter {
         }
         let mut candidate = Candidate::new(tier, self.layer, hooks, parts);
         candidate.gone_from = rows.iter().filter_map(|row| row.gone_from()).min();
+        candidate.sorts_calls = rows.iter().any(|row| row.shape != Shape::Plain);
         candidate
     }
 

@@ -76,21 +76,22 @@ pub(crate) fn fires_anywhere(hook: &Hook) -> bool {
 }
 
 /// Whether each run that the kernel leaves out is known to be one call of this counter, so that it can be counted as
-/// one: nothing but calls is asked, no filter has to look at them, and the programs serve one number each. Linux 5.12
-/// began to leave programs out, and to say how often, at the same time.
+/// one: nothing but calls is asked, no filter has to look at them, and the programs serve one number each, whatever the
+/// call's argument or result. Linux 5.12 began to leave programs out, and to say how often, at the same time.
 pub(crate) fn misses_are_calls(candidate: &Candidate, options: &ProbeOptions) -> bool {
-    let serves_one_number = candidate.parts.len() == 1 && !candidate.is_of_calls();
+    let serves_one_number = candidate.parts.len() == 1 && !candidate.is_of_calls() && !candidate.sorts_calls;
     // What a program on a trace event misses is counted from 6.7 on only.
     let told = !candidate.has(|attach| matches!(attach, Attach::Event(_)));
     options.mode == Mode::Entry && options.only.is_none() && serves_one_number && told
 }
 
 /// Whether what the kernel counts as missed is more than what this counter lacks: the program that serves system calls
-/// is left out for those that nobody watches too, and for each of its counters; a filter is asked after the miss; and who
-/// counts failures alone does not know what a missed call would have been.
+/// is left out for those that nobody watches too, and for each of its counters; a filter is asked after the miss; so is
+/// whose call it was where an argument or the result tells; and who counts failures alone does not know what a missed call
+/// would have been.
 pub(crate) fn misses_are_a_bound(counter: &Counter, candidate: &Candidate, options: &ProbeOptions) -> bool {
     let failures_only = !counter.outputs.iter().any(|output| matches!(output.field, Field::Calls));
-    candidate.is_of_calls() || options.only.is_some() || failures_only
+    candidate.is_of_calls() || candidate.sorts_calls || options.only.is_some() || failures_only
 }
 
 #[cfg(test)]
@@ -194,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn a_miss_is_a_call_where_the_program_counts_nothing_else() {
+        use crate::hook::Layer;
+        use crate::way::{Fails, Function, Way};
+        let options = options(Mode::Entry, false);
+        let are_calls =
+            |counter, target| misses_are_calls(&candidate(counter, Mode::Entry, Tier::Kprobe, target), &options);
+        assert!(are_calls("vfs.read", "vfs_readv") && are_calls("file.open", "do_sys_openat2"));
+        // Whether it was a read or a write says an argument, and whether it counts at all the result.
+        assert!(!are_calls("vfs.read", "do_readv_writev") && !are_calls("vfs.write", "do_readv_writev"));
+        const BY_RESULT: Way = Way::Functions(&[Function::new("f", 1, Fails::Status, &[0]).counted_by_result()]);
+        let by_result = Counter::new("a.b", Layer::Function, |_| Ok(())).ways(&[BY_RESULT]);
+        for candidate in by_result.candidates(Mode::Entry).expect("its functions") {
+            assert!(!misses_are_calls(&candidate, &options), "{candidate:?}");
+        }
+    }
+
+    #[test]
     fn misses_are_a_bound_where_others_are_among_them() {
         let bound = |counter: &str, tier, target, filtered| {
             let counters = FILE.counters.iter().chain(PROCESS.counters);
@@ -201,9 +219,12 @@ mod tests {
             misses_are_a_bound(known, &candidate(counter, Mode::Return, tier, target), &options(Mode::Return, filtered))
         };
         assert!(bound("vfs.read", Tier::Tracepoint, "sys_exit", false));
-        assert!(bound("vfs.read", Tier::Kprobe, "vfs_read", true));
+        assert!(bound("vfs.read", Tier::Kprobe, "vfs_readv", true));
         assert!(bound("task.fork", Tier::Kprobe, "kernel_clone", false));
-        assert!(!bound("vfs.read", Tier::Kprobe, "vfs_read", false));
+        assert!(!bound("vfs.read", Tier::Kprobe, "vfs_readv", false));
+        // One program for reads and writes, and one for starts and failures.
+        assert!(bound("vfs.write", Tier::Kprobe, "do_readv_writev", false));
+        assert!(bound("task.start", Tier::Kprobe, "kernel_clone", false));
         assert!(!bound("task.start", Tier::Tracepoint, "task_newtask", false));
     }
 }
