@@ -58,6 +58,14 @@ impl Call {
         Self { split: Some(Split { argument, is_pointer: true, bits }), drops_set: false, ..self }
     }
 
+    /// What its trace events are called by, after `sys_exit_`: the kernel's function, which has another name here and
+    /// there. `None` for a call of 32-bit programs alone, which has none.
+    pub(crate) fn traced_as(self) -> Option<&'static str> {
+        let numbers = Numbers::of(self.name).filter(|numbers| !numbers.native.is_empty());
+        let other = TRACED_AS.iter().find(|(name, _)| *name == self.name).map(|(_, function)| *function);
+        numbers.map(|_| other.unwrap_or(self.name))
+    }
+
     /// The records by the counter's part.
     pub(crate) fn parts(self, record: Slot) -> impl Iterator<Item = (usize, Slot)> {
         let second = (self.split.is_some() && !self.drops_set).then_some((1, record + 1));
@@ -127,6 +135,17 @@ impl Watched {
 fn slot(record: usize) -> Slot {
     Slot::try_from(record).unwrap_or(0)
 }
+
+/// Calls whose function has another name (`arch/x86/entry/syscalls/syscall_64.tbl`).
+const TRACED_AS: [(&str, &str); 7] = [
+    ("stat", "newstat"),
+    ("fstat", "newfstat"),
+    ("lstat", "newlstat"),
+    ("sendfile", "sendfile64"),
+    ("uname", "newuname"),
+    ("_sysctl", "sysctl"),
+    ("umount2", "umount"),
+];
 
 /// The numbers of a system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +232,22 @@ mod tests {
             assert_eq!((numbers.native.as_slice(), numbers.i386), (native, i386), "{name}");
         }
         assert_eq!(Numbers::of("no_such_call"), None);
+    }
+
+    #[test]
+    fn trace_events_are_called_by_the_kernels_function() {
+        let traced_as = |name| Call::status(name).traced_as();
+        assert_eq!((traced_as("read"), traced_as("umount2")), (Some("read"), Some("umount")));
+        assert_eq!(traced_as("umount"), None, "32-bit programs' alone, and not what umount2 is traced as");
+        for (name, _) in TRACED_AS {
+            assert!(Numbers::of(name).is_some_and(|numbers| !numbers.native.is_empty()), "{name}");
+        }
+        // Where there is a tracefs to ask, it has them; _sysctl is gone from 5.9 on.
+        let events = std::path::Path::new("/sys/kernel/tracing/events/syscalls");
+        for (name, function) in TRACED_AS.into_iter().filter(|(name, _)| events.exists() && *name != "_sysctl") {
+            assert!(!events.join(format!("sys_exit_{name}")).exists(), "{name}");
+            assert!(events.join(format!("sys_exit_{function}")).exists(), "{function}");
+        }
     }
 
     #[test]

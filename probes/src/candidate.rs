@@ -209,7 +209,8 @@ impl Counter {
         let one = |program, attach| vec![hook(program, attach, &proof, false)];
         let mut single = Vec::new();
         for watched in &calls {
-            let name = watched.call.name;
+            // A call of 32-bit programs alone does not show here.
+            let Some(name) = watched.call.traced_as() else { continue };
             let event = |when| Attach::Event(format!("syscalls/sys_{when}_{name}"));
             if watched.call.split.is_some() {
                 single.push(hook("split_enter__event", event("enter"), &[], true));
@@ -226,11 +227,13 @@ impl Counter {
             gone_from,
             ..Candidate::new(Tier::Tracepoint, Layer::Syscall, hooks, parts.clone())
         };
-        Ok(vec![
-            candidate(one("sys_exit", Attach::Tracepoint(SYS_EXIT)), None),
-            candidate(single, None),
-            candidate(one("sys_exit__event", Attach::Event(RAW_SYS_EXIT.to_owned())), Some(SINGLE_EVENTS)),
-        ])
+        let single = (!single.is_empty()).then(|| candidate(single, None));
+        let all = [
+            Some(candidate(one("sys_exit", Attach::Tracepoint(SYS_EXIT)), None)),
+            single,
+            Some(candidate(one("sys_exit__event", Attach::Event(RAW_SYS_EXIT.to_owned())), Some(SINGLE_EVENTS))),
+        ];
+        Ok(all.into_iter().flatten().collect())
     }
 }
 
@@ -270,4 +273,23 @@ pub(crate) fn functions_with_results(counters: &[Counter]) -> BTreeSet<&'static 
         Way::Tracepoint(..) | Way::Event(..) => None,
     });
     rows.flatten().filter(|row| row.has_trampoline && row.end.is_some()).map(|row| row.symbol).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Call;
+
+    #[test]
+    fn trace_events_of_single_calls_are_those_that_the_kernel_has() {
+        const BOTH: &[Call] = &[Call::status("umount2"), Call::status("umount")];
+        let places = |calls: &'static [Call]| {
+            let counter = Counter::new("a.b", Layer::Syscall, |_| Ok(())).calls(calls);
+            let all = counter.candidates(Mode::Return).expect("candidates");
+            all.iter().map(|candidate| candidate.targets().join("+")).collect::<Vec<_>>()
+        };
+        assert_eq!(places(BOTH), ["sys_exit", "sys_exit_umount", "raw_sys_exit"]);
+        // 32-bit programs alone make it: there is no such event.
+        assert_eq!(places(&BOTH[1..]), ["sys_exit", "raw_sys_exit"]);
+    }
 }

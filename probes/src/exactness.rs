@@ -198,13 +198,14 @@ mod tests {
     fn a_miss_is_a_call_where_the_program_counts_nothing_else() {
         use crate::hook::Layer;
         use crate::way::{Fails, Function, Way};
+
+        const BY_RESULT: Way = Way::Functions(&[Function::new("f", 1, Fails::Status, &[0]).counted_by_result()]);
         let options = options(Mode::Entry, false);
         let are_calls =
             |counter, target| misses_are_calls(&candidate(counter, Mode::Entry, Tier::Kprobe, target), &options);
         assert!(are_calls("vfs.read", "vfs_readv") && are_calls("file.open", "do_sys_openat2"));
         // Whether it was a read or a write says an argument, and whether it counts at all the result.
         assert!(!are_calls("vfs.read", "do_readv_writev") && !are_calls("vfs.write", "do_readv_writev"));
-        const BY_RESULT: Way = Way::Functions(&[Function::new("f", 1, Fails::Status, &[0]).counted_by_result()]);
         let by_result = Counter::new("a.b", Layer::Function, |_| Ok(())).ways(&[BY_RESULT]);
         for candidate in by_result.candidates(Mode::Entry).expect("its functions") {
             assert!(!misses_are_calls(&candidate, &options), "{candidate:?}");
