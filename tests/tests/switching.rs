@@ -24,7 +24,7 @@ use serde_json::{Value as Json, json};
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// How often a probe is built, read and dropped.
-const SWITCHES: u64 = 8;
+const SWITCHES: u64 = 4;
 
 /// Calls that nothing else in this process makes: begun and done, whoever made them.
 struct Made {
@@ -256,50 +256,57 @@ fn under_load(object: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// What the agent's own probes count of a process, while probes with the same filter come and go.
+/// What the agent's own probes count of processes, while probes with the same filters come and go: each operation is done
+/// once while one more counts and once when that is gone.
 fn of_a_process(object: &str) -> Outcome<()> {
-    const READS: u64 = 300_000;
+    const READS: u64 = 2_000_000;
     const TIMES: u64 = 16;
+    const OPERATIONS: [[&str; 2]; 6] = [
+        ["openat", "openat"],
+        ["close", "close-bad"],
+        ["pwritev2", "pwritev2"],
+        ["unlinkat", "unlink"],
+        ["fork", "clone3"],
+        ["clone3-thread-bad", "clone3-thread-bad"],
+    ];
     let place = Place::new()?;
-    let operations =
-        ["openat", "close", "pwritev2", "unlinkat", "unlinkat-folder", "fork", "clone3", "clone3-thread-bad"];
-    let mut targets = [place.reads(READS)?, place.operations(Path::new("-"), TIMES, &operations)?];
-    let counting = |pid| Counting::start(&[&FILE, &PROCESS], object, Some(pid));
-    let (first, second) = (targets[0].pid(), targets[1].pid());
-    let mut all = [counting(first)?, counting(second)?];
-    for counting in &mut all {
-        counting.totals();
-    }
-    let done = AtomicBool::new(false);
+    let mut reader = place.reads(READS)?;
+    let mut worker = place.operations(Path::new("-"), TIMES, OPERATIONS.as_flattened())?;
+    let mut reading = Counting::start(&[&FILE, &PROCESS], object, Some(reader.pid()))?;
+    let mut working = Counting::start(&[&FILE, &PROCESS], object, Some(worker.pid()))?;
+    reading.totals();
+    let (pid, another) = (reader.pid(), worker.pid());
     thread::scope(|scope| {
-        let drive = scope.spawn(|| {
-            let [reading, operating] = &mut targets;
-            let driven = (0..operations.len()).try_for_each(|_| operating.run_to_next_stop());
-            let driven = driven.and_then(|()| reading.run_to_next_stop());
-            done.store(true, Ordering::Relaxed);
-            driven
+        let drive = scope.spawn(|| reader.run_to_next_stop());
+        let done = OPERATIONS.iter().try_for_each(|_| {
+            drop(Counting::start(&[&SAME, &FILE], object, Some(pid))?);
+            let mut more = Counting::start(&[&FILE, &SAME], object, Some(another))?;
+            let before = working.totals();
+            worker.run_to_next_stop()?;
+            let (after, counted) = (working.totals(), more.totals());
+            drop(more);
+            for (name, total) in &after {
+                if name.starts_with("file.") || name.starts_with("vfs.") {
+                    equal(name, of(&counted, name), total - of(&before, name))?;
+                }
+            }
+            worker.run_to_next_stop()
         });
-        let mut switched = Ok(());
-        while switched.is_ok() && !done.load(Ordering::Relaxed) {
-            switched = [first, second].iter().try_for_each(|pid| {
-                Counting::start(&[&SAME, &FILE], object, Some(*pid)).map(|mut counting| drop(counting.totals()))
-            });
-        }
-        drive.join().map_err(|_| Failure::new("the driver panicked"))?.and(switched)
+        drive.join().map_err(|_| Failure::new("the driver panicked"))?.and(done)
     })?;
-    let [read, operated] = all.each_mut().map(Counting::totals);
+    let (read, operated) = (reading.totals(), working.totals());
     equal("reads", of(&read, "vfs.calls read"), READS)?;
     equal("bytes", of(&read, "vfs.bytes read"), READS)?;
     for (name, count) in [
-        ("file.calls open", 1),
-        ("file.calls close", 1),
-        ("file.errors close", 0),
-        ("vfs.calls write", 1),
-        ("vfs.bytes write", 3),
-        ("vfs.calls delete", 1),
+        ("file.calls open", 2),
+        ("file.calls close", 2),
+        ("file.errors close", 1),
+        ("vfs.calls write", 2),
+        ("vfs.bytes write", 2 * 3),
+        ("vfs.calls delete", 2),
         ("task.started process", 2),
         ("task.start_errors process", 0),
-        ("task.start_errors thread", 1),
+        ("task.start_errors thread", 2),
     ] {
         equal(name, of(&operated, name), count * TIMES)?;
     }
