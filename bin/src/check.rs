@@ -6,14 +6,14 @@ use clap::ValueEnum;
 use ebpf_process_config::{Plan, PlannedProbe, PlannedSink, Rights, Sources};
 use ebpf_process_core::{Registry, Severity, duration};
 use ebpf_process_probes::doctor::{self, Finding};
-use ebpf_process_probes::{CounterReport, Doubt, MapMemory, Survey};
+use ebpf_process_probes::{CounterReport, Doubt, MapMemory, SharedMemory, Survey};
 use serde::Serialize;
 
 use crate::choice::Known;
 use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
 use crate::rights::Kept;
-use crate::survey::survey;
+use crate::survey::{memory, survey};
 use crate::{configuration, rights, stdout, trial};
 
 /// How the report is printed.
@@ -69,8 +69,8 @@ struct ProbeReport {
     counters: Option<Vec<CounterReport>>,
     /// What its maps take of the kernel's memory, in bytes: `fixed + per_cpu * possible_cpus`.
     memory: Option<MapMemory>,
-    /// What those maps take, in the same form, that all probes share.
-    shared_memory: Option<MapMemory>,
+    /// What those maps take, in the same form, that all probes with the same `only` share.
+    shared_memory: Option<SharedMemory>,
     /// Why the probe as a whole cannot be used.
     problem: Option<String>,
 }
@@ -206,11 +206,9 @@ impl Report {
         for (reason, counters) in passed_over(&counters) {
             let _ = writeln!(text, "Not {reason}: {}.", counters.join(", "));
         }
-        let own = self.probes.iter().filter_map(|probe| probe.memory);
-        let shared = self.probes.iter().find_map(|probe| probe.shared_memory);
-        let memory = own.chain(shared).reduce(MapMemory::plus);
-        if let Some(MapMemory { fixed, per_cpu, possible_cpus }) = memory {
-            let total = memory.map_or(0, |memory| memory.total()).div_ceil(1024);
+        let maps = self.probes.iter().map(|probe| (probe.memory, probe.shared_memory.as_ref()));
+        if let Some(memory) = memory(maps) {
+            let (MapMemory { fixed, per_cpu, possible_cpus }, total) = (memory, memory.total().div_ceil(1024));
             let _ = writeln!(
                 text,
                 "\nKernel memory for maps: {fixed} bytes + {per_cpu} for each of {possible_cpus} possible processors = {total} KiB."
@@ -377,7 +375,7 @@ fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)
 
 impl ProbeReport {
     fn of(probe: &PlannedProbe) -> Self {
-        let none = Self { name: probe.name, counters: None, memory: None, shared_memory: None, problem: None };
+        let none = Self { name: probe.name, ..Self::default() };
         match survey(probe) {
             None => none,
             Some(Ok(Survey { counters, memory, shared })) => {
@@ -435,17 +433,10 @@ mod tests {
             CounterReport { counter: "vfs.write", hook: None, tried: Vec::new(), absent: false },
             CounterReport { counter: "vfs.none", hook: None, tried: tried.to_vec(), absent: true },
         ];
-        let probe =
-            ProbeReport { name: "file", counters: Some(counters), memory: None, shared_memory: None, problem: None };
+        let probe = ProbeReport { name: "file", counters: Some(counters), ..ProbeReport::default() };
         let nothing_allowed = "no tier that the configuration allows can count it";
         assert_eq!(probe.lacking(), [("vfs.read", "no events"), ("vfs.write", nothing_allowed)]);
-        let broken = ProbeReport {
-            name: "file",
-            counters: None,
-            memory: None,
-            shared_memory: None,
-            problem: Some("no BPF".to_owned()),
-        };
+        let broken = ProbeReport { name: "file", problem: Some("no BPF".to_owned()), ..ProbeReport::default() };
         assert_eq!(broken.lacking(), [("file", "no BPF")]);
     }
 
@@ -481,9 +472,8 @@ mod tests {
         let probe = |counters, problem: Option<&str>| ProbeReport {
             name: "demo",
             counters,
-            memory: None,
-            shared_memory: None,
             problem: problem.map(ToOwned::to_owned),
+            ..ProbeReport::default()
         };
         let unhooked = |absent| CounterReport { counter: "demo.calls", hook: None, tried: Vec::new(), absent };
         let cases = [

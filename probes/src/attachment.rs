@@ -12,6 +12,7 @@ use crate::abi::Record;
 use crate::attach::can_attach_again;
 use crate::calls::{Calls, Whose, object_for};
 use crate::candidate::Candidate;
+use crate::cause::Surroundings;
 use crate::counter::{Counter, Subject};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, misses_are_a_bound, misses_are_calls};
@@ -20,7 +21,7 @@ use crate::hook::{Attempt, CounterReport, HookReport};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
-use crate::memory::MapMemory;
+use crate::memory::{MapMemory, SharedMemory};
 use crate::object::{Object, Objects};
 use crate::options::{Hooks, ObjectChoice, ProbeOptions, Tier};
 use crate::programs::Programs;
@@ -184,7 +185,7 @@ impl Attachment {
         };
         let mut best = best(possible, test, |candidate, problem| tried.push(attempt(&candidate, problem)));
         let is_open = |(candidate, proof): &(Candidate, Proof)| *proof != Proof::Proven && candidate.is_of_calls();
-        let absent = best.as_ref().is_none_or(is_open) && has_no_such_call(counter);
+        let absent = best.as_ref().is_none_or(is_open) && has_no_such_call(counter, Surroundings::is_filtered());
         if absent {
             tried.extend(best.take().map(|(candidate, _)| attempt(&candidate, NO_SUCH_CALL.to_owned())));
         }
@@ -292,9 +293,9 @@ impl Attachment {
         }
     }
 
-    /// What the maps of the system calls take, which all probes share.
-    pub(crate) fn calls_memory(&self) -> Option<MapMemory> {
-        self.calls.as_ref().map(|(_, calls)| calls.lock().memory)
+    /// What the maps of the system calls take, which probes share.
+    pub(crate) fn calls_memory(&self) -> Option<SharedMemory> {
+        self.calls.as_ref().map(|(_, calls)| calls.lock().memory.clone())
     }
 
     /// The probe's own maps.
@@ -398,10 +399,11 @@ fn objects_of_calls(
 /// What is said of a counter that has nothing to count.
 const NO_SUCH_CALL: &str = "this kernel has no such system call";
 
-/// Whether a counter counts system calls of which this kernel says that it has none.
-fn has_no_such_call(counter: &Counter) -> bool {
+/// Whether a counter counts system calls of which this kernel says that it has none. A seccomp filter says so, too, of a
+/// call that others make.
+fn has_no_such_call(counter: &Counter, is_filtered: bool) -> bool {
     let done = || (counter.exercise)(&mut |_| Ok(()));
-    !counter.calls.is_empty() && done().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
+    !counter.calls.is_empty() && !is_filtered && done().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
 }
 
 /// Loads a probe's object; its filter lets nobody through who is not wanted.
@@ -462,6 +464,17 @@ fn attempt(candidate: &Candidate, problem: String) -> Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Call;
+    use crate::counter::Exercise;
+    use crate::hook::Layer;
+
+    #[test]
+    fn a_call_that_a_seccomp_filter_hides_is_not_taken_for_one_that_the_kernel_lacks() {
+        let lacks: Exercise = |_| Err(io::Error::from_raw_os_error(libc::ENOSYS));
+        let counter = Counter::new("a.b", Layer::Syscall, lacks).calls(const { &[Call::status("fsync")] });
+        assert!(has_no_such_call(&counter, false) && !has_no_such_call(&counter, true));
+        assert!(!has_no_such_call(&Counter::new("a.b", Layer::Syscall, lacks), false), "it counts no calls");
+    }
 
     #[test]
     fn programs_of_system_calls_are_of_the_object_that_serves() {

@@ -18,7 +18,7 @@ use crate::candidate::Candidate;
 use crate::filter::{Aimed, Filter};
 use crate::hook::Attach;
 use crate::kernel::Kernel;
-use crate::memory::MapMemory;
+use crate::memory::{MapMemory, SharedMemory};
 use crate::object::{Object, Objects};
 use crate::options::Tier;
 use crate::programs::Programs;
@@ -49,7 +49,7 @@ pub(crate) struct Calls {
     loaded: Instant,
     /// Why nothing guards the filter's target, where something should.
     pub(crate) unguarded: Option<String>,
-    pub(crate) memory: MapMemory,
+    pub(crate) memory: SharedMemory,
 }
 
 /// The tables in the kernel.
@@ -124,6 +124,7 @@ impl Calls {
         let mut ebpf = SYSCALLS.load_one(object, kernel, kind, target).map_err(|error| chain(&error))?;
         let bytes = SYSCALLS.bytes(object).unwrap_or_default();
         let memory = MapMemory::of(bytes, kernel.possible_cpus).map_err(|error| error.to_string())?;
+        let memory = SharedMemory { maps: format!("{object:?}, {}", whose.name()), memory };
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
         let tables = Tables::take(&mut ebpf, object)?;
         let aimed = match whose {

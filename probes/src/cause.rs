@@ -101,7 +101,7 @@ impl Surroundings {
         Self {
             missing_rights: sets.map(|sets| missing_rights(sets.effective)).unwrap_or_default(),
             user_namespace: Self::is_nested(),
-            seccomp: is_filtered(&text("/proc/self/status")).then(Answers::now),
+            seccomp: Self::is_filtered().then(Answers::now),
             locked_memory: getrlimit(Resource::Memlock).maximum.filter(|_| counts),
             open_files: getrlimit(Resource::Nofile).maximum,
             confidential: text("/sys/kernel/security/lockdown").contains("[confidentiality]"),
@@ -112,6 +112,11 @@ impl Surroundings {
     /// Whether this process's capabilities are those of a user namespace.
     pub(crate) fn is_nested() -> bool {
         is_nested(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+    }
+
+    /// Whether a seccomp filter is on.
+    pub(crate) fn is_filtered() -> bool {
+        is_filtered(&fs::read_to_string("/proc/self/status").unwrap_or_default())
     }
 
     /// Why a system call fails with this code, where it is one of these causes.

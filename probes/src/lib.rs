@@ -89,7 +89,7 @@ pub use file::FILE;
 pub use hook::{Attempt, Cost, CounterReport, HookReport, Layer};
 pub use kernel_probe::{KernelProbe, MakeReader};
 pub use maps::{Map, Maps};
-pub use memory::MapMemory;
+pub use memory::{MapMemory, SharedMemory};
 pub use need::Need;
 pub use object::Objects;
 pub use options::Tier;

@@ -32,6 +32,17 @@ pub struct MapMemory {
     pub possible_cpus: u64,
 }
 
+/// The memory of maps that several probes share: those that count the same calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SharedMemory {
+    /// By this name they are the same maps.
+    #[serde(skip)]
+    pub maps: String,
+    /// What they take, once.
+    #[serde(flatten)]
+    pub memory: MapMemory,
+}
+
 impl MapMemory {
     /// The sum on this machine.
     pub const fn total(&self) -> u64 {

@@ -21,7 +21,7 @@ use crate::hook::{Attach, Attempt, CounterReport, HookReport};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
-use crate::memory::MapMemory;
+use crate::memory::{MapMemory, SharedMemory};
 use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
 use crate::preemption::{InForce, Preemption};
 use crate::reader::Reader;
@@ -47,8 +47,8 @@ pub struct Survey {
     pub counters: Vec<CounterReport>,
     /// What its own maps take.
     pub memory: MapMemory,
-    /// What those take that all probes share, if it uses them.
-    pub shared: Option<MapMemory>,
+    /// What those of system calls take, if it uses them: probes with the same filter share them.
+    pub shared: Option<SharedMemory>,
 }
 
 impl ProbePlugin for KernelProbe {
