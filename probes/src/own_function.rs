@@ -11,12 +11,22 @@ use crate::way::{Fails, Function};
 const BY_REGISTERS: (Version, &str) = (Version(4, 17), "d5a00528b58c");
 
 /// The ways to see a system call by its own functions, for [`Counter::ways`](crate::Counter::ways):
-/// `own_functions!("fsync", &[slot::FSYNC])`. The macro `system_call` of `probe.h` makes their programs.
+/// `own_functions!("fsync", &[slot::FSYNC])`, or for a call of later kernels
+/// `own_functions!("fsopen", &[slot::FSOPEN], Version(5, 2), "24dcb3d90a1f")`. The macro `system_call` of `probe.h` makes their programs.
 ///
 /// Not for a call without arguments, whose two functions are one, nor for one that 32-bit programs make by a function of
 /// another name: such rows have to be written out.
 #[macro_export]
 macro_rules! own_functions {
+    // Of a call that came later than these names, with this kernel and by this commit.
+    ($name:literal, $slots:expr, $since:expr, $commit:expr) => {
+        &[$crate::Way::Functions(&[
+            $crate::Function::by_registers(concat!("__x64_sys_", $name), $slots).since($since, $commit),
+            $crate::Function::by_registers(concat!("__ia32_sys_", $name), $slots)
+                .of_32_bit_calls()
+                .since($since, $commit),
+        ])]
+    };
     ($name:literal, $slots:expr) => {
         &[
             $crate::Way::Functions(&[

@@ -1,6 +1,8 @@
 //! What the tests can say of a probe, in the words of its file in [`rows`](crate::rows).
 
 use std::fmt;
+use std::fs;
+use std::sync::LazyLock;
 
 /// What the tests know of a probe.
 #[derive(Debug)]
@@ -149,6 +151,16 @@ impl Effect {
     }
 }
 
+/// Whether this kernel has a system call, by the name of its function.
+pub fn has_call(name: &str) -> bool {
+    static SYMBOLS: LazyLock<String> = LazyLock::new(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default());
+    let functions = [format!("__x64_sys_{name}"), format!("sys_{name}")];
+    SYMBOLS
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .any(|symbol| functions.iter().any(|f| f == symbol))
+}
+
 /// What an operation needs that not every kernel has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -164,6 +176,10 @@ pub enum Need {
     Ptrace,
     /// A stacked file system (overlayfs).
     Stacked,
+    /// A process that may mount.
+    Mounts,
+    /// A system call of later kernels; on others the row is none.
+    Call(&'static str),
 }
 
 /// Rows that one process does in one go, because some of them change what the process is.

@@ -5,6 +5,7 @@ use crate::agent::Agent;
 use crate::exact::explained;
 use crate::expect::{self, Layer, Metric, RELEASES};
 use crate::hidden::Hidden;
+use crate::known::has_call;
 use crate::rows;
 use crate::totals::Totals;
 use crate::workload::{Place, Workload};
@@ -61,12 +62,15 @@ pub fn all(hooks: &str) -> Outcome<Report> {
     let mut report = Report::default();
     for group in groups() {
         let mut rows: Vec<&Operation> = Vec::new();
-        for operation in group.operations {
+        let here = |operation: &&Operation| !matches!(operation.needs, Need::Call(name) if !has_call(name));
+        for operation in group.operations.iter().filter(here) {
             let reason = match (operation.needs, &stacked) {
                 (Need::Stacked, Err(failure)) => Some(failure.clone()),
-                (Need::Nothing | Need::Stacked, _) => None,
+                (Need::Nothing | Need::Stacked | Need::Call(_), _) => None,
                 // Tried, not read from a version: kernels are built and booted in many ways.
-                (Need::Int80 | Need::Uring | Need::Aio | Need::Ptrace, _) => alone(&place, folder, operation).err(),
+                (Need::Int80 | Need::Uring | Need::Aio | Need::Ptrace | Need::Mounts, _) => {
+                    alone(&place, folder, operation).err()
+                }
             };
             match reason {
                 None => rows.push(operation),
