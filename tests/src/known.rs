@@ -1,5 +1,6 @@
 //! What the tests can say of a probe, in the words of its file in [`rows`](crate::rows).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::sync::LazyLock;
@@ -153,12 +154,14 @@ impl Effect {
 
 /// Whether this kernel has a system call, by the name of its function.
 pub fn has_call(name: &str) -> bool {
-    static SYMBOLS: LazyLock<String> = LazyLock::new(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default());
-    let functions = [format!("__x64_sys_{name}"), format!("sys_{name}")];
-    SYMBOLS
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(2))
-        .any(|symbol| functions.iter().any(|f| f == symbol))
+    static CALLS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+        let symbols = symbols.lines().filter_map(|line| line.split_whitespace().nth(2));
+        let name =
+            |symbol: &str| Some(symbol.strip_prefix("__x64_").unwrap_or(symbol).strip_prefix("sys_")?.to_owned());
+        symbols.filter_map(name).collect()
+    });
+    CALLS.contains(name)
 }
 
 /// What an operation needs that not every kernel has.
