@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type};
+use syscalls::x86_64::Sysno;
 
 /// Memory for what the kernel writes that ends at a page nobody may touch: where the kernel has more to write than there
 /// is room for, it fails with `EFAULT` and writes over nothing of ours.
@@ -406,6 +407,18 @@ pub(crate) fn sync_file_range(file: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn msync_nothing() -> io::Result<()> {
     // SAFETY: no bytes of memory are given.
     error_of_status(unsafe { libc::msync(std::ptr::null_mut(), 0, libc::MS_ASYNC) })
+}
+
+/// Makes a system call that takes arguments in a way that it must refuse: all bits of each are set. Fails where it was
+/// not the arguments that were looked at first: the kernel does not know the call (`ENOSYS`), or it is forbidden.
+pub(crate) fn refused(call: Sysno) -> io::Result<()> {
+    // SAFETY: neither an address, nor a descriptor, nor a size, nor flags are such.
+    let result = unsafe { libc::syscall(call.id().into(), -1_i64, -1_i64, -1_i64, -1_i64, -1_i64, -1_i64) };
+    let error = error_of(result);
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EFAULT | libc::EBADF | libc::E2BIG) => Ok(()),
+        _ => Err(error),
+    }
 }
 
 fn error_of_status(status: libc::c_int) -> io::Result<()> {

@@ -91,4 +91,16 @@
 #define BAD_RANGES 105 /* `sync_file_range(2)` with flags that do not exist: EINVAL */
 #define INT80_SYNCS 4 /* int80 calls of each of these; the last is of a descriptor that is not open: EBADF */
 
+/* Mounting: all of these are refused, or the kernel does not have them. */
+#define MOUNTS 151 /* mount(2) of what is no address */
+#define UMOUNTS 157 /* umount2(2) with flags that do not exist */
+#define OPEN_TREES 163 /* `open_tree(2)` with flags that do not exist */
+#define MOVE_MOUNTS 167 /* `move_mount(2)` with flags that do not exist */
+#define FSOPENS 173 /* fsopen(2) with flags that do not exist */
+#define FSCONFIGS 179 /* fsconfig(2) of a bad descriptor */
+#define FSMOUNTS 181 /* fsmount(2) with flags that do not exist */
+#define FSPICKS 191 /* fspick(2) with flags that do not exist */
+#define SETATTRS 193 /* `mount_setattr(2)` with flags that do not exist */
+#define INT80_MOUNTS 3 /* int80 calls of each of these, and umount(2) */
+
 #endif
