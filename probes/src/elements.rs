@@ -19,8 +19,9 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
-    /// Of a map whose elements have this many values each. Kernels before 4.13 tell no sizes.
-    pub(crate) fn of(descriptor: OwnedFd, values: usize) -> io::Result<Self> {
+    /// Of a map whose elements have a value for each of so many processors, or one for all. Kernels before 4.13 tell no
+    /// sizes.
+    pub(crate) fn of(descriptor: OwnedFd, processors: Option<usize>) -> io::Result<Self> {
         // SAFETY: all fields of both structures are integers, for which zero is a value.
         let (mut attr, mut info): (bpf_attr, bpf_map_info) = unsafe { (zeroed(), zeroed()) };
         attr.info.bpf_fd = descriptor.as_raw_fd().cast_unsigned();
@@ -28,8 +29,7 @@ impl Elements {
         attr.info.info = (&raw mut info) as u64;
         // SAFETY: the kernel writes at most info_len bytes to info, which outlives the call.
         unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-        let one = info.value_size as usize;
-        let value_size = if values == 1 { one } else { one.next_multiple_of(8) * values };
+        let value_size = bytes_of(info.value_size as usize, processors);
         Ok(Self { descriptor, key_size: info.key_size as usize, value_size })
     }
 
@@ -91,9 +91,23 @@ impl Elements {
     }
 }
 
+/// The bytes that the kernel copies for an element: those of a per-CPU map are rounded up, also where there is one
+/// processor.
+const fn bytes_of(value: usize, processors: Option<usize>) -> usize {
+    match processors {
+        None => value,
+        Some(processors) => value.next_multiple_of(8) * processors,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_copies_of_a_per_cpu_map_is_rounded_up_on_one_processor_as_well() {
+        assert_eq!((bytes_of(4, None), bytes_of(4, Some(1)), bytes_of(12, Some(3))), (4, 8, 48));
+    }
 
     #[test]
     fn a_buffer_of_another_size_never_reaches_the_kernel() {

@@ -29,7 +29,7 @@ impl Maps {
     pub(crate) fn of(ebpf: &Ebpf, possible_cpus: usize, counters: Vec<&'static str>) -> io::Result<Self> {
         let by_name = ebpf.maps().filter_map(|(name, map)| {
             let (data, is_per_cpu) = data_of(map)?;
-            let processors = if is_per_cpu { possible_cpus } else { 1 };
+            let processors = is_per_cpu.then_some(possible_cpus);
             Some(Map::new(data, processors).map(|map| (name.to_owned(), map)))
         });
         Ok(Self { by_name: by_name.collect::<io::Result<_>>()?, counters })
@@ -57,9 +57,9 @@ impl Maps {
 }
 
 impl Map {
-    fn new(data: &MapData, processors: usize) -> io::Result<Self> {
+    fn new(data: &MapData, processors: Option<usize>) -> io::Result<Self> {
         let descriptor = data.fd().as_fd().try_clone_to_owned()?;
-        Ok(Self { elements: Elements::of(descriptor, processors)?, processors })
+        Ok(Self { elements: Elements::of(descriptor, processors)?, processors: processors.unwrap_or(1) })
     }
 
     /// The bytes of a key.
