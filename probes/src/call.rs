@@ -8,6 +8,9 @@ use syscalls::{x86, x86_64};
 use crate::abi::Slot;
 
 /// A system call that a counter counts: native, of the x32 ABI and of 32-bit programs alike.
+///
+/// It counts when it is over, once for each task that leaves it: a new process leaves the clone(2) that made it as well.
+/// One that never returns, as exit(2), does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub(crate) name: &'static str,
@@ -29,7 +32,7 @@ pub(crate) struct Split {
 }
 
 impl Call {
-    /// One whose result is a status: below zero it failed.
+    /// One whose result is an `int`: below zero it failed. Not for one that returns an address or a size.
     pub const fn status(name: &'static str) -> Self {
         Self { name, moves_bytes: false, split: None, drops_set: false }
     }
@@ -108,6 +111,9 @@ impl Watched {
                 return Err(format!("another counter tells the calls of {} apart in another way", call.name));
             }
             return Ok(Self { call, record: slot(record) });
+        }
+        if call.split.is_some_and(|split| split.argument > 2) {
+            return Err(format!("of {} only the first three arguments can be looked at, from 0 to 2", call.name));
         }
         if Numbers::of(call.name).is_none() {
             return Err(format!("no system call is named {}", call.name));
@@ -264,5 +270,7 @@ mod tests {
         assert!(Watched::new(Call::status("setpriority").without(0, 1)).is_ok());
         assert!(Watched::new(Call::status("setpriority")).is_err());
         assert!(Watched::new(Call::status("no_such_call")).is_err());
+        let problem = Watched::new(Call::status("renameat2").without(4, 1)).expect_err("a fifth argument");
+        assert!(problem.contains("renameat2") && problem.contains("first three"), "{problem}");
     }
 }
