@@ -78,7 +78,6 @@ const DETACH: Counter = Counter::new("mount.umount", Layer::Syscall, |_| refused
         Function::by_registers("__ia32_sys_umount", DETACHED).of_32_bit_calls(),
         Function::by_registers("__ia32_sys_oldumount", DETACHED).of_32_bit_calls(),
     ])])
-    // The event of umount2 is that of its function: `sys_exit_umount`.
     .calls(&[Call::status("umount2"), Call::status("umount")])
     .outputs(&outputs("umount"));
 
