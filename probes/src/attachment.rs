@@ -22,7 +22,7 @@ use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
 use crate::memory::{MapMemory, SharedMemory};
-use crate::object::{Object, Objects};
+use crate::object::{Loaded, Object, Objects};
 use crate::options::{Hooks, ObjectChoice, ProbeOptions, Tier};
 use crate::programs::Programs;
 use crate::refusal::{REBUILD, nothing_attached, refuse_core, refuse_totals};
@@ -151,14 +151,13 @@ impl Attachment {
     ) {
         let (mut tried, mut others) = (Vec::new(), Vec::new());
         let mut possible = Vec::new();
-        let all = candidates(kernel, counter, options).unwrap_or_else(|problem| {
-            tried.push(Attempt { tier: Tier::Tracepoint, function: "sys_exit".to_owned(), problem });
-            Vec::new()
-        });
+        let (all, no_calls) = candidates(kernel, counter, options);
+        let function = || "sys_exit".to_owned();
+        tried.extend(no_calls.map(|problem| Attempt { tier: Tier::Tracepoint, function: function(), problem }));
         for candidate in all {
             if !self.can_serve(&candidate) {
                 // A way of the other object.
-                others.extend(lacking(kernel, self.object()).map(|problem| attempt(&candidate, problem)));
+                others.extend(self.lacking(kernel).map(|problem| attempt(&candidate, problem)));
                 continue;
             }
             match unfiltered(counter.subject, target, self.object()) {
@@ -221,6 +220,18 @@ impl Attachment {
             return self.calls.as_ref().map_or(self.calls_objects.contains(&object), |(taken, _)| *taken == object);
         }
         self.own.as_ref().is_some_and(|own| own.can_serve(candidate))
+    }
+
+    /// What the loaded object lacks: the floor has no program that needs the kernel's type information.
+    fn lacking(&self, kernel: &Kernel) -> Option<String> {
+        let not_core = self.own.as_ref().and_then(|own| own.not_core.clone());
+        match (self.object(), &kernel.btf) {
+            (Object::Core, _) => None,
+            (Object::Floor, Err(problem)) => Some(problem.clone()),
+            (Object::Floor, Ok(_)) => {
+                Some(not_core.unwrap_or_else(|| "the floor object has no program for it (probes.object)".to_owned()))
+            }
+        }
     }
 
     /// The object that most stands on.
@@ -413,19 +424,27 @@ fn load(
     kernel: &Kernel,
     target: &Target,
 ) -> Result<(Programs, Filter, MapMemory), BuildError> {
-    let (mut ebpf, object) = objects.load(options.object, kernel, target)?;
+    let Loaded { mut ebpf, object, not_core } = objects.load(options.object, kernel, target)?;
     let memory = MapMemory::of(objects.bytes(object).unwrap_or_default(), kernel.possible_cpus)
         .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
     let mut filter = Filter::take(&mut ebpf, object)?;
     let aimed = filter.close(target)?;
-    let own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "", aimed)
+    let mut own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "", aimed)
         .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
+    own.not_core = not_core;
     Ok((own, filter, memory))
 }
 
-/// The candidates in the order in which they are tried; an error says why a row cannot be had.
-pub(crate) fn candidates(kernel: &Kernel, counter: &Counter, options: &ProbeOptions) -> Result<Vec<Candidate>, String> {
-    let mut allowed = counter.candidates(options.mode)?;
+/// The candidates in the order in which they are tried, and why there are none by system calls, where that is so.
+pub(crate) fn candidates(
+    kernel: &Kernel,
+    counter: &Counter,
+    options: &ProbeOptions,
+) -> (Vec<Candidate>, Option<String>) {
+    let (mut allowed, no_calls) = match counter.candidates(options.mode) {
+        Ok(all) => (all, None),
+        Err(problem) => (counter.calls(&[]).candidates(options.mode).unwrap_or_default(), Some(problem)),
+    };
     allowed.retain(|candidate| {
         let is_gone = candidate.gone_from.is_some_and(|version| kernel.facts.version >= version);
         options.hooks.allows(candidate.tier) && !is_gone
@@ -434,16 +453,7 @@ pub(crate) fn candidates(kernel: &Kernel, counter: &Counter, options: &ProbeOpti
         // Stable: among exact ones, and among those in equal doubt, the cheapest stays first.
         allowed.sort_by_key(|candidate| doubts(&kernel.facts, candidate, options).into_iter().max());
     }
-    Ok(allowed)
-}
-
-/// What the loaded object lacks: the floor has no program that needs the kernel's type information.
-fn lacking(kernel: &Kernel, object: Object) -> Option<String> {
-    match (object, &kernel.btf) {
-        (Object::Core, _) => None,
-        (Object::Floor, Err(problem)) => Some(problem.clone()),
-        (Object::Floor, Ok(_)) => Some("the floor object has no program for it (probes.object)".to_owned()),
-    }
+    (allowed, no_calls)
 }
 
 /// Why a filter cannot be honoured, if it cannot: a number is never approximated.
@@ -463,10 +473,14 @@ fn attempt(candidate: &Candidate, problem: String) -> Attempt {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::call::Call;
     use crate::counter::Exercise;
     use crate::hook::Layer;
+    use crate::preemption::Preemption;
+    use crate::way::{Function, Way};
 
     #[test]
     fn a_call_that_a_seccomp_filter_hides_is_not_taken_for_one_that_the_kernel_lacks() {
@@ -474,6 +488,29 @@ mod tests {
         let counter = Counter::new("a.b", Layer::Syscall, lacks).calls(const { &[Call::status("fsync")] });
         assert!(has_no_such_call(&counter, false) && !has_no_such_call(&counter, true));
         assert!(!has_no_such_call(&Counter::new("a.b", Layer::Syscall, lacks), false), "it counts no calls");
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_watched_costs_a_counter_none_of_its_functions() {
+        const ROW: Counter = Counter::new("a.b", Layer::Function, |_| Ok(()))
+            .ways(&[Way::Functions(&[Function::at_start("do_exit", &[0])])])
+            .calls(&[Call::status("reed")]);
+        let kernel = Kernel {
+            btf: Err("none".to_owned()),
+            arities: HashMap::new(),
+            tracefs: Err("none".to_owned()),
+            facts: Facts {
+                version: Version(6, 1),
+                preemption: Preemption::Never,
+                sandboxed: false,
+                runs_32_bit: true,
+                takes_instances: true,
+            },
+            possible_cpus: 2,
+        };
+        let (all, no_calls) = candidates(&kernel, &ROW, &ProbeOptions::default());
+        assert_eq!(all.iter().map(|candidate| candidate.tier).collect::<Vec<_>>(), [Tier::Fentry, Tier::Kprobe]);
+        assert_eq!(no_calls.as_deref(), Some("no system call is named reed"));
     }
 
     #[test]

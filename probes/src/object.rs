@@ -1,7 +1,7 @@
 //! The two objects of programs, which of them is loaded, and how.
 
 use aya::{Ebpf, EbpfError};
-use ebpf_process_core::BuildError;
+use ebpf_process_core::{BuildError, chain};
 
 use crate::abi::KPROBE_TOTALS;
 use crate::kernel::Kernel;
@@ -18,6 +18,14 @@ pub(crate) enum Object {
     Core,
     /// For kernels that have none.
     Floor,
+}
+
+/// An object in the kernel, its programs not yet.
+pub(crate) struct Loaded {
+    pub(crate) ebpf: Ebpf,
+    pub(crate) object: Object,
+    /// Why it is the floor's, where the other would have been better.
+    pub(crate) not_core: Option<String>,
 }
 
 /// The objects that one C source gives, as `cargo xtask bpf` builds them.
@@ -59,13 +67,11 @@ impl Objects {
     }
 
     /// Loads the one that the configuration names, or the best that this kernel takes.
-    pub(crate) fn load(
-        &self,
-        choice: ObjectChoice,
-        kernel: &Kernel,
-        target: &Target,
-    ) -> Result<(Ebpf, Object), BuildError> {
-        let load = |object| self.load_one(object, kernel, target.kind(), Some(target)).map(|ebpf| (ebpf, object));
+    pub(crate) fn load(&self, choice: ObjectChoice, kernel: &Kernel, target: &Target) -> Result<Loaded, BuildError> {
+        let one = |object| self.load_one(object, kernel, target.kind(), Some(target));
+        let load = |object| one(object).map(|ebpf| Loaded { ebpf, object, not_core: None });
+        let instead =
+            |why: String| one(Object::Floor).map(|ebpf| Loaded { ebpf, object: Object::Floor, not_core: Some(why) });
         let missing = self.needs.iter().find(|need| kernel.btf.is_ok() && need.is_missing());
         let loaded = match (choice, &kernel.btf) {
             (ObjectChoice::Floor, _) if self.floor.is_none() => {
@@ -82,7 +88,9 @@ impl Objects {
             }
             (ObjectChoice::Floor, _) | (ObjectChoice::Auto, Err(_)) => load(Object::Floor),
             (ObjectChoice::Core, Err(problem)) => return Err(refuse_core(problem)),
-            (ObjectChoice::Auto, Ok(_)) if missing.is_some() && self.floor.is_some() => load(Object::Floor),
+            (ObjectChoice::Auto, Ok(_)) if let (Some(need), Some(_)) = (missing, self.floor) => {
+                instead(format!("its program needs what this kernel has not: the {need}"))
+            }
             (_, Ok(_)) if let Some(need) = missing => {
                 return Err(BuildError::refused(
                     format!("this probe needs what this kernel has not: the {need}"),
@@ -94,7 +102,8 @@ impl Objects {
             (ObjectChoice::Auto, Ok(_)) => load(Object::Core).or_else(|error| {
                 // Where no descriptor is left the other object would get as far as the next one.
                 let last = self.floor.is_none() || is_out_of_files(&error);
-                if last { Err(error) } else { load(Object::Floor).map_err(|_also| error) }
+                let why = || format!("the kernel does not take the object with its program: {}", chain(&error));
+                if last { Err(error) } else { instead(why()).map_err(|_also| error) }
             }),
         };
         loaded.map_err(|error| refuse_load(&error))

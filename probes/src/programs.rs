@@ -21,6 +21,8 @@ pub(crate) struct Programs {
     links: Links,
     ebpf: Ebpf,
     pub(crate) object: Object,
+    /// Why it is the floor's, where the other would have been better.
+    pub(crate) not_core: Option<String>,
     totals: Totals,
     possible_cpus: usize,
 }
@@ -37,7 +39,7 @@ impl Programs {
         aimed: Aimed,
     ) -> io::Result<Self> {
         let totals = Totals::new(&ebpf, objects.bytes(object).unwrap_or_default(), possible_cpus)?;
-        Ok(Self { links: Links::new(prefix, aimed), ebpf, object, totals, possible_cpus })
+        Ok(Self { links: Links::new(prefix, aimed), ebpf, object, not_core: None, totals, possible_cpus })
     }
 
     /// Whether the object has all programs of a candidate.

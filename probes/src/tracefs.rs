@@ -256,7 +256,7 @@ mod tests {
                 possible_cpus: 2,
             };
             for counter in FILE.counters {
-                let all = candidates(&kernel, counter, &options).expect("its calls");
+                let all = candidates(&kernel, counter, &options).0;
                 let mut on_the_floor = all.into_iter();
                 let first = on_the_floor.find(|candidate| candidate.tier != Tier::Fentry).expect("a candidate");
                 assert_eq!(first.layer, layer, "{}", counter.name);
