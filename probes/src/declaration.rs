@@ -11,7 +11,7 @@ use crate::counter::Counter;
 use crate::floor;
 use crate::hook::Hook;
 use crate::kernel_probe::KernelProbe;
-use crate::memory::value_size;
+use crate::memory::value_sizes;
 use crate::options::Mode;
 use crate::vigil::HOOKS;
 
@@ -44,7 +44,8 @@ impl KernelProbe {
                     Err(error) => problems.push(format!("the {name} object cannot be read: {error}")),
                 }
             }
-            let records = value_size(own.core, TOTALS).unwrap_or(0) / size_of::<Record>();
+            let [bytes] = value_sizes(own.core, [TOTALS]);
+            let records = bytes / size_of::<Record>();
             if records < own.slots.len() {
                 problems.push(format!("the core object has room for {records} of {} records", own.slots.len()));
             }

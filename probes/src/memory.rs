@@ -95,9 +95,10 @@ impl MapMemory {
     }
 }
 
-/// The bytes of a value of one of an object's maps.
-pub(crate) fn value_size(object: &[u8], map: &str) -> Option<usize> {
-    Some(Object::parse(object).ok()?.maps.get(map)?.value_size() as usize)
+/// The bytes of a value of each of these maps of an object; 0 where it has no such map.
+pub(crate) fn value_sizes<const N: usize>(object: &[u8], maps: [&str; N]) -> [usize; N] {
+    let parsed = Object::parse(object).ok();
+    maps.map(|name| parsed.as_ref().and_then(|parsed| parsed.maps.get(name)).map_or(0, |map| map.value_size() as usize))
 }
 
 fn rounded(bytes: u32) -> u64 {

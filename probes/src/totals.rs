@@ -41,13 +41,12 @@ impl Totals {
             _ => None,
         };
         // A kernel before 4.13 describes no map that it has.
-        let bytes = memory::value_size(object, TOTALS).unwrap_or(0);
-        let words_per_cpu = bytes.div_ceil(size_of::<u64>());
+        let [words_per_cpu, of_breakpoints] =
+            memory::value_sizes(object, [TOTALS, KPROBE_TOTALS]).map(|bytes| bytes.div_ceil(size_of::<u64>()));
         let breakpoints = match ebpf.map(KPROBE_TOTALS) {
             Some(Map::Array(map)) => {
-                let words_per_cpu = memory::value_size(object, KPROBE_TOTALS).unwrap_or(0) / size_of::<u64>();
-                let mapping = Mapping::new(map.fd().as_fd(), words_per_cpu * possible_cpus)?;
-                Some(Breakpoints { mapping, words_per_cpu })
+                let mapping = Mapping::new(map.fd().as_fd(), of_breakpoints * possible_cpus)?;
+                Some(Breakpoints { mapping, words_per_cpu: of_breakpoints })
             }
             _ => None,
         };
