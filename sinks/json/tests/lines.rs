@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, context, no_slots};
-use ebpf_process_core::{Column, EntityKind, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit, View};
+use ebpf_process_core::{Column, Options, Recorder, Selection, Sink, SinkPlugin as _, Unit, View};
 use ebpf_process_sink_json::{Encoder, PLUGIN, printing};
 use parking_lot::Mutex;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// An output that the test can look into.
@@ -185,48 +184,4 @@ fn a_wrong_option_names_its_key() {
     let missing = Options::from_value(BTreeMap::from([("path", "/nonexistent/either/lines.json")]));
     let error = PLUGIN.build(&missing, context("lines")).err().expect("no directory").to_string();
     assert!(error.contains("/nonexistent/either/lines.json") && error.contains("options.path"), "{error}");
-}
-
-proptest! {
-    #[test]
-    fn any_names_and_values_are_read_back(
-        name in any::<String>(),
-        unit in any::<String>(),
-        labels in prop::collection::vec(any::<String>(), 0..3),
-        own in prop::collection::vec(any::<String>(), 0..3),
-        tags in prop::collection::btree_map(any::<String>(), any::<String>(), 0..3),
-        prefix in any::<String>(),
-        total in any::<u64>(),
-        // Of few digits: the reader in use here rounds others.
-        level in any::<i32>().prop_map(|level| f64::from(level) / 8.0),
-    ) {
-        // Of a kind whose names stay as they are, samples stand one by one.
-        let kind = EntityKind::new("disk").keys((0..labels.len()).map(|n| format!("key{n}"))).names_as_they_are();
-        let own = own.iter().enumerate().map(|(n, value)| (format!("j{n}"), value));
-        let counter = Column::counter(name.clone(), Unit::new(unit), "A counter").labels(own);
-        let mut bench = Bench::new();
-        let values: Vec<&str> = labels.iter().map(String::as_str).collect();
-        let counter = bench.cell(&kind, &values, counter);
-        let gauge = bench.cell(&kind, &values, Column::gauge(format!("{name}.level"), Unit::ONE, "A gauge"));
-        let selection = Selection { tags, prefix, ..Selection::default() };
-        let mut encoder = Encoder::default();
-        let record = |recorder: &mut Recorder| {
-            counter.counter(recorder, total);
-            gauge.gauge(recorder, level);
-        };
-        bench.tick(&selection, record, |view| {
-            let line = encoder.encode(view).expect("a line").to_vec();
-            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1), "one line");
-            let object: Value = serde_json::from_slice(&line).expect("JSON");
-            let samples = object["samples"].as_array().expect("samples");
-            prop_assert_eq!(samples.len(), 2);
-            for (sample, written) in view.samples().zip(samples) {
-                prop_assert_eq!(&written["name"], sample.name());
-                prop_assert_eq!(&written["labels"], &json!(sample.labels().collect::<BTreeMap<_, _>>()));
-            }
-            prop_assert_eq!(&samples[0]["value"], total);
-            prop_assert_eq!(samples[1]["value"].as_f64(), Some(level));
-            Ok(())
-        })?;
-    }
 }
