@@ -1,11 +1,11 @@
-//! What a sink opens while it runs: by which the agent knows the rights that it must keep.
+//! What a plugin opens while it runs: by which the agent knows the rights that it must keep.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// Something outside the process that a sink opens after the start, for the first time or anew.
+/// Something outside the process that a plugin opens after the start, for the first time or anew.
 ///
 /// Once the probes are attached the agent gives up what its start took, among it root's right to open the files of
 /// other users. A plugin names what it opens later ([`SinkPlugin::opens`](crate::SinkPlugin::opens)), and the agent

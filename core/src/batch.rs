@@ -130,16 +130,19 @@ impl Matrix {
         words(self.stride)
     }
 
+    #[inline]
     pub(crate) fn presence(&self, slot: usize) -> &[u64] {
         let words = self.words();
         self.present.get(slot * words..(slot + 1) * words).unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn has(&self, slot: usize, column: usize) -> bool {
-        self.presence(slot).get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
+        is_set(self.presence(slot), column)
     }
 
     /// The cells of a row, whether or not they have values.
+    #[inline]
     pub(crate) fn row(&self, slot: usize) -> &[u64] {
         self.cells.get(slot * self.stride..(slot + 1) * self.stride).unwrap_or_default()
     }
@@ -152,6 +155,12 @@ impl Matrix {
 /// Words of presence for so many columns.
 pub(crate) const fn words(stride: usize) -> usize {
     stride.div_ceil(64)
+}
+
+/// Whether the bit of a column is set in such words.
+#[inline]
+pub(crate) fn is_set(words: &[u64], column: usize) -> bool {
+    words.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
 }
 
 /// Rows of all kinds at one tick.
@@ -178,6 +187,7 @@ impl Block {
     }
 
     /// The value of a cell that is present.
+    #[inline]
     pub(crate) fn value(&self, kind: usize, slot: usize, column: usize) -> Value<'_> {
         let bits = self.matrices[kind].row(slot).get(column).copied().unwrap_or_default();
         self.read(self.layout.kinds[kind].formats[column], bits)

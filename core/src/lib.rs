@@ -82,6 +82,7 @@ mod table;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod trial;
+mod values;
 mod view;
 mod vitals;
 mod vitals_probe;
@@ -110,6 +111,7 @@ pub use registry::Registry;
 pub use selection::Selection;
 pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use trial::{Finding, Severity, TrialContext};
+pub use values::Values;
 pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, View};
 pub use vitals::{AbsentSink, ProbeVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};

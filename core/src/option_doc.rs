@@ -50,7 +50,9 @@ fn add_table(table: &Map<String, Value>, path: &str, docs: &mut Vec<OptionDoc>) 
             add_table(value, &full, docs);
             continue;
         }
-        let words = words(value);
+        // Of a list: those of its members.
+        let member = value.get("items").and_then(Value::as_object);
+        let words = words(member.unwrap_or(value));
         let mut meaning = text(schema, "description");
         for (word, what) in &words {
             if !what.is_empty() {
@@ -59,11 +61,7 @@ fn add_table(table: &Map<String, Value>, path: &str, docs: &mut Vec<OptionDoc>) 
         }
         docs.push(OptionDoc {
             key: full,
-            kind: if words.is_empty() {
-                kind(value)
-            } else {
-                joined(words.iter().map(|(word, _)| format!("\"{word}\"")))
-            },
+            kind: kind(value),
             default: schema.get("default").map(written).unwrap_or_default(),
             required: is_required(key),
             meaning,
@@ -98,6 +96,10 @@ fn words(schema: &Map<String, Value>) -> Vec<(String, String)> {
 }
 
 fn kind(schema: &Map<String, Value>) -> String {
+    let words = words(schema);
+    if !words.is_empty() {
+        return joined(words.iter().map(|(word, _)| format!("\"{word}\"")));
+    }
     let format = text(schema, "format");
     let types: Vec<String> = match schema.get("type") {
         Some(Value::String(name)) => vec![name.clone()],
@@ -180,6 +182,11 @@ mod tests {
         /// One of two.
         #[serde(default)]
         choice: Choice,
+        /// Some of two.
+        #[serde(default)]
+        choices: Vec<Choice>,
+        /// Perhaps some of two.
+        perhaps: Option<Vec<Choice>>,
         /// May be left out.
         port: Option<u16>,
         /// Words.
@@ -203,6 +210,8 @@ mod tests {
             [
                 "address | text |  | true | Where it goes, in two lines.",
                 "choice | \"one\", \"two\" | \"one\" | false | One of two. `one`: The first. `two`: The second.",
+                "choices | list of \"one\", \"two\" | [] | false | Some of two. `one`: The first. `two`: The second.",
+                "perhaps | list of \"one\", \"two\" |  | false | Perhaps some of two. `one`: The first. `two`: The second.",
                 "port | whole number |  | false | May be left out.",
                 "tags | table of text | {} | false | Words.",
                 "inner.wait | duration | \"1s 500ms\" | false | How long.",

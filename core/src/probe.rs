@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::entity::Declared;
 use crate::error::{BuildError, ProbeError};
 use crate::option_doc::OptionDoc;
@@ -63,6 +64,11 @@ pub trait ProbePlugin: Sync {
     /// The keys of its options, the common ones included, for `list options` and the documentation;
     /// [`OptionDoc::of`] reads them from the type that takes them.
     fn options(&self) -> Vec<OptionDoc> {
+        Vec::new()
+    }
+
+    /// What it opens after the agent has given up most of its rights; see [`SinkPlugin::opens`](crate::SinkPlugin::opens).
+    fn opens(&self, _options: &Options) -> Vec<Access> {
         Vec::new()
     }
 

@@ -130,6 +130,17 @@ impl Recorder {
         row
     }
 
+    /// The row `other` of a kind, for what is known to be nobody's who could have a row of his own.
+    pub fn other(&mut self, kind: KindId) -> Result<RowId, Refused> {
+        let since = self.since;
+        Ok(self.table(kind)?.other(since))
+    }
+
+    /// Whether this is the row `other` of its kind.
+    pub fn is_other(&self, row: RowId) -> bool {
+        self.tables.get(row.kind as usize).is_some_and(|table| table.is_other(row))
+    }
+
     /// Records a counter's total; the last value of a tick wins.
     #[inline]
     pub fn counter(&mut self, row: RowId, column: ColumnId, total: u64) {

@@ -188,8 +188,12 @@ impl Table {
         }
     }
 
+    pub(crate) fn is_other(&self, row: RowId) -> bool {
+        self.other == Some(row.slot) && self.births.get(row.slot as usize) == Some(&row.birth)
+    }
+
     /// The row of what has no row of its own.
-    fn other(&mut self, started: Duration) -> RowId {
+    pub(crate) fn other(&mut self, started: Duration) -> RowId {
         let slot = self.other.unwrap_or_else(|| {
             let text = joined(vec![OTHER; self.layout.kind.label_keys().len()]);
             self.occupy(0, 0, text.into(), started)

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::{Batch, Block, Tick, Value};
+use crate::batch::{Batch, Block, Tick, Value, is_set};
 use crate::entity::{EntityKind, Row, RowId};
 use crate::lens::{KindLens, Lens, Projected};
 use crate::metric::{Column, MetricKind, Unit};
+use crate::values::Values;
 
 /// A batch through the eyes of one sink: its selection, its names, its tags.
 ///
@@ -148,6 +149,7 @@ impl<'a> KindView<'a> {
     }
 
     /// The row in a slot of a block, if there is one and it is selected.
+    #[inline]
     fn row(&self, block: &'a Block, is_final: bool, slot: usize) -> Option<RowView<'a>> {
         let Self { view, index: kind, lens } = *self;
         let row = block.matrices.get(kind)?.rows.get(slot)?.as_ref().filter(|row| lens.takes_row(row))?;
@@ -298,7 +300,7 @@ impl<'a> Samples<'a> {
             while let Some(&column) = self.columns.get(self.column) {
                 self.column += 1;
                 let column = column as usize;
-                if presence.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1) {
+                if is_set(presence, column) {
                     let Some(row) = self.kind.row(block, is_final, self.slot) else { break };
                     return row.sample(column);
                 }
@@ -357,20 +359,20 @@ impl<'a> RowView<'a> {
 
     /// The values by column, in the order of columns.
     pub fn cells(&self) -> impl Iterator<Item = (usize, Value<'a>)> + use<'a> {
+        self.values().all()
+    }
+
+    /// The values, for who asks for those of several columns.
+    #[inline]
+    pub fn values(&self) -> Values<'a> {
         let Self { block, lens, kind, slot, .. } = *self;
-        let (matrix, formats) = (&block.matrices[kind], &block.layout.kinds[kind].formats[..]);
-        let cells = matrix.row(slot);
-        let words = lens.taken(matrix.presence(slot)).enumerate();
-        let columns = words.flat_map(|(index, word)| Bits(word).map(move |bit| index * 64 + bit));
-        columns.map(move |column| (column, block.read(formats[column], cells[column])))
+        Values::new(block, lens, kind, slot)
     }
 
     /// The value in a selected column, if there is one.
     #[inline]
     pub fn value(&self, column: usize) -> Option<Value<'a>> {
-        let Self { block, lens, kind, slot, .. } = *self;
-        let has = lens.takes_column(column) && block.matrices[kind].has(slot, column);
-        has.then(|| block.value(kind, slot, column))
+        self.values().get(column)
     }
 
     /// The sample in a selected column, if there is a value.
@@ -381,21 +383,6 @@ impl<'a> RowView<'a> {
             row: *self,
             column: ColumnView { lens: self.whole, kind: self.kind, index: column, projected },
         })
-    }
-}
-
-/// The numbers of the bits of a word that are set.
-#[derive(Clone)]
-struct Bits(u64);
-
-impl Iterator for Bits {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        let bit = self.0.trailing_zeros();
-        self.0 &= self.0.checked_sub(1)?;
-        Some(bit as usize)
     }
 }
 

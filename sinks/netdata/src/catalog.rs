@@ -8,9 +8,15 @@ use crate::words;
 /// The priority of the first chart made by rule: behind all known ones.
 const FIRST_PRIORITY: u32 = 1000;
 
-/// The most charts made by rule at once: fifty thousand rows of forty columns are 31,280. A chart takes the agent some
-/// two kilobytes.
-const LIMIT: usize = 32_768;
+/// The most charts made by rule at once; each takes the agent some two kilobytes.
+///
+/// Fifty thousand rows of forty columns have 31,280. Beside those of rows that live there are those of rows that end in this
+/// view and in the one before: 62,520 where half of all rows are replaced each time.
+const LIMIT: usize = 65_536;
+
+/// From so many charts on rows share them as closely as they can. Below it, charts that rest are beside those in use;
+/// what a view then opens for rows that come is far less than what is left.
+const SCARCE: usize = LIMIT / 4;
 
 /// The ids and priorities of charts made by rule.
 #[derive(Debug)]
@@ -39,9 +45,9 @@ impl Catalog {
         Some(id)
     }
 
-    /// Whether rows should share charts as closely as they can: half of all there may be are taken.
+    /// Whether rows should share charts as closely as they can.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.taken.len() >= LIMIT / 2
+        self.taken.len() >= SCARCE
     }
 
     /// A chart is over.

@@ -25,8 +25,9 @@
 //! labels has for itself: `ebpf.process_vfs_calls_read`, with a dimension for each row, named after its label values. A
 //! chart has 64 dimensions at most; the next rows are in `ebpf.process_vfs_calls_read_2`, of the same context. Of a row's
 //! histogram there are two, `..._count` and `..._sum`: a chart for each row with a dimension for each slot is more than
-//! netdata takes. A chart of which a dimension went gets no new ones for fifteen seconds, as long as half of the charts are
-//! free: netdata 1.37 may lock itself up otherwise. All charts by rule are 32768 at most: what needs one more is rejected, and counted.
+//! netdata takes. A chart of which a dimension went gets no new ones for fifteen seconds, as long as there are
+//! fewer than 16384: netdata 1.37 may lock itself up otherwise. All charts by rule are 65536 at most: what needs one more
+//! is rejected, and counted.
 //!
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!
@@ -124,7 +125,7 @@ const ALIVE: &[u8] = b"\n";
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Why a sample is rejected whose dimension would need one chart too many.
-const TOO_MANY_CHARTS: &str = "netdata has 32768 charts of this agent already";
+const TOO_MANY_CHARTS: &str = "netdata has 65536 charts of this agent already";
 
 /// Any failed write is the end: netdata would read the rest of a broken line as a command, and never start the plugin
 /// again.

@@ -171,24 +171,58 @@ fn context(line: &str) -> &str {
 
 #[test]
 fn what_needs_a_chart_too_many_is_rejected_until_there_is_room() {
-    let columns = (0..32_776).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
-    let mut scene = Scene::new(EntityKind::new("part").keys(["name"]), columns);
-    let [a, b] = [scene.row(1, &["a"]), scene.row(2, &["b"])];
+    // 64 times 64 rows; the first of each 64 is in all columns, the others in one.
+    let columns = (0..1032).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
+    let mut scene = Scene::new(process(), columns);
+    let rows = many(&mut scene, 0..64 * 64);
     let (_, rejected) = scene.tick(|recorder, columns| {
-        for (index, column) in columns.iter().enumerate() {
-            if index < 32_000 {
-                recorder.counter(a, *column, 1);
-            }
-            recorder.counter(b, *column, 1);
+        for (number, row) in rows.iter().enumerate() {
+            let used = if number % 64 > 0 { 1 } else { 1024 };
+            columns[..used].iter().for_each(|column| recorder.counter(*row, *column, 1));
         }
+        columns[1024..].iter().for_each(|column| recorder.counter(rows[0], *column, 1));
     });
-    assert_eq!((rejected, scene.netdata.charts.len()), (8, 32_768));
-    assert_eq!(scene.tick(|recorder, columns| recorder.counter(b, columns[32_775], 1)).1, 1, "each time");
-    scene.lines(|recorder, _| recorder.end(b));
+    // The first row's last eight came before the last rows.
+    assert_eq!((rejected, scene.netdata.charts.len()), (8, 65_536));
+    let more = |recorder: &mut Recorder, columns: &[ColumnId]| recorder.counter(rows[64], columns[1031], 1);
+    assert_eq!(scene.tick(more).1, 1, "each time");
+    scene.lines(|recorder, _| rows[4032..].iter().for_each(|row| recorder.end(*row)));
     scene.lines(|_, _| ());
-    assert_eq!(scene.netdata.charts.len(), 32_000);
-    let (lines, rejected) = scene.tick(|recorder, columns| recorder.counter(a, columns[32_775], 1));
-    assert!(rejected == 0 && lines.contains("SET a = 1\n"), "{rejected}, {lines}");
+    assert_eq!(scene.netdata.charts.len(), 65_536 + 8 - 1024);
+    let (lines, rejected) = scene.tick(more);
+    assert!(rejected == 0 && lines.contains("SET 64_program = 1\n"), "{rejected}, {lines}");
+}
+
+/// Fifty thousand rows of forty columns, of which so many are replaced at each tick, at most half of them: every tenth, then
+/// those beside them. Nothing is rejected. Returns how many charts there were in each view. Each row counts in four columns.
+fn charts_with_replaced(replaced: usize) -> Vec<usize> {
+    let columns = (0..40).map(|number| Column::counter(format!("load.calls_{number}"), Unit::CALLS, "Calls"));
+    let mut scene = Scene::new(process().limit(100_000), columns);
+    let mut rows = many(&mut scene, 0..50_000);
+    let charts = (1..=3_u64).map(|tick| {
+        let (_, rejected) = scene.tick(|recorder, columns| {
+            for (number, row) in rows.iter().enumerate() {
+                for more in [0, 10, 20, 30] {
+                    recorder.counter(*row, columns[(number + number / 10 + more) % 40], tick);
+                }
+            }
+        });
+        assert_eq!(rejected, 0, "at tick {tick}");
+        for number in 0..replaced {
+            let place = (number * 10) % 50_000 + number / 5000;
+            scene.bench.recorder().end(rows[place]);
+            rows[place] = scene.row(tick * 50_000 + number as u64, &[&format!("{tick}-{number}"), "program"]);
+        }
+        scene.netdata.charts.len()
+    });
+    charts.collect()
+}
+
+#[test]
+fn fifty_thousand_rows_of_forty_columns_have_their_charts_however_many_are_replaced() {
+    // Beside those of rows that live there are those of rows that end in this view and in the one before.
+    assert_eq!(charts_with_replaced(5000), [31_280, 34_400, 37_520]);
+    assert_eq!(charts_with_replaced(25_000), [31_280, 46_880, 62_520]);
 }
 
 #[test]

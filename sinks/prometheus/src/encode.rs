@@ -13,8 +13,8 @@ use crate::finals::{Final, Finals};
 use crate::format::Format;
 use crate::lines::{Lines, Seat};
 use crate::renderer::{PIECE, Renderer};
-use crate::row::{Keys, Row, Texts};
-use crate::sheet::{Part, Section, Sheet};
+use crate::row::{Keys, Row};
+use crate::sheet::{Living, Part, Section, Sheet};
 use crate::wanted::Wanted;
 
 /// What became of a view's samples.
@@ -56,6 +56,8 @@ struct Kind {
     lines: Arc<Lines>,
     /// Whether a column is rejected.
     rejects: bool,
+    /// The rows that live, since somebody has asked for a page and no row has come or gone.
+    living: Option<Arc<Living>>,
     /// Rows' labels, each in use by one row: one that lives, or the final of this number.
     labels: HashMap<Arc<str>, Option<u64>>,
 }
@@ -141,6 +143,7 @@ impl Encoder {
         let lost = finals.expire(*now, |it| release(kinds, it.kind, &it.last.row.labels));
         rows.update(&view, |entry: Entry| {
             if entry.standing == Standing::Named {
+                kinds.get_mut(&entry.kind).into_iter().for_each(|kind| kind.living = None);
                 release(kinds, entry.kind, &entry.row.labels);
             }
         });
@@ -179,12 +182,14 @@ impl Encoder {
             let entry = rows.entry(&row, make);
             if entry.standing == Standing::New {
                 entry.standing = kind_of.claim(&entry.row.labels, finals, taken);
+                kind_of.living = None;
             }
             match entry.standing {
                 Standing::Twin => taken.rejected += row.cells().count() as u64,
                 Standing::Ended => taken.superseded += row.cells().count() as u64,
                 _ if row.is_final() => {
                     entry.standing = Standing::Ended;
+                    kind_of.living = None;
                     kind_of.end(index, &entry.row, &row, finals, *now, taken);
                 }
                 _ if kind_of.rejects => taken.rejected += kind_of.rejected(&row),
@@ -194,22 +199,18 @@ impl Encoder {
     }
 
     /// What pages of the view are written from that the encoder was brought up to.
-    pub(crate) fn sheet(&self, view: KeptView) -> Sheet {
+    pub(crate) fn sheet(&mut self, view: KeptView) -> Sheet {
+        let Self { families: all, kinds, rows, finals, .. } = self;
         let parts = view.view().kinds().filter_map(|kind| {
-            let known = self.kinds.get(&kind.index())?;
-            let families = known.families.iter().map(|family| (*family, Arc::clone(&self.families[*family as usize])));
-            let (mut living, mut texts) = (Vec::new(), Texts::default());
-            for row in kind.rows().filter(|row| !row.is_final()) {
-                if let Some(entry) = self.rows.get(row.id()).filter(|entry| entry.standing == Standing::Named) {
-                    living.push(row.place());
-                    texts.push(&entry.row);
-                }
-            }
-            let (lines, ended) = (Arc::clone(&known.lines), self.finals.of(kind.index()).cloned().collect());
-            Some(Part { kind: kind.index(), lines, families: families.collect(), living, texts, ended })
+            let known = kinds.get_mut(&kind.index())?;
+            let families = known.families.iter().map(|family| (*family, Arc::clone(&all[*family as usize])));
+            let families = families.collect();
+            let living = Arc::clone(known.living.get_or_insert_with(|| Arc::new(living(&kind, rows))));
+            let (lines, ended) = (Arc::clone(&known.lines), finals.of(kind.index()).cloned().collect());
+            Some(Part { kind: kind.index(), lines, families, living, ended })
         });
         let parts = parts.collect();
-        Sheet { view, parts, finals: self.finals.next() }
+        Sheet::new(view, parts, finals.next())
     }
 
     /// A client has had a page with these families, and in them all rows that have ended before this number. Returns
@@ -235,6 +236,18 @@ impl Encoder {
     }
 }
 
+/// The rows of a kind that live and are on pages.
+fn living(kind: &KindView<'_>, rows: &RowCache<Entry>) -> Living {
+    let mut living = Living::default();
+    for row in kind.rows().filter(|row| !row.is_final()) {
+        if let Some(entry) = rows.get(row.id()).filter(|entry| entry.standing == Standing::Named) {
+            living.places.push(row.place());
+            living.texts.push(&entry.row);
+        }
+    }
+    living
+}
+
 /// A row's labels are free again.
 fn release(kinds: &mut BTreeMap<usize, Kind>, kind: usize, labels: &str) {
     if let Some(kind) = kinds.get_mut(&kind) {
@@ -250,6 +263,7 @@ impl Kind {
             by_metric: HashMap::new(),
             lines: Arc::default(),
             rejects: false,
+            living: None,
             labels: HashMap::new(),
         }
     }

@@ -194,6 +194,38 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_of_rows_are_those_of_the_page_before_until_one_comes_or_goes() {
+        let mut scene = Scene::new();
+        let a = scene.row("a");
+        let mut before = None;
+        let mut look = |scene: &mut Scene, expected: &[&str]| {
+            let page = scene.page("");
+            let living = page.sheet().parts.last().map(|part| Arc::clone(&part.living));
+            let is_same = living.as_ref().zip(before.as_ref()).is_some_and(|(now, before)| Arc::ptr_eq(now, before));
+            before = living;
+            let (text, _) = read(page);
+            let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            assert_eq!(lines, expected);
+            is_same
+        };
+        scene.tick(|recorder| a.counter(recorder, 1));
+        assert!(!look(&mut scene, &["x_calls_total{n=\"a\"} 1"]));
+        scene.tick(|recorder| a.counter(recorder, 2));
+        assert!(look(&mut scene, &["x_calls_total{n=\"a\"} 2"]));
+        let b = scene.row("b");
+        let both = |total| move |recorder: &mut Recorder| [a, b].iter().for_each(|cell| cell.counter(recorder, total));
+        scene.tick(both(3));
+        assert!(!look(&mut scene, &["x_calls_total{n=\"a\"} 3", "x_calls_total{n=\"b\"} 3"]));
+        scene.tick(|recorder| {
+            both(4)(recorder);
+            a.end(recorder);
+        });
+        assert!(!look(&mut scene, &["x_calls_total{n=\"b\"} 4", "x_calls_total{n=\"a\"} 4"]));
+        scene.tick(|recorder| b.counter(recorder, 5));
+        assert!(look(&mut scene, &["x_calls_total{n=\"b\"} 5", "x_calls_total{n=\"a\"} 4"]));
+    }
+
+    #[test]
     fn only_families_that_were_fetched_are_written() {
         let mut scene = Scene::new();
         let sizes = Column::histogram("sizes", Unit::BYTES, "Sizes");

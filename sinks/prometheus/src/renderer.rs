@@ -7,7 +7,7 @@ use ebpf_process_core::{KindView, View};
 use crate::family::Family;
 use crate::format::Format;
 use crate::lines::Lines;
-use crate::sheet::{Part, Section, Sheet};
+use crate::sheet::{Living, Part, Section, Sheet};
 use crate::wanted::Wanted;
 
 /// A page that fits is sent with its length; of a longer one so many bytes at a time, and the lines of one value.
@@ -97,11 +97,12 @@ fn write_family(
     let Lines { texts, .. } = &*part.lines;
     let columns: Vec<_> = family.columns.iter().filter_map(|column| part.lines.column(*column)).collect();
     let kind: Option<KindView<'_>> = view.kinds().find(|kind| kind.index() == part.kind);
-    while let (Some(kind), Some(living)) = (&kind, part.living.get(place.row)) {
-        let (row, text) = (kind.living(*living), part.texts.get(place.row));
-        while let (Some(row), Some((number, column))) = (&row, columns.get(place.column)) {
+    let Living { places, texts: rows } = &*part.living;
+    while let (Some(kind), Some(living)) = (&kind, places.get(place.row)) {
+        let (values, text) = (kind.living(*living).map(|row| row.values()), rows.get(place.row));
+        while let (Some(values), Some((number, column))) = (&values, columns.get(place.column)) {
             place.column += 1;
-            if let Some(value) = row.value(*number as usize) {
+            if let Some(value) = values.get(*number as usize) {
                 column.write(texts, text, value.into(), format, to);
                 place.samples += 1;
                 if to.len() >= most {
@@ -112,7 +113,7 @@ fn write_family(
         }
         (place.row, place.column) = (place.row + 1, 0);
     }
-    while let Some(last) = part.ended.get(place.row - part.living.len()) {
+    while let Some(last) = part.ended.get(place.row - places.len()) {
         while let Some((number, column)) = columns.get(place.column) {
             place.column += 1;
             if let Some(number) = last.number(*number, column.is_histogram()) {

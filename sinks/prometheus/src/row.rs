@@ -69,6 +69,7 @@ impl Texts {
     }
 
     /// That of the row that was pushed as this one.
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> RowText<'_> {
         let from = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
         let (labels, end) = self.ends[index];

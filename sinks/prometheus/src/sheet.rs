@@ -17,6 +17,9 @@ pub(crate) struct Sheet {
     pub(crate) parts: Vec<Part>,
     /// All rows that had ended with a lower number are on it.
     pub(crate) finals: u64,
+    /// The bytes that it keeps in memory, as if nothing else had them. Asked for at each piece of a page, so it is kept:
+    /// adding it up again looks at every row that has ended.
+    memory: usize,
 }
 
 /// What there is of one kind of entity.
@@ -27,10 +30,15 @@ pub(crate) struct Part {
     pub(crate) lines: Arc<Lines>,
     /// With their places among all families.
     pub(crate) families: Vec<(u32, Arc<Family>)>,
-    /// The places of rows that live, and their texts.
-    pub(crate) living: Vec<usize>,
-    pub(crate) texts: Texts,
+    pub(crate) living: Arc<Living>,
     pub(crate) ended: Vec<Arc<Last>>,
+}
+
+/// The rows of a kind that live, with their labels to themselves: the same in all views until one comes or goes.
+#[derive(Debug, Default)]
+pub(crate) struct Living {
+    pub(crate) places: Vec<usize>,
+    pub(crate) texts: Texts,
 }
 
 /// A family on a page.
@@ -43,15 +51,20 @@ pub(crate) struct Section {
 }
 
 impl Sheet {
+    pub(crate) fn new(view: KeptView, parts: Vec<Part>, finals: u64) -> Self {
+        let memory = view.memory() + parts.iter().map(Part::memory).sum::<usize>();
+        Self { view, parts, finals, memory }
+    }
+
     /// The bytes that it keeps in memory, as if nothing else had them.
-    pub(crate) fn memory(&self) -> usize {
-        self.view.memory() + self.parts.iter().map(Part::memory).sum::<usize>()
+    pub(crate) const fn memory(&self) -> usize {
+        self.memory
     }
 }
 
 impl Part {
     fn memory(&self) -> usize {
         let ended: usize = self.ended.iter().map(|last| last.size()).sum();
-        self.living.len() * size_of::<usize>() + self.texts.memory() + ended
+        self.living.places.capacity() * size_of::<usize>() + self.living.texts.memory() + ended
     }
 }

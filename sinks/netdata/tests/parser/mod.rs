@@ -13,7 +13,7 @@ pub(crate) struct Netdata {
     /// The CHART line of each.
     definitions: BTreeMap<String, String>,
     /// The DIMENSION line of each live dimension, by chart and id.
-    lines: BTreeMap<(String, String), String>,
+    lines: BTreeMap<String, BTreeMap<String, String>>,
     /// The chart that CLABEL and DIMENSION belong to.
     scope: Option<String>,
     uncommitted: bool,
@@ -72,13 +72,13 @@ impl Netdata {
     fn dimension(&mut self, id: &str, line: &str, comes: bool) -> Result<(), String> {
         let chart = self.scope.as_ref().ok_or("a dimension without a chart")?;
         let dimensions = self.charts.get_mut(chart).ok_or("a dimension of an unknown chart")?;
-        let key = (chart.clone(), id.to_owned());
+        let lines = self.lines.entry(chart.clone()).or_default();
         if !comes {
-            self.lines.remove(&key);
+            lines.remove(id);
             return dimensions.remove(id).then_some(()).ok_or("an unknown dimension ends".to_owned());
         }
         dimensions.insert(id.to_owned());
-        match self.lines.insert(key, line.to_owned()) {
+        match lines.insert(id.to_owned(), line.to_owned()) {
             Some(known) if known == line => Err("a dimension that is known is told again".to_owned()),
             _ => Ok(()),
         }
@@ -112,7 +112,7 @@ impl Netdata {
                     self.begun.remove(id);
                     self.scope = None;
                     self.definitions.remove(id);
-                    self.lines.retain(|(chart, _), _| chart != id);
+                    self.lines.remove(id);
                 } else {
                     if self.definitions.entry(id.to_owned()).or_insert_with(|| line.to_owned()) != line {
                         return Err("two charts under one id".to_owned());
