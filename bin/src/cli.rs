@@ -11,6 +11,7 @@ use ebpf_process_config::LOG_VARIABLE;
 use ebpf_process_core::{Registry, duration};
 use tracing::error;
 
+use crate::by::Rows;
 use crate::common::Common;
 use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
@@ -55,8 +56,14 @@ struct Cli {
 enum Command {
     /// The agent in the foreground; what happens without a command
     #[command(long_about = "Runs the agent in the foreground until SIGTERM or SIGINT.\n\n\
-        Every interval one batch goes to every sink of the configuration. With no sink, a terminal shows a table.")]
-    Run(#[command(flatten)] Common),
+        Every interval one batch goes to every sink of the configuration. With no sink, a terminal shows a table.\n\n\
+        With --by the terminal shows the rows of one kind, and no sink of the configuration is fed.")]
+    Run {
+        #[command(flatten)]
+        rows: Rows,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Attach, wait for one interval, print what happened in it, and exit
     Once {
         /// How long to count, 100ms to 1h
@@ -65,6 +72,8 @@ enum Command {
         /// How to print
         #[arg(long, value_name = "FORMAT", default_value = "table")]
         format: String,
+        #[command(flatten)]
+        rows: Rows,
         #[command(flatten)]
         common: Common,
     },
@@ -184,13 +193,15 @@ fn command(registry: &Registry) -> clap::Command {
 
 fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
     let Cli { command: chosen, common } = cli;
-    let result = match chosen.unwrap_or(Command::Run(Common::default())) {
-        Command::Run(later) => with_log(&common.and(later), elevated, run::verbosity, |common| {
-            run::main(registry, &common.sources(elevated), elevated)
+    let result = match chosen.unwrap_or(Command::Run { rows: Rows::default(), common: Common::default() }) {
+        Command::Run { rows, common: later } => with_log(&common.and(later), elevated, run::verbosity, |common| {
+            run::main(registry, &common.sources(elevated), elevated, &rows)
         }),
-        Command::Once { interval, format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
-            once::main(registry, &common.sources(elevated), interval, &format)
-        }),
+        Command::Once { interval, format, rows, common: later } => {
+            with_log(&common.and(later), elevated, quiet, |common| {
+                once::main(registry, &common.sources(elevated), interval, &format, &rows)
+            })
+        }
         Command::Check { format, scope, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             check::main(registry, &common.sources(elevated), format, scope)
         }),
@@ -271,9 +282,29 @@ mod tests {
             parse(&Registry::default(), &words).expect("a right command line")
         };
         let cli = parse(&["ebpf-process", "--set", "a=1", "--config", "x", "run", "--set", "b=2"]);
-        let Some(Command::Run(later)) = cli.command else { panic!("run") };
+        let Some(Command::Run { common: later, .. }) = cli.command else { panic!("run") };
         let common = cli.common.and(later);
         assert_eq!((common.set, common.config), (vec!["a=1".to_owned(), "b=2".to_owned()], Some("x".into())));
         assert!(parse(&["ebpf-process", "--set", "a=1"]).command.is_none());
+    }
+
+    #[test]
+    fn rows_are_chosen_for_once_and_run_and_nothing_about_them_without_a_kind() {
+        let parse = |words: &[&str]| {
+            let words: Vec<OsString> = ["ebpf-process"].iter().chain(words).map(OsString::from).collect();
+            parse(&Registry::default(), &words)
+        };
+        for command in ["once", "run"] {
+            for kind in ["process", "app", "cgroup"] {
+                let cli = parse(&[command, "--by", kind, "--sort", "vfs read", "--limit", "5"]).expect("a right one");
+                let Some(Command::Once { rows, .. } | Command::Run { rows, .. }) = cli.command else {
+                    panic!("{command}")
+                };
+                assert_eq!(rows.by.map(crate::by::Kind::name), Some(kind));
+            }
+            for wrong in [["--by", "proces"], ["--sort", "vfs read"], ["--limit", "5"], ["--limit", "0"]] {
+                parse(&[&[command], &wrong[..]].concat()).expect_err("a wrong one");
+            }
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ebpf_process_config::{Plan, PlannedSink, Rights};
 use ebpf_process_core::{
-    AbsentSink, Agent, BuildError, Clock, Ended, HostName, Ledger, OutletSpec, ProbePlugin, Scope, Sink, SinkContext,
-    SystemClock, Ticker, VITALS, duration,
+    AbsentSink, Agent, BuildError, Clock, Ended, HostName, Ledger, OutletSpec, ProbePlugin, Scope, Selection, Sink,
+    SinkContext, SystemClock, Ticker, VITALS, duration,
 };
 use tracing::{error, info, warn};
 
@@ -140,9 +140,9 @@ impl Engine {
         now.boottime
     }
 
-    /// Adds a sink that is no plugin's; the run ends when it does.
-    pub(crate) fn show_on(&mut self, name: &str, sink: Box<dyn Sink>) -> Result<(), Refusal> {
-        let spec = OutletSpec { essential: true, ..OutletSpec::new(name) };
+    /// Adds a sink that is no plugin's and takes this much; the run ends when it does.
+    pub(crate) fn show_on(&mut self, name: &str, selection: Selection, sink: Box<dyn Sink>) -> Result<(), Refusal> {
+        let spec = OutletSpec { essential: true, selection, ..OutletSpec::new(name) };
         Ok(self.agent.push_sink(sink, spec, Arc::new(Ledger::default()))?)
     }
 

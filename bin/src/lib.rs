@@ -14,11 +14,13 @@
 //! * `cli` reads the command line, `configuration` loads and checks the configuration; `run`, `once`, `check`, `status`,
 //!   `list`, `settings` and `spool` are its commands, `plugin` is what netdata starts.
 //! * `trial` tries the sinks for `check`, `choice` looks whether what they ask for exists.
+//! * `by` is the choice of one kind of rows, for `once` and `run`.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `table` is a sink for people.
 //! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
 //!   process owes its surroundings.
 
+mod by;
 mod check;
 mod choice;
 mod cli;

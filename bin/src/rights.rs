@@ -35,15 +35,19 @@ const LOW_PORT: (CapabilitySet, &str, &str) =
     (CapabilitySet::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", "may listen on ports below 1024");
 
 /// What is kept of the capabilities that this process has: what reading the probes takes on this kernel, and what the
-/// plan's sinks cannot do without on this machine.
+/// plan's sinks and probes cannot do without on this machine.
 pub(crate) fn kept(plan: &Plan) -> Vec<Kept> {
     let Ok(CapabilitySets { permitted, .. }) = capabilities(None) else { return Vec::new() };
     let mut kept = reading(permitted, Version::running());
-    let opened = plan.sinks.iter().flat_map(|sink| {
+    let by_sinks = plan.sinks.iter().flat_map(|sink| {
         let opens = sink.plugin.opens(&sink.options).into_iter();
-        opens.map(|access| (sink.spec.name.as_str(), access))
+        opens.map(|access| (format!("sinks.{}", sink.spec.name), access))
     });
-    for need in needed(opened.collect()) {
+    let by_probes = plan.probes.iter().flat_map(|probe| {
+        let opens = probe.plugin.opens(&probe.options).into_iter();
+        opens.map(|access| (format!("probes.{}", probe.name), access))
+    });
+    for need in needed(by_sinks.chain(by_probes).collect()) {
         if permitted.contains(need.capability) && !kept.contains(&need) {
             kept.push(need);
         }
@@ -84,9 +88,9 @@ pub(crate) fn reading(permitted: CapabilitySet, version: Version) -> Vec<Kept> {
     kept
 }
 
-/// What the sinks need. It is tried out by a thread that has given up what it asks about: to the kernel these are
+/// What the plugins need. It is tried out by a thread that has given up what it asks about: to the kernel these are
 /// rights of a thread.
-fn needed(opened: Vec<(&str, Access)>) -> Vec<Kept> {
+fn needed(opened: Vec<(String, Access)>) -> Vec<Kept> {
     if opened.is_empty() {
         return Vec::new();
     }
@@ -102,7 +106,7 @@ fn needed(opened: Vec<(&str, Access)>) -> Vec<Kept> {
                     inheritable: inheritable - all,
                 },
             )?;
-            Ok::<_, Errno>(opened.iter().filter_map(|(sink, access)| need(sink, access)).collect())
+            Ok::<_, Errno>(opened.iter().filter_map(|(plugin, access)| need(plugin, access)).collect())
         };
         // Without a thread nothing is known to be needed; what is refused later names the capability.
         let thread = std::thread::Builder::new().name("rights".to_owned()).spawn_scoped(scope, look);
@@ -111,7 +115,7 @@ fn needed(opened: Vec<(&str, Access)>) -> Vec<Kept> {
 }
 
 /// The capability without which the calling thread cannot do this.
-fn need(sink: &str, access: &Access) -> Option<Kept> {
+fn need(plugin: &str, access: &Access) -> Option<Kept> {
     use rustix::fs::Access as Mode;
     let writable = Mode::READ_OK | Mode::WRITE_OK | Mode::EXEC_OK;
     let ((capability, name, means), what) = match access {
@@ -128,7 +132,7 @@ fn need(sink: &str, access: &Access) -> Option<Kept> {
         }
         _ => return None,
     };
-    Some(Kept { capability, name, reason: format!("sinks.{sink} has to {what}"), means })
+    Some(Kept { capability, name, reason: format!("{plugin} has to {what}"), means })
 }
 
 /// A regular file can be moved away by whoever rotates it: then it is made anew.
@@ -239,7 +243,7 @@ mod tests {
             (Access::Listen(19435), None),
             (Access::Listen(0), None),
         ] {
-            let needed = needed(vec![("x", access.clone())]);
+            let needed = needed(vec![("sinks.x".to_owned(), access.clone())]);
             assert_eq!(names(&needed), expected.into_iter().collect::<Vec<_>>(), "{access:?}");
         }
         let held = capabilities(None).expect("own capabilities").effective;

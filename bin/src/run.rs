@@ -1,9 +1,10 @@
 //! `run`: the agent in the foreground.
 
 use ebpf_process_config::Sources;
-use ebpf_process_core::Registry;
+use ebpf_process_core::{Registry, Selection};
 use tracing::warn;
 
+use crate::by::Rows;
 use crate::configuration::{TO_CONFIGURE, careful_plan};
 use crate::destinations;
 use crate::engine::{End, Engine};
@@ -18,10 +19,16 @@ pub(crate) fn verbosity() -> Verbosity {
     if stdout::is_terminal() { Verbosity::Warn } else { Verbosity::Info }
 }
 
-/// Runs the agent until it is asked to stop.
-pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Result<Exit, Refusal> {
+/// Runs the agent until it is asked to stop. Where the rows of one kind are asked for, a table of them is all that it
+/// feeds.
+pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows: &Rows) -> Result<Exit, Refusal> {
+    rows.want_terminal()?;
     let mut caught = Caught::new()?;
-    let mut plan = careful_plan(registry, sources, elevated)?;
+    let mut plan = careful_plan(registry, &rows.asked_of(sources.clone()), elevated)?;
+    let choice = rows.choice(&plan)?;
+    if choice.is_some() {
+        plan.sinks.clear();
+    }
     let on_terminal = plan.sinks.is_empty() && stdout::is_terminal();
     if plan.sinks.is_empty() && !on_terminal {
         // A service that is not configured yet runs: then its log and `status` say what to do.
@@ -44,8 +51,8 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool) -> Re
     let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
     if on_terminal {
         let baseline = engine.set_baseline();
-        let table = Table::on_terminal(baseline, engine.agent.vitals().uncounted());
-        engine.show_on("table", Box::new(table))?;
+        let table = Table::on_terminal(baseline, engine.agent.vitals().uncounted(), choice);
+        engine.show_on("table", Selection::default(), Box::new(table))?;
     } else if !plan.sinks.is_empty() {
         engine.connect(&plan, &claimed.left_out)?;
     }

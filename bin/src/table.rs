@@ -1,23 +1,32 @@
 //! The numbers of an interval as a table for people.
 //!
-//! Operations are rows; calls, errors and bytes are columns, each per second and in total. Behind the host's come those of
-//! the busiest processes, disks and the like. On a terminal the table is drawn over the one before.
+//! Operations are rows; calls, errors and bytes are columns, each per second and in total. Below them each kind of rows
+//! that come and go has a table of its own: the busiest processes, disks and the like. Or one such kind is all that is
+//! shown. On a terminal what is shown is drawn over what was before.
 
+mod choice;
 mod entities;
 mod figures;
 mod hooks;
 mod operation;
 mod picture;
+mod rows;
 mod text;
 mod units;
 
 use std::io::{ErrorKind, Stdout, Write, stdout};
 use std::time::Duration;
 
-use ebpf_process_core::{Sink, SinkError, Uncounted, View};
+use ebpf_process_core::{Column, Sink, SinkError, Uncounted, View};
 
+pub(crate) use self::choice::Choice;
 use self::figures::Figures;
 use crate::stdout;
+
+/// What a column of numbers is called; none where its values are no single numbers.
+pub(crate) fn title(column: &Column) -> Option<String> {
+    operation::title(column).map(|title| title.text)
+}
 
 /// A sink that prints tables.
 pub(crate) struct Table<W> {
@@ -40,13 +49,13 @@ enum Place {
 
 impl Table<Stdout> {
     /// For a terminal: a table per view, in one place. What it shows counts from the baseline, a time since boot.
-    pub(crate) fn on_terminal(baseline: Duration, uncounted: Vec<Uncounted>) -> Self {
-        Self::new(stdout(), Place::Same { above: 0, on: None }, Figures::since(baseline, uncounted))
+    pub(crate) fn on_terminal(baseline: Duration, uncounted: Vec<Uncounted>, choice: Option<Choice>) -> Self {
+        Self::new(stdout(), Place::Same { above: 0, on: None }, Figures::since(baseline, uncounted).by(choice))
     }
 
     /// One table, for one view.
-    pub(crate) fn once(baseline: Duration, uncounted: Vec<Uncounted>) -> Self {
-        Self::new(stdout(), Place::Once, Figures::since(baseline, uncounted))
+    pub(crate) fn once(baseline: Duration, uncounted: Vec<Uncounted>, choice: Option<Choice>) -> Self {
+        Self::new(stdout(), Place::Once, Figures::since(baseline, uncounted).by(choice))
     }
 }
 
@@ -60,13 +69,16 @@ impl<W: Write + Send> Sink for Table<W> {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.figures.read(*view);
         let size = (self.size)();
-        let picture = self.figures.picture(size.map(|(columns, _)| columns));
         let text = match &mut self.place {
-            Place::Once => picture.lines().join("\n") + "\n",
+            Place::Once => {
+                let picture = self.figures.picture(size.map(|(columns, _)| (columns, usize::MAX)));
+                picture.lines().join("\n") + "\n"
+            }
             Place::Same { above, on } => {
                 // From further up than its first row nothing can be drawn over.
-                let lines =
-                    size.map_or_else(|| picture.lines(), |(_, rows)| picture.within(rows.saturating_sub(1).max(1)));
+                let room = size.map(|(columns, rows)| (columns, rows.saturating_sub(1).max(1)));
+                let picture = self.figures.picture(room);
+                let lines = room.map_or_else(|| picture.lines(), |(_, lines)| picture.within(lines));
                 // A terminal of another size has moved what it shows.
                 let moved = *above > 0 && *on != size;
                 *on = size;

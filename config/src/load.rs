@@ -32,12 +32,13 @@ const BUILT_IN: &str = "built-in default";
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// Which layers there are. Later ones win: the built-in default, files in their order, the
-/// environment, `--set`.
+/// environment, `--set`, `--by`.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     files: Vec<FileLayer>,
     environment: Vec<(OsString, OsString)>,
     set: Vec<String>,
+    by: Option<String>,
     trusted_only: bool,
     named: Named,
 }
@@ -127,6 +128,14 @@ impl Sources {
         self
     }
 
+    /// Has every probe make rows of this kind as well, whatever the layers below say: the kind is added to `probes.by` and
+    /// to each `probes.NAME.by` that is there.
+    #[must_use]
+    pub fn by(mut self, kind: impl Into<String>) -> Self {
+        self.by = Some(kind.into());
+        self
+    }
+
     /// For a process with more rights than its caller: reads a file only if nobody but root can
     /// change it, and leaves others out with a warning.
     #[must_use]
@@ -153,7 +162,12 @@ impl Sources {
         for setting in &self.set {
             figment = figment.merge(set_layer(setting)?);
         }
-        let root = figment.data().ok().and_then(|mut profiles| profiles.remove(&Profile::Default)).unwrap_or_default();
+        if let Some(kind) = &self.by {
+            for layer in by_layers(&table_of(&figment), kind) {
+                figment = figment.merge(layer);
+            }
+        }
+        let root = table_of(&figment);
         Ok(Loaded { figment, root, warnings })
     }
 
@@ -274,6 +288,33 @@ fn set_layer(setting: &str) -> Result<Layer, ConfigError> {
         return Err(refused(key, "this is no key; levels are separated by dots, as in sinks.lan.type"));
     };
     Ok(Layer::named(format!("--set {}", key.trim().escape_debug()), nested(&segments, parse_value(value.trim()))))
+}
+
+/// What adds a kind to each list of kinds in a configuration. A value that is no list stays, and is refused later.
+fn by_layers(root: &Dict, kind: &str) -> Vec<Layer> {
+    const KEY: &str = "by";
+    let Some(Value::Dict(_, probes)) = root.get("probes") else { return Vec::new() };
+    let own = probes.iter().filter_map(|(name, table)| match table {
+        Value::Dict(_, table) => table.get(KEY).map(|kinds| (vec![name.clone()], Some(kinds))),
+        _ => None,
+    });
+    let lists = own.chain([(Vec::new(), probes.get(KEY))]).filter_map(|(below, kinds)| match kinds {
+        None => Some((below, Vec::new())),
+        Some(Value::Array(_, kinds)) => Some((below, kinds.clone())),
+        Some(_) => None,
+    });
+    let layers = lists.map(|(below, mut kinds)| {
+        if !kinds.iter().any(|known| known.as_str() == Some(kind)) {
+            kinds.push(Value::from(kind));
+        }
+        let key: Vec<String> = ["probes".to_owned()].into_iter().chain(below).chain([KEY.to_owned()]).collect();
+        Layer::named(format!("--by {kind}"), nested(&key, Value::from(kinds)))
+    });
+    layers.collect()
+}
+
+fn table_of(figment: &Figment) -> Dict {
+    figment.data().ok().and_then(|mut profiles| profiles.remove(&Profile::Default)).unwrap_or_default()
 }
 
 /// All layers in one table, where each value still knows its origin.

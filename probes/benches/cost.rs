@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use aya::maps::{Array, CgroupArray};
+use aya::maps::{Array, CgroupArray, Stack};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use rustix::fs::AtFlags;
@@ -199,6 +199,9 @@ impl<'a> Hooked<'a> {
     }
 }
 
+/// Elements of an object that tells by whom.
+const PLACES: u32 = 64;
+
 /// Loads an object with the filter that is wanted.
 fn load(object: &str, filter: &str, btf: &Btf) -> Outcome<Ebpf> {
     // The number of `enum filter` in abi.h.
@@ -209,7 +212,20 @@ fn load(object: &str, filter: &str, btf: &Btf) -> Outcome<Ebpf> {
         _ => return Err(format!("no filter {filter:?}").into()),
     };
     let bytes = fs::read(object).map_err(|e| format!("{object}: {e}"))?;
-    let mut ebpf = EbpfLoader::new().btf(Some(btf)).override_global("filter_kind", &kind, false).load(&bytes)?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf)).override_global("filter_kind", &kind, false);
+    if object.ends_with(".who.o") {
+        // Room for a few processes; of the ring nothing is read.
+        for (map, entries) in [("elements", PLACES), ("places", PLACES), ("vacant", PLACES), ("ends", 65_536)] {
+            loader.map_max_entries(map, entries);
+        }
+    }
+    let mut ebpf = loader.load(&bytes)?;
+    if let Some(vacant) = ebpf.map_mut("vacant") {
+        let mut vacant: Stack<_, u32> = vacant.try_into()?;
+        // The first two are no process's.
+        (2..PLACES).try_for_each(|place| vacant.push(place, 0))?;
+    }
     let missing = "an object without a filter";
     match filter {
         "self" | "other" => {

@@ -5,6 +5,7 @@
  * Which function serves on which kernel is said in src/file.rs; prototypes are quoted here because the program at a
  * function's end reads the result behind the arguments.
  */
+#define BY_WHOM
 #include <probe.h>
 
 enum slot {

@@ -2,6 +2,7 @@
 /*
  * Calls that attach file systems and detach them, at their own functions: src/mount.rs.
  */
+#define BY_WHOM
 #include <probe.h>
 
 enum slot {

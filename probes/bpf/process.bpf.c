@@ -5,6 +5,7 @@
  * A start is charged to the parent's thread group and an exit to the exiting
  * task's, both current; a release to the released task's, which is not current.
  */
+#define BY_WHOM
 #include <probe.h>
 
 enum slot {
@@ -87,7 +88,7 @@ SEC("tp_btf/sched_process_free") int sched_process_free(u64 *ctx)
 	const struct task_struct *task = (const void *)ctx[0];
 
 	if (passes_released(task->tgid, task->start_time))
-		add_call(totals_here(), PROCESS_RELEASE);
+		add_call(totals_of(task->tgid, task->start_boottime), PROCESS_RELEASE);
 	return 0;
 }
 
@@ -97,7 +98,7 @@ SEC("fentry") int release_task__fentry(u64 *ctx)
 	const struct task_struct *task = (const void *)ctx[0];
 
 	if (passes_released(task->tgid, task->start_time))
-		add_call(totals_here(), PROCESS_RELEASE);
+		add_call(totals_of(task->tgid, task->start_boottime), PROCESS_RELEASE);
 	return 0;
 }
 
@@ -105,14 +106,16 @@ SEC("kprobe") int release_task__kprobe(struct pt_regs *ctx)
 {
 	const struct task_struct *task = (const void *)ctx->di;
 	u32 tgid = 0;
-	u64 start_time = 0;
+	u64 start_time = 0, start_boottime = 0;
 
-	if (filter_kind == FILTER_PID) {
+	if (filter_kind == FILTER_PID || TELLS_WHO) {
 		bpf_probe_read_kernel(&tgid, sizeof(tgid), &task->tgid);
 		bpf_probe_read_kernel(&start_time, sizeof(start_time), &task->start_time);
 	}
+	if (TELLS_WHO)
+		bpf_probe_read_kernel(&start_boottime, sizeof(start_boottime), &task->start_boottime);
 	if (passes_released(tgid, start_time))
-		add_call(kprobe_totals_here(), PROCESS_RELEASE);
+		add_call(kprobe_totals_of(tgid, start_boottime), PROCESS_RELEASE);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 /*
  * Calls that ask for data to be written to disks, at their own functions: src/sync.rs.
  */
+#define BY_WHOM
 #include <probe.h>
 
 enum slot {

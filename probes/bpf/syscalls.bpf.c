@@ -6,6 +6,7 @@
  * An entry that is just being changed has flags and no record: record 0 is nobody's, and whatever counts in it is lost
  * on purpose. To look for such an entry would cost every call that counts.
  */
+#define BY_WHOM
 #include <probe.h>
 #ifdef FLOOR
 #include <floor_syscall.h>
@@ -19,7 +20,7 @@ license;
 #ifdef FLOOR
 totals_map(RECORDS);
 #else
-event_totals(RECORDS);
+event_totals(CALL_RECORDS);
 #endif
 
 /* The record of a call, in one register: else the compiler keeps what it computed it from for the ways of failures. */

@@ -110,7 +110,7 @@ impl Links {
             }
             Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
                 let btf = kernel.btf.as_ref().map_err(Clone::clone)?;
-                attach_by_btf(ebpf, btf, hook).map_err(|error| self.explain(hook, &error))
+                attach_by_btf(ebpf, &btf.places, hook).map_err(|error| self.explain(hook, &error))
             }
             Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook),
             Attach::Event(event) => attach_to_event(ebpf, kernel, hook, event),

@@ -13,6 +13,7 @@ use crate::attach::can_attach_again;
 use crate::calls::{Calls, Whose, object_for};
 use crate::candidate::Candidate;
 use crate::cause::Surroundings;
+use crate::cgroup;
 use crate::counter::{Counter, Subject};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, misses_are_a_bound, misses_are_calls};
@@ -32,6 +33,7 @@ use crate::target::Target;
 use crate::vigil::Seen;
 use crate::wanted::wanted_by;
 use crate::watch::{Filters, Watch};
+use crate::who::{By, SharedInbox, Sizes, WhoOptions};
 
 /// The kernel's side of a probe: what is attached, and where its numbers are.
 pub(crate) struct Attachment {
@@ -39,8 +41,14 @@ pub(crate) struct Attachment {
     own: Option<Programs>,
     /// Those of system calls, from the first counter on that stands on them, and which object they are of.
     calls: Option<(Object, Arc<Mutex<Calls>>)>,
+    /// The look at their numbers that it had last.
+    walk: u64,
     /// Of which object they may be.
     calls_objects: &'static [Object],
+    /// By whom: so many processes have records.
+    processes: Option<u32>,
+    /// What they gain, of its own table and of that of system calls.
+    pub(crate) inboxes: Inboxes,
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) reports: Vec<CounterReport>,
     /// What the probe's own maps take.
@@ -51,6 +59,13 @@ pub(crate) struct Attachment {
     pub(crate) trial: Option<Trial>,
     /// Where only somebody counts.
     pub(crate) watch: Option<Watch>,
+}
+
+/// What the processes gain, of its own table and of that of system calls.
+#[derive(Default)]
+pub(crate) struct Inboxes {
+    pub(crate) own: Option<SharedInbox>,
+    pub(crate) calls: Option<SharedInbox>,
 }
 
 /// A counter and what counts it.
@@ -76,9 +91,16 @@ impl Attachment {
             debug!("cannot sweep the kprobe events of dead agents: {error}");
         }
         let target = Target::open(options.only.as_ref())?;
+        let who = options.who();
+        if who.as_ref().is_some_and(|who| who.by.contains(&By::Cgroup))
+            && let Err(problem) = cgroup::mount()
+        {
+            let problem = format!("control groups are those of the v2 hierarchy: {problem}");
+            return Err(BuildError::refused(problem, "mount it, or leave \"cgroup\" out of probes.by"));
+        }
         let (own, mut filter, memory) = match &probe.objects {
             Some(objects) => {
-                let (own, filter, memory) = load(objects, options, &kernel, &target)?;
+                let (own, filter, memory) = load(objects, options, who.as_ref(), &kernel, &target)?;
                 (Some(own), Some(filter), memory)
             }
             None => (None, None, MapMemory { possible_cpus: kernel.possible_cpus as u64, ..MapMemory::default() }),
@@ -87,10 +109,14 @@ impl Attachment {
             calls_objects: objects_of_calls(
                 own.as_ref().map(|own| own.object),
                 options.object,
+                who.is_some(),
                 kernel.btf.as_ref().err(),
             )?,
             own,
             calls: None,
+            processes: who.as_ref().map(|who| who.processes),
+            walk: 0,
+            inboxes: Inboxes::default(),
             chosen: Vec::new(),
             reports: Vec::new(),
             memory,
@@ -111,6 +137,7 @@ impl Attachment {
         }
         tested("tested and attached", started);
         attachment.trial = trial;
+        attachment.follow(&kernel)?;
         if let Some(problem) = attachment.guard(&kernel, filter.as_ref(), &target) {
             warn!(
                 probe = probe.name,
@@ -216,17 +243,36 @@ impl Attachment {
     /// Whether the object that a candidate stands on has its programs.
     fn can_serve(&self, candidate: &Candidate) -> bool {
         if candidate.is_of_calls() {
-            let object = object_for(candidate);
+            let object = self.object_for(candidate);
             return self.calls.as_ref().map_or(self.calls_objects.contains(&object), |(taken, _)| *taken == object);
         }
         self.own.as_ref().is_some_and(|own| own.can_serve(candidate))
+    }
+
+    /// The object of system calls that a candidate stands on here.
+    fn object_for(&self, candidate: &Candidate) -> Object {
+        match object_for(candidate) {
+            Object::Core if self.processes.is_some() => Object::Who,
+            object => object,
+        }
+    }
+
+    /// Attaches what follows the processes of the probe's own records.
+    fn follow(&mut self, kernel: &Kernel) -> Result<(), BuildError> {
+        let has_own = self.chosen.iter().any(|chosen| !chosen.candidate.is_of_calls());
+        match &mut self.own {
+            Some(own) if self.processes.is_some() && has_own => own.follow(kernel).map_err(|problem| {
+                BuildError::refused(format!("processes cannot be followed: {problem}"), "leave probes.by out")
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// What the loaded object lacks: the floor has no program that needs the kernel's type information.
     fn lacking(&self, kernel: &Kernel) -> Option<String> {
         let not_core = self.own.as_ref().and_then(|own| own.not_core.clone());
         match (self.object(), &kernel.btf) {
-            (Object::Core, _) => None,
+            (Object::Core | Object::Who, _) => None,
             (Object::Floor, Err(problem)) => Some(problem.clone()),
             (Object::Floor, Ok(_)) => {
                 Some(not_core.unwrap_or_else(|| "the floor object has no program for it (probes.object)".to_owned()))
@@ -254,10 +300,10 @@ impl Attachment {
         if !candidate.is_of_calls() {
             return self.own.as_mut().map_or(Ok(()), |own| own.attach(kernel, &candidate.hooks));
         }
-        let object = object_for(candidate);
+        let object = self.object_for(candidate);
         let calls = match &self.calls {
             Some((_, calls)) => Arc::clone(calls),
-            None => Calls::shared(kernel, object, &Whose::Target(target))?,
+            None => Calls::shared(kernel, object, &Whose::Target(target, self.processes.unwrap_or(0)))?,
         };
         calls.lock().attach(kernel, candidate)?;
         self.calls = Some((object, calls));
@@ -315,9 +361,10 @@ impl Attachment {
         self.own.as_ref().map(|own| own.maps(counters())).transpose()
     }
 
-    /// Takes the numbers of now.
+    /// Takes the numbers of this tick.
     pub(crate) fn refresh(&mut self) -> io::Result<()> {
-        let calls = self.calls.as_ref().map_or(Ok(()), |(_, calls)| calls.lock().refresh());
+        let walk = &mut self.walk;
+        let calls = self.calls.as_ref().map_or(Ok(()), |(_, calls)| calls.lock().refresh_for(walk));
         self.own.as_mut().map_or(Ok(()), Programs::refresh).and(calls)
     }
 
@@ -369,7 +416,13 @@ impl Attachment {
     }
 
     fn set_baseline(&mut self) -> io::Result<()> {
-        self.refresh()?;
+        if let Some((_, calls)) = &self.calls {
+            calls.lock().refresh()?;
+        }
+        self.own.as_mut().map_or(Ok(()), Programs::refresh)?;
+        // What is gained from here on is what comes on top of the baseline.
+        self.inboxes.own = self.own.as_mut().and_then(Programs::subscribe);
+        self.inboxes.calls = self.calls.as_ref().and_then(|(_, calls)| calls.lock().programs.subscribe());
         for index in 0..self.chosen.len() {
             let parts = self.chosen[index].candidate.parts.len();
             let base = (0..parts).map(|part| self.sum(index, part)).collect::<io::Result<_>>()?;
@@ -394,11 +447,19 @@ impl Drop for Attachment {
 fn objects_of_calls(
     own: Option<Object>,
     choice: ObjectChoice,
+    by_whom: bool,
     lacks_types: Option<&String>,
 ) -> Result<&'static [Object], BuildError> {
     const CORE: &[Object] = &[Object::Core];
     const FLOOR: &[Object] = &[Object::Floor];
+    const WHO: &[Object] = &[Object::Who];
     match (own, choice, lacks_types) {
+        (Some(Object::Who), ..) => Ok(WHO),
+        (None, ObjectChoice::Auto | ObjectChoice::Core, None) if by_whom => Ok(WHO),
+        (None, ..) if by_whom => Err(BuildError::refused(
+            "to tell by whom takes the kernel's type information, which the floor object does without",
+            "leave probes.by out",
+        )),
         (Some(Object::Core), ..) | (None, ObjectChoice::Core, None) => Ok(CORE),
         (Some(Object::Floor), ..) | (None, ObjectChoice::Floor, _) | (None, ObjectChoice::Auto, Some(_)) => Ok(FLOOR),
         (None, ObjectChoice::Core, Some(problem)) => Err(refuse_core(problem)),
@@ -421,11 +482,14 @@ fn has_no_such_call(counter: &Counter, is_filtered: bool) -> bool {
 fn load(
     objects: &Objects,
     options: &ProbeOptions,
+    who: Option<&WhoOptions>,
     kernel: &Kernel,
     target: &Target,
 ) -> Result<(Programs, Filter, MapMemory), BuildError> {
-    let Loaded { mut ebpf, object, not_core } = objects.load(options.object, kernel, target)?;
-    let memory = MapMemory::of(objects.bytes(object).unwrap_or_default(), kernel.possible_cpus)
+    let Loaded { mut ebpf, object, not_core } = objects.load(options.object, kernel, target, who)?;
+    let bytes = objects.bytes(object).unwrap_or_default();
+    let sizes = Sizes::if_by_whom(object, bytes, who.map_or(0, |who| who.processes));
+    let memory = MapMemory::of(bytes, kernel.possible_cpus, &sizes)
         .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
     let mut filter = Filter::take(&mut ebpf, object)?;
     let aimed = filter.close(target)?;
@@ -519,10 +583,10 @@ mod tests {
         let lacks = Some(&"there is none".to_owned());
         for own in [Object::Core, Object::Floor] {
             for choice in [Auto, Core, Floor] {
-                assert_eq!(objects_of_calls(Some(own), choice, None).expect("an object"), [own]);
+                assert_eq!(objects_of_calls(Some(own), choice, false, None).expect("an object"), [own]);
             }
         }
-        let without = |choice, lacks| objects_of_calls(None, choice, lacks);
+        let without = |choice, lacks| objects_of_calls(None, choice, false, lacks);
         assert_eq!(without(Auto, None).expect("objects"), [Object::Core, Object::Floor]);
         assert_eq!(without(Core, None).expect("objects"), [Object::Core]);
         assert_eq!(without(Auto, lacks).expect("objects"), [Object::Floor]);

@@ -5,7 +5,7 @@
 //! arity is checked before the program is loaded. aya reads BTF for its own needs and does not
 //! hand out types, hence this reader (Documentation/bpf/btf.rst).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 const MAGIC: u16 = 0xeb9f;
 
@@ -14,13 +14,14 @@ const MAGIC: u16 = 0xeb9f;
 pub(crate) struct Kind(u32);
 
 impl Kind {
+    pub(crate) const POINTER: Self = Self(2);
     pub(crate) const ARRAY: Self = Self(3);
     pub(crate) const STRUCT: Self = Self(4);
     pub(crate) const UNION: Self = Self(5);
     pub(crate) const ENUM: Self = Self(6);
     pub(crate) const TYPEDEF: Self = Self(8);
     pub(crate) const FUNC: Self = Self(12);
-    const FUNC_PROTO: Self = Self(13);
+    pub(crate) const FUNC_PROTO: Self = Self(13);
     pub(crate) const ENUM64: Self = Self(19);
 
     /// From a type's second word.
@@ -122,7 +123,8 @@ impl Iterator for Types<'_> {
 }
 
 /// The arity of each of these functions that the type information knows; `None` means that it cannot be read.
-pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&'a str, usize>> {
+pub(crate) fn arities<'a>(btf: &[u8], functions: &BTreeSet<&'a str>) -> Option<HashMap<&'a str, usize>> {
+    let functions: HashMap<&[u8], &str> = functions.iter().map(|function| (function.as_bytes(), *function)).collect();
     let Section { types, strings, .. } = Section::of(btf)?;
     // By type id: a prototype's number of parameters. Id 0 is void.
     let mut parameters: Vec<u16> = vec![0];
@@ -130,11 +132,10 @@ pub(crate) fn arities<'a>(btf: &[u8], functions: &[&'a str]) -> Option<HashMap<&
     for ty in Types::of(types) {
         let Type { kind, members, name, target, .. } = ty?;
         parameters.push(if kind == Kind::FUNC_PROTO { u16::try_from(members).ok()? } else { 0 });
-        if kind == Kind::FUNC {
-            let name = string(strings, name)?;
-            if let Some(function) = functions.iter().find(|function| function.as_bytes() == name) {
-                found.push((function, target as usize));
-            }
+        if kind == Kind::FUNC
+            && let Some(function) = functions.get(string(strings, name)?)
+        {
+            found.push((*function, target as usize));
         }
     }
     Some(found.into_iter().filter_map(|(name, proto)| Some((name, usize::from(*parameters.get(proto)?)))).collect())
@@ -209,14 +210,14 @@ mod tests {
 
     #[test]
     fn a_function_has_its_prototypes_arity() {
-        assert_eq!(arities(&sample(), &["f", "g"]), Some(HashMap::from([("f", 2)])));
+        assert_eq!(arities(&sample(), &BTreeSet::from(["f", "g"])), Some(HashMap::from([("f", 2)])));
     }
 
     #[test]
     fn data_cut_anywhere_gives_nothing_and_no_panic() {
         let whole = sample();
         for end in 0..whole.len() {
-            assert_eq!(arities(&whole[..end], &["f"]), None, "cut at {end}");
+            assert_eq!(arities(&whole[..end], &BTreeSet::from(["f"])), None, "cut at {end}");
         }
     }
 
@@ -226,7 +227,7 @@ mod tests {
         for kind in [0].into_iter().chain(20..32) {
             let mut changed = sample();
             changed[first_kind] = kind;
-            assert_eq!(arities(&changed, &["f"]), None, "kind {kind}");
+            assert_eq!(arities(&changed, &BTreeSet::from(["f"])), None, "kind {kind}");
         }
     }
 }

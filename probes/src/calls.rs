@@ -24,11 +24,13 @@ use crate::options::Tier;
 use crate::programs::Programs;
 use crate::target::Target;
 use crate::vigil::Vigil;
+use crate::who::Sizes;
 
 /// The object of system calls.
 pub(crate) static SYSCALLS: Objects = Objects {
     core: crate::aligned!("../bpf/objects/x86_64/syscalls.core.o"),
     floor: Some(crate::aligned!("../bpf/objects/x86_64/syscalls.floor.o")),
+    who: Some(crate::aligned!("../bpf/objects/x86_64/syscalls.who.o")),
     slots: &[],
     needs: &[],
 };
@@ -47,9 +49,27 @@ pub(crate) struct Calls {
     /// Whether what they hold together grows: then the programs fire.
     vigil: Vigil,
     loaded: Instant,
+    walk: Walk,
     /// Why nothing guards the filter's target, where something should.
     pub(crate) unguarded: Option<String>,
     pub(crate) memory: SharedMemory,
+}
+
+/// A look at all numbers.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    number: u64,
+    at: Instant,
+}
+
+/// Probes are read within this time of each other, and never so soon again.
+const SAME_TICK: Duration = Duration::from_millis(50);
+
+impl Walk {
+    /// Whether whoever has had the numbers of another one finds those of this tick here.
+    fn is_news_to(self, seen: u64, now: Instant) -> bool {
+        self.number != seen && now.duration_since(self.at) < SAME_TICK
+    }
 }
 
 /// The tables in the kernel.
@@ -74,8 +94,8 @@ pub(crate) fn object_for(candidate: &Candidate) -> Object {
 
 /// Whose calls are counted.
 pub(crate) enum Whose<'a> {
-    /// For good.
-    Target(&'a Target),
+    /// For good; by whom, so many processes have records of their own.
+    Target(&'a Target, u32),
     /// Those of a self-test: the kind of its filter, and how it is aimed.
     Test(u32, &'a dyn Fn(&mut Filter) -> Result<Aimed, String>),
 }
@@ -83,7 +103,7 @@ pub(crate) enum Whose<'a> {
 impl Whose<'_> {
     fn name(&self) -> String {
         match self {
-            Self::Target(target) => target.identity(),
+            Self::Target(target, processes) => format!("{}, {processes}", target.identity()),
             Self::Test(kind, _) => format!("test {kind}"),
         }
     }
@@ -111,24 +131,25 @@ impl Calls {
 
     /// Whether somebody's programs with this filter stand on all trace events of a candidate.
     pub(crate) fn stand_on_events(target: &Target, candidate: &Candidate) -> bool {
-        let key = Key { object: object_for(candidate), filter: Whose::Target(target).name() };
+        let key = Key { object: object_for(candidate), filter: Whose::Target(target, 0).name() };
         let calls = known(&SHARED.lock(), &key);
         calls.is_some_and(|calls| calls.lock().programs.stand_on_events(candidate))
     }
 
     fn load(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Self, String> {
-        let (kind, target, prefix) = match whose {
-            Whose::Target(target) => (target.kind(), Some(*target), ""),
-            Whose::Test(kind, _) => (*kind, None, "test_"),
+        let (kind, target, prefix, processes) = match whose {
+            Whose::Target(target, processes) => (target.kind(), Some(*target), "", *processes),
+            Whose::Test(kind, _) => (*kind, None, "test_", 0),
         };
-        let mut ebpf = SYSCALLS.load_one(object, kernel, kind, target).map_err(|error| chain(&error))?;
+        let mut ebpf = SYSCALLS.load_one(object, kernel, kind, target, processes).map_err(|error| chain(&error))?;
         let bytes = SYSCALLS.bytes(object).unwrap_or_default();
-        let memory = MapMemory::of(bytes, kernel.possible_cpus).map_err(|error| error.to_string())?;
+        let memory = MapMemory::of(bytes, kernel.possible_cpus, &Sizes::if_by_whom(object, bytes, processes))
+            .map_err(|error| error.to_string())?;
         let memory = SharedMemory { maps: format!("{object:?}, {}", whose.name()), memory };
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
         let tables = Tables::take(&mut ebpf, object)?;
         let aimed = match whose {
-            Whose::Target(target) => filter.close(target).map_err(|error| error.to_string())?,
+            Whose::Target(target, _) => filter.close(target).map_err(|error| error.to_string())?,
             Whose::Test(_, aim) => aim(&mut filter)?,
         };
         let programs = Programs::new(ebpf, object, &SYSCALLS, kernel.possible_cpus, prefix, aimed);
@@ -142,12 +163,16 @@ impl Calls {
             read: Vec::new(),
             vigil: Vigil::new(Duration::ZERO),
             loaded: Instant::now(),
+            walk: Walk { number: 0, at: Instant::now() },
             unguarded: None,
             memory,
         };
         if let Some(target) = target {
             if let Some(guard) = calls.filter.guard(target, kernel.facts.version) {
                 calls.unguarded = calls.programs.attach_guard(kernel, &guard).err();
+            }
+            if object == Object::Who {
+                calls.programs.follow(kernel)?;
             }
             // Nothing is watched yet, so nothing passes.
             calls.filter.aim(target).map_err(|error| error.to_string())?;
@@ -157,6 +182,12 @@ impl Calls {
 
     /// Attaches a candidate's hooks and counts its calls from now on. The error says why in words.
     pub(crate) fn attach(&mut self, kernel: &Kernel, candidate: &Candidate) -> Result<(), String> {
+        let last =
+            candidate.calls.iter().flat_map(|watched| watched.call.parts(watched.record)).map(|(_, record)| record);
+        let limit = self.programs.records();
+        if last.max().is_some_and(|last| last as usize >= limit) {
+            return Err(format!("by whom at most {} system calls can be counted (probes.by)", limit - 1));
+        }
         self.programs.attach(kernel, &candidate.hooks)?;
         let new: Vec<_> = candidate.calls.iter().filter(|watched| !self.is_watched(watched)).copied().collect();
         if let Err(problem) = self.watch(&new) {
@@ -180,9 +211,19 @@ impl Calls {
         self.programs.detach(candidates.iter().flat_map(|candidate| &candidate.hooks));
     }
 
+    /// Takes the numbers of now, unless another probe has done so in this tick: by whom that is a walk over all processes.
+    pub(crate) fn refresh_for(&mut self, seen: &mut u64) -> io::Result<()> {
+        if self.programs.object != Object::Who || !self.walk.is_news_to(*seen, Instant::now()) {
+            self.refresh()?;
+        }
+        *seen = self.walk.number;
+        Ok(())
+    }
+
     /// Takes the numbers of now.
     pub(crate) fn refresh(&mut self) -> io::Result<()> {
         self.programs.refresh()?;
+        self.walk = Walk { number: self.walk.number + 1, at: Instant::now() };
         let calls = self.programs.sum(Tier::Tracepoint, &self.read)?.calls;
         // What is to be done about a counter alone decides its own.
         let _ = self.vigil.look(self.loaded.elapsed(), calls);
@@ -211,6 +252,7 @@ impl Calls {
         }
         self.read.clear();
         self.read.extend((0..).zip(&self.users).filter(|(_, users)| **users > 0).map(|(record, _)| record));
+        self.programs.read_only(&self.read);
     }
 
     /// A call that reads an entry while it changes must find a whole one, and the kernel promises no more than whole
@@ -252,13 +294,13 @@ const FLAGS: u16 = 0xff00;
 impl Tables {
     fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, String> {
         let (calls, splits) = match object {
-            Object::Core => (".data.calls", ".data.splits"),
+            Object::Core | Object::Who => (".data.calls", ".data.splits"),
             Object::Floor => ("calls", "splits"),
         };
         let mut take = |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no {name}"));
         let (calls, splits) = (take(calls)?, take(splits)?);
         let tables = match object {
-            Object::Core => {
+            Object::Core | Object::Who => {
                 calls.try_into().and_then(|calls| splits.try_into().map(|splits| Self::Core { calls, splits }))
             }
             Object::Floor => {
@@ -341,10 +383,21 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_is_one_walk_whoever_comes_first() {
+        let start = Instant::now();
+        let walk = Walk { number: 7, at: start };
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        assert!(walk.is_news_to(6, after(1)) && walk.is_news_to(0, after(49)));
+        assert!(!walk.is_news_to(7, after(1)), "its own: the next tick");
+        // Another probe was read after this one in the tick before.
+        assert!(!walk.is_news_to(6, after(99)));
+    }
+
+    #[test]
     fn what_nobody_watches_is_in_no_table() {
         let kernel = Kernel::shared(wanted_by(&PROBE)).expect("a kernel");
         for object in [Object::Core, Object::Floor] {
-            let shared = || Calls::shared(&kernel, object, &Whose::Target(&Target::Everything));
+            let shared = || Calls::shared(&kernel, object, &Whose::Target(&Target::Everything, 0));
             let calls = match shared() {
                 Ok(calls) => calls,
                 Err(problem) if !rustix::process::geteuid().is_root() => {
@@ -387,7 +440,7 @@ mod tests {
         // A filter of its own, and so not the load of another test that runs beside this one.
         let myself = Only::Process { pid: std::process::id(), start_time: None };
         let target = Target::open(Some(&myself)).expect("this process");
-        let calls = match Calls::shared(&kernel, Object::Floor, &Whose::Target(&target)) {
+        let calls = match Calls::shared(&kernel, Object::Floor, &Whose::Target(&target, 0)) {
             Ok(calls) => calls,
             Err(problem) if !rustix::process::geteuid().is_root() => {
                 let _ = writeln!(io::stderr(), "SKIPPED events_on_which_another_probe_stands_are_known: {problem}");

@@ -266,13 +266,13 @@ fn hooks_of(row: &Function, tier: Tier, mode: Mode) -> Vec<Hook> {
     }
 }
 
-/// Every function whose result some program reads behind its arguments.
-pub(crate) fn functions_with_results(counters: &[Counter]) -> BTreeSet<&'static str> {
+/// Every function on which a trampoline may stand.
+pub(crate) fn functions_with_trampolines(counters: &[Counter]) -> BTreeSet<&'static str> {
     let rows = counters.iter().flat_map(|counter| counter.ways).filter_map(|way| match way {
         Way::Functions(rows) => Some(*rows),
         Way::Tracepoint(..) | Way::Event(..) => None,
     });
-    rows.flatten().filter(|row| row.has_trampoline && row.end.is_some()).map(|row| row.symbol).collect()
+    rows.flatten().filter(|row| row.has_trampoline).map(|row| row.symbol).collect()
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ fn join(mount: &Path, path: &Path) -> PathBuf {
 }
 
 /// Where the v2 hierarchy is mounted.
-fn mount() -> Result<PathBuf, String> {
+pub(crate) fn mount() -> Result<PathBuf, String> {
     let mount = mounts::places(&mounts::own(), "cgroup2").next();
     mount
         .ok_or_else(|| "no cgroup2 file system is mounted; as root: mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned())

@@ -194,6 +194,16 @@ pub enum Field {
 }
 
 impl Field {
+    /// Which word of a record it is.
+    pub(crate) const fn word(self) -> usize {
+        match self {
+            Self::Calls => 0,
+            Self::Errors => 1,
+            Self::Interrupted => 2,
+            Self::Bytes => 3,
+        }
+    }
+
     pub(crate) const fn of(self, record: Record) -> u64 {
         match self {
             Self::Calls => record.calls,

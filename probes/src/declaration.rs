@@ -14,9 +14,19 @@ use crate::kernel_probe::KernelProbe;
 use crate::memory::value_sizes;
 use crate::options::Mode;
 use crate::vigil::HOOKS;
+use crate::who::ELEMENTS;
 
-/// Programs of every object that no row names: they watch the target of a filter.
-const GUARDS: [&str; 3] = ["number_again", "number_again__event", "cgroup_again"];
+/// Programs of every object that no row names: they watch the target of a filter, or follow processes.
+const GUARDS: [&str; 8] = [
+    "number_again",
+    "number_again__event",
+    "cgroup_again",
+    "who_made",
+    "who_moved",
+    "who_rename",
+    "who_new",
+    "who_free",
+];
 
 const MODES: [Mode; 2] = [Mode::Entry, Mode::Return];
 
@@ -30,7 +40,7 @@ impl KernelProbe {
         let mut problems = self.problems_of_counters();
         let mut objects: Vec<(&str, BTreeSet<String>)> = Vec::new();
         if let Some(own) = &self.objects {
-            for (name, bytes) in [("core", Some(own.core)), ("floor", own.floor)] {
+            for (name, bytes) in [("core", Some(own.core)), ("floor", own.floor), ("who", own.who)] {
                 let Some(bytes) = bytes else { continue };
                 match Parsed::parse(bytes) {
                     Ok(parsed) => {
@@ -68,7 +78,8 @@ impl KernelProbe {
         let filter = if object == "floor" { "filter" } else { ".data.filter" };
         let has_records = self.objects.is_some_and(|objects| !objects.slots.is_empty());
         let wanted = [(filter, "includes no probe.h"), ("filter_cgroup", "includes no probe.h")];
-        let totals = has_records.then_some(("totals", "has no totals_map(SLOTS)"));
+        let records = if object == "who" { ELEMENTS } else { TOTALS };
+        let totals = has_records.then_some((records, "has no totals_map(SLOTS)"));
         let lacking = wanted.into_iter().chain(totals).filter(|(name, _)| !parsed.maps.contains_key(*name));
         lacking.map(|(name, why)| format!("it has no map {name}: the source {why}")).collect()
     }

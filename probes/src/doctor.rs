@@ -211,7 +211,7 @@ fn rights() -> Finding {
 /// What the maps of all probes take of it on this machine, in bytes, from the floor's objects: the others are for kernels
 /// that do not count.
 fn maps() -> u64 {
-    let of = |object| MapMemory::of(object, possible_processors().unwrap_or(1)).unwrap_or_default();
+    let of = |object| MapMemory::of(object, possible_processors().unwrap_or(1), &[]).unwrap_or_default();
     let ours = PROBES.iter().filter_map(|probe| probe.objects.as_ref()).chain([&SYSCALLS]);
     ours.filter_map(|objects| objects.floor).map(of).fold(MapMemory::default(), MapMemory::plus).total()
 }

@@ -26,7 +26,8 @@ use crate::way::{Fails, Function, Way};
 pub static FILE: KernelProbe = KernelProbe::new("file", "files opened, closed, read, written and deleted")
     .objects(
         Objects::new(crate::aligned!("../bpf/objects/x86_64/file.core.o"), slot::SLOTS)
-            .floor(crate::aligned!("../bpf/objects/x86_64/file.floor.o")),
+            .floor(crate::aligned!("../bpf/objects/x86_64/file.floor.o"))
+            .who(crate::aligned!("../bpf/objects/x86_64/file.who.o")),
     )
     .counters(&[OPEN, CLOSE, READ, WRITE, DELETE]);
 

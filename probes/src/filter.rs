@@ -44,7 +44,7 @@ enum ProcessFilter {
 /// The program that notices when another process gets the number of the one that counts.
 fn number_again(object: Object) -> Hook {
     match object {
-        Object::Core => guard("number_again", Attach::Tracepoint("task_newtask")),
+        Object::Core | Object::Who => guard("number_again", Attach::Tracepoint("task_newtask")),
         Object::Floor => guard("number_again__event", Attach::Event("task/task_newtask".to_owned())),
     }
 }
@@ -62,13 +62,13 @@ impl Filter {
     pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
         let broken = || BuildError::refused("the kernel object is not the one this program was made for", REBUILD);
         let name = match object {
-            Object::Core => ".data.filter",
+            Object::Core | Object::Who => ".data.filter",
             Object::Floor => "filter",
         };
         let process = ebpf.take_map(name).ok_or_else(broken)?;
         let cgroup = ebpf.take_map("filter_cgroup").ok_or_else(broken)?;
         let process = match object {
-            Object::Core => process.try_into().map(ProcessFilter::Core),
+            Object::Core | Object::Who => process.try_into().map(ProcessFilter::Core),
             Object::Floor => process.try_into().map(ProcessFilter::Floor),
         };
         Ok(Self { process: process.map_err(|_| broken())?, cgroup: cgroup.try_into().map_err(|_| broken())? })

@@ -11,7 +11,7 @@ use crate::btf::arities;
 use crate::cause::Surroundings;
 use crate::exactness::Facts;
 use crate::preemption::Preemption;
-use crate::reduce::reduced;
+use crate::reduce::{Reduced, reduced};
 use crate::refusal::refuse_bpf;
 use crate::release::{Version, build_configuration};
 use crate::rights::missing_rights;
@@ -25,14 +25,30 @@ pub(crate) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// The kernel's type information, or why there is none.
-    pub(crate) btf: Result<Btf, String>,
+    pub(crate) btf: Result<TypeInformation, String>,
     pub(crate) arities: HashMap<&'static str, usize>,
     pub(crate) tracefs: Result<Tracefs, String>,
     pub(crate) facts: Facts,
     pub(crate) possible_cpus: usize,
 }
 
-/// What somebody needs of the type information: functions whose results are read behind their arguments, and objects.
+/// The kernel's type information, as much as is wanted of it.
+#[derive(Debug)]
+pub(crate) struct TypeInformation {
+    /// What programs are attached to.
+    pub(crate) places: Btf,
+    /// What programs are relocated by, where that is apart.
+    structures: Option<Btf>,
+}
+
+impl TypeInformation {
+    /// What programs are relocated by.
+    pub(crate) fn structures(&self) -> &Btf {
+        self.structures.as_ref().unwrap_or(&self.places)
+    }
+}
+
+/// What somebody needs of the type information: functions that a trampoline may stand on, and objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) functions: BTreeSet<&'static str>,
@@ -74,8 +90,6 @@ impl Kernel {
 
     fn read(possible_cpus: usize, wanted: &Wanted) -> Self {
         sys::return_large_blocks();
-        let functions: Vec<_> = wanted.functions.iter().copied().collect();
-        let objects: Vec<_> = wanted.objects.iter().copied().collect();
         let bytes = fs::read(BTF_PATH).map_err(|error| {
             format!(
                 "this kernel's type information cannot be read ({BTF_PATH}: {error}); it needs CONFIG_DEBUG_INFO_BTF=y"
@@ -84,12 +98,15 @@ impl Kernel {
         let unknown = |why: &str| format!("this kernel's type information is not understood ({BTF_PATH}): {why}");
         let parse = |bytes: Vec<u8>| {
             let foreign = || unknown("it is newer than this program, or cut off");
-            let arities = arities(&bytes, &functions).ok_or_else(foreign)?;
-            let reduced = reduced(&bytes, &objects).ok_or_else(foreign)?;
+            let arities = arities(&bytes, &wanted.functions).ok_or_else(foreign)?;
+            let Reduced { places, structures } =
+                reduced(&bytes, &wanted.functions, &wanted.objects).ok_or_else(foreign)?;
             // Megabytes, which are not needed any more when the next ones are.
             drop(bytes);
-            let btf = Btf::parse(&reduced, Endianness::default()).map_err(|error| unknown(&error.to_string()))?;
-            Ok((btf, arities))
+            let parse =
+                |btf: &[u8]| Btf::parse(btf, Endianness::default()).map_err(|error| unknown(&error.to_string()));
+            let structures = structures.map(|structures| parse(&structures)).transpose()?;
+            Ok((TypeInformation { places: parse(&places)?, structures }, arities))
         };
         let (btf, arities) = match bytes.and_then(parse) {
             Ok((btf, arities)) => (Ok(btf), arities),

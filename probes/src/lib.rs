@@ -25,6 +25,7 @@ mod abi;
 mod attach;
 mod attachment;
 mod btf;
+mod by_whom;
 mod call;
 mod calls;
 mod candidate;
@@ -79,6 +80,7 @@ mod vigil;
 mod wanted;
 mod watch;
 mod way;
+mod who;
 
 pub use abi::Slot;
 pub use call::Call;

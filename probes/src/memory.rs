@@ -60,16 +60,18 @@ impl MapMemory {
     }
 
     /// Of all maps of an object, by what it says of them: a kernel before 4.13 describes no map that it has.
-    pub(crate) fn of(object: &[u8], possible_cpus: usize) -> Result<Self, ParseError> {
+    /// `entries` are those of maps that are made larger than the object says.
+    pub(crate) fn of(object: &[u8], possible_cpus: usize, entries: &[(&str, u32)]) -> Result<Self, ParseError> {
         let mut memory = Self { fixed: 0, per_cpu: 0, possible_cpus: possible_cpus as u64 };
         for (name, map) in &Object::parse(object)?.maps {
-            memory.add(name, map);
+            let larger = entries.iter().find(|(other, _)| other == name).map(|(_, entries)| *entries);
+            memory.add(name, map, larger.unwrap_or_else(|| map.max_entries()));
         }
         Ok(memory)
     }
 
-    fn add(&mut self, name: &str, map: &Map) {
-        let (entries, element) = (u64::from(map.max_entries()), rounded(map.value_size()));
+    fn add(&mut self, name: &str, map: &Map, entries: u32) {
+        let (entries, element) = (u64::from(entries), rounded(map.value_size()));
         let is = |kind: bpf_map_type| map.map_type() == kind as u32;
         // An element for each processor, mapped and so in whole pages.
         if name == KPROBE_TOTALS {
@@ -117,17 +119,17 @@ mod tests {
     fn every_object_says_itself_what_its_maps_take() {
         let ours = PROBES.iter().filter_map(|probe| probe.objects.as_ref()).chain([&SYSCALLS]);
         for object in ours.flat_map(|objects| [Some(objects.core), objects.floor]).flatten() {
-            let memory = MapMemory::of(object, 3).expect("an object of ours");
+            let memory = MapMemory::of(object, 3, &[]).expect("an object of ours");
             assert!(memory.fixed > 0 && memory.per_cpu > 0, "{memory:?}");
             assert_eq!(memory.total(), memory.fixed + 3 * memory.per_cpu);
         }
         // The forks under way, their filter and its control group, a pointer to the records.
         let (elements, buckets) = (4096 * (8 + 8 + 64), 4096 * 16);
         let process = crate::PROCESS.objects.and_then(|objects| objects.floor).expect("an object of ours");
-        let floor = MapMemory::of(process, 1).expect("an object of ours");
+        let floor = MapMemory::of(process, 1, &[]).expect("an object of ours");
         assert_eq!(floor.fixed, elements + buckets + 8 + 8 + 8);
         assert_eq!(floor.per_cpu, 8 * size_of::<crate::abi::Record>() as u64);
-        assert!(MapMemory::of(b"no object", 1).is_err());
+        assert!(MapMemory::of(b"no object", 1, &[]).is_err());
     }
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
                 data: Vec::new(),
             };
             let mut memory = MapMemory::default();
-            memory.add("a", &Map::Legacy(map));
+            memory.add("a", &Map::Legacy(map), max_entries);
             (memory.fixed, memory.per_cpu)
         };
         assert_eq!(of(BPF_MAP_TYPE_HASH, 4, 8, 1000), (1000 * (8 + 8 + 64) + 1024 * 16, 0));

@@ -25,7 +25,8 @@ pub static MOUNT: KernelProbe = KernelProbe::new("mount", "calls that attach fil
     .off_by_default()
     .objects(
         Objects::new(crate::aligned!("../bpf/objects/x86_64/mount.core.o"), slot::SLOTS)
-            .floor(crate::aligned!("../bpf/objects/x86_64/mount.floor.o")),
+            .floor(crate::aligned!("../bpf/objects/x86_64/mount.floor.o"))
+            .who(crate::aligned!("../bpf/objects/x86_64/mount.who.o")),
     )
     .counters(&[ATTACH, DETACH, OPEN_TREE, FSCONFIG, MOVE_MOUNT, FSOPEN, FSMOUNT, FSPICK, SETATTR, OPEN_TREE_ATTR]);
 

@@ -1,17 +1,26 @@
 //! The options of the kernel probes, common to all of them.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use ebpf_process_core::{EntityKind, Options, OptionsError, duration};
+use ebpf_process_names::Apps;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::only::Only;
+use crate::who::{By, WhoOptions};
 
 /// Keys of the table `[probes]` that every kernel probe understands.
-pub(crate) const COMMON_KEYS: &[&str] = &["mode", "hooks", "object", "only"];
+pub(crate) const COMMON_KEYS: &[&str] =
+    &["mode", "hooks", "object", "only", "by", "apps", "processes", "rows", "linger"];
 
 /// What a kernel probe can be told.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProbeOptions {
     /// How much is counted.
@@ -22,6 +31,93 @@ pub(crate) struct ProbeOptions {
     pub(crate) object: ObjectChoice,
     /// Whose events count.
     pub(crate) only: Option<Only>,
+    /// What has rows beside the host: each process, each app, each control group.
+    pub(crate) by: Vec<By>,
+    /// Rules for apps, a file in the language of netdata's `apps_groups.conf`; whom no rule fits is counted in the row
+    /// `other`. Without it a process's app is its name.
+    pub(crate) apps: Option<PathBuf>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) rules: Option<Arc<Apps>>,
+    /// How many processes have records of their own with `by`; the others are counted in the row `other`.
+    #[schemars(range(min = 16, max = 1_048_576))]
+    pub(crate) processes: u32,
+    /// How many rows each kind of `by` has; the others are counted in the row `other`.
+    #[schemars(range(min = 1))]
+    pub(crate) rows: usize,
+    /// How long the row of an app or a control group stays after its last process.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub(crate) linger: Duration,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            hooks: Hooks::default(),
+            object: ObjectChoice::default(),
+            only: None,
+            by: Vec::new(),
+            apps: None,
+            rules: None,
+            processes: 8192,
+            rows: EntityKind::DEFAULT_LIMIT,
+            linger: Duration::from_mins(5),
+        }
+    }
+}
+
+impl ProbeOptions {
+    /// Reads them.
+    pub(crate) fn of(options: &Options) -> Result<Self, OptionsError> {
+        let mut read: Self = options.extract()?;
+        if !(16..=1 << 20).contains(&read.processes) {
+            return Err(options.refuse("processes", "expected a number from 16 to 1048576"));
+        }
+        if read.rows == 0 {
+            return Err(options.refuse("rows", "expected a number above 0"));
+        }
+        if let Some(file) = read.apps.as_ref().filter(|_| read.by.contains(&By::App)) {
+            let rules = rules_of(file).map_err(|problem| options.refuse("apps", problem))?;
+            read.rules = Some(Arc::new(rules));
+        }
+        Ok(read)
+    }
+
+    /// Who has rows, if anybody.
+    pub(crate) fn who(&self) -> Option<WhoOptions> {
+        let mut by = self.by.clone();
+        by.sort_unstable();
+        by.dedup();
+        let options = WhoOptions {
+            by,
+            apps: self.rules.clone(),
+            processes: self.processes,
+            rows: self.rows,
+            linger: self.linger,
+        };
+        (!options.by.is_empty()).then_some(options)
+    }
+}
+
+/// The longest file of rules.
+const RULES: u64 = 1 << 20;
+
+fn rules_of(file: &Path) -> Result<Apps, String> {
+    let shown = file.display();
+    let unreadable =
+        |error: io::Error| format!("{shown} cannot be read: {error}; name a file of rules, or leave it out");
+    let mut text = String::new();
+    let opened = File::open(file).map_err(unreadable)?;
+    if !opened.metadata().map_err(unreadable)?.is_file() {
+        return Err(format!("{shown} is no file; name a file of rules, or leave it out"));
+    }
+    opened.take(RULES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > RULES {
+        return Err(format!("{shown} has more than {RULES} bytes"));
+    }
+    Apps::read(&text).map_err(|error| format!("{shown}: {error}"))
 }
 
 /// How much is counted.

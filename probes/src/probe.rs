@@ -2,16 +2,19 @@
 
 use std::any::Any;
 use std::io;
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    BuildError, ColumnId, Declared, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin,
-    Recorder, Refused, RowId,
+    Access, BuildError, ColumnId, Declared, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError,
+    ProbePlugin, Recorder, Refused, RowId,
 };
+use ebpf_process_names::FOLDERS;
 use tracing::{debug, info, warn};
 
 use crate::attachment::{Attachment, Chosen};
+use crate::by_whom::ByWhom;
 use crate::candidate::Candidate;
 use crate::catalog::{HookColumns, of_every_probe};
 use crate::counter::{OPERATIONS, Output};
@@ -30,11 +33,12 @@ use crate::selftest::Trial;
 use crate::standing::Standing;
 use crate::switches::Board;
 use crate::vigil::{Duty, HOOKS, Vigil, demand};
+use crate::who::{By, kinds};
 
 impl KernelProbe {
     /// Attaches, tests and detaches again.
     pub fn survey(&self, options: &Options) -> Result<Survey, BuildError> {
-        let mut attachment = Attachment::new(self, &options.extract()?)?;
+        let mut attachment = Attachment::new(self, &ProbeOptions::of(options)?)?;
         let counters = std::mem::take(&mut attachment.reports);
         Ok(Survey { counters, memory: attachment.memory, shared: attachment.calls_memory() })
     }
@@ -73,12 +77,16 @@ impl ProbePlugin for KernelProbe {
     }
 
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
-        let options: ProbeOptions = options.extract()?;
+        let options = ProbeOptions::of(options)?;
         let mut declared: Vec<Declared> = Vec::new();
         for output in self.counters_in(options.mode).flat_map(|counter| counter.outputs_in(options.mode)) {
             let column = Declared::host(output.metric.column(output.label));
-            if !declared.contains(&column) {
-                declared.push(column);
+            if declared.contains(&column) {
+                continue;
+            }
+            declared.push(column);
+            for kind in options.who().iter().flat_map(kinds) {
+                declared.push(Declared { kind, column: output.metric.column(output.label) });
             }
         }
         declared.extend(self.reader.iter().flat_map(|reader| (reader.columns)()));
@@ -90,8 +98,15 @@ impl ProbePlugin for KernelProbe {
         OptionDoc::of::<ProbeOptions>()
     }
 
+    fn opens(&self, options: &Options) -> Vec<Access> {
+        let by = ProbeOptions::of(options).map_or_else(|_| Vec::new(), |options| options.by);
+        // The names of containers, where there are any.
+        let folders = FOLDERS.iter().filter(|_| by.contains(&By::Cgroup)).map(|folder| Path::new("/").join(folder));
+        folders.filter(|folder| folder.exists()).map(Access::Read).collect()
+    }
+
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
-        let options: ProbeOptions = options.extract()?;
+        let options = ProbeOptions::of(options)?;
         let mut attachment = Attachment::new(self, &options)?;
         for report in &attachment.reports {
             if let Some(hook) = &report.hook {
@@ -135,6 +150,8 @@ struct CountingProbe {
     series: Vec<CounterSeries>,
     /// Of maps of the probe's own.
     reader: Option<(Box<dyn Reader>, Maps)>,
+    /// Rows of those who did it.
+    by_whom: Option<ByWhom>,
     settled: bool,
 }
 
@@ -168,6 +185,8 @@ impl CountingProbe {
         let chosen = &attachment.chosen;
         let switches = Board::of(tiers.filter(|tier| chosen.iter().any(|chosen| chosen.candidate.tier == *tier)));
         let in_force = InForce::open();
+        let by_whom = options.who().map(|who| ByWhom::new(&who, &attachment.chosen, options.mode, recorder));
+        let by_whom = by_whom.transpose()?;
         Ok(Self {
             name,
             attachment,
@@ -182,6 +201,7 @@ impl CountingProbe {
             hooks,
             series,
             reader,
+            by_whom,
             settled: false,
         })
     }
@@ -202,6 +222,9 @@ impl CountingProbe {
             for (output, column) in series.outputs.iter().filter(|(output, _)| output.part == part) {
                 recorder.counter(self.host, *column, output.field.of(record));
             }
+        }
+        if let Some(by_whom) = &mut self.by_whom {
+            by_whom.record_missed(index, counted, recorder).map_err(io::Error::other)?;
         }
         recorder.gauge(series.row, series.info, 1.0);
         recorder.counter(series.row, self.hooks.missed, missed);
@@ -417,6 +440,9 @@ impl Probe for CountingProbe {
         self.attachment.refresh().map_err(ProbeError::new)?;
         for index in 0..self.series.len() {
             self.count(index, now, recorder).map_err(ProbeError::new)?;
+        }
+        if let Some(by_whom) = &mut self.by_whom {
+            by_whom.record(&self.attachment.inboxes, recorder).map_err(ProbeError::new)?;
         }
         self.watch();
         for series in &self.series {

@@ -23,7 +23,8 @@ use crate::way::{Fails, Function, Way};
 pub static PROCESS: KernelProbe = KernelProbe::new("process", "processes and threads started, exited and released")
     .objects(
         Objects::new(crate::aligned!("../bpf/objects/x86_64/process.core.o"), slot::SLOTS)
-            .floor(crate::aligned!("../bpf/objects/x86_64/process.floor.o")),
+            .floor(crate::aligned!("../bpf/objects/x86_64/process.floor.o"))
+            .who(crate::aligned!("../bpf/objects/x86_64/process.who.o")),
     )
     .counters(&[START, FORK, EXIT, RELEASE]);
 

@@ -6,6 +6,7 @@ use aya::Ebpf;
 
 use crate::abi::{Record, Slot};
 use crate::attach::Links;
+use crate::call::RECORDS;
 use crate::candidate::Candidate;
 use crate::filter::Aimed;
 use crate::hook::{Attach, Hook};
@@ -15,6 +16,7 @@ use crate::object::{Object, Objects};
 use crate::options::Tier;
 use crate::totals::Totals;
 use crate::vigil::{HOOKS, Seen};
+use crate::who::{self, SharedInbox, Table};
 
 /// An object in the kernel. What it holds is let go of in the order of the fields.
 pub(crate) struct Programs {
@@ -31,14 +33,14 @@ impl Programs {
     /// Of the loaded one of two objects, whose filter is aimed. The names of tracefs events begin with `prefix`: those of a test stand
     /// beside those that count.
     pub(crate) fn new(
-        ebpf: Ebpf,
+        mut ebpf: Ebpf,
         object: Object,
         objects: &Objects,
         possible_cpus: usize,
         prefix: &'static str,
         aimed: Aimed,
     ) -> io::Result<Self> {
-        let totals = Totals::new(&ebpf, objects.bytes(object).unwrap_or_default(), possible_cpus)?;
+        let totals = Totals::new(&mut ebpf, objects.bytes(object).unwrap_or_default(), possible_cpus)?;
         Ok(Self { links: Links::new(prefix, aimed), ebpf, object, not_core: None, totals, possible_cpus })
     }
 
@@ -106,6 +108,31 @@ impl Programs {
     /// What the program that guards a filter's target is; see [`Filter::guard`].
     pub(crate) fn attach_guard(&mut self, kernel: &Kernel, guard: &Hook) -> Result<(), String> {
         self.links.attach(&mut self.ebpf, kernel, guard)
+    }
+
+    /// Attaches what follows processes, behind the programs that count. The error says why in words.
+    pub(crate) fn follow(&mut self, kernel: &Kernel) -> Result<(), String> {
+        who::hooks().iter().try_for_each(|hook| {
+            let attached = self.links.attach(&mut self.ebpf, kernel, hook);
+            attached.map_err(|problem| format!("{}: {problem}", hook.attach.target()))
+        })
+    }
+
+    /// The gains of processes from now on, where the object tells by whom.
+    pub(crate) fn subscribe(&mut self) -> Option<SharedInbox> {
+        self.totals.by_whom.as_mut().map(Table::subscribe)
+    }
+
+    /// Reads these records alone, where the object tells by whom.
+    pub(crate) fn read_only(&mut self, slots: &[Slot]) {
+        if let Some(table) = &mut self.totals.by_whom {
+            table.read_only(slots);
+        }
+    }
+
+    /// How many records there are of system calls.
+    pub(crate) fn records(&self) -> usize {
+        self.totals.by_whom.as_ref().map_or(RECORDS, Table::records)
     }
 
     /// The object's maps, for whoever reads them himself; `counters` have a hook.

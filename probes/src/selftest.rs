@@ -117,8 +117,10 @@ impl Trial {
     pub(crate) fn load(objects: Option<(&Objects, Object)>, kernel: &Kernel) -> Result<Self, String> {
         let mut trial = Self { own: None, filter: None, calls: Vec::new(), aim: Aim::find() };
         let Some((objects, object)) = objects else { return Ok(trial) };
+        // Which hooks fire does not depend on how their records are kept.
+        let object = if object == Object::Who { Object::Core } else { object };
         let kind = trial.aim.kind();
-        let mut ebpf = objects.load_one(object, kernel, kind, None).map_err(|error| error.to_string())?;
+        let mut ebpf = objects.load_one(object, kernel, kind, None, 0).map_err(|error| error.to_string())?;
         let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
         let aimed = trial.aim.set(&mut filter)?;
         let own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "test_", aimed);

@@ -28,7 +28,8 @@ pub static SYNC: KernelProbe = KernelProbe::new("sync", "calls that ask for data
     .off_by_default()
     .objects(
         Objects::new(crate::aligned!("../bpf/objects/x86_64/sync.core.o"), slot::SLOTS)
-            .floor(crate::aligned!("../bpf/objects/x86_64/sync.floor.o")),
+            .floor(crate::aligned!("../bpf/objects/x86_64/sync.floor.o"))
+            .who(crate::aligned!("../bpf/objects/x86_64/sync.who.o")),
     )
     .counters(&[FSYNC, FDATASYNC, ALL, SYNCFS, MSYNC, FILE_RANGE]);
 

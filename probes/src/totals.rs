@@ -11,9 +11,9 @@ use crate::abi::{KPROBE_TOTALS, Record, Slot, TOTALS};
 use crate::memory;
 use crate::options::Tier;
 use crate::sys::{self, Guarded, Mapping};
+use crate::who::Table;
 
 /// Where an object's records are.
-#[derive(Debug)]
 pub(crate) struct Totals {
     /// None where a probe has no records.
     map: Option<OwnedFd>,
@@ -23,6 +23,8 @@ pub(crate) struct Totals {
     /// Whether it was read since the last refresh. Breakpoints need it not, and bpf(2) would make them be left out.
     is_read: bool,
     breakpoints: Option<Breakpoints>,
+    /// In an object that tells by whom: instead of the others.
+    pub(crate) by_whom: Option<Table>,
 }
 
 /// The breakpoints' records, mapped: an element for each processor.
@@ -35,7 +37,8 @@ struct Breakpoints {
 impl Totals {
     /// Of an object that was loaded from these bytes. The kernel copies the records of each *possible* processor, so that
     /// many the buffer has.
-    pub(crate) fn new(ebpf: &Ebpf, object: &[u8], possible_cpus: usize) -> io::Result<Self> {
+    pub(crate) fn new(ebpf: &mut Ebpf, object: &[u8], possible_cpus: usize) -> io::Result<Self> {
+        let by_whom = Table::take(ebpf, object)?;
         let map = match ebpf.map(TOTALS) {
             Some(Map::PerCpuArray(map)) => Some(map.fd().as_fd().try_clone_to_owned()?),
             _ => None,
@@ -51,17 +54,23 @@ impl Totals {
             _ => None,
         };
         let per_cpu = Guarded::new(possible_cpus * words_per_cpu)?;
-        Ok(Self { map, per_cpu, words_per_cpu, is_read: false, breakpoints })
+        Ok(Self { map, per_cpu, words_per_cpu, is_read: false, breakpoints, by_whom })
     }
 
     /// The next look is at the numbers of then.
-    pub(crate) const fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         self.is_read = false;
+        if let Some(table) = &mut self.by_whom {
+            table.refresh();
+        }
     }
 
     /// The sum over all processors of these records, which programs of this tier write, as they were at the first look
     /// since the last refresh.
     pub(crate) fn sum(&mut self, tier: Tier, slots: &[Slot]) -> io::Result<Record> {
+        if let Some(table) = &self.by_whom {
+            return Ok(table.sum(slots));
+        }
         let mut sum = Record::default();
         if let Some(breakpoints) = self.breakpoints.as_ref().filter(|_| tier == Tier::Kprobe) {
             return Ok(slots.iter().flat_map(|slot| breakpoints.records(*slot)).fold(sum, Record::plus));

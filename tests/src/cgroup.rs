@@ -37,6 +37,11 @@ impl Cgroup {
         &self.name
     }
 
+    /// Where it is mounted.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Removes it, as a service manager does when a service has ended.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::ops::AddAssign;
 use std::sync::LazyLock;
 
 /// What the tests know of a probe.
@@ -112,6 +113,102 @@ pub enum Done {
         /// How many bytes each.
         count: u64,
     },
+    /// Processes that have ended say what they have done.
+    Counted(Counted),
+}
+
+/// What a process says that it has done, in its own words: `workload/crew.h`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Opens, those that failed among them.
+    pub opens: u64,
+    /// Opens that failed.
+    pub open_errors: u64,
+    /// Closes by a call, those that failed among them.
+    pub closes: u64,
+    /// Closes that failed.
+    pub close_errors: u64,
+    /// Reads, those that failed among them, but for bad ones.
+    pub reads: u64,
+    /// Reads that failed, but for bad ones.
+    pub read_errors: u64,
+    /// What they moved.
+    pub read_bytes: u64,
+    /// Reads of a descriptor that is not open.
+    pub bad_reads: u64,
+    /// Writes, those that failed among them, but for bad ones.
+    pub writes: u64,
+    /// Writes that failed, but for bad ones.
+    pub write_errors: u64,
+    /// What they moved.
+    pub write_bytes: u64,
+    /// Writes to a descriptor that is not open.
+    pub bad_writes: u64,
+    /// Deletions, those that failed among them, but for names that are missing.
+    pub deletes: u64,
+    /// Deletions that failed, but for names that are missing.
+    pub delete_errors: u64,
+    /// Deletions of names that are missing.
+    pub missing_deletes: u64,
+    /// Calls of fsync, those that failed among them.
+    pub fsyncs: u64,
+    /// Calls of fsync that failed.
+    pub fsync_errors: u64,
+    /// Processes started.
+    pub processes: u64,
+    /// Threads started.
+    pub threads: u64,
+    /// Starts of processes that failed.
+    pub start_errors: u64,
+    /// Tasks that have ended.
+    pub exits: u64,
+}
+
+/// A number of [`Counted`].
+type Field = fn(&mut Counted) -> &mut u64;
+
+impl Counted {
+    /// All numbers with their names.
+    const FIELDS: [(&str, Field); 21] = [
+        ("opens", |c| &mut c.opens),
+        ("open_errors", |c| &mut c.open_errors),
+        ("closes", |c| &mut c.closes),
+        ("close_errors", |c| &mut c.close_errors),
+        ("reads", |c| &mut c.reads),
+        ("read_errors", |c| &mut c.read_errors),
+        ("read_bytes", |c| &mut c.read_bytes),
+        ("bad_reads", |c| &mut c.bad_reads),
+        ("writes", |c| &mut c.writes),
+        ("write_errors", |c| &mut c.write_errors),
+        ("write_bytes", |c| &mut c.write_bytes),
+        ("bad_writes", |c| &mut c.bad_writes),
+        ("deletes", |c| &mut c.deletes),
+        ("delete_errors", |c| &mut c.delete_errors),
+        ("missing_deletes", |c| &mut c.missing_deletes),
+        ("fsyncs", |c| &mut c.fsyncs),
+        ("fsync_errors", |c| &mut c.fsync_errors),
+        ("processes", |c| &mut c.processes),
+        ("threads", |c| &mut c.threads),
+        ("start_errors", |c| &mut c.start_errors),
+        ("exits", |c| &mut c.exits),
+    ];
+
+    /// From what gives a number for each name; nothing if one is missing.
+    pub fn read(number: impl Fn(&str) -> Option<u64>) -> Option<Self> {
+        let mut counted = Self::default();
+        for (name, field) in Self::FIELDS {
+            *field(&mut counted) = number(name)?;
+        }
+        Some(counted)
+    }
+}
+
+impl AddAssign for Counted {
+    fn add_assign(&mut self, mut other: Self) {
+        for (_, field) in Self::FIELDS {
+            *field(self) += *field(&mut other);
+        }
+    }
 }
 
 /// Something a process can do.

@@ -6,6 +6,7 @@
 //! * [`agent`] runs the binary and reads its lines into [`totals`].
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
+//! * [`crew`] is fifty processes of known numbers under many names in several control groups.
 //! * [`launch`] does the same for the kernel probes of somebody else, which are outside of our tree.
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
@@ -20,6 +21,7 @@
 //! * [`receivers`] starts real netdata, `StatsD`, `InfluxDB`, `VictoriaMetrics` and Prometheus servers on loopback and
 //!   reads back what they received.
 //! * [`hostile`] is what a sink must not be confused by: `tests/hostile/` sends it through each into its receivers.
+//! * [`who`] is the agent's rows by process, app and control group beside it.
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!
@@ -32,6 +34,7 @@ pub mod beside;
 pub mod built;
 pub mod cgroup;
 pub mod clock;
+pub mod crew;
 pub mod crowd;
 pub mod elevated;
 pub mod exact;
@@ -60,6 +63,7 @@ pub mod trace;
 pub mod unit;
 pub mod visibility;
 pub mod wait;
+pub mod who;
 pub mod workload;
 
 pub use failure::{Failure, Outcome};

@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -55,7 +55,8 @@ impl Place {
         self.folder.path()
     }
 
-    fn executable(&self) -> PathBuf {
+    /// The executable, under the name by which it is started.
+    pub(crate) fn executable(&self) -> PathBuf {
         self.programs.path().join("workload")
     }
 
@@ -145,17 +146,8 @@ impl Place {
 
     fn start(&self, arguments: &[String]) -> Outcome<Workload> {
         let mut command = Command::new(self.executable());
-        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
-        // Busy while another thread's new child still holds the descriptor it was written through.
-        let child = wait::until("the workload's executable", STEP, || match command.spawn() {
-            Err(cause) if cause.kind() == ErrorKind::ExecutableFileBusy => Ok(None),
-            started => started.map(Some).map_err(Failure::at("starting the workload")),
-        })?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Failure::new("the workload's process number does not fit"))?;
-        let mut workload = Workload { child, pid, reaped: false };
-        workload.wait_for_stop()?;
-        Ok(workload)
+        command.args(arguments);
+        Workload::start(command)
     }
 }
 
@@ -181,9 +173,29 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Starts what is a workload, in its own words, and returns when it has stopped itself.
+    pub(crate) fn start(mut command: Command) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        // Busy while another thread's new child still holds the descriptor it was written through.
+        let child = wait::until("the workload's executable", STEP, || match command.spawn() {
+            Err(cause) if cause.kind() == ErrorKind::ExecutableFileBusy => Ok(None),
+            started => started.map(Some).map_err(Failure::at("starting the workload")),
+        })?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("the workload's process number does not fit"))?;
+        let mut workload = Self { child, pid, reaped: false };
+        workload.wait_for_stop()?;
+        Ok(workload)
+    }
+
     /// Its process number, which is its thread group's.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The pipe that its standard output is, once, where it was started with one.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Lets it go on, and returns when it stops itself again.
@@ -201,6 +213,14 @@ impl Workload {
     /// It does not end with 0 (with its own words), or takes too long.
     pub fn run_to_end(&mut self) -> Outcome<()> {
         self.resume()?;
+        self.wait_for_end()
+    }
+
+    /// Reaps it at its end.
+    ///
+    /// # Errors
+    /// As [`Workload::run_to_end`].
+    pub fn wait_for_end(&mut self) -> Outcome<()> {
         match self.wait("the end of the workload")? {
             status if status.exit_status() == Some(0) => Ok(()),
             status => Err(self.unexpected("its end", status)),

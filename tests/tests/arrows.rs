@@ -10,7 +10,8 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// Which of our crates a crate may depend on, tests apart.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-core", &[]),
-    ("ebpf-process-probes", &["ebpf-process-core"]),
+    ("ebpf-process-probes", &["ebpf-process-core", "ebpf-process-names"]),
+    ("ebpf-process-names", &[]),
     ("ebpf-process-sink-netdata", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-statsd", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-delivery", &["ebpf-process-core"]),

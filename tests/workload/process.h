@@ -139,4 +139,8 @@ void run_again(char **arguments);
 void run_launch(const char *directory, word made, word existing, word refused, word programs);
 void run_launched(word left);
 
+/* The mode `crew` (crew.c), and how a member goes on in the images that it executes (member.c). */
+void run_crew(char **arguments);
+void go_on_in_crew(int index) __attribute__((noreturn));
+
 #endif

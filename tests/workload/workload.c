@@ -13,6 +13,10 @@
  *                             stops itself; continued, it makes so many symbolic links in DIR, fails so many times at a
  *                             name that is taken and so many times where the file system has none, and executes itself
  *                             so many times, with 2 + PROGRAMS arguments at first and 3 at last; stops itself; exits.
+ *   workload crew DIR PREFIX FOLDER PATH MS
+ *                             stops itself; continued, it starts 50 processes in DIR (a tmpfs), whose names begin with
+ *                             PREFIX, with so many milliseconds between two steps; its control group is at FOLDER, and
+ *                             is PATH; says what each has done on stdout, and exits. It has to be called PREFIX-lead.
  *   workload idle             stops itself; continued, it waits until it is killed.
  *   workload exit             exits at once.
  *   workload operations DIR STACKED N NAME...
@@ -319,9 +323,14 @@ __attribute__((noreturn, used)) static void run(word *stack)
 		run_launch(option, parse(arguments[3]), parse(arguments[4]), parse(arguments[5]), parse(arguments[6]));
 	else if (equal(mode, "launched") && count > 2)
 		run_launched(parse(option));
+	else if (equal(mode, "crew") && count > 6)
+		run_crew(arguments);
+	else if (equal(mode, "crewed") && count > 2)
+		go_on_in_crew((int)parse(option));
 	else if (!equal(mode, "exit"))
 		fail("usage: workload DIR [no-int80] | read N | delete DIR N | blocked N | reborn PID N | idle | exit | "
-		     "operations DIR STACKED N NAME... | launch DIR MADE EXISTING REFUSED PROGRAMS", (long)count);
+		     "operations DIR STACKED N NAME... | launch DIR MADE EXISTING REFUSED PROGRAMS | "
+		     "crew DIR PREFIX FOLDER PATH MS", (long)count);
 	leave(0);
 }
 

@@ -13,6 +13,8 @@ use crate::{Outcome, output, run, say};
 
 /// For Linux 5.5 and later: instruction set v2; BTF for CO-RE, its DWARF is stripped.
 const CORE_FLAGS: [&str; 2] = ["-mcpu=v2", "-g"];
+/// For Linux 5.8 and later, with an element for each process.
+const WHO_FLAGS: [&str; 3] = ["-mcpu=v2", "-g", "-DWHO"];
 /// For Linux 4.11 and later: instruction set v1, and no BTF, which a kernel before 5.1 refuses.
 const FLOOR_FLAGS: [&str; 2] = ["-mcpu=v1", "-DFLOOR"];
 const FLAGS: [&str; 8] =
@@ -20,6 +22,9 @@ const FLAGS: [&str; 8] =
 
 /// The line that says that a probe has no object for the floor.
 const CORE_ONLY: [&str; 2] = ["#define", "CORE_ONLY"];
+
+/// The line that says that a probe has an object that tells by whom.
+const BY_WHOM: [&str; 2] = ["#define", "BY_WHOM"];
 
 /// Builds, or with `--check` compares: all probes of a folder, ours if none is named.
 pub(crate) fn bpf(options: &[&str]) -> Outcome {
@@ -76,6 +81,7 @@ pub(crate) fn bpf(options: &[&str]) -> Outcome {
 pub(crate) enum Flavour {
     Core,
     Floor,
+    Who,
 }
 
 /// One object of a probe.
@@ -90,19 +96,25 @@ impl Object {
         match self.flavour {
             Flavour::Core => format!("{}.core.o", self.probe),
             Flavour::Floor => format!("{}.floor.o", self.probe),
+            Flavour::Who => format!("{}.who.o", self.probe),
         }
     }
 }
 
-/// The objects that the sources of a folder give, by name: `PROBE.bpf.c` is compiled for both kinds of kernel.
+/// The objects that the sources of a folder give, by name: `PROBE.bpf.c` is compiled for both kinds of kernel, and once
+/// more if it says that it can tell by whom.
 fn wanted(folder: &Path) -> Outcome<Vec<Object>> {
     let mut objects = Vec::new();
     for name in names(folder)? {
         let Some(probe) = name.strip_suffix(".bpf.c") else { continue };
         let text = fs::read_to_string(folder.join(&name)).map_err(|error| format!("{name}: {error}"))?;
         objects.push(Object { probe: probe.to_owned(), flavour: Flavour::Core });
-        if !text.lines().any(|line| line.split_whitespace().take(2).eq(CORE_ONLY)) {
+        let says = |words: [&str; 2]| text.lines().any(|line| line.split_whitespace().take(2).eq(words));
+        if !says(CORE_ONLY) {
             objects.push(Object { probe: probe.to_owned(), flavour: Flavour::Floor });
+        }
+        if says(BY_WHOM) {
+            objects.push(Object { probe: probe.to_owned(), flavour: Flavour::Who });
         }
     }
     if objects.is_empty() { Err(format!("{}: no *.bpf.c", folder.display()).into()) } else { Ok(objects) }
@@ -167,8 +179,9 @@ impl Tools {
     pub(crate) fn build(&self, folder: &Path, probe: &str, flavour: Flavour, to: &Path) -> Outcome {
         let ours = sources()?;
         let flags = match flavour {
-            Flavour::Core => CORE_FLAGS,
-            Flavour::Floor => FLOOR_FLAGS,
+            Flavour::Core => CORE_FLAGS.as_slice(),
+            Flavour::Floor => &FLOOR_FLAGS,
+            Flavour::Who => &WHO_FLAGS,
         };
         let mut clang = Command::new(&self.clang);
         clang.current_dir(folder).args(FLAGS).args(flags).arg("-I").arg(ours.join("include"));
@@ -193,11 +206,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("disk.bpf.c", "#define CORE_ONLY /* typed */\n#include <probe.h>\n");
-        write("file.bpf.c", "#include <probe.h>\n");
+        write("file.bpf.c", "#define BY_WHOM\n#include <probe.h>\n");
         write("notes.txt", "");
         let wanted = wanted(folder.path()).unwrap();
         let files: Vec<String> = wanted.iter().map(Object::file).collect();
-        assert_eq!(files, ["disk.core.o", "file.core.o", "file.floor.o"]);
+        assert_eq!(files, ["disk.core.o", "file.core.o", "file.floor.o", "file.who.o"]);
 
         for name in ["disk.core.o", "disk.floor.o", "CLANG_VERSION"] {
             write(name, "");

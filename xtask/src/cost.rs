@@ -120,6 +120,30 @@ const CASES: &[Case] = &[
         "read,file.core.o:vfs_read__fexit_size4:fexit:vfs_read,cgroup",
     ),
     beside(
+        "empty-fentry",
+        "fentry-who",
+        "ours, fentry tier, entry mode, `by` process",
+        "read,file.who.o:vfs_read__fentry:fentry:vfs_read",
+    ),
+    beside(
+        "empty-fexit",
+        "fexit-who",
+        "ours, fentry tier, return mode, `by` process",
+        "read,file.who.o:vfs_read__fexit_size4:fexit:vfs_read",
+    ),
+    beside(
+        "empty-kretprobe",
+        "kretprobe-who",
+        "ours, kprobe tier, return mode, `by` process",
+        "read,file.who.o:vfs_read__kretprobe_size:kretprobe:vfs_read",
+    ),
+    beside(
+        "empty-sys-exit",
+        "sys-exit-who",
+        "ours, tracepoint tier, both modes, a watched call, `by` process",
+        "read,syscalls.who.o:sys_exit:tracepoint:sys_exit",
+    ),
+    beside(
         "empty-kprobe",
         "floor-kprobe",
         "ours, kprobe tier of the object for kernels without BTF, entry mode",
@@ -214,7 +238,7 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
 fn objects(scratch: &Path) -> Outcome<Vec<(&'static str, PathBuf)>> {
     let tools = Tools::find()?.ok_or("clang or llvm-strip is missing; on Debian: apt-get install clang-14 llvm-14")?;
     let ours = objects_of(&sources()?);
-    let names = ["file.core.o", "syscalls.core.o", "file.floor.o"];
+    let names = ["file.core.o", "syscalls.core.o", "file.floor.o", "file.who.o", "syscalls.who.o"];
     let mut files: Vec<_> = names.into_iter().map(|name| (name, ours.join(name))).collect();
     for (name, probe) in [("empty.o", "empty"), ("peer.o", "peer")] {
         let built = scratch.join(name);

@@ -106,7 +106,21 @@ fn boot_all(prepared: &[Prepared], emulator: &Path, cache: &Path) -> Outcome<Vec
 fn boot_one(machine: &Prepared, emulator: &Path, cache: &Path) -> (Vec<String>, Vec<String>) {
     let Prepared { kernel, wanted, image, disk } = machine;
     let kind = boot::Machine { parameters: kernel.parameters, ..boot::PARALLEL };
-    let seen = match boot::boot(&kind, emulator, image, disk, cache) {
+    let boot = || boot::boot(&kind, emulator, image, disk, cache);
+    let seen = boot().and_then(|seen| {
+        if !seen.has_died() {
+            return Ok(seen);
+        }
+        // A row that fails does not end a machine: its kernel or the emulator has. What it said is here, and if it was
+        // for our programs it dies again.
+        say(format!(
+            "{}: the machine died, and is switched on once more; its console:\n{}",
+            kernel.version,
+            seen.tail()
+        ));
+        boot()
+    });
+    let seen = match seen {
         Ok(seen) => seen,
         Err(reason) => {
             let failure = format!("{}, all rows: {reason}", kernel.version);
@@ -114,8 +128,8 @@ fn boot_one(machine: &Prepared, emulator: &Path, cache: &Path) -> (Vec<String>, 
         }
     };
     let (mut lines, mut failures) = compare(kernel.version, wanted, &seen.lines);
-    // A row can be right and the guest still end badly: that is a failure of its own.
-    if failures.is_empty() && seen.status != Some(0) {
+    // A row can be right and the guest still end badly: that is a failure of its own. So is a machine that died twice.
+    if seen.has_died() || (failures.is_empty() && seen.status != Some(0)) {
         let end = format!("{}: the guest ended with {:?}", kernel.version, seen.status);
         lines.push(format!("{end}; its console:\n{}", seen.tail()));
         failures.push(end);

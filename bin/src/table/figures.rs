@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{KindView, Metric, Sample, Uncounted, Value, View};
+use ebpf_process_core::{EntityKind, KindView, Metric, Sample, Uncounted, Value, View};
 
-use super::entities::{self, Totals};
+use super::entities::{self, Entities, Number, Totals};
 use super::hooks::Hooks;
-use super::operation::{Operation, interrupted, named, place, remark};
+use super::operation::{Operation, interrupted, named, place, remark, title};
 use super::picture::{Picture, table};
+use super::rows::{self, Drawn};
 use super::text::clean;
 use super::units;
 use crate::stdout;
+use crate::table::choice::Choice;
 
 /// What the last view said, and what it takes to compare it with the next.
 #[derive(Default)]
@@ -25,7 +27,15 @@ pub(super) struct Figures {
     left_out: Vec<String>,
     /// What is asked for and not counted on this machine.
     uncounted: Vec<Uncounted>,
+    /// The one kind whose rows are shown, if it is not the host's numbers.
+    choice: Option<Choice>,
     rows: Vec<Operation>,
+    /// The kinds whose rows come and go.
+    entities: Vec<Entities>,
+    /// What was added to the host's counters, by title, where rows are compared with them.
+    host: Vec<(String, u64)>,
+    /// How long it took until then.
+    interval: Duration,
     others: Vec<String>,
     /// Operations that signals interrupted, with how often so far: too seldom for a column.
     interrupted: Vec<(String, u64)>,
@@ -37,10 +47,19 @@ pub(super) struct Figures {
 /// A rate of less time would be noise.
 const LEAST: Duration = Duration::from_millis(50);
 
+/// How many rows each kind has beside the host's numbers.
+const BESIDE: usize = 10;
+
 impl Figures {
     /// Of totals that count from a baseline, a time since boot.
     pub(super) fn since(baseline: Duration, uncounted: Vec<Uncounted>) -> Self {
         Self { baseline, last: baseline, uncounted, ..Self::default() }
+    }
+
+    /// Shows the rows of one kind, and of the rest what there is to say about them.
+    #[must_use]
+    pub(super) fn by(self, choice: Option<Choice>) -> Self {
+        Self { choice, ..self }
     }
 
     /// Takes over the numbers of a view.
@@ -49,9 +68,12 @@ impl Figures {
         let now = view.tick().boottime;
         let elapsed = now.saturating_sub(std::mem::replace(&mut self.last, now));
         self.totals.elapsed = (elapsed >= LEAST).then_some(elapsed);
+        self.interval = elapsed;
         self.window = now.saturating_sub(self.baseline);
         self.left_out = view.left_out().map(clean).collect();
         self.rows.clear();
+        self.entities.clear();
+        self.host.clear();
         self.others.clear();
         self.interrupted.clear();
         self.hooks = Hooks::default();
@@ -60,8 +82,13 @@ impl Figures {
         let (many, few): (Vec<_>, Vec<_>) = view.kinds().partition(|kind| kind.kind().has_start_times());
         few.iter().flat_map(KindView::metrics).for_each(|metric| self.read_metric(&metric));
         for kind in &many {
-            let (operations, remarks) = entities::read(kind, &mut self.totals);
-            self.rows.extend(operations);
+            let (sort, limit) = match &self.choice {
+                None => (None, BESIDE),
+                Some(choice) if choice.kind == kind.kind().name() => (choice.sort.as_deref(), choice.limit),
+                Some(_) => continue,
+            };
+            let (entities, remarks) = entities::read(kind, &mut self.totals, sort, limit);
+            self.entities.push(entities);
             self.others.extend(remarks);
         }
     }
@@ -91,7 +118,10 @@ impl Figures {
         let labels: Vec<&str> = sample.own_labels().map(|(_, value)| value).collect();
         match sample.value() {
             Value::Counter(total) => {
-                let (_, figure) = self.totals.count(&sample.row(), sample.column().index(), total);
+                let (added, figure) = self.totals.count(&sample.row(), sample.column().index(), total);
+                if self.choice.is_some() && metric.entity().name() == EntityKind::HOST {
+                    self.host.extend(title(sample.column().column()).map(|title| (title.text, added)));
+                }
                 if let Some(operation) = interrupted(metric.name(), &labels) {
                     self.interrupted.extend((total > 0).then_some((operation, total)));
                     return;
@@ -117,24 +147,58 @@ impl Figures {
         &mut self.rows[index]
     }
 
-    /// What there is to see. Where the width has no room for totals, they are left out; then all but the calls; then
-    /// the names are shortened.
-    pub(super) fn picture(&self, width: Option<usize>) -> Picture {
+    /// What there is to see in so many columns and lines. Where the width has no room for totals, they are left out; then
+    /// all but the calls; then the names are shortened.
+    pub(super) fn picture(&self, size: Option<(usize, usize)>) -> Picture {
+        let width = size.map(|(columns, _)| columns);
+        let in_lines = |text: &str| -> Vec<String> {
+            let text = width.map_or_else(|| text.to_owned(), |width| stdout::wrapped(text, width));
+            text.lines().map(str::to_owned).collect()
+        };
+        let drawn = self.entities.iter().map(|entities| (entities, rows::draw(entities, size)));
+        let drawn: Vec<(&Entities, Drawn)> = drawn.collect();
+        let told = drawn.iter().flat_map(|(_, drawn)| &drawn.remarks).cloned();
+        let remarks = told.chain(self.remarks()).flat_map(|remark| in_lines(&remark)).collect();
+        let over = units::seconds(self.interval);
+        if let Some(Choice { kind, .. }) = &self.choice {
+            return match drawn.into_iter().next() {
+                None => Picture { heading: in_lines(&rows::heading(kind, None, &over)), table: none(kind), remarks },
+                Some((entities, Drawn { table, .. })) => {
+                    Picture { heading: in_lines(&rows::heading(kind, entities.sorted_by(), &over)), table, remarks }
+                }
+            };
+        }
         let window = units::seconds(self.window);
         let heading = match self.totals.elapsed {
             Some(elapsed) => format!("Per second over the last {}; totals of {window}.", units::seconds(elapsed)),
             None => format!("Totals of {window}."),
         };
-        let in_lines = |text: &str| -> Vec<String> {
-            let text = width.map_or_else(|| text.to_owned(), |width| stdout::wrapped(text, width));
-            text.lines().map(str::to_owned).collect()
-        };
-        let remarks = self.remarks().iter().flat_map(|remark| in_lines(remark)).collect();
-        Picture { heading: in_lines(&heading), table: table(&self.rows, width), remarks }
+        let mut table = table(&self.rows, width);
+        for (entities, drawn) in drawn {
+            table.push(String::new());
+            table.extend(in_lines(&rows::heading(&entities.kind, entities.sorted_by(), &over)));
+            table.extend(drawn.table);
+        }
+        Picture { heading: in_lines(&heading), table, remarks }
+    }
+
+    /// Where the rows of the chosen kind do not add up to what was added to the host.
+    fn differences(&self) -> Vec<String> {
+        let rows = self.entities.iter().flat_map(|entities| entities.columns.iter().zip(entities.total()));
+        let differences = rows.filter_map(|(column, total)| {
+            let Some(Number::Added(total)) = total else { return None };
+            let (_, host) = self.host.iter().find(|(title, _)| *title == column.title)?;
+            (*host != total).then(|| {
+                let [total, host] = [total, *host].map(units::total);
+                format!("the rows have {total} of {}, the host {host}", column.title)
+            })
+        });
+        differences.collect()
     }
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = self.others.clone();
+        remarks.extend(self.differences());
         remarks.extend(self.hooks.standing());
         for Uncounted { what, reason } in &self.uncounted {
             remarks.push(format!("NOT COUNTED: {what} ({reason})"));
@@ -154,6 +218,11 @@ impl Figures {
         }
         remarks
     }
+}
+
+/// What stands for a table without rows.
+fn none(kind: &str) -> Vec<String> {
+    vec![format!("no rows by {kind}")]
 }
 
 #[cfg(test)]
@@ -226,7 +295,7 @@ not exact: vfs.read (missed)
 missed so far: 4 of vfs.read
 interrupted by signals so far: 100 of vfs read";
         assert_eq!(figures.picture(None).lines().join("\n"), expected);
-        let narrow = figures.picture(Some(60)).lines();
+        let narrow = figures.picture(Some((60, 100))).lines();
         assert!(narrow.iter().all(|line| line.chars().count() <= 60), "{narrow:?}");
     }
 
@@ -303,12 +372,12 @@ interrupted by signals so far: 100 of vfs read";
         bench.tick(&Selection::default(), record, |view| figures.read(*view));
         let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("\ndemo _[2J_2J_txt.exe_"), "{text:?}");
-        assert!(text.contains("process _[2J_2J_txt.exe_ demo"), "{text:?}");
+        assert!(text.contains("COMM              DEMO\n_[2J_2J_txt.exe_     1"), "{text:?}");
         assert!(!text.replace('\n', "").contains(|c: char| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c)));
     }
 
     #[test]
-    fn the_busiest_rows_of_other_kinds_are_shown_and_the_rest_is_one_line() {
+    fn the_busiest_rows_of_other_kinds_are_shown_below_and_the_rest_is_one_line() {
         let kind = EntityKind::new("process").keys(["pid", "comm"]);
         let mut bench = Bench::new();
         let column = Column::counter("vfs.calls", Unit::CALLS, "Calls").labels([("operation", "read")]);
@@ -329,12 +398,15 @@ interrupted by signals so far: 100 of vfs read";
         }
         let lines = figures.picture(None).lines();
         let expected = "\
-OPERATION               CALLS/S   CALLS
-vfs read                      0  13,000
-process 13 sh vfs read       13   1,000
-process 12 sh vfs read       12   1,000";
-        assert_eq!(lines[2..6].join("\n"), expected);
-        assert_eq!(lines[14], "process: 3 more               6   3,000", "{lines:#?}");
-        assert!(lines.contains(&"process.open.files 7 sh: 3 ".to_owned()), "{lines:#?}");
+OPERATION  CALLS/S   CALLS
+vfs read         0  13,000
+
+By process in the last 1.0 s, the busiest first.
+PID     COMM  VFS READ  OPEN FILES
+13      sh          13
+12      sh          12";
+        assert_eq!(lines[2..9].join("\n"), expected);
+        assert_eq!(lines[11], "9       sh           9", "{lines:#?}");
+        assert_eq!(lines[17..19], ["3 more               6", "total               91"], "{lines:#?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Operations: what is counted of each, and what it is called.
 
-use ebpf_process_core::{Scaled, Unit, Value};
+use ebpf_process_core::{Column, MetricKind, Scaled, Unit, Value};
 
 use super::text::clean;
 use super::units;
@@ -78,6 +78,34 @@ pub(super) fn interrupted(name: &str, labels: &[&str]) -> Option<String> {
     };
     let words = [area, verb].into_iter().chain(labels.iter().copied()).filter(|word| !word.is_empty());
     Some(clean(&words.collect::<Vec<_>>().join(" ")))
+}
+
+/// What a column of numbers is called over a table, and where it stands.
+pub(super) struct Title {
+    /// The operation, and what of it where that is not its calls: `vfs read`, `vfs read errors`.
+    pub(super) text: String,
+    /// By aspect: calls first, what is seldom or no operation last.
+    pub(super) rank: usize,
+}
+
+/// The title of a column; none where its values are no single numbers.
+pub(super) fn title(column: &Column) -> Option<Title> {
+    let labels: Vec<&str> = column.own_labels().map(|(_, value)| value).collect();
+    #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
+    let is_count = column.kind() == MetricKind::Counter && column.factor() == 1.0;
+    let (operation, word, rank) = match (column.kind(), interrupted(column.name(), &labels)) {
+        (MetricKind::Histogram, _) => return None,
+        (_, Some(operation)) => (operation, "interrupted", ASPECTS.len()),
+        _ => match place(column.name(), column.unit(), &labels) {
+            (operation, Aspect::Calls) if is_count => (operation, "", Aspect::Calls as usize),
+            (operation, Aspect::Errors) => (operation, "errors", Aspect::Errors as usize),
+            (operation, Aspect::Bytes) => (operation, "bytes", Aspect::Bytes as usize),
+            (operation, Aspect::Calls) if *column.unit() == Unit::ONE => (operation, "", ASPECTS.len() + 1),
+            (operation, Aspect::Calls) => (operation, column.unit().as_str(), ASPECTS.len() + 1),
+        },
+    };
+    let text = if word.is_empty() { operation } else { format!("{operation} {}", clean(word)) };
+    Some(Title { text, rank })
 }
 
 /// A metric's name with the values of its labels.

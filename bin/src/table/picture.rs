@@ -53,7 +53,7 @@ const OPERATION: &str = "OPERATION";
 
 /// A name in at most so many characters: what is too much goes from its middle, since names differ in their beginnings
 /// and ends.
-fn shortened(name: &str, longest: usize) -> String {
+pub(super) fn shortened(name: &str, longest: usize) -> String {
     let characters: Vec<char> = name.chars().collect();
     if characters.len() <= longest || longest < 3 {
         return name.to_owned();

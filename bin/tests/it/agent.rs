@@ -1,5 +1,6 @@
 //! The binary under test as a child process.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -34,7 +35,12 @@ pub(crate) const HARMLESS: [Signal; 12] = [
 
 /// The binary, with an environment that says nothing to it.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-process"));
+    program(env!("CARGO_BIN_EXE_ebpf-process"), arguments)
+}
+
+/// The same of another program that has the agent in it.
+pub(crate) fn program(path: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (key, _) in std::env::vars_os() {
         let key_bytes = key.as_encoded_bytes();

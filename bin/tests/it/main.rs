@@ -11,6 +11,7 @@ mod lifetime;
 mod netdata;
 mod output;
 mod refusals;
+mod rows;
 mod spool;
 mod status;
 mod terminal;

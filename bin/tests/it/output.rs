@@ -10,6 +10,8 @@ fn help_and_version_go_to_stdout() {
             vec!["run", "once", "check", "status", "list", "config", "completions", "EBPF_PROCESS_", "Exit codes"],
         ),
         (vec!["once", "--help"], vec!["--interval", "--format", "influx", "statsd", "netdata", "prometheus"]),
+        (vec!["once", "--help"], vec!["--by", "process", "app", "cgroup", "--sort", "--limit"]),
+        (vec!["run", "--help"], vec!["--by", "--sort", "--limit", "no sink of the configuration is fed"]),
         (vec!["--version"], vec![env!("CARGO_PKG_VERSION")]),
     ] {
         let finished = finish(&mut command(&arguments));
@@ -115,5 +117,6 @@ fn completions_are_there_for_the_usual_shells() {
         let finished = finish(&mut command(&["completions", shell]));
         assert_eq!(finished.code(), 0, "{finished:?}");
         assert!(finished.stdout.contains("ebpf-process") && finished.stdout.contains("once"), "{shell}");
+        assert!(finished.stdout.contains("cgroup"), "{shell}: the kinds of rows");
     }
 }

@@ -13,7 +13,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::agent::{Running, VITALS_ONLY, command, file, with_terminal};
 
 /// Both ends of a terminal of 80 columns and 24 rows.
-fn terminal() -> (File, File) {
+pub(crate) fn terminal() -> (File, File) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master: OwnedFd = openpt(flags).expect("a terminal");
     grantpt(&master).and_then(|()| unlockpt(&master)).expect("its other end");
@@ -24,7 +24,7 @@ fn terminal() -> (File, File) {
 }
 
 /// Reads the screen until it has shown these words so many times.
-fn read_until(screen: &mut File, words: &str, times: usize) -> String {
+pub(crate) fn read_until(screen: &mut File, words: &str, times: usize) -> String {
     let mut text = String::new();
     let mut buffer = [0; 4096];
     let limit = Timespec { tv_sec: 60, tv_nsec: 0 };

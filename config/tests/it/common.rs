@@ -17,6 +17,7 @@ pub(crate) struct ProbeOptions {
     pub(crate) hooks: String,
     pub(crate) object: String,
     pub(crate) only: Option<Only>,
+    pub(crate) by: Vec<String>,
     pub(crate) depth: u32,
 }
 
@@ -37,7 +38,7 @@ pub(crate) enum Only {
 
 impl Default for ProbeOptions {
     fn default() -> Self {
-        Self { mode: Mode::Entry, hooks: "auto".into(), object: "auto".into(), only: None, depth: 1 }
+        Self { mode: Mode::Entry, hooks: "auto".into(), object: "auto".into(), only: None, by: Vec::new(), depth: 1 }
     }
 }
 
@@ -53,7 +54,7 @@ impl ProbePlugin for FakeProbe {
     }
 
     fn common_keys(&self) -> &'static [&'static str] {
-        &["mode", "hooks", "object", "only"]
+        &["mode", "hooks", "object", "only", "by"]
     }
 
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {

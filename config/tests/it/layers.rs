@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, registry, set};
+use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, refusal, registry, set};
 use ebpf_process_config::{Directories, Plan, Sources, confine, default_text};
 use ebpf_process_core::{Claims, OutletSpec, Scope, WhenFull};
 
@@ -309,4 +309,28 @@ fn a_sink_says_which_rows_it_gets_and_how_much_may_wait() {
     let usual = spec(&settings[..2]);
     assert_eq!(usual.queue_bytes, OutletSpec::DEFAULT_QUEUE_BYTES);
     assert_eq!((usual.selection.kinds, usual.selection.matching.len()), (None, 0));
+}
+
+#[test]
+fn a_kind_of_rows_is_added_to_what_the_layers_below_say() {
+    let by = |settings: &[&str], kind: &str| {
+        let (loaded, plan) = plan(&Sources::built_in().set(set(settings)).by(kind)).expect("a plan");
+        (["process", "file"].map(|name| probe_options(&plan, name).by), loaded.origin("probes.by"))
+    };
+    let origin = |kind: &str| Some(format!("--by {kind}"));
+    assert_eq!(by(&[], "app"), ([["app"]; 2].map(|kinds| kinds.map(str::to_owned).to_vec()), origin("app")));
+    let settings = ["probes.by=[\"cgroup\"]", "probes.file.by=[]"];
+    let (kinds, from) = by(&settings, "process");
+    assert_eq!(
+        (&kinds[0][..], &kinds[1][..], from),
+        (&set(&["cgroup", "process"])[..], &set(&["process"])[..], origin("process"))
+    );
+    assert_eq!(by(&settings, "cgroup").0, [["cgroup"]; 2].map(|kinds| kinds.map(str::to_owned).to_vec()), "once each");
+}
+
+#[test]
+fn a_list_of_kinds_that_is_none_is_refused_where_it_was_written() {
+    let sources = Sources::built_in().set(set(&["probes.by=process"])).by("app");
+    let problem = refusal(&sources).to_string();
+    assert!(problem.starts_with("probes.by (from --set probes.by): "), "{problem}");
 }

@@ -52,10 +52,16 @@ union watched {
 
 /* One half of an entry: a record from 1 on, and flags. User space changes it while programs read it, a byte at a time:
  * the flags come before the record and go after it, so an entry without a record is none, whatever its flags say. */
+#ifdef WHO /* each process has them all, so there are fewer */
+#define CALL_RECORD 0x003f
+#define CALL_RECORDS 64
+#else
 #define CALL_RECORD 0x007f
+#define CALL_RECORDS RECORDS
+#endif
+#define RECORDS 128
 #define CALL_SPLITS 0x4000 /* an argument decides in which of two records it counts, struct split */
 #define CALL_SIZE 0x8000   /* the result is a number of bytes, else a status */
-#define RECORDS 128
 
 /* The call counts in the record after its own if one of these bits is set in an argument, or in the u64 to which the
  * argument points; one that cannot be read has none. */

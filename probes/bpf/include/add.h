@@ -9,20 +9,27 @@
 #pragma once
 #include "abi.h"
 
+/* One addition. Asking who it was, all processors write one record. */
+#ifdef WHO
+#define add_to(field, number) __sync_fetch_and_add(&(field), (number))
+#else
+#define add_to(field, number) ((field) += (number))
+#endif
+
 /* Adds a call. */
 inlined void add_call(struct record *records, u32 slot)
 {
 	if (records)
-		records[slot].calls += 1;
+		add_to(records[slot].calls, 1);
 }
 
 /* Adds what became of a call that did not succeed. Not on the way of one that did. */
 inlined void add_failure(struct record *record, s64 result)
 {
 	if (is_interrupted(result))
-		record->interrupted += 1;
+		add_to(record->interrupted, 1);
 	else
-		record->errors += 1;
+		add_to(record->errors, 1);
 }
 
 /* Adds a call that is over: one that says by an int below zero that it failed, */
@@ -34,7 +41,7 @@ inlined void add_status(struct record *records, u32 slot, u64 result)
 	if (!records)
 		return;
 	record = &records[slot];
-	record->calls += 1;
+	add_to(record->calls, 1);
 	if (status < 0)
 		add_failure(record, status);
 }
@@ -47,9 +54,9 @@ inlined void add_pointer(struct record *records, u32 slot, u64 result)
 	if (!records)
 		return;
 	record = &records[slot];
-	record->calls += 1;
+	add_to(record->calls, 1);
 	if (!result)
-		record->errors += 1;
+		add_to(record->errors, 1);
 }
 
 /* or by a number of bytes below zero. */
@@ -61,9 +68,9 @@ inlined void add_size(struct record *records, u32 slot, u64 result)
 	if (!records)
 		return;
 	record = &records[slot];
-	record->calls += 1;
+	add_to(record->calls, 1);
 	if (size >= 0) {
-		record->bytes += size;
+		add_to(record->bytes, size);
 		/* Else the compiler makes one addition of both, and every event chooses its operands. */
 		asm volatile("");
 	} else {

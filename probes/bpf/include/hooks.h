@@ -8,7 +8,16 @@
 #pragma once
 #include "add.h"
 #include "filter.h"
+#ifdef WHO
+#include "who.h"
+#define TELLS_WHO 1
+#else
 #include "totals.h"
+#define TELLS_WHO 0
+/* Those of a process whose task is not current: here all are one. */
+#define totals_of(tgid, started) totals_here()
+#define kprobe_totals_of(tgid, started) kprobe_totals_here()
+#endif
 
 #define license char _license[] SEC("license") = "Dual BSD/GPL"
 

@@ -26,9 +26,15 @@ static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 static u64 (*const bpf_get_current_task)(void) = (void *)35;
 static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
 static u64 (*const bpf_get_current_cgroup_id)(void) = (void *)80;
+static long (*const bpf_map_push_elem)(void *map, const void *value, u64 flags) = (void *)87;
+static long (*const bpf_map_pop_elem)(void *map, void *value) = (void *)88;
 static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
+/* Linux 5.8 and later. */
+static void *(*const bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
+static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static u64 (*const bpf_ringbuf_query)(void *map, u64 flags) = (void *)134;
 
 enum {
 	BPF_MAP_TYPE_HASH = 1,
@@ -36,7 +42,14 @@ enum {
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_STACK = 23,
+	BPF_MAP_TYPE_RINGBUF = 27,
 };
+
+#define BPF_NOEXIST 1        /* of an update: the key must be new */
+#define BPF_RB_NO_WAKEUP 1   /* of a ring's record: its reader looks by himself */
+#define BPF_RB_AVAIL_DATA 0  /* of a ring: bytes that nobody has read yet */
+#define BPF_RB_RING_SIZE 1   /* all its bytes */
 
 #define map_type(number) int(*type)[number]
 #define map_entries(number) int(*max_entries)[number]
@@ -76,13 +89,6 @@ struct thread_info {
 	u32 status;
 } relocated;
 
-struct task_struct {
-	struct thread_info thread_info;
-	int pid;
-	int tgid;
-	u64 start_time;
-} relocated;
-
 struct kernfs_node {
 	const char *name;
 	u64 id; /* the inode's number, and what bpf_get_current_cgroup_id says */
@@ -100,6 +106,35 @@ struct cgroup {
 	struct cgroup_subsys_state self; /* the first field: a pointer to one is one to the other */
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
+} relocated;
+
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in the hierarchy of version 2 */
+} relocated;
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+} relocated;
+
+/* include/linux/sched.h */
+#define PF_FORKNOEXEC 0x00000040
+#define PF_KTHREAD 0x00200000
+
+struct task_struct {
+	struct thread_info thread_info;
+	u32 flags;
+	int pid;
+	int tgid;
+	struct task_struct *group_leader;
+	u64 start_time;
+	u64 start_boottime; /* start_time in other words: it goes on while the machine sleeps */
+	const struct cred *cred;
+	char comm[16];
+	struct css_set *cgroups;
 } relocated;
 
 /* Linux 5.11 and later. */

@@ -3,7 +3,9 @@
  * What a probe includes. Its file is compiled twice: for kernels with type information, and with -DFLOOR for those
  * without. What both know by the same name: license, totals_map, totals_here, passes, add_*, function, another_arity,
  * breakpoint, function_entry. What one of them cannot do stands under #ifdef FLOOR; a probe that says
- * `#define CORE_ONLY` has no object for the floor.
+ * `#define CORE_ONLY` has no object for the floor. One that says `#define BY_WHOM` is compiled once more, with -DWHO: then
+ * each process has records of its own, and totals_here() gives those of the current one, totals_of(tgid, started) those
+ * of another task's.
  */
 #pragma once
 #ifdef FLOOR

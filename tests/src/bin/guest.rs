@@ -2,7 +2,8 @@
 //!
 //! Its arguments are rows; the agent is at `AGENT_UNDER_TEST`. `TIER:entry` and `TIER:return` compare every counter with
 //! a workload of known numbers, `TIER:operations` tries the table of operations, `TIER:crowd` is both modes under many
-//! readers, `TIER:unfiltered` entry mode under many that delete, `TIER:launch-entry` and `TIER:launch-return` compare
+//! readers, `TIER:unfiltered` entry mode under many that delete, `TIER:who` compares the rows by process, app and control
+//! group with a crew's own count, `TIER:launch-entry` and `TIER:launch-return` compare
 //! what somebody else's probes count (their agent is at `STRANGERS_AGENT`), `TIER:number-again` and `TIER:cgroup-anew` what is left
 //! of a filter whose process or control group has ended; the others are told by the functions that they call. A
 //! line says `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
@@ -14,7 +15,7 @@ use ebpf_process_tests::expect::Mode;
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{
     Failure, Outcome, beside, clock, crowd, hygiene, kernel_threads, launch, lifetime, lockdown, processors, refusal,
-    rights, switches, trace, visibility,
+    rights, switches, trace, visibility, who,
 };
 use std::env;
 use std::io::{self, Write as _};
@@ -57,6 +58,7 @@ fn one(argument: &str) -> bool {
             ("switches", "while") => switches::off_while_it_runs(),
             (_, "launch-entry") => launch::counts(&Row { hooks: tier.into(), mode: Mode::Entry }),
             (_, "launch-return") => launch::counts(&Row { hooks: tier.into(), mode: Mode::Return }),
+            (_, "who") => who::crew_at_work(&Row { hooks: tier.into(), mode: Mode::Return }),
             (_, "operations") => operations(tier),
             (_, "crowd") => crowd(tier),
             (_, "unfiltered") => crowd::deleting_processes(tier),

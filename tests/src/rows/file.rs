@@ -1,7 +1,8 @@
 //! The probe `file`.
 
 use crate::known::{
-    Done, Effect, Expected, Group, Layer, Need, Operation, Row, Rows, Straced, Traced, effect, expected, row, with,
+    Counted, Done, Effect, Expected, Group, Layer, Need, Operation, Row, Rows, Straced, Traced, effect, expected, row,
+    with,
 };
 use crate::workload::counts as n;
 
@@ -121,6 +122,26 @@ fn totals(done: Done, layer: Layer) -> Totals {
             let read = processes * count;
             Totals { read, read_bytes: read, ..Totals::default() }
         }
+        Done::Counted(counted) => told(&counted, layer),
+    }
+}
+
+fn told(c: &Counted, layer: Layer) -> Totals {
+    let syscall = |count| if layer == Layer::Syscall { count } else { 0 };
+    Totals {
+        open: c.opens,
+        open_errors: c.open_errors,
+        close: c.closes,
+        close_errors: c.close_errors,
+        read: c.reads + syscall(c.bad_reads),
+        read_errors: c.read_errors + syscall(c.bad_reads),
+        read_interrupted: 0,
+        read_bytes: c.read_bytes,
+        write: c.writes + syscall(c.bad_writes),
+        write_errors: c.write_errors + syscall(c.bad_writes),
+        write_bytes: c.write_bytes,
+        delete: c.deletes + syscall(c.missing_deletes),
+        delete_errors: c.delete_errors + syscall(c.missing_deletes),
     }
 }
 

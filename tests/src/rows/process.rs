@@ -49,6 +49,14 @@ fn totals(done: Done, layer: Layer) -> Totals {
         Done::Whole => whole(layer),
         Done::BeforeItsEnd => Totals { exits: n::THREADS, releases: n::THREADS, ..whole(layer) },
         Done::Reads { processes, .. } => Totals { exits: processes, releases: processes, ..Totals::default() },
+        Done::Counted(c) => Totals {
+            processes: c.processes,
+            process_errors: c.start_errors,
+            threads: c.threads,
+            thread_errors: 0,
+            exits: c.exits,
+            releases: c.exits,
+        },
     }
 }
 

@@ -38,12 +38,19 @@ pub(super) struct Console {
     pub(super) lines: Vec<String>,
     /// The guest's exit status; nothing when it did not get to its end.
     pub(super) status: Option<i32>,
+    /// Whether it took too long, and was switched off.
+    is_switched_off: bool,
 }
 
 impl Console {
     /// Its last lines, for a message.
     pub(super) fn tail(&self) -> String {
         self.lines[self.lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Whether it ended while the guest ran: its kernel or the emulator has died. One that was switched off has not.
+    pub(super) fn has_died(&self) -> bool {
+        self.is_up() && self.status.is_none() && !self.is_switched_off
     }
 
     fn is_up(&self) -> bool {
@@ -54,7 +61,7 @@ impl Console {
 /// Boots `image` with `disk` and waits for the machine to switch itself off.
 ///
 /// A machine that dies before the guest starts is booted again, and that is said: the emulator's fault, not ours.
-/// What happens once the guest runs is final.
+/// What the guest says once it runs is final.
 ///
 /// # Errors
 /// The emulator does not start, or the machine does not come up in any attempt.
@@ -128,7 +135,7 @@ fn console(child: &mut Child) -> Outcome<Receiver<String>> {
 
 fn read(lines: &Receiver<String>) -> Console {
     let start = Instant::now();
-    let mut console = Console { lines: Vec::new(), status: None };
+    let mut console = Console { lines: Vec::new(), status: None, is_switched_off: false };
     let mut up = false;
     loop {
         let patience = if up { SILENCE } else { BOOT_LIMIT.saturating_sub(start.elapsed()) };
@@ -149,6 +156,7 @@ fn read(lines: &Receiver<String>) -> Console {
                 let why = if up { "no word for" } else { "not up within" };
                 let limit = if up { SILENCE } else { BOOT_LIMIT };
                 console.lines.push(format!("({why} {limit:?}: switched off)"));
+                console.is_switched_off = true;
                 return console;
             }
         }
@@ -171,7 +179,7 @@ mod tests {
     #[test]
     fn the_status_is_the_guests() {
         let console = console(&["@@up 6.1.0", "row 6.1.0 kprobe entry exact", "@@rc 3"]);
-        assert!(console.is_up());
+        assert!(console.is_up() && !console.has_died());
         assert_eq!(console.status, Some(3));
     }
 
@@ -180,6 +188,13 @@ mod tests {
         let console = console(&["Oops: 0000 [#1]", "never read"]);
         assert!(!console.is_up());
         assert_eq!(console.lines.len(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_ends_without_a_word_of_the_guests_has_died() {
+        let console = console(&["@@up 6.1.0", "Kernel panic"]);
+        assert!(console.has_died());
+        assert!(!Console { is_switched_off: true, ..console }.has_died());
     }
 
     #[test]

@@ -38,6 +38,19 @@ const CROWDS: &[Row] = &[("fentry", "crowd"), ("kprobe", "crowd"), ("tracepoint"
 /// Many that delete, without a filter and in entry mode: there what a trampoline misses is known to be a call.
 const UNFILTERED: &[Row] = &[("fentry", "unfiltered"), ("kprobe", "unfiltered"), ("auto", "unfiltered")];
 
+/// Rows by process, app and control group beside a crew of fifty processes that count themselves.
+const WHO: &[Row] = &[("fentry", "who"), ("kprobe", "who"), ("tracepoint", "who"), ("auto", "who")];
+
+/// Kernels with the rows of [`WHO`], for whoever names them. An emulator is too slow for all of them: a process takes
+/// longer between fork and exec there than the agent waits for its name.
+const BY_NAME: &[Kernel] = &[
+    Kernel::new("5.10-who", "bullseye-security", "", &[WHO]),
+    Kernel::new("6.1-who", "bookworm-security", "", &[WHO]),
+    Kernel::new("6.12-who", "trixie", "", &[WHO]),
+    Kernel::new("newest-who", "sid", "", &[WHO]),
+    Kernel::new("6.12-full-who", "trixie", "preempt=full", &[WHO]),
+];
+
 /// The table of operations.
 const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"), ("tracepoint", "operations")];
 
@@ -138,8 +151,8 @@ impl Kernel {
     /// # Errors
     /// There is none; the message names those that there are.
     pub(super) fn named(version: &str) -> Outcome<&'static Self> {
-        let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.version).collect();
-        let found = KERNELS.iter().find(|kernel| kernel.version == version);
+        let known: Vec<&str> = KERNELS.iter().chain(BY_NAME).map(|kernel| kernel.version).collect();
+        let found = KERNELS.iter().chain(BY_NAME).find(|kernel| kernel.version == version);
         found.ok_or_else(|| format!("vm: no kernel {version:?}; there are {}", known.join(", ")).into())
     }
 

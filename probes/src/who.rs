@@ -1,0 +1,25 @@
+//! Which process it was: records by process, and the rows that are made of them.
+//!
+//! ```text
+//! elements (mapped) --+
+//! ring of ends -------+-> Table -> Inbox of each probe -> Rows: process, app, cgroup
+//! ring of groups -----+
+//! ```
+//!
+//! All numbers of a probe come from one read of one table: what the table gains is what the host gains, and each gain
+//! has one doer. So the rows of a kind gain at each tick what the host gains.
+
+mod abi;
+mod apps;
+mod groups;
+mod hooks;
+mod inbox;
+mod options;
+mod rows;
+mod table;
+
+pub(crate) use hooks::hooks;
+pub(crate) use inbox::SharedInbox;
+pub(crate) use options::{By, WhoOptions};
+pub(crate) use rows::{Feeds, Rows, kinds};
+pub(crate) use table::{ELEMENTS, Sizes, Table};

@@ -1,0 +1,62 @@
+//! What the configuration says of who it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebpf_process_core::EntityKind;
+use ebpf_process_names::Apps;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What has rows beside the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum By {
+    /// Each process.
+    Process,
+    /// Processes of one application together.
+    App,
+    /// Processes of one control group together: a service, a container.
+    Cgroup,
+}
+
+impl By {
+    /// The kind's name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => EntityKind::PROCESS,
+            Self::App => "app",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Process => &["pid", "comm"],
+            Self::App => &["app"],
+            Self::Cgroup => &["cgroup", "unit", "container", "pod", "namespace", "container_name"],
+        }
+    }
+}
+
+/// Who has rows, and how many.
+#[derive(Clone, Debug)]
+pub(crate) struct WhoOptions {
+    /// Each once.
+    pub(crate) by: Vec<By>,
+    /// Rules for apps.
+    pub(crate) apps: Option<Arc<Apps>>,
+    /// Processes in a table.
+    pub(crate) processes: u32,
+    /// Rows of a kind.
+    pub(crate) rows: usize,
+    /// How long a row stays after the last process of its app or group.
+    pub(crate) linger: Duration,
+}
+
+impl WhoOptions {
+    /// The kind of entity.
+    pub(crate) fn kind(&self, by: By) -> EntityKind {
+        EntityKind::new(by.as_str()).keys(by.keys().iter().copied()).limit(self.rows)
+    }
+}

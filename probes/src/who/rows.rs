@@ -1,0 +1,348 @@
+//! The rows of those who did something.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::{ColumnId, EntityKind, KindId, Recorder, Refused, RowId, identity_of};
+use ebpf_process_names::Names;
+use parking_lot::Mutex;
+
+use super::abi::Doer;
+use super::apps::{Decisions, Whom};
+use super::groups;
+use super::inbox::{Inbox, Source};
+use super::options::{By, WhoOptions};
+
+/// How the threads of the kernel are called.
+const KERNEL: &str = "kernel";
+
+/// Ticks that a row stays at least after its last process: by then each probe has read its own table, and whoever takes a
+/// former name again goes on in its row.
+const LAST_TICKS: u64 = 2;
+
+/// Ticks between two looks for the name of a container that has none yet.
+const LOOK_AGAIN: u64 = 16;
+
+/// The kinds that have rows with these options.
+pub(crate) fn kinds(options: &WhoOptions) -> impl Iterator<Item = EntityKind> + '_ {
+    options.by.iter().map(|by| options.kind(*by))
+}
+
+/// By word of the records: the columns that it feeds, one for each kind in the order of the kinds.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    by_word: Vec<Vec<Vec<ColumnId>>>,
+}
+
+impl Feeds {
+    /// A word feeds these columns as well.
+    pub(crate) fn add(&mut self, word: usize, columns: Vec<ColumnId>) {
+        if self.by_word.len() <= word {
+            self.by_word.resize_with(word + 1, Vec::new);
+        }
+        self.by_word[word].push(columns);
+    }
+
+    fn of(&self, word: usize) -> &[Vec<ColumnId>] {
+        self.by_word.get(word).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The rows that a probe feeds.
+pub(crate) struct Rows {
+    kinds: Vec<Arc<Mutex<Kind>>>,
+    /// Who asks: each probe once a tick.
+    reader: u64,
+}
+
+/// The rows of one kind, which several probes feed.
+struct Kind {
+    by: By,
+    options: WhoOptions,
+    id: KindId,
+    rows: HashMap<u64, Row>,
+    /// Processes, and the row that they are in.
+    members: HashMap<u64, Member>,
+    tick: u64,
+    /// When it began.
+    now: Instant,
+    /// Whether somebody found no place since then: rows that only linger make room.
+    is_crowded: bool,
+    /// At which tick each reader has asked last.
+    readers: HashMap<u64, u64>,
+    text: String,
+    apps: Decisions,
+}
+
+struct Row {
+    id: RowId,
+    members: usize,
+    /// Since it has none.
+    empty: Option<(u64, Instant)>,
+    /// The tick at which it is looked whether its container has a name by now.
+    next_look: Option<u64>,
+}
+
+/// By what a row is known.
+enum Labels<'a> {
+    Process(u32, Cow<'a, str>),
+    App(Cow<'a, str>),
+    Known(Arc<str>),
+}
+
+impl Labels<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Process(_, name) | Self::App(name) => name,
+            Self::Known(text) => text,
+        }
+    }
+}
+
+struct Member {
+    row: u64,
+    /// The tick at which it was over.
+    over: Option<u64>,
+}
+
+static KINDS: Mutex<Vec<(KindId, Weak<Mutex<Kind>>)>> = Mutex::new(Vec::new());
+
+impl Rows {
+    /// Declares the kinds, or finds those that another probe has declared.
+    pub(crate) fn new(options: &WhoOptions, reader: u64, recorder: &mut Recorder) -> Result<Self, Refused> {
+        let kinds = options.by.iter().map(|by| Kind::shared(*by, options, recorder)).collect::<Result<_, _>>()?;
+        Ok(Self { kinds, reader })
+    }
+
+    /// The kinds' ids, in order.
+    pub(crate) fn ids(&self) -> Vec<KindId> {
+        self.kinds.iter().map(|kind| kind.lock().id).collect()
+    }
+
+    /// A tick of this reader's.
+    pub(crate) fn begin(&self, recorder: &mut Recorder) {
+        self.kinds.iter().for_each(|kind| kind.lock().begin(self.reader, recorder));
+    }
+
+    /// Adds what was gained to the rows of whoever did it.
+    pub(crate) fn record(&self, inbox: &Inbox, feeds: &Feeds, recorder: &mut Recorder) -> Result<(), Refused> {
+        for (index, kind) in self.kinds.iter().enumerate() {
+            let mut kind = kind.lock();
+            for (source, doer, gains) in inbox.gains() {
+                let mut row = None;
+                for (word, by) in gains {
+                    for columns in feeds.of(*word) {
+                        let row = match row {
+                            Some(row) => row,
+                            None => *row.insert(kind.row_of(source, doer, recorder)?),
+                        };
+                        recorder.add(row, columns[index], *by);
+                    }
+                }
+            }
+            inbox.ended().iter().for_each(|doer| kind.over(doer));
+        }
+        Ok(())
+    }
+
+    /// Adds to the rows `other` what was somebody's, nobody knows whose.
+    pub(crate) fn record_other(&self, columns: &[ColumnId], by: u64, recorder: &mut Recorder) -> Result<(), Refused> {
+        for (kind, column) in self.kinds.iter().zip(columns) {
+            let row = recorder.other(kind.lock().id)?;
+            recorder.add(row, *column, by);
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    fn shared(by: By, options: &WhoOptions, recorder: &mut Recorder) -> Result<Arc<Mutex<Self>>, Refused> {
+        let mut shared = KINDS.lock();
+        shared.retain(|(_, kind)| kind.strong_count() > 0);
+        let existing = recorder.existing_kind(by.as_str());
+        let known = existing.and_then(|id| shared.iter().find(|(other, _)| *other == id)?.1.upgrade());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let id = existing.map_or_else(|| recorder.kind(options.kind(by)), Ok)?;
+        let kind = Self {
+            by,
+            options: options.clone(),
+            id,
+            rows: HashMap::new(),
+            members: HashMap::new(),
+            tick: 0,
+            now: Instant::now(),
+            is_crowded: false,
+            readers: HashMap::new(),
+            text: String::new(),
+            apps: Decisions::default(),
+        };
+        let kind = Arc::new(Mutex::new(kind));
+        shared.push((id, Arc::downgrade(&kind)));
+        Ok(kind)
+    }
+
+    /// A reader's turn. The first one of a tick ends the rows that are over.
+    fn begin(&mut self, reader: u64, recorder: &mut Recorder) {
+        if self.readers.insert(reader, self.tick) != Some(self.tick) {
+            return;
+        }
+        self.tick += 1;
+        self.now = Instant::now();
+        self.readers.insert(reader, self.tick);
+        let is_crowded = std::mem::take(&mut self.is_crowded);
+        let Self { members, rows, tick, now, .. } = self;
+        let now = (*tick, *now);
+        members.retain(|_, member| {
+            let stays = member.over.is_none_or(|over| over + LAST_TICKS > *tick);
+            if !stays && let Some(row) = rows.get_mut(&member.row) {
+                row.leave(now);
+            }
+            stays
+        });
+        let lingers = self.by != By::Process && !is_crowded;
+        let linger = if lingers { self.options.linger } else { Duration::ZERO };
+        rows.retain(|_, row| {
+            let is_due = |(at, since): (u64, Instant)| at + LAST_TICKS <= *tick && since.elapsed() >= linger;
+            let ends = row.empty.is_some_and(is_due);
+            if ends {
+                recorder.end(row.id);
+            }
+            !ends
+        });
+    }
+
+    fn row_of(&mut self, source: Source, doer: &Doer, recorder: &mut Recorder) -> Result<RowId, Refused> {
+        let (process, pid, name, uid, cgroup) = match doer {
+            Doer::Other => return recorder.other(self.id),
+            // Its threads are in several groups at a time.
+            Doer::Kernel { cgroup } => {
+                let apart = if self.by == By::Cgroup { *cgroup } else { 0 };
+                (identity_of(KERNEL) ^ apart, 0, KERNEL.into(), None, *cgroup)
+            }
+            Doer::Process { tgid, started, comm, cgroup, uid } => {
+                (identity(*tgid, *started), *tgid, String::from_utf8_lossy(text(comm)), Some(*uid), *cgroup)
+            }
+        };
+        // One that is called otherwise is another row.
+        let named = process ^ identity_of(&name);
+        let (row, labels) = match self.by {
+            By::Process => (named, Labels::Process(pid, name)),
+            By::App => {
+                let app = match (&self.options.apps, uid) {
+                    (Some(rules), Some(uid)) => {
+                        let whom = Whom { tgid: pid, comm: &name, uid, cgroup };
+                        match self.apps.app_of(rules, named, whom) {
+                            Some(app) => Labels::Known(app),
+                            None => return recorder.other(self.id),
+                        }
+                    }
+                    _ => Labels::App(name),
+                };
+                (identity_of(app.text()), app)
+            }
+            By::Cgroup => {
+                let path = groups::with(|groups| groups.path(cgroup, self.now));
+                (identity_of(&path), Labels::Known(path))
+            }
+        };
+        let is_known = self.rows.get(&row).is_some_and(|known| known.next_look.is_none_or(|next| next > self.tick));
+        if !is_known {
+            let (id, is_complete) = self.write(row, &labels, recorder)?;
+            // Who has no place asks again.
+            if recorder.is_other(id) {
+                self.is_crowded = true;
+                return Ok(id);
+            }
+            let next_look = (!is_complete).then(|| self.tick + LOOK_AGAIN);
+            let known = self.rows.entry(row).or_insert(Row { id, members: 0, empty: None, next_look });
+            (known.id, known.next_look) = (id, next_look);
+        }
+        self.join(source, process, row);
+        self.rows.get(&row).map_or_else(|| recorder.other(self.id), |row| Ok(row.id))
+    }
+
+    /// Gives an entity its labels; whether they are all that there will be.
+    fn write(&mut self, row: u64, labels: &Labels<'_>, recorder: &mut Recorder) -> Result<(RowId, bool), Refused> {
+        let (id, is_complete) = match (labels, self.by) {
+            (Labels::Process(pid, name), _) => {
+                self.text.clear();
+                // A String takes all that is written.
+                let _ = write!(self.text, "{pid}");
+                (recorder.row(self.id, row, &[&self.text, name])?, true)
+            }
+            (Labels::Known(path), By::Cgroup) => {
+                let Names { unit, container, pod, namespace, container_name } =
+                    groups::with(|groups| groups.names(path));
+                let is_complete = container.is_empty() || !container_name.is_empty();
+                let labels = [path, unit.as_str(), &container, &pod, &namespace, &container_name];
+                (recorder.row(self.id, row, &labels)?, is_complete)
+            }
+            (labels, _) => (recorder.row(self.id, row, &[labels.text()])?, true),
+        };
+        Ok((id, is_complete))
+    }
+
+    /// A process is in this row from now on. What is told of it is of before: then it stays where it is.
+    fn join(&mut self, source: Source, process: u64, identity: u64) {
+        let Self { members, rows, tick, now, .. } = self;
+        let now = (*tick, *now);
+        let Some(row) = rows.get_mut(&identity) else { return };
+        match members.get_mut(&process) {
+            Some(member) if member.row == identity => {}
+            Some(_) if source == Source::Told => {
+                if row.members == 0 {
+                    row.empty = Some(now);
+                }
+            }
+            Some(member) => {
+                let former = std::mem::replace(&mut member.row, identity);
+                (row.members, row.empty) = (row.members + 1, None);
+                if let Some(former) = rows.get_mut(&former) {
+                    former.leave(now);
+                }
+            }
+            None => {
+                members.insert(process, Member { row: identity, over: None });
+                (row.members, row.empty) = (row.members + 1, None);
+            }
+        }
+    }
+
+    fn over(&mut self, doer: &Doer) {
+        let Doer::Process { tgid, started, .. } = doer else { return };
+        if let Some(member) = self.members.get_mut(&identity(*tgid, *started)) {
+            member.over = Some(self.tick);
+        }
+    }
+}
+
+impl Row {
+    fn leave(&mut self, now: (u64, Instant)) {
+        self.members = self.members.saturating_sub(1);
+        if self.members == 0 {
+            self.empty = Some(now);
+        }
+    }
+}
+
+/// No other process has it, whenever it runs.
+fn identity(tgid: u32, started: u64) -> u64 {
+    // A number is given away again after at least a tick of the scheduler; the mixing is that of splitmix64.
+    let mut mixed = started ^ (u64::from(tgid) << 40).rotate_left(20);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn text(name: &[u8; 16]) -> &[u8] {
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+
+use ebpf_process_core::testkit::Bench;
+use ebpf_process_core::{Column, Selection, Unit};
+
+use super::*;
+
+/// Two probes that feed one column of each kind each, and what became of the rows.
+struct Table {
+    bench: Bench,
+    options: WhoOptions,
+    probes: Vec<(Rows, Feeds)>,
+}
+
+/// By kind and labels: the total, and whether the row has ended.
+type Seen = BTreeMap<String, (u64, bool)>;
+
+const WORD: usize = 3;
+
+impl Table {
+    fn new(by: &[By], rows: usize, linger: Duration) -> Self {
+        let options = WhoOptions { by: by.to_vec(), apps: None, processes: 16, rows, linger };
+        Self { bench: Bench::new(), options, probes: Vec::new() }
+    }
+
+    /// A tick in which each probe finds these gains.
+    fn tick(&mut self, gains: [&[(Source, Doer, u64)]; 2], over: &[Doer]) -> Seen {
+        let Self { bench, options, probes } = self;
+        let record = |recorder: &mut Recorder| {
+            while probes.len() < 2 {
+                let number = probes.len() as u64;
+                let rows = Rows::new(options, number, recorder).expect("kinds");
+                let column = Column::counter(format!("a.n{number}"), Unit::CALLS, "Calls");
+                let columns =
+                    rows.ids().into_iter().map(|kind| recorder.column(kind, column.clone()).expect("a column"));
+                let mut feeds = Feeds::default();
+                feeds.add(WORD, columns.collect());
+                probes.push((rows, feeds));
+            }
+            for ((rows, feeds), gains) in probes.iter().zip(gains) {
+                let mut inbox = Inbox::default();
+                for (source, doer, by) in gains {
+                    inbox.gain(*source, *doer, &[(WORD, *by)]);
+                }
+                for doer in over {
+                    inbox.over(*doer);
+                }
+                rows.begin(recorder);
+                rows.record(&inbox, feeds, recorder).expect("recorded");
+            }
+        };
+        let selection =
+            Selection { kinds: Some(vec!["process".into(), "app".into(), "cgroup".into()]), ..Selection::default() };
+        bench.tick(&selection, record, |view| {
+            let mut seen = Seen::new();
+            for kind in view.kinds() {
+                for row in kind.rows() {
+                    let labels: Vec<&str> = row.labels().map(|(_, value)| value).collect();
+                    let total = row.cells().map(|(_, value)| match value {
+                        ebpf_process_core::Value::Counter(total) => total,
+                        _ => 0,
+                    });
+                    seen.insert(format!("{} {}", kind.kind().name(), labels.join(" ")), (total.sum(), row.is_final()));
+                }
+            }
+            seen
+        })
+    }
+}
+
+fn process(tgid: u32, name: &str) -> Doer {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    Doer::Process { tgid, started: 5, comm, cgroup: u64::MAX, uid: 0 }
+}
+
+fn seen(rows: &[(&str, u64, bool)]) -> Seen {
+    rows.iter().map(|(row, total, ended)| ((*row).to_owned(), (*total, *ended))).collect()
+}
+
+#[test]
+fn a_new_name_is_another_row_and_who_learns_of_it_later_adds_to_the_former() {
+    use Source::{Seen, Told};
+    let mut table = Table::new(&[By::Process], 10, Duration::ZERO);
+    let (a, b) = (process(1, "a"), process(1, "b"));
+    assert_eq!(table.tick([&[(Seen, a, 1)], &[(Seen, a, 2)]], &[]), seen(&[("process 1 a", 3, false)]));
+    // The first probe looked before the name changed.
+    let rows = table.tick([&[(Seen, a, 4)], &[(Told, a, 1), (Seen, b, 8)]], &[]);
+    assert_eq!(rows, seen(&[("process 1 a", 8, false), ("process 1 b", 8, false)]));
+    let rows = table.tick([&[(Told, a, 1), (Seen, b, 1)], &[]], &[]);
+    assert_eq!(rows, seen(&[("process 1 a", 9, false), ("process 1 b", 9, false)]));
+    table.tick([&[], &[]], &[]);
+    let rows = table.tick([&[], &[]], &[]);
+    assert_eq!(rows.get("process 1 a"), Some(&(9, true)), "{rows:?}");
+    // Its first name again.
+    let rows = table.tick([&[(Seen, a, 1)], &[]], &[]);
+    assert_eq!(rows.get("process 1 a"), Some(&(1, false)), "{rows:?}");
+}
+
+#[test]
+fn a_process_ends_and_its_app_lingers() {
+    use Source::Told;
+    let mut table = Table::new(&[By::Process, By::App], 10, Duration::from_mins(1));
+    let one = process(1, "one");
+    let rows = table.tick([&[(Told, one, 7)], &[]], &[one]);
+    assert_eq!(rows, seen(&[("process 1 one", 7, false), ("app one", 7, false)]));
+    // The second probe reads its own table a tick later.
+    table.tick([&[], &[(Told, one, 1)]], &[one]);
+    let mut last = Seen::new();
+    for _ in 0..5 {
+        let rows = table.tick([&[], &[]], &[]);
+        last.extend(rows.into_iter().filter(|(_, (_, ended))| *ended));
+    }
+    assert_eq!(last, seen(&[("process 1 one", 8, true)]), "the app stays");
+    let again = process(2, "one");
+    let rows = table.tick([&[(Source::Seen, again, 1)], &[]], &[]);
+    assert_eq!(rows, seen(&[("process 2 one", 1, false), ("app one", 9, false)]), "and goes on");
+}
+
+#[test]
+fn an_app_that_only_lingers_makes_room_for_one_that_runs() {
+    use Source::{Seen, Told};
+    let mut table = Table::new(&[By::App], 1, Duration::from_hours(1));
+    let (one, two) = (process(1, "one"), process(2, "two"));
+    table.tick([&[(Told, one, 1)], &[]], &[one]);
+    for _ in 0..2 * LAST_TICKS {
+        let rows = table.tick([&[], &[]], &[]);
+        assert_eq!(rows.get("app one"), Some(&(1, false)), "{rows:?}");
+    }
+    let rows = table.tick([&[(Seen, two, 2)], &[]], &[]);
+    assert_eq!(rows, seen(&[("app one", 1, false), ("app other", 2, false)]));
+    let rows = table.tick([&[(Seen, two, 4)], &[]], &[]);
+    assert_eq!(rows, seen(&[("app one", 1, true), ("app two", 4, false), ("app other", 2, false)]));
+}
+
+#[test]
+fn whoever_has_no_row_is_in_other_and_gets_one_when_there_is_room() {
+    use Source::Seen;
+    let mut table = Table::new(&[By::Process], 1, Duration::ZERO);
+    let (one, two) = (process(1, "one"), process(2, "two"));
+    let rows = table.tick([&[(Seen, one, 1), (Seen, two, 2), (Seen, Doer::Other, 4)], &[]], &[]);
+    assert_eq!(rows, seen(&[("process 1 one", 1, false), ("process other other", 6, false)]));
+    table.tick([&[], &[]], &[one]);
+    for _ in 0..2 * LAST_TICKS {
+        table.tick([&[], &[]], &[]);
+    }
+    let rows = table.tick([&[(Seen, two, 8)], &[]], &[]);
+    assert_eq!(rows.get("process 2 two"), Some(&(8, false)), "{rows:?}");
+    assert_eq!(rows.get("process other other"), Some(&(6, false)), "what is in it stays");
+}
+
+#[test]
+fn kernel_threads_are_one_row_and_groups_have_their_paths() {
+    use Source::Seen;
+    let mut table = Table::new(&[By::Process, By::Cgroup], 10, Duration::ZERO);
+    let (here, there) = (Doer::Kernel { cgroup: u64::MAX }, Doer::Kernel { cgroup: u64::MAX - 1 });
+    let rows = table.tick([&[(Seen, here, 1), (Seen, there, 2)], &[]], &[]);
+    let expected = [
+        ("process 0 kernel", 3, false),
+        ("cgroup unknown:18446744073709551615 _ _ _ _ _", 1, false),
+        ("cgroup unknown:18446744073709551614 _ _ _ _ _", 2, false),
+    ];
+    assert_eq!(rows, seen(&expected));
+}
