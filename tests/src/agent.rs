@@ -12,11 +12,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// From the start to the first batch: an emulated processor needs seconds to load the programs.
-const FIRST_BATCH: Duration = Duration::from_mins(1);
-/// From SIGTERM to the exit: detaching many probes is slow in an emulator.
-const STOP: Duration = Duration::from_secs(30);
-
 /// The release binary: `AGENT_UNDER_TEST`, whatever that is, else the one beside this test's own build.
 ///
 /// # Errors
@@ -151,7 +146,7 @@ impl Agent {
     }
 
     fn wait_for_batches(&mut self, batches: usize) -> Outcome<()> {
-        let first = wait::until("the agent's first batch", FIRST_BATCH, || {
+        let first = wait::until("the agent's first batch", wait::LIMIT, || {
             let ended = self.child.try_wait().map_err(Failure::at("the agent's state"))?;
             if self.totals()?.batches() >= batches {
                 return Ok(Some(()));
@@ -187,7 +182,7 @@ impl Agent {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Failure::new("the agent's process number does not fit"))?;
         kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
-        let status = wait::until("the agent's end", STOP, || {
+        let status = wait::until("the agent's end", wait::LIMIT, || {
             // Read on, so that a full pipe does not keep it from ending.
             self.totals()?;
             self.child.try_wait().map_err(Failure::at("waiting for the agent"))

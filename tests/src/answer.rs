@@ -4,10 +4,6 @@ use crate::agent;
 use crate::{Failure, Outcome, wait};
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
-
-/// A refusal comes at once; an emulated processor needs seconds to load programs.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// What makes `run` a daemon without a terminal.
 pub const SINK: [&str; 4] = ["--set", "sinks.out.type=influx", "--set", "sinks.out.options.url=stdout"];
@@ -19,7 +15,8 @@ pub const SINK: [&str; 4] = ["--set", "sinks.out.type=influx", "--set", "sinks.o
 pub fn finish(command: &mut Command) -> Outcome<Output> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(Failure::at("running the agent"))?;
-    let ended = wait::until("the agent's end", LIMIT, || child.try_wait().map_err(Failure::at("the agent's state")));
+    let ended =
+        wait::until("the agent's end", wait::LIMIT, || child.try_wait().map_err(Failure::at("the agent's state")));
     if ended.is_err() {
         child.kill().map_err(Failure::at("ending the agent"))?;
     }

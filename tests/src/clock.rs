@@ -14,7 +14,7 @@ use crate::receivers::lines::Lines;
 use crate::rows;
 use crate::totals::Totals;
 use crate::workload::{Place, Workload, int80_works};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use differences::Differences;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use std::path::Path;
@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 const STEP: Duration = Duration::from_millis(3_600_033);
 /// To see after each step.
 const BATCHES: u32 = 5;
-/// For those, and for the numbers at the end: little beside a step, a lot for an emulated processor.
-const LIMIT: Duration = Duration::from_mins(1);
 /// To stdout, by datagrams, to a database that is away, and to a file.
 const SINKS: [&str; 4] = ["out", "lan", "db", "lines"];
 
@@ -56,7 +54,7 @@ pub fn steps() -> Outcome<String> {
     let ahead = clock.ahead(2 * STEP)?;
     pauses.push(goes_on(&mut agent, |totals| batches_since(totals, ahead))?);
 
-    let settled = agent.watch(LIMIT, |totals| {
+    let settled = agent.watch(wait::LIMIT, |totals| {
         wrong_totals(totals, &statsd).is_ok_and(|wrong| wrong.is_empty()) && waiting(totals, "db") == 0.0
     })?;
     let least = first.elapsed();
@@ -114,10 +112,10 @@ fn settings(target: &Workload, statsd: &ByRules, folder: &Path) -> Vec<String> {
 fn goes_on(agent: &mut Agent, count: impl Fn(&Totals) -> u32) -> Outcome<Duration> {
     let start = Instant::now();
     let enough = count(agent.totals()?) + BATCHES;
-    if agent.watch(LIMIT, |totals| count(totals) >= enough)? {
+    if agent.watch(wait::LIMIT, |totals| count(totals) >= enough)? {
         return Ok(start.elapsed());
     }
-    Err(Failure::new(format!("fewer than {BATCHES} batches in {LIMIT:?} after a step of the clock")))
+    Err(Failure::new(format!("fewer than {BATCHES} batches in time after a step of the clock")))
 }
 
 /// How many batches have timestamps of this moment and later.

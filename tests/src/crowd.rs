@@ -12,8 +12,8 @@ use crate::{Failure, Outcome};
 
 /// Far more than the processors of any machine that this runs on.
 const PROCESSES: u64 = 32;
-/// Enough to be preempted many times.
-const READS: u64 = 5_000;
+/// Enough to be preempted many times, also where every instruction is emulated.
+const READS: u64 = 1_500;
 
 /// 32 processes spin on one-byte reads, filtered by their control group.
 ///
@@ -70,7 +70,7 @@ pub fn spinning_readers(row: &Row) -> Outcome<String> {
 /// # Errors
 /// The number is wrong, or could not be had.
 pub fn deleting_processes(hooks: &str) -> Outcome<String> {
-    const DELETES: u64 = 2_000;
+    const DELETES: u64 = 500;
     let place = Place::new()?;
     let mut deleters = (0..PROCESSES).map(|_| place.deletes(DELETES)).collect::<Outcome<Vec<Workload>>>()?;
     let mut settings = Row { hooks: hooks.into(), mode: Mode::Entry }.settings();

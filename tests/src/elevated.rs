@@ -14,14 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::Receiver;
 use std::thread;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// Who starts it.
 const NOBODY: u32 = 65534;
-
-/// For the first batches and for an end.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// What Debian's unit leaves to netdata and its plugins.
 const DEBIAN: CapabilitySet = CapabilitySet::DAC_READ_SEARCH
@@ -265,7 +261,7 @@ impl Running {
     /// The microseconds between the first two batches.
     fn second_batch(&mut self) -> Outcome<u64> {
         let lines = &mut self.lines;
-        let found = wait::until("the second batch", LIMIT, || {
+        let found = wait::until("the second batch", wait::LIMIT, || {
             lines.extend(self.stdout.try_iter());
             if lines.iter().any(|line| line == "DISABLE") {
                 return Err(Failure::new("the plugin refuses"));
@@ -312,7 +308,7 @@ impl Running {
 
     /// Waits for its end; what it wrote on stdout comes as lines.
     fn finish(mut self) -> Outcome<(Output, Vec<String>)> {
-        wait::until("the plugin's end", LIMIT, || {
+        wait::until("the plugin's end", wait::LIMIT, || {
             self.lines.extend(self.stdout.try_iter());
             self.child.as_mut().map_or(Ok(None), |child| child.try_wait().map_err(Failure::at("the plugin's state")))
         })?;

@@ -18,13 +18,10 @@ use crate::hidden::Hidden;
 use crate::rows::ROWS;
 use crate::totals::Totals;
 use crate::workload::{self, Place, Workload};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use report::checks;
 use row::FLOOR_TRACEPOINT;
-use std::time::Duration;
 
-/// How long the totals may take to become right after the last event; in truth a tick or two.
-const SETTLE: Duration = Duration::from_secs(5);
 /// Batches to see after the last event before equality is believed.
 const BATCHES_AFTER: usize = 3;
 
@@ -284,10 +281,10 @@ impl<'a> Measurement<'a> {
             let told: Vec<bool> = ROWS.iter().filter_map(|rows| of(rows.probe)).collect();
             !told.is_empty() && told.iter().all(|told| *told == present)
         };
-        if self.agent.watch(SETTLE, says)? {
+        if self.agent.watch(wait::LIMIT, says)? {
             Ok(())
         } else {
-            Err(Failure::new(format!("what `only` names is not told to be there: {present} after {SETTLE:?}")))
+            Err(Failure::new(format!("what `only` names is not told to be there: {present} in the end")))
         }
     }
 
@@ -303,7 +300,7 @@ impl<'a> Measurement<'a> {
             checks(totals, row, expected, hidden).iter().all(Check::holds)
         };
         // Whether it settled in time is seen in the last totals as well: they are what is judged.
-        let settled = self.agent.watch(SETTLE, |totals| totals.batches() >= enough && right(totals))?;
+        let settled = self.agent.watch(wait::LIMIT, |totals| totals.batches() >= enough && right(totals))?;
         let (status, totals) = self.agent.stop()?;
         let hidden = self.hidden.releases()?;
 
@@ -329,7 +326,7 @@ impl<'a> Measurement<'a> {
             report.notes.push(format!("WRONG: the agent ended with {status}"));
         }
         if !settled && totals.batches() < enough {
-            report.notes.push(format!("WRONG: fewer than {BATCHES_AFTER} batches in {SETTLE:?} after the last event"));
+            report.notes.push(format!("WRONG: fewer than {BATCHES_AFTER} batches in time after the last event"));
         }
         Ok(report)
     }

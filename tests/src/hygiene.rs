@@ -10,7 +10,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 const EVENTS: &str = "/sys/kernel/tracing/kprobe_events";
 const BREAKPOINTS: &str = "/sys/kernel/debug/kprobes/list";
@@ -18,7 +17,6 @@ const BREAKPOINTS: &str = "/sys/kernel/debug/kprobes/list";
 const OURS: &str = ":ebpf_process/";
 /// An event of somebody else, whose name looks like ours from afar.
 const FOREIGN: &str = "somebody/r_vfs_read_1_1";
-const FREED: Duration = Duration::from_secs(10);
 
 /// Nothing of ours is left after a clean stop.
 ///
@@ -140,7 +138,7 @@ fn nothing_left() -> Outcome<()> {
         return Err(Failure::new(format!("somebody else's event {FOREIGN} is gone")));
     }
     // The kernel frees them a little later; the foreign one stays.
-    wait::until("the breakpoints' end", FREED, || Ok((breakpoints()? <= 1).then_some(())))
+    wait::until("the breakpoints' end", wait::LIMIT, || Ok((breakpoints()? <= 1).then_some(())))
 }
 
 fn ours() -> Outcome<Vec<String>> {

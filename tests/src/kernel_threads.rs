@@ -6,12 +6,10 @@
 use crate::agent::Agent;
 use crate::{Failure, Outcome, wait};
 use std::fs;
-use std::time::Duration;
 
 const SWITCH: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const THREAD: &str = "khugepaged";
 const TIMES: u32 = 5;
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts some under a filter for `kthreadd`.
 ///
@@ -23,11 +21,11 @@ pub fn count() -> Outcome<String> {
     for _ in 0..TIMES {
         for (word, there) in [("never", false), ("always", true)] {
             fs::write(SWITCH, word).map_err(Failure::at(SWITCH))?;
-            wait::until(THREAD, LIMIT, || Ok((is_there()? == there).then_some(())))?;
+            wait::until(THREAD, wait::LIMIT, || Ok((is_there()? == there).then_some(())))?;
         }
     }
     let started = |kind: &'static str| Some(("kind", kind));
-    let counted = agent.watch(LIMIT, |totals| {
+    let counted = agent.watch(wait::LIMIT, |totals| {
         totals.get("task.started", started("process")).is_some_and(|count| count >= f64::from(TIMES))
     })?;
     let (_, totals) = agent.stop()?;

@@ -5,16 +5,13 @@ use crate::agent::Agent;
 use crate::exact::Row;
 use crate::totals::Totals;
 use crate::workload::{Launch, Place};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use std::collections::BTreeMap;
 use std::env;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::Duration;
 
-/// How long the totals may take to become right after the last event; in truth a tick or two.
-const SETTLE: Duration = Duration::from_secs(5);
 /// Batches to see after the last event before equality is believed.
 const BATCHES_AFTER: usize = 3;
 /// The last slot that the probe's histogram has.
@@ -45,7 +42,7 @@ pub fn counts(row: &Row) -> Outcome<String> {
     target.run_to_next_stop()?;
     target.run_to_end()?;
     let enough = agent.totals()?.batches() + BATCHES_AFTER;
-    agent.watch(SETTLE, |totals| totals.batches() >= enough && wrong(&launch, row, totals).is_empty())?;
+    agent.watch(wait::LIMIT, |totals| totals.batches() >= enough && wrong(&launch, row, totals).is_empty())?;
     let (status, totals) = agent.stop()?;
     let wrong = wrong(&launch, row, &totals);
     if !wrong.is_empty() || status.code() != Some(0) {

@@ -5,10 +5,6 @@ use crate::{Failure, Outcome, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
-
-/// Such tools compile and load before they see anything, in an emulator slowly.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// The tool, and the lines of its stdout until now. Killed when it is dropped.
 #[derive(Debug)]
@@ -29,7 +25,7 @@ impl Observer {
         let mut child = child.map_err(Failure::at(format!("starting {name}")))?;
         let pipe = lines_of("observer", child.stdout.take())?;
         let mut observer = Self { child, pipe, lines: Vec::new() };
-        wait::until(&format!("what {name} sees"), LIMIT, || {
+        wait::until(&format!("what {name} sees"), wait::LIMIT, || {
             let ended = observer.child.try_wait().map_err(Failure::at(&name))?;
             observer.lines.extend(observer.pipe.try_iter());
             match ended {
@@ -46,7 +42,7 @@ impl Observer {
     /// It does not end.
     pub fn stop(mut self) -> Outcome<Vec<String>> {
         kill_process(Pid::from_child(&self.child), Signal::INT).map_err(Failure::at("interrupting the observer"))?;
-        wait::until("the observer's end", LIMIT, || {
+        wait::until("the observer's end", wait::LIMIT, || {
             self.child.try_wait().map_err(Failure::at("the observer's state"))
         })?;
         // The reader hangs up at the end of the pipe: everything written is in the channel by then.

@@ -7,13 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::{Child, Stdio};
 use std::thread;
-use std::time::Duration;
 
 /// Ticks over which the mean is taken, at least.
 const TICKS: usize = 20;
 /// How many times that is tried.
 const WINDOWS: usize = 5;
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// An agent to look at, and what it does per tick.
 #[derive(Debug)]
@@ -85,7 +83,7 @@ fn window(watcher: &mut Agent, subject: &Subject) -> Outcome<String> {
     let before = watcher.totals()?.clone();
     let (before, first) = (counts(&before), before.batches());
     let enough = first + TICKS;
-    if !watcher.watch(LIMIT, |totals| totals.batches() >= enough)? {
+    if !watcher.watch(wait::LIMIT, |totals| totals.batches() >= enough)? {
         return Err(Failure::new("the watching agent is too slow"));
     }
     let after = watcher.totals()?.clone();
@@ -134,7 +132,8 @@ impl Watched {
     fn end(&mut self) -> Outcome<()> {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(Failure::at("stopping the agent"))?;
-        wait::until("the agent's end", LIMIT, || self.0.try_wait().map_err(Failure::at("the agent's state"))).map(drop)
+        wait::until("the agent's end", wait::LIMIT, || self.0.try_wait().map_err(Failure::at("the agent's state")))
+            .map(drop)
     }
 }
 

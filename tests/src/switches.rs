@@ -6,15 +6,12 @@ use crate::agent::Agent;
 use crate::exact::{self, Row};
 use crate::expect::Mode;
 use crate::totals::Totals;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";
 const KPROBES: &str = "/sys/kernel/debug/kprobes/enabled";
-/// A tick is a second; an emulated machine takes its time.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A switch that is off until this is dropped.
 struct Off(&'static str);
@@ -70,9 +67,9 @@ fn switched_off(tier: &str, switch: &'static str) -> Outcome<String> {
     agent.wait_for_whole_batch()?;
     let before = standing(agent.totals()?);
     let off = Off::new(switch)?;
-    let silent = agent.watch(LIMIT, |totals| standing(totals) == (Some(0.0), Some(0.0), Some(1.0)))?;
+    let silent = agent.watch(wait::LIMIT, |totals| standing(totals) == (Some(0.0), Some(0.0), Some(1.0)))?;
     drop(off);
-    let back = agent.watch(LIMIT, |totals| standing(totals) == (Some(1.0), Some(0.0), Some(1.0)))?;
+    let back = agent.watch(wait::LIMIT, |totals| standing(totals) == (Some(1.0), Some(0.0), Some(1.0)))?;
     let names = infos(agent.totals()?);
     let (status, _) = agent.stop()?;
     let details =

@@ -4,6 +4,9 @@ use crate::{Failure, Outcome};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Longer than anything takes that happens at all, on an emulated processor of an overloaded host. Nothing is measured
+/// by it: what holds is found soon, and only a failure takes so long.
+pub const LIMIT: Duration = Duration::from_mins(2);
 /// Between the first two looks; each pause is half as long again as the one before.
 const SHORTEST: Duration = Duration::from_millis(2);
 /// Between two looks at something slow: the processor belongs to it.

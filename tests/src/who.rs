@@ -14,7 +14,7 @@ use crate::crew::{Crew, Told};
 use crate::exact::Row;
 use crate::held;
 use crate::hidden::Hidden;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -24,10 +24,6 @@ use std::time::Duration;
 pub const TICKS: usize = 200;
 /// Between two steps of the crew: the ninety of them take a little longer than the ticks.
 const PAUSE: Duration = Duration::from_millis(240);
-/// How long the ticks that are missing then may take, on an emulated processor.
-const REST: Duration = Duration::from_mins(2);
-/// How long the rows may take to become right after that, and those of processes to end.
-const SETTLE: Duration = Duration::from_secs(10);
 
 /// A crew at work, all kinds of rows, a tier in a mode.
 ///
@@ -51,12 +47,14 @@ pub fn crew_at_work(row: &Row) -> Outcome<String> {
     })?;
     lines.read()?;
     let meanwhile = lines.seen.ticks() - before;
-    follow(&mut agent, &mut lines, REST, |_, lines| lines.seen.ticks() >= before + TICKS)?;
+    follow(&mut agent, &mut lines, wait::LIMIT, |_, lines| lines.seen.ticks() >= before + TICKS)?;
     let wrong = |agent: &mut Agent, lines: &Lines| {
         let released = hidden.releases().unwrap_or_default();
         agent.totals().map(|totals| judge::wrong(row, &crew, &told, &lines.seen, totals, released))
     };
-    follow(&mut agent, &mut lines, SETTLE, |agent, lines| wrong(agent, lines).is_ok_and(|wrong| wrong.is_empty()))?;
+    follow(&mut agent, &mut lines, wait::LIMIT, |agent, lines| {
+        wrong(agent, lines).is_ok_and(|wrong| wrong.is_empty())
+    })?;
     let mut wrong = wrong(&mut agent, &lines)?;
     if Path::new("/proc/self/io").exists()
         && let Err(failure) = told.compare_with_the_kernel()
@@ -96,7 +94,7 @@ fn follow(
     limit: Duration,
     mut holds: impl FnMut(&mut Agent, &Lines) -> bool,
 ) -> Outcome<()> {
-    let held = crate::wait::until("the rows", limit, || {
+    let held = wait::until("the rows", limit, || {
         agent.totals()?;
         lines.read().map_err(|failure| lines.broken.insert(failure).clone())?;
         Ok(holds(agent, lines).then_some(()))

@@ -7,7 +7,6 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// The executable itself, so that a test can put it where it likes. Empty where there is none (not `x86_64`).
@@ -17,9 +16,6 @@ pub const EXECUTABLE: &[u8] = include_bytes!(env!("WORKLOAD"));
 pub mod counts {
     include!(concat!(env!("OUT_DIR"), "/counts.rs"));
 }
-
-/// No step of the workload takes longer, an emulated processor included.
-const STEP: Duration = Duration::from_mins(1);
 
 /// A folder on a tmpfs for the processes of one test, and their executable.
 #[derive(Debug)]
@@ -177,7 +173,7 @@ impl Workload {
     pub(crate) fn start(mut command: Command) -> Outcome<Self> {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         // Busy while another thread's new child still holds the descriptor it was written through.
-        let child = wait::until("the workload's executable", STEP, || match command.spawn() {
+        let child = wait::until("the workload's executable", wait::LIMIT, || match command.spawn() {
             Err(cause) if cause.kind() == ErrorKind::ExecutableFileBusy => Ok(None),
             started => started.map(Some).map_err(Failure::at("starting the workload")),
         })?;
@@ -247,7 +243,7 @@ impl Workload {
     }
 
     fn wait(&mut self, what: &str) -> Outcome<WaitStatus> {
-        let (_, status) = wait::until(what, STEP, || {
+        let (_, status) = wait::until(what, wait::LIMIT, || {
             waitpid(Some(self.pid), WaitOptions::UNTRACED | WaitOptions::NOHANG)
                 .map_err(Failure::at("waiting for the workload"))
         })?;

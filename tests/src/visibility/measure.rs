@@ -9,19 +9,16 @@ use crate::known::has_call;
 use crate::rows;
 use crate::totals::Totals;
 use crate::workload::{Place, Workload};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, wait};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// How often each operation is done.
 const TIMES: u64 = 10;
-/// How long the totals may take to become right after a row; in truth a tick or two.
-const SETTLE: Duration = Duration::from_secs(5);
 /// The batch that was being collected when the process stopped may be incomplete, the one after it is not.
 const BATCHES_AFTER: usize = 2;
 
@@ -115,7 +112,7 @@ fn run(
         let enough = agent.totals()?.batches() + BATCHES_AFTER;
         let differences =
             |now: &Totals| differences(row, &metrics, [&before, now], hidden.releases().unwrap_or_default());
-        agent.watch(SETTLE, |now| now.batches() >= enough && differences(now).is_empty())?;
+        agent.watch(wait::LIMIT, |now| now.batches() >= enough && differences(now).is_empty())?;
         let now = agent.totals()?.clone();
         report.tried += 1;
         let wrong = differences(&now);

@@ -120,8 +120,8 @@ const KERNELS: &[Kernel] = &[
     ),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
     Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, LAUNCH, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
-    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
-    Kernel::new("6.12-full", "trixie", "preempt=full", &[TIERS, CROWDS, UNFILTERED]),
+    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[CROWDS, UNFILTERED]),
+    Kernel::new("6.12-full", "trixie", "preempt=full", &[CROWDS, UNFILTERED]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
     Kernel::new(
         "6.1-confidentiality",
