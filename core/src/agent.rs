@@ -213,7 +213,7 @@ impl Agent {
         self.round(moment, true);
     }
 
-    /// As [`tick`](Self::tick), and no probe is left out for being slow: for a batch that has no
+    /// As [`tick`](Self::tick), and no probe is left out for being slow, or holds anything back: for a batch that has no
     /// successor to make up for it.
     pub fn tick_whole(&mut self, moment: Moment) {
         self.round(moment, false);
@@ -230,6 +230,7 @@ impl Agent {
         let lost = self.outlets.iter_mut().map(Outlet::take_lost_finals).sum();
         self.recorder.count_lost_finals(lost);
         self.leave_out(leave_out);
+        self.recorder.set_last(!leave_out);
         for index in 0..self.probes.len() {
             self.collect(index);
         }

@@ -41,6 +41,7 @@ pub struct Recorder {
     /// Wall-clock time of the batch before: when the rows that are made now begin.
     since: Duration,
     widened: bool,
+    is_last: bool,
     batch: Batch,
     refusals: Refusals,
 }
@@ -56,6 +57,7 @@ impl Default for Recorder {
             tables: vec![host],
             since: Duration::ZERO,
             widened: true,
+            is_last: false,
             batch: Batch::empty(),
             refusals,
         }
@@ -190,6 +192,11 @@ impl Recorder {
         self.refusals
     }
 
+    /// Whether no tick may follow this one: what a probe holds back otherwise has to be recorded now.
+    pub const fn is_last(&self) -> bool {
+        self.is_last
+    }
+
     /// How many cells of living rows ever had a value.
     pub fn series(&self) -> usize {
         self.tables.iter().map(Table::series).sum()
@@ -209,6 +216,11 @@ impl Recorder {
     /// Sinks have lost so many samples of ended rows.
     pub(crate) const fn count_lost_finals(&mut self, finals: u64) {
         self.refusals.finals += finals;
+    }
+
+    /// Says whether another tick is to follow.
+    pub(crate) const fn set_last(&mut self, is_last: bool) {
+        self.is_last = is_last;
     }
 
     /// Rows that are made from now on begin at this wall-clock time.

@@ -183,6 +183,34 @@ fn the_last_batch_leaves_no_probe_out() {
     assert_eq!(seen.left_out, ["", ""]);
 }
 
+/// Holds each count back until the collection after, unless there is none.
+struct HoldingBack {
+    cell: Option<(RowId, ColumnId)>,
+    collections: u64,
+}
+
+impl Probe for HoldingBack {
+    fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+        let (row, column) = match self.cell {
+            Some(cell) => cell,
+            None => *self.cell.insert(cell(recorder, "holding back").map_err(ProbeError::new)?),
+        };
+        let held = u64::from(!recorder.is_last());
+        self.collections += 1;
+        recorder.counter(row, column, self.collections - held);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_probe_holds_back_is_in_the_last_batch() {
+    let mut scene = Scene::new(|_| Vec::new());
+    scene.agent.push_probe("holding back", Box::new(HoldingBack { cell: None, collections: 0 }));
+    scene.tick();
+    scene.agent.tick_whole(scene.clock.advance(SECOND));
+    assert_eq!(scene.close().values("test.collections", "holding back"), [(0, 0), (1, 2)]);
+}
+
 #[test]
 fn the_agents_own_numbers_are_never_left_out() {
     // Its time runs on whenever somebody looks: every collection takes longer than an interval.

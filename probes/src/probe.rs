@@ -437,7 +437,7 @@ impl Probe for CountingProbe {
         let now = self.started.elapsed();
         let watch = &mut self.attachment.watch;
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
-        self.attachment.refresh().map_err(ProbeError::new)?;
+        self.attachment.refresh(recorder.is_last()).map_err(ProbeError::new)?;
         for index in 0..self.series.len() {
             self.count(index, now, recorder).map_err(ProbeError::new)?;
         }

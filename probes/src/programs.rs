@@ -74,9 +74,10 @@ impl Programs {
         self.links.stand_on_events(candidate)
     }
 
-    /// Takes the numbers of now: the records and what breakpoints missed.
-    pub(crate) fn refresh(&mut self) -> io::Result<()> {
-        self.totals.refresh();
+    /// Takes the numbers of now: the records and what breakpoints missed; of the last look also those of processes that
+    /// have no name yet.
+    pub(crate) fn refresh(&mut self, is_last: bool) -> io::Result<()> {
+        self.totals.refresh(is_last);
         self.links.refresh()
     }
 
@@ -92,7 +93,7 @@ impl Programs {
 
     /// What the records of a candidate's hooks hold now.
     pub(crate) fn seen(&mut self, candidate: &Candidate) -> io::Result<Seen> {
-        self.refresh()?;
+        self.refresh(false)?;
         let mut seen = Seen { calls: [0; HOOKS], missed: self.missed_of(candidate)? };
         for (calls, hook) in seen.calls.iter_mut().zip(candidate.proofs()) {
             *calls = self.sum(candidate.tier, &hook.proof)?.calls;

@@ -58,10 +58,10 @@ impl Totals {
     }
 
     /// The next look is at the numbers of then.
-    pub(crate) fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self, is_last: bool) {
         self.is_read = false;
         if let Some(table) = &mut self.by_whom {
-            table.refresh();
+            table.refresh(is_last);
         }
     }
 

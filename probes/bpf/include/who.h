@@ -279,27 +279,40 @@ static __attribute__((noinline)) u64 take(u32 place, u32 is_over)
 	return turn;
 }
 
-/* Makes the turn of a claimed element odd, so that nobody reads it while what is known of it changes; with what it holds
- * taken out of it if that is somebody else's. Gives the turn that comes then; 0 where whoever gave it the element has not
- * come so far. */
-inlined u64 change(struct head *head, u32 place, int is_another)
+/* A change of what is known of a process. */
+struct change {
+	u64 turn; /* that comes then; 0 where whoever gave it the element has not come so far */
+	u32 place;
+	u32 is_claimed;
+};
+
+/* Claims an element and makes its turn odd, so that nobody reads it while what is known of it changes; with what it holds
+ * taken out of it if that is somebody else's. What somebody else has claimed changes all the same. */
+inlined struct change begin_change(struct head *head, u32 place, int is_another)
 {
+	struct change change = {.place = place, .is_claimed = claim(place)};
 	u64 turn = *(volatile u64 *)&head->turn;
 
-	if (!turn || turn & 1)
-		return 0;
-	if (is_another)
-		return take(place, 0);
-	*(volatile u64 *)&head->turn = turn + 1;
-	return turn;
+	if (!change.is_claimed || !turn || turn & 1)
+		return change;
+	if (is_another) {
+		change.turn = take(place, 0);
+	} else {
+		*(volatile u64 *)&head->turn = turn + 1;
+		change.turn = turn;
+	}
+	return change;
 }
 
-inlined void changed(struct head *head, u64 turn)
+inlined void end_change(struct head *head, struct change change)
 {
+	if (!change.is_claimed)
+		return;
 	/* The processor stores in order, the compiler shall, too. */
 	asm volatile("" ::: "memory");
-	if (turn)
-		*(volatile u64 *)&head->turn = turn;
+	if (change.turn)
+		*(volatile u64 *)&head->turn = change.turn;
+	let_go(change.place);
 }
 
 /* Takes the element from a process that is over. Who comes second finds another one, or none. */
@@ -362,13 +375,14 @@ SEC("tp_btf/task_newtask") int who_new(u64 *ctx)
 SEC("tp_btf/task_rename") int who_rename(u64 *ctx)
 {
 	const struct task_struct *task = (const void *)ctx[0];
-	u32 tgid = task->tgid, flags = task->flags, is_first, is_claimed, at, *place;
+	u32 tgid = task->tgid, flags = task->flags, is_first, *place;
 	union {
 		char text[16];
 		u64 words[2];
 	} name = {};
+	struct change change;
 	struct head *head;
-	u64 *comm, turn = 0;
+	u64 *comm;
 
 	if ((u32)task->pid != tgid)
 		return 0;
@@ -379,19 +393,13 @@ SEC("tp_btf/task_rename") int who_rename(u64 *ctx)
 	bpf_probe_read_kernel_str(name.text, sizeof(name.text), (const void *)ctx[1]);
 	is_first = (head->flags & HEAD_FRESH) && !(flags & PF_FORKNOEXEC);
 	comm = (u64 *)head->comm;
-	at = *place;
-	is_claimed = claim(at);
-	if (is_claimed)
-		turn = change(head, at, !is_first && (name.words[0] != comm[0] || name.words[1] != comm[1]));
+	change = begin_change(head, *place, !is_first && (name.words[0] != comm[0] || name.words[1] != comm[1]));
 	if (!(flags & PF_FORKNOEXEC))
 		head->flags &= ~HEAD_FRESH;
 	head->uid = task->cred->uid.val;
 	comm[0] = name.words[0];
 	comm[1] = name.words[1];
-	if (is_claimed) {
-		changed(head, turn);
-		let_go(at);
-	}
+	end_change(head, change);
 	return 0;
 }
 
@@ -401,9 +409,10 @@ SEC("tp_btf/cgroup_attach_task") int who_moved(u64 *ctx)
 {
 	const struct cgroup *cgroup = (const void *)ctx[0];
 	const struct task_struct *task = (const void *)ctx[2];
-	u32 tgid = task->tgid, is_claimed, at, *place;
+	u32 tgid = task->tgid, *place;
+	struct change change;
 	struct head *head;
-	u64 id, turn = 0;
+	u64 id;
 
 	if (cgroup->root->hierarchy_id != 0 || (u32)task->pid != tgid)
 		return 0;
@@ -412,15 +421,9 @@ SEC("tp_btf/cgroup_attach_task") int who_moved(u64 *ctx)
 	head = place ? element_at(*place) : 0;
 	if (!head || head->cgroup == id)
 		return 0;
-	at = *place;
-	is_claimed = claim(at);
-	if (is_claimed)
-		turn = change(head, at, 1);
+	change = begin_change(head, *place, 1);
 	head->cgroup = id;
-	if (is_claimed) {
-		changed(head, turn);
-		let_go(at);
-	}
+	end_change(head, change);
 	return 0;
 }
 

@@ -11,9 +11,10 @@ pub(super) const OTHER: usize = 0;
 pub(super) const LOST: usize = 1;
 pub(super) const FIRST_PLACE: usize = 2;
 
-/// How long a new process has to run a program, in nanoseconds: usually that takes it less than a millisecond. Until then
-/// it is left alone, unless it is over.
-const PATIENCE: u64 = 250_000_000;
+/// How long a new process has to run a program, in nanoseconds: usually that takes it less than a millisecond, on an
+/// overloaded host a hundred times longer. Until then it is left alone, unless it is over: what it does in this time comes
+/// later, and under its name.
+const PATIENCE: u64 = 1_000_000_000;
 
 const HEAD_KERNEL: u32 = 1;
 const HEAD_FRESH: u32 = 2;

@@ -189,12 +189,14 @@ impl Table {
         }
     }
 
-    /// Looks at all elements, then at what the ring tells: whatever is gone from an element by then is in it.
-    pub(crate) fn refresh(&mut self) {
+    /// Looks at all elements, then at what the ring tells: whatever is gone from an element by then is in it. The last look
+    /// waits for no name.
+    pub(crate) fn refresh(&mut self, is_last: bool) {
         self.readers.retain(|reader| reader.strong_count() > 0);
         let readers: Vec<SharedInbox> = self.readers.iter().filter_map(Weak::upgrade).collect();
         let inboxes = readers.iter().map(|reader| reader.lock()).collect();
-        let mut gained = Gained { inboxes, now: since_boot() };
+        let now = if is_last { u64::MAX } else { since_boot() };
+        let mut gained = Gained { inboxes, now };
         self.read_groups();
         self.look_at(OTHER, &mut gained);
         let mut unused = 0;
