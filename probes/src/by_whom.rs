@@ -46,6 +46,9 @@ impl ByWhom {
                 for slot in chosen.candidate.parts.get(output.part).into_iter().flatten() {
                     let word = *slot as usize * Record::WORDS + output.field.word();
                     feeds.add(word, columns.clone());
+                    if output.field == Field::Calls {
+                        feeds.add_calls(word);
+                    }
                 }
                 if output.field == Field::Calls {
                     of_calls.push(columns);

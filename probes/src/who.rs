@@ -15,6 +15,7 @@ mod groups;
 mod hooks;
 mod inbox;
 mod options;
+mod places;
 mod rows;
 mod table;
 

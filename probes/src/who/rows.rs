@@ -15,6 +15,7 @@ use super::apps::{Decisions, Whom};
 use super::groups;
 use super::inbox::{Inbox, Source};
 use super::options::{By, WhoOptions};
+use super::places::Places;
 
 /// How the threads of the kernel are called.
 const KERNEL: &str = "kernel";
@@ -35,6 +36,8 @@ pub(crate) fn kinds(options: &WhoOptions) -> impl Iterator<Item = EntityKind> + 
 #[derive(Debug, Default)]
 pub(crate) struct Feeds {
     by_word: Vec<Vec<Vec<ColumnId>>>,
+    /// The words that are calls, of which somebody's activity is the number.
+    calls: Vec<usize>,
 }
 
 impl Feeds {
@@ -44,6 +47,17 @@ impl Feeds {
             self.by_word.resize_with(word + 1, Vec::new);
         }
         self.by_word[word].push(columns);
+    }
+
+    /// A word is a number of calls.
+    pub(crate) fn add_calls(&mut self, word: usize) {
+        if !self.calls.contains(&word) {
+            self.calls.push(word);
+        }
+    }
+
+    fn activity(&self, gains: &[(usize, u64)]) -> u64 {
+        gains.iter().filter(|(word, _)| self.calls.contains(word)).map(|(_, by)| by).sum()
     }
 
     fn of(&self, word: usize) -> &[Vec<ColumnId>] {
@@ -69,8 +83,8 @@ struct Kind {
     tick: u64,
     /// When it began.
     now: Instant,
-    /// Whether somebody found no place since then: rows that only linger make room.
-    is_crowded: bool,
+    /// Who has a row, where not everybody can.
+    places: Places,
     /// At which tick each reader has asked last.
     readers: HashMap<u64, u64>,
     text: String,
@@ -137,7 +151,7 @@ impl Rows {
                     for columns in feeds.of(*word) {
                         let row = match row {
                             Some(row) => row,
-                            None => *row.insert(kind.row_of(source, doer, recorder)?),
+                            None => *row.insert(kind.row_of(source, doer, feeds.activity(gains), recorder)?),
                         };
                         recorder.add(row, columns[index], *by);
                     }
@@ -176,7 +190,7 @@ impl Kind {
             members: HashMap::new(),
             tick: 0,
             now: Instant::now(),
-            is_crowded: false,
+            places: Places::new(options.rows),
             readers: HashMap::new(),
             text: String::new(),
             apps: Decisions::default(),
@@ -194,8 +208,9 @@ impl Kind {
         self.tick += 1;
         self.now = Instant::now();
         self.readers.insert(reader, self.tick);
-        let is_crowded = std::mem::take(&mut self.is_crowded);
-        let Self { members, rows, tick, now, .. } = self;
+        // Then rows that only linger make room.
+        let is_crowded = self.places.was_crowded();
+        let Self { members, rows, tick, now, places, .. } = self;
         let now = (*tick, *now);
         members.retain(|_, member| {
             let stays = member.over.is_none_or(|over| over + LAST_TICKS > *tick);
@@ -206,17 +221,21 @@ impl Kind {
         });
         let lingers = self.by != By::Process && !is_crowded;
         let linger = if lingers { self.options.linger } else { Duration::ZERO };
-        rows.retain(|_, row| {
+        rows.retain(|identity, row| {
             let is_due = |(at, since): (u64, Instant)| at + LAST_TICKS <= *tick && since.elapsed() >= linger;
             let ends = row.empty.is_some_and(is_due);
             if ends {
                 recorder.end(row.id);
+                places.leave(*identity);
             }
             !ends
         });
+        for row in places.losers().iter().filter_map(|loser| rows.remove(loser)) {
+            recorder.end(row.id);
+        }
     }
 
-    fn row_of(&mut self, source: Source, doer: &Doer, recorder: &mut Recorder) -> Result<RowId, Refused> {
+    fn row_of(&mut self, source: Source, doer: &Doer, calls: u64, recorder: &mut Recorder) -> Result<RowId, Refused> {
         let (process, pid, name, uid, cgroup) = match doer {
             Doer::Other => return recorder.other(self.id),
             // Its threads are in several groups at a time.
@@ -250,12 +269,15 @@ impl Kind {
                 (identity_of(&path), Labels::Known(path))
             }
         };
+        if !self.places.take(row, calls) {
+            return recorder.other(self.id);
+        }
         let is_known = self.rows.get(&row).is_some_and(|known| known.next_look.is_none_or(|next| next > self.tick));
         if !is_known {
             let (id, is_complete) = self.write(row, &labels, recorder)?;
-            // Who has no place asks again.
+            // Too many end in this tick: it asks again.
             if recorder.is_other(id) {
-                self.is_crowded = true;
+                self.places.leave(row);
                 return Ok(id);
             }
             let next_look = (!is_complete).then(|| self.tick + LOOK_AGAIN);

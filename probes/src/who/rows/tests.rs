@@ -35,6 +35,7 @@ impl Table {
                     rows.ids().into_iter().map(|kind| recorder.column(kind, column.clone()).expect("a column"));
                 let mut feeds = Feeds::default();
                 feeds.add(WORD, columns.collect());
+                feeds.add_calls(WORD);
                 probes.push((rows, feeds));
             }
             for ((rows, feeds), gains) in probes.iter().zip(gains) {
@@ -160,5 +161,21 @@ fn kernel_threads_are_one_row_and_groups_have_their_paths() {
         ("cgroup unknown:18446744073709551615 _ _ _ _ _", 1, false),
         ("cgroup unknown:18446744073709551614 _ _ _ _ _", 2, false),
     ];
+    assert_eq!(rows, seen(&expected));
+}
+
+#[test]
+fn a_busy_newcomer_takes_the_row_of_an_idle_one_and_begins_at_nothing() {
+    use Source::Seen;
+    let mut table = Table::new(&[By::Process], 1, Duration::ZERO);
+    let (idle, busy) = (process(1, "idle"), process(2, "busy"));
+    table.tick([&[(Seen, idle, 1)], &[]], &[]);
+    for _ in 0..10 {
+        table.tick([&[], &[]], &[]);
+    }
+    let rows = table.tick([&[(Seen, busy, 100)], &[]], &[]);
+    assert_eq!(rows, seen(&[("process 1 idle", 1, false), ("process other other", 100, false)]));
+    let rows = table.tick([&[(Seen, idle, 1), (Seen, busy, 7)], &[]], &[]);
+    let expected = [("process 1 idle", 1, true), ("process 2 busy", 7, false), ("process other other", 101, false)];
     assert_eq!(rows, seen(&expected));
 }
