@@ -24,17 +24,18 @@ const OVERLAY: &str = "fs/overlayfs/overlay";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// `cargo xtask vm [--kernel VERSION]... [--boot-only]`.
+/// `cargo xtask vm [--kernel VERSION]... [--all] [--boot-only]`.
 ///
 /// # Errors
 /// A wrong option, something that cannot be fetched or built, a machine that does not boot, a row wrong or missing.
 pub(crate) fn run(options: &[&str]) -> Outcome {
     let mut chosen: Vec<&'static Kernel> = Vec::new();
-    let mut boot_only = false;
+    let (mut boot_only, mut all) = (false, false);
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
         match *option {
             "--boot-only" => boot_only = true,
+            "--all" => all = true,
             "--kernel" => chosen.push(Kernel::named(rest.next().copied().unwrap_or_default())?),
             other => return Err(format!("vm: unknown option {other:?}\n{}", crate::USAGE).into()),
         }
@@ -53,7 +54,7 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
     for kernel in chosen {
         let image = debian.kernel(kernel.suite, kernel.package)?;
         let mut files = programs.clone();
-        let wanted = if boot_only { vec![("workload", "alone")] } else { kernel.rows() };
+        let wanted = if boot_only { vec![("workload", "alone")] } else { kernel.rows(all) };
         if wanted.iter().any(|(_, what)| *what == "operations") {
             files.push(("modules/overlay.ko".to_owned(), debian.module(kernel.suite, &image, OVERLAY)?));
         }

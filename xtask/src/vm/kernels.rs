@@ -17,6 +17,8 @@ pub(super) struct Kernel {
     pub(super) parameters: &'static str,
     /// What runs, and at the same time what must have run: a row that is missing fails like a wrong one.
     groups: &'static [&'static [Row]],
+    /// What runs besides with `--all`: an hour of an emulator shows little that the rows above do not.
+    more: &'static [&'static [Row]],
 }
 
 /// Every tier in every mode, and what is chosen without being told.
@@ -27,7 +29,6 @@ const TIERS: &[Row] = &[
     ("kprobe", "return"),
     ("tracepoint", "entry"),
     ("tracepoint", "return"),
-    ("auto", "entry"),
     ("auto", "return"),
 ];
 
@@ -39,17 +40,12 @@ const CROWDS: &[Row] = &[("fentry", "crowd"), ("kprobe", "crowd"), ("tracepoint"
 const UNFILTERED: &[Row] = &[("fentry", "unfiltered"), ("kprobe", "unfiltered"), ("auto", "unfiltered")];
 
 /// Rows by process, app and control group beside a crew of fifty processes that count themselves.
-const WHO: &[Row] = &[("fentry", "who"), ("kprobe", "who"), ("tracepoint", "who"), ("auto", "who")];
-
-/// Kernels with the rows of [`WHO`], for whoever names them. An emulator is too slow for all of them: a process takes
-/// longer between fork and exec there than the agent waits for its name.
-const BY_NAME: &[Kernel] = &[
-    Kernel::new("5.10-who", "bullseye-security", "", &[WHO]),
-    Kernel::new("6.1-who", "bookworm-security", "", &[WHO]),
-    Kernel::new("6.12-who", "trixie", "", &[WHO]),
-    Kernel::new("newest-who", "sid", "", &[WHO]),
-    Kernel::new("6.12-full-who", "trixie", "preempt=full", &[WHO]),
-];
+const WHO: &[Row] = &[WHO_FENTRY, WHO_KPROBE, WHO_TRACEPOINT];
+const WHO_FENTRY: Row = ("fentry", "who");
+const WHO_KPROBE: Row = ("kprobe", "who");
+const WHO_TRACEPOINT: Row = ("tracepoint", "who");
+/// Where tasks are preempted inside the kernel, what is chosen for that.
+const WHO_AUTO: &[Row] = &[("auto", "who")];
 
 /// The table of operations.
 const OPERATIONS: &[Row] = &[("fentry", "operations"), ("kprobe", "operations"), ("tracepoint", "operations")];
@@ -110,18 +106,40 @@ const KERNELS: &[Kernel] = &[
         "5.10",
         "bullseye-security",
         "",
-        &[LIFETIME, TIERS, LAUNCH, CROWDS, OPERATIONS, FLOOR, ENDS, BESIDE, HYGIENE, REFUSALS],
-    ),
+        &[LIFETIME, TIERS, LAUNCH, CROWDS, OPERATIONS, FLOOR, ENDS, BESIDE, HYGIENE, REFUSALS, &[WHO_KPROBE]],
+    )
+    .more(&[WHO]),
     Kernel::new(
         "6.1",
         "bookworm-security",
         "cpu0_hotplug",
-        &[LIFETIME, TIERS, LAUNCH, CROWDS, OPERATIONS, FLOOR, BESIDE, HYGIENE, SWITCHES, REFUSALS, PROCESSORS],
-    ),
-    Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, CLOCK]),
-    Kernel::new("newest", "sid", "", &[LIFETIME, TIERS, LAUNCH, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK]),
-    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[CROWDS, UNFILTERED]),
-    Kernel::new("6.12-full", "trixie", "preempt=full", &[CROWDS, UNFILTERED]),
+        &[
+            LIFETIME,
+            TIERS,
+            LAUNCH,
+            CROWDS,
+            OPERATIONS,
+            FLOOR,
+            BESIDE,
+            HYGIENE,
+            SWITCHES,
+            REFUSALS,
+            PROCESSORS,
+            &[WHO_FENTRY],
+        ],
+    )
+    .more(&[WHO]),
+    Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, CLOCK, &[WHO_TRACEPOINT]])
+        .more(&[OPERATIONS, BESIDE, WHO]),
+    Kernel::new(
+        "newest",
+        "sid",
+        "",
+        &[LIFETIME, TIERS, LAUNCH, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, WHO_AUTO],
+    )
+    .more(&[CLOCK, WHO]),
+    Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[CROWDS]).more(&[TIERS, UNFILTERED, WHO_AUTO]),
+    Kernel::new("6.12-full", "trixie", "preempt=full", &[CROWDS, UNFILTERED, WHO_AUTO]).more(&[TIERS]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
     Kernel::new(
         "6.1-confidentiality",
@@ -138,7 +156,11 @@ impl Kernel {
         parameters: &'static str,
         groups: &'static [&'static [Row]],
     ) -> Self {
-        Self { version, suite, package: "linux-image-cloud-amd64", parameters, groups }
+        Self { version, suite, package: "linux-image-cloud-amd64", parameters, groups, more: &[] }
+    }
+
+    const fn more(self, more: &'static [&'static [Row]]) -> Self {
+        Self { more, ..self }
     }
 
     /// All of them.
@@ -151,14 +173,21 @@ impl Kernel {
     /// # Errors
     /// There is none; the message names those that there are.
     pub(super) fn named(version: &str) -> Outcome<&'static Self> {
-        let known: Vec<&str> = KERNELS.iter().chain(BY_NAME).map(|kernel| kernel.version).collect();
-        let found = KERNELS.iter().chain(BY_NAME).find(|kernel| kernel.version == version);
+        let known: Vec<&str> = Self::all().map(|kernel| kernel.version).collect();
+        let found = Self::all().find(|kernel| kernel.version == version);
         found.ok_or_else(|| format!("vm: no kernel {version:?}; there are {}", known.join(", ")).into())
     }
 
-    /// Its rows, in the order in which they run.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        self.groups.concat()
+    /// Its rows, in the order in which they run; each once.
+    pub(super) fn rows(&self, all: bool) -> Vec<Row> {
+        let more = if all { self.more } else { &[] };
+        let mut rows: Vec<Row> = Vec::new();
+        for row in self.groups.iter().chain(more).copied().flatten() {
+            if !rows.contains(row) {
+                rows.push(*row);
+            }
+        }
+        rows
     }
 }
 
@@ -172,9 +201,11 @@ mod tests {
         let versions: BTreeSet<&str> = Kernel::all().map(|kernel| kernel.version).collect();
         assert_eq!(versions.len(), KERNELS.len());
         for kernel in Kernel::all() {
-            let rows: BTreeSet<Row> = kernel.rows().into_iter().collect();
-            assert!(!rows.is_empty(), "{}", kernel.version);
-            assert_eq!(rows.len(), kernel.rows().len(), "{}", kernel.version);
+            let listed = kernel.groups.concat();
+            let rows: BTreeSet<Row> = listed.iter().copied().collect();
+            assert!(!rows.is_empty() && rows.len() == listed.len(), "{}", kernel.version);
+            let all = kernel.rows(true);
+            assert!(all.starts_with(&kernel.rows(false)) && all.len() >= rows.len(), "{}", kernel.version);
         }
     }
 }
