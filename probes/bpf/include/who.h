@@ -45,12 +45,20 @@ struct taken {
 	u64 words[];
 };
 
-/* A control group that was made. */
+/* A control group that was made. A record in the ring is as long as its path, so that there is room for some thousands. */
 #define GROUP_PATH 496
 struct group {
 	u64 id;
 	u64 length; /* of the path and its zero; GROUP_PATH if it may be longer, below 0 if it could not be read */
 	char path[GROUP_PATH];
+};
+
+/* Nearly all paths are shorter than this, and fit onto the stack. */
+#define SHORT_PATH 240
+struct short_group {
+	u64 id;
+	s64 length;
+	char path[SHORT_PATH];
 };
 
 /* As many as the configuration says, when the object is loaded. */
@@ -431,14 +439,25 @@ SEC("tp_btf/cgroup_attach_task") int who_moved(u64 *ctx)
 SEC("tp_btf/cgroup_mkdir") int who_made(u64 *ctx)
 {
 	const struct cgroup *cgroup = (const void *)ctx[0];
+	struct short_group made = {};
 	struct group *group;
+	u64 size;
 
 	if (cgroup->root->hierarchy_id != 0)
 		return 0;
+	made.id = cgroup->kn->id;
+	made.length = bpf_probe_read_kernel_str(made.path, sizeof(made.path), (const void *)ctx[1]);
+	size = made.length;
+	/* The verifier follows one register, which is compared and added to here. */
+	asm volatile("" : "+r"(size));
+	if (size < SHORT_PATH) {
+		bpf_ringbuf_output(&groups, &made, size + __builtin_offsetof(struct short_group, path), BPF_RB_NO_WAKEUP);
+		return 0;
+	}
 	group = bpf_ringbuf_reserve(&groups, sizeof(*group), 0);
 	if (!group)
 		return 0;
-	group->id = cgroup->kn->id;
+	group->id = made.id;
 	group->length = bpf_probe_read_kernel_str(group->path, sizeof(group->path), (const void *)ctx[1]);
 	bpf_ringbuf_submit(group, BPF_RB_NO_WAKEUP);
 	return 0;

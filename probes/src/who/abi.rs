@@ -19,8 +19,11 @@ const PATIENCE: u64 = 1_000_000_000;
 const HEAD_KERNEL: u32 = 1;
 const HEAD_FRESH: u32 = 2;
 
-/// `struct group`.
+/// Before the path in `struct group`.
 pub(super) const GROUP_HEAD: usize = 16;
+
+/// Room for a path there: one that fills it may be longer.
+pub(super) const GROUP_PATH: usize = 496;
 
 /// Who did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +122,7 @@ mod tests {
             "#define OTHER 0 ",
             "#define LOST 1 ",
             "#define PLACES 2 ",
+            "#define GROUP_PATH 496\nstruct group {\n\tu64 id;\n\tu64 length;",
             "struct taken {\n\tu32 place;\n\tu32 is_over;",
         ] {
             assert!(header.contains(line), "{line}");

@@ -11,7 +11,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData, RingBuf, Stack};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::abi::{Doer, FIRST_PLACE, GROUP_HEAD, HEAD_WORDS, Head, LOST, OTHER, TAKEN_WORDS, is_whole};
+use super::abi::{Doer, FIRST_PLACE, GROUP_HEAD, GROUP_PATH, HEAD_WORDS, Head, LOST, OTHER, TAKEN_WORDS, is_whole};
 use super::groups;
 use super::inbox::{Inbox, SharedInbox, Source};
 use crate::abi::{Record, Slot};
@@ -380,18 +380,21 @@ impl Table {
 
     fn read_groups(&mut self) {
         while let Some(item) = self.groups.next() {
-            let Some((head, path)) = item.split_at_checked(GROUP_HEAD) else { continue };
-            let word = |index: usize| head.get(index..index + 8).and_then(|bytes| bytes.try_into().ok());
-            let (Some(id), Some(length)) = (word(0).map(u64::from_ne_bytes), word(8).map(i64::from_ne_bytes)) else {
-                continue;
-            };
-            let Ok(length) = usize::try_from(length) else { continue };
-            // One that may be longer is looked for.
-            if length > 0 && length < path.len() {
-                groups::with(|groups| groups.made(id, &path[..length - 1]));
+            if let Some((id, path)) = group_of(&item) {
+                groups::with(|groups| groups.made(id, path));
             }
         }
     }
+}
+
+/// Id and path of a group that was made. One whose path may be longer than what is told of it is looked for.
+fn group_of(item: &[u8]) -> Option<(u64, &[u8])> {
+    let (head, path) = item.split_at_checked(GROUP_HEAD)?;
+    let word = |index: usize| head.get(index..index + 8)?.try_into().ok();
+    let (id, length) = (u64::from_ne_bytes(word(0)?), i64::from_ne_bytes(word(8)?));
+    // With its zero.
+    let length = usize::try_from(length).ok().filter(|length| (1..GROUP_PATH).contains(length))?;
+    Some((id, path.get(..length - 1)?))
 }
 
 /// Words that are compared before it is looked whether they are still one process's.
@@ -425,6 +428,19 @@ impl Gained<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_told_in_as_many_bytes_as_it_takes() {
+        let item = |length: i64, path: &[u8]| [&7_u64.to_ne_bytes(), &length.to_ne_bytes()[..], path].concat();
+        assert_eq!(group_of(&item(5, b"/a/b\0")), Some((7, &b"/a/b"[..])));
+        assert_eq!(group_of(&item(1, b"\0")), Some((7, &b""[..])));
+        let long = [b'x'; GROUP_PATH];
+        assert_eq!(group_of(&item(495, &long)), Some((7, &long[..494])));
+        // It may be longer, could not be read, or is no group.
+        for none in [item(496, &long), item(-14, &long), item(0, b""), item(9, b"/a"), vec![0; 15]] {
+            assert_eq!(group_of(&none), None);
+        }
+    }
 
     #[test]
     fn rings_are_whole_pages_and_bounded() {
