@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::{EntityKind, Options, OptionsError, duration};
+use ebpf_process_core::{Options, OptionsError, duration};
 use ebpf_process_names::Apps;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,9 +42,10 @@ pub(crate) struct ProbeOptions {
     /// How many processes have records of their own with `by`; the others are counted in the row `other`.
     #[schemars(range(min = 16, max = 1_048_576))]
     pub(crate) processes: u32,
-    /// How many rows each kind of `by` has; the others are counted in the row `other`.
+    /// How many rows each kind of `by` has; the others are counted in the row `other`. Without it there are as many of
+    /// processes as `processes` says, and 1024 of each other kind.
     #[schemars(range(min = 1))]
-    pub(crate) rows: usize,
+    pub(crate) rows: Option<usize>,
     /// How long the row of an app or a control group stays after its last process.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
@@ -62,7 +63,7 @@ impl Default for ProbeOptions {
             apps: None,
             rules: None,
             processes: 8192,
-            rows: EntityKind::DEFAULT_LIMIT,
+            rows: None,
             linger: Duration::from_mins(5),
         }
     }
@@ -75,7 +76,7 @@ impl ProbeOptions {
         if !(16..=1 << 20).contains(&read.processes) {
             return Err(options.refuse("processes", "expected a number from 16 to 1048576"));
         }
-        if read.rows == 0 {
+        if read.rows == Some(0) {
             return Err(options.refuse("rows", "expected a number above 0"));
         }
         if let Some(file) = read.apps.as_ref().filter(|_| read.by.contains(&By::App)) {

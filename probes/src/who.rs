@@ -13,6 +13,7 @@ mod abi;
 mod apps;
 mod groups;
 mod hooks;
+mod identity;
 mod inbox;
 mod options;
 mod places;

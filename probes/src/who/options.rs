@@ -48,8 +48,8 @@ pub(crate) struct WhoOptions {
     pub(crate) apps: Option<Arc<Apps>>,
     /// Processes in a table.
     pub(crate) processes: u32,
-    /// Rows of a kind.
-    pub(crate) rows: usize,
+    /// Rows of each kind, where that is said.
+    pub(crate) rows: Option<usize>,
     /// How long a row stays after the last process of its app or group.
     pub(crate) linger: Duration,
 }
@@ -57,6 +57,13 @@ pub(crate) struct WhoOptions {
 impl WhoOptions {
     /// The kind of entity.
     pub(crate) fn kind(&self, by: By) -> EntityKind {
-        EntityKind::new(by.as_str()).keys(by.keys().iter().copied()).limit(self.rows)
+        EntityKind::new(by.as_str()).keys(by.keys().iter().copied()).limit(self.limit(by))
+    }
+
+    /// How many rows a kind has. Those of processes are kept for some ticks after their end: where many are short-lived,
+    /// there are several times as many as live at a time, and as many as can be told apart at all must find a place.
+    pub(crate) fn limit(&self, by: By) -> usize {
+        let own = if by == By::Process { self.processes as usize } else { EntityKind::DEFAULT_LIMIT };
+        self.rows.unwrap_or(own)
     }
 }

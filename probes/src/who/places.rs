@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use super::identity::ByIdentity;
+
 /// What a call adds to somebody's activity, of which an eighth goes at each tick: half of it in five.
 const CALL: u64 = 16;
 const EIGHTH: u32 = 3;
@@ -20,11 +22,11 @@ const KEPT: u64 = 3;
 pub(super) struct Places {
     limit: usize,
     tick: u64,
-    holders: HashMap<u64, Holder>,
+    holders: HashMap<u64, Holder, ByIdentity>,
     /// Those without a place that have done something of late, and their activity.
-    outsiders: HashMap<u64, u64>,
+    outsiders: HashMap<u64, u64, ByIdentity>,
     /// Those who have won the place of another one, and when.
-    winners: HashMap<u64, u64>,
+    winners: HashMap<u64, u64, ByIdentity>,
     is_crowded: bool,
 }
 
@@ -39,9 +41,9 @@ impl Places {
         Self {
             limit,
             tick: 0,
-            holders: HashMap::new(),
-            outsiders: HashMap::new(),
-            winners: HashMap::new(),
+            holders: HashMap::default(),
+            outsiders: HashMap::default(),
+            winners: HashMap::default(),
             is_crowded: false,
         }
     }

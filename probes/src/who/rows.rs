@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::{ColumnId, EntityKind, KindId, Recorder, Refused, RowId, identity_of};
+use ebpf_process_core::{ColumnId, EntityKind, KindId, Recorder, Refused, RowId};
 use ebpf_process_names::Names;
 use parking_lot::Mutex;
 
 use super::abi::Doer;
 use super::apps::{Decisions, Whom};
 use super::groups;
+use super::identity::{ByIdentity, Key};
 use super::inbox::{Inbox, Source};
 use super::options::{By, WhoOptions};
 use super::places::Places;
@@ -77,9 +78,10 @@ struct Kind {
     by: By,
     options: WhoOptions,
     id: KindId,
-    rows: HashMap<u64, Row>,
+    key: Key,
+    rows: HashMap<u64, Row, ByIdentity>,
     /// Processes, and the row that they are in.
-    members: HashMap<u64, Member>,
+    members: HashMap<u64, Member, ByIdentity>,
     tick: u64,
     /// When it began.
     now: Instant,
@@ -118,8 +120,8 @@ impl Labels<'_> {
 
 struct Member {
     row: u64,
-    /// The tick at which it was over.
-    over: Option<u64>,
+    /// When it was over.
+    over: Option<(u64, Instant)>,
 }
 
 static KINDS: Mutex<Vec<(KindId, Weak<Mutex<Kind>>)>> = Mutex::new(Vec::new());
@@ -186,11 +188,12 @@ impl Kind {
             by,
             options: options.clone(),
             id,
-            rows: HashMap::new(),
-            members: HashMap::new(),
+            key: Key::default(),
+            rows: HashMap::default(),
+            members: HashMap::default(),
             tick: 0,
             now: Instant::now(),
-            places: Places::new(options.rows),
+            places: Places::new(options.limit(by)),
             readers: HashMap::new(),
             text: String::new(),
             apps: Decisions::default(),
@@ -208,22 +211,18 @@ impl Kind {
         self.tick += 1;
         self.now = Instant::now();
         self.readers.insert(reader, self.tick);
-        // Then rows that only linger make room.
-        let is_crowded = self.places.was_crowded();
-        let Self { members, rows, tick, now, places, .. } = self;
-        let now = (*tick, *now);
+        let Self { members, rows, tick, .. } = self;
         members.retain(|_, member| {
-            let stays = member.over.is_none_or(|over| over + LAST_TICKS > *tick);
-            if !stays && let Some(row) = rows.get_mut(&member.row) {
-                row.leave(now);
+            let ended = member.over.filter(|(over, _)| over + LAST_TICKS <= *tick);
+            if let (Some(over), Some(row)) = (ended, rows.get_mut(&member.row)) {
+                row.leave(over);
             }
-            stays
+            ended.is_none()
         });
-        let lingers = self.by != By::Process && !is_crowded;
-        let linger = if lingers { self.options.linger } else { Duration::ZERO };
+        let linger = self.linger();
+        let Self { rows, tick, places, .. } = self;
         rows.retain(|identity, row| {
-            let is_due = |(at, since): (u64, Instant)| at + LAST_TICKS <= *tick && since.elapsed() >= linger;
-            let ends = row.empty.is_some_and(is_due);
+            let ends = row.idle(*tick).is_some_and(|since| since.elapsed() >= linger);
             if ends {
                 recorder.end(row.id);
                 places.leave(*identity);
@@ -235,38 +234,55 @@ impl Kind {
         }
     }
 
+    /// How long rows stay after their last process. Those that only linger make room: all of them where somebody has found
+    /// no place, and the oldest ones where they leave less than half of the places free.
+    fn linger(&mut self) -> Duration {
+        if self.places.was_crowded() || self.by == By::Process {
+            return Duration::ZERO;
+        }
+        let too_many = self.rows.len().saturating_sub(self.options.limit(self.by).div_ceil(2));
+        if too_many == 0 {
+            return self.options.linger;
+        }
+        let mut idle: Vec<Duration> =
+            self.rows.values().filter_map(|row| row.idle(self.tick)).map(|since| since.elapsed()).collect();
+        idle.sort_unstable_by_key(|lasts| std::cmp::Reverse(*lasts));
+        let shortest = idle.get(too_many - 1).or(idle.last()).copied().unwrap_or(self.options.linger);
+        shortest.min(self.options.linger)
+    }
+
     fn row_of(&mut self, source: Source, doer: &Doer, calls: u64, recorder: &mut Recorder) -> Result<RowId, Refused> {
         let (process, pid, name, uid, cgroup) = match doer {
             Doer::Other => return recorder.other(self.id),
             // Its threads are in several groups at a time.
             Doer::Kernel { cgroup } => {
                 let apart = if self.by == By::Cgroup { *cgroup } else { 0 };
-                (identity_of(KERNEL) ^ apart, 0, KERNEL.into(), None, *cgroup)
+                (self.key.named(apart, KERNEL), 0, KERNEL.into(), None, *cgroup)
             }
             Doer::Process { tgid, started, comm, cgroup, uid } => {
-                (identity(*tgid, *started), *tgid, String::from_utf8_lossy(text(comm)), Some(*uid), *cgroup)
+                let process = self.key.process(*tgid, *started);
+                (process, *tgid, String::from_utf8_lossy(text(comm)), Some(*uid), *cgroup)
             }
         };
-        // One that is called otherwise is another row.
-        let named = process ^ identity_of(&name);
         let (row, labels) = match self.by {
-            By::Process => (named, Labels::Process(pid, name)),
+            // One that is called otherwise is another row.
+            By::Process => (self.key.named(process, &name), Labels::Process(pid, name)),
             By::App => {
                 let app = match (&self.options.apps, uid) {
                     (Some(rules), Some(uid)) => {
                         let whom = Whom { tgid: pid, comm: &name, uid, cgroup };
-                        match self.apps.app_of(rules, named, whom) {
+                        match self.apps.app_of(rules, self.key.named(process, &name), whom) {
                             Some(app) => Labels::Known(app),
                             None => return recorder.other(self.id),
                         }
                     }
                     _ => Labels::App(name),
                 };
-                (identity_of(app.text()), app)
+                (self.key.named(0, app.text()), app)
             }
             By::Cgroup => {
                 let path = groups::with(|groups| groups.path(cgroup, self.now));
-                (identity_of(&path), Labels::Known(path))
+                (self.key.named(0, &path), Labels::Known(path))
             }
         };
         if !self.places.take(row, calls) {
@@ -337,28 +353,24 @@ impl Kind {
 
     fn over(&mut self, doer: &Doer) {
         let Doer::Process { tgid, started, .. } = doer else { return };
-        if let Some(member) = self.members.get_mut(&identity(*tgid, *started)) {
-            member.over = Some(self.tick);
+        if let Some(member) = self.members.get_mut(&self.key.process(*tgid, *started)) {
+            member.over = Some((self.tick, self.now));
         }
     }
 }
 
 impl Row {
-    fn leave(&mut self, now: (u64, Instant)) {
+    fn leave(&mut self, at: (u64, Instant)) {
         self.members = self.members.saturating_sub(1);
         if self.members == 0 {
-            self.empty = Some(now);
+            self.empty = Some(at);
         }
     }
-}
 
-/// No other process has it, whenever it runs.
-fn identity(tgid: u32, started: u64) -> u64 {
-    // A number is given away again after at least a tick of the scheduler; the mixing is that of splitmix64.
-    let mut mixed = started ^ (u64::from(tgid) << 40).rotate_left(20);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    /// Since when it only lingers, if it does.
+    fn idle(&self, tick: u64) -> Option<Instant> {
+        self.empty.filter(|(at, _)| at + LAST_TICKS <= tick).map(|(_, since)| since)
+    }
 }
 
 fn text(name: &[u8; 16]) -> &[u8] {

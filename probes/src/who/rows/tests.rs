@@ -19,7 +19,7 @@ const WORD: usize = 3;
 
 impl Table {
     fn new(by: &[By], rows: usize, linger: Duration) -> Self {
-        let options = WhoOptions { by: by.to_vec(), apps: None, processes: 16, rows, linger };
+        let options = WhoOptions { by: by.to_vec(), apps: None, processes: 16, rows: Some(rows), linger };
         Self { bench: Bench::new(), options, probes: Vec::new() }
     }
 
@@ -178,4 +178,27 @@ fn a_busy_newcomer_takes_the_row_of_an_idle_one_and_begins_at_nothing() {
     let rows = table.tick([&[(Seen, idle, 1), (Seen, busy, 7)], &[]], &[]);
     let expected = [("process 1 idle", 1, true), ("process 2 busy", 7, false), ("process other other", 101, false)];
     assert_eq!(rows, seen(&expected));
+}
+
+#[test]
+fn rows_that_only_linger_leave_half_of_the_places_to_whoever_comes() {
+    use Source::Told;
+    let mut table = Table::new(&[By::App], 6, Duration::from_hours(1));
+    let mut seen = Seen::new();
+    let ends =
+        |seen: &Seen| seen.iter().filter(|(_, (_, ended))| *ended).map(|(row, _)| row.clone()).collect::<Vec<_>>();
+    // Two a tick, each over at once: with all of them lingering the fourth tick would find no place.
+    for tick in 0..4 {
+        let pair = [0, 1].map(|which| process(2 * tick + which, &format!("app-{tick}{which}")));
+        seen = table.tick([&pair.map(|doer| (Told, doer, 1)), &[]], &pair);
+    }
+    assert_eq!(seen.get("app other"), None, "{seen:?}");
+    assert_eq!(ends(&seen), ["app app-10", "app app-11"], "the oldest ones: {seen:?}");
+}
+
+#[test]
+fn as_many_processes_have_rows_as_can_be_told_apart() {
+    let options = WhoOptions { by: Vec::new(), apps: None, processes: 8192, rows: None, linger: Duration::ZERO };
+    assert_eq!([By::Process, By::App, By::Cgroup].map(|by| options.limit(by)), [8192, 1024, 1024]);
+    assert_eq!(WhoOptions { rows: Some(7), ..options }.limit(By::Process), 7);
 }

@@ -1,0 +1,44 @@
+//! Numbers by which rows and processes are known, that nobody can steer.
+//!
+//! A process chooses its name, and whoever makes a control group its path. With a hash that is the same everywhere two of
+//! them could be made to have one number, and would be one row; this one has a key that is drawn anew each time.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
+
+/// The key of a kind's identities.
+#[derive(Debug, Default)]
+pub(super) struct Key(RandomState);
+
+impl Key {
+    /// No other process has it, whenever it runs: a number is given away again after at least a tick of the scheduler.
+    pub(super) fn process(&self, tgid: u32, started: u64) -> u64 {
+        self.0.hash_one((tgid, started))
+    }
+
+    /// What is called so: a process, where there are several of one name, or 0.
+    pub(super) fn named(&self, which: u64, name: &str) -> u64 {
+        self.0.hash_one((which, name))
+    }
+}
+
+/// For maps by identity, which is a hash already.
+pub(super) type ByIdentity = BuildHasherDefault<Hashed>;
+
+/// The identity itself.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, identity: u64) {
+        self.0 = self.0.rotate_left(8) ^ identity;
+    }
+}
