@@ -40,12 +40,12 @@ const USAGE: &str = "usage: cargo xtask TASK
   test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
                                  and say which live tests ran; with --no-skip or CI=true a skipped one is a
                                  failure
-  vm [--kernel VERSION]... [--all] [--boot-only]
+  vm [--kernel VERSION]... [--all] [--row MODE]... [--boot-only]
                                  the tests in virtual machines with other kernels: every counter to the unit, rows by
                                  process, app and control group, every operation by tier, what others on the same hooks
                                  change, how fast it starts and stops, what stays behind, what is refused; with --all
-                                 also what takes an hour and shows little more; with --boot-only their workload alone,
-                                 without the agent";
+                                 also what takes an hour and shows little more; with --row the rows of that name alone;
+                                 with --boot-only their workload alone, without the agent";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

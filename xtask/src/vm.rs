@@ -24,18 +24,20 @@ const OVERLAY: &str = "fs/overlayfs/overlay";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// `cargo xtask vm [--kernel VERSION]... [--all] [--boot-only]`.
+/// `cargo xtask vm [--kernel VERSION]... [--all] [--row MODE]... [--boot-only]`.
 ///
 /// # Errors
 /// A wrong option, something that cannot be fetched or built, a machine that does not boot, a row wrong or missing.
 pub(crate) fn run(options: &[&str]) -> Outcome {
     let mut chosen: Vec<&'static Kernel> = Vec::new();
     let (mut boot_only, mut all) = (false, false);
+    let mut modes: Vec<&str> = Vec::new();
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
         match *option {
             "--boot-only" => boot_only = true,
             "--all" => all = true,
+            "--row" => modes.push(rest.next().copied().unwrap_or_default()),
             "--kernel" => chosen.push(Kernel::named(rest.next().copied().unwrap_or_default())?),
             other => return Err(format!("vm: unknown option {other:?}\n{}", crate::USAGE).into()),
         }
@@ -54,7 +56,11 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
     for kernel in chosen {
         let image = debian.kernel(kernel.suite, kernel.package)?;
         let mut files = programs.clone();
-        let wanted = if boot_only { vec![("workload", "alone")] } else { kernel.rows(all) };
+        let mut wanted = if boot_only { vec![("workload", "alone")] } else { kernel.rows(all) };
+        wanted.retain(|(_, mode)| modes.is_empty() || modes.contains(mode));
+        if wanted.is_empty() {
+            continue;
+        }
         if wanted.iter().any(|(_, what)| *what == "operations") {
             files.push(("modules/overlay.ko".to_owned(), debian.module(kernel.suite, &image, OVERLAY)?));
         }
@@ -64,6 +70,9 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
         let arguments = if boot_only { String::new() } else { guest_arguments(&wanted) };
         let disk = initramfs::build(&busybox, &files, &arguments)?;
         prepared.push(Prepared { kernel, wanted, image, disk });
+    }
+    if prepared.is_empty() {
+        return Err(format!("vm: no kernel has a row of {}", modes.join(" or ")).into());
     }
     match boot_all(&prepared, &emulator, &cache)?.as_slice() {
         [] => Ok(()),
