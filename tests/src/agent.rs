@@ -23,6 +23,18 @@ pub fn binary() -> Outcome<PathBuf> {
     built::find("release/ebpf-process", "cargo build --release")
 }
 
+/// Copies it. By another process: a descriptor of ours that may write to the copy would be inherited by whatever other
+/// tests start meanwhile, and nobody could execute it.
+///
+/// # Errors
+/// There is no such binary, no `cp`, or no room.
+pub fn copy_to(path: &Path) -> Outcome<()> {
+    let copied = Command::new("cp").arg(binary()?).arg(path).stdin(Stdio::null()).output();
+    let copied = copied.map_err(Failure::at("cp"))?;
+    let words = String::from_utf8_lossy(&copied.stderr);
+    if copied.status.success() { Ok(()) } else { Err(Failure::new(format!("copying the agent: {}", words.trim_end()))) }
+}
+
 /// A command for the agent with nothing in its environment that configures it.
 ///
 /// # Errors

@@ -58,9 +58,7 @@ impl Installed {
         let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
         let this = Self { folder, grant };
         let plugin = this.plugin();
-        // Copied by another process: a descriptor of ours that may write to the copy would be inherited by whatever other
-        // tests start meanwhile, and nobody could execute it.
-        run(Command::new("cp").arg(agent::binary()?).arg(&plugin))?;
+        agent::copy_to(&plugin)?;
         let mode = |path: &Path, mode| {
             fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Failure::at("permissions"))
         };

@@ -93,7 +93,7 @@ impl Unit {
 pub fn agent_for_everybody(folder: &Path) -> Outcome<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     let copy = folder.join("ebpf-process");
-    fs::copy(agent::binary()?, &copy).map_err(Failure::at("copying the agent"))?;
+    agent::copy_to(&copy)?;
     for path in [folder, &copy] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Failure::at(path.display()))?;
     }
