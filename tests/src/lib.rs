@@ -7,6 +7,7 @@
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
 //! * [`crew`] is fifty processes of known numbers under many names in several control groups.
+//! * [`churn`] is very many processes and groups that come and go, and what the agent has of them afterwards ([`usage`]).
 //! * [`launch`] does the same for the kernel probes of somebody else, which are outside of our tree.
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
@@ -33,6 +34,7 @@ pub mod answer;
 pub mod beside;
 pub mod built;
 pub mod cgroup;
+pub mod churn;
 pub mod clock;
 pub mod crew;
 pub mod crowd;
@@ -61,6 +63,7 @@ pub mod switches;
 pub mod totals;
 pub mod trace;
 pub mod unit;
+pub mod usage;
 pub mod visibility;
 pub mod wait;
 pub mod who;

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The executable itself, so that a test can put it where it likes. Empty where there is none (not `x86_64`).
@@ -117,6 +118,16 @@ impl Place {
         self.start(&[&mode[..], &numbers].concat())
     }
 
+    /// Starts a process that will live beside `count` children, which read one byte every `every` or once, and are there
+    /// when this returns.
+    ///
+    /// # Errors
+    /// As [`Place::all`].
+    pub fn population(&self, count: usize, every: Option<Duration>) -> Outcome<Workload> {
+        let every = every.map_or(0, |every| every.as_millis());
+        self.start(&["population".into(), count.to_string(), every.to_string()])
+    }
+
     /// Starts a process that does nothing.
     ///
     /// # Errors
@@ -221,6 +232,17 @@ impl Workload {
             status if status.exit_status() == Some(0) => Ok(()),
             status => Err(self.unexpected("its end", status)),
         }
+    }
+
+    /// Whether it has come to its end by now; reaps it then.
+    ///
+    /// # Errors
+    /// It has not ended with 0 (with its own words).
+    pub fn has_ended(&mut self) -> Outcome<bool> {
+        let status = waitpid(Some(self.pid), WaitOptions::NOHANG).map_err(Failure::at("waiting for the workload"))?;
+        let Some((_, status)) = status else { return Ok(false) };
+        self.reaped = true;
+        if status.exit_status() == Some(0) { Ok(true) } else { Err(self.unexpected("its end", status)) }
     }
 
     /// Lets it go on, and returns at once.

@@ -139,6 +139,12 @@ void run_again(char **arguments);
 void run_launch(const char *directory, word made, word existing, word refused, word programs);
 void run_launched(word left);
 
+/* The modes `churn`, `churn-groups` and `population`, and `churned`, what each of their processes does (churn.c). */
+void run_churn(const char *program, word count, word per_second);
+void run_churn_groups(const char *program, word count, word per_second, const char *folder);
+void run_population(word count, word every);
+void run_churned(void);
+
 /* The mode `crew` (crew.c), and how a member goes on in the images that it executes (member.c). */
 void run_crew(char **arguments);
 void go_on_in_crew(int index) __attribute__((noreturn));

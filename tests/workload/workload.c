@@ -17,6 +17,13 @@
  *                             stops itself; continued, it starts 50 processes in DIR (a tmpfs), whose names begin with
  *                             PREFIX, with so many milliseconds between two steps; its control group is at FOLDER, and
  *                             is PATH; says what each has done on stdout, and exits. It has to be called PREFIX-lead.
+ *   workload churn PROGRAM N PER_SECOND
+ *                             stops itself; continued, it executes PROGRAM, which is this one, in N children one after
+ *                             the other, so many a second (0: as fast as it can); each reads one byte of /dev/zero.
+ *   workload churn-groups PROGRAM N PER_SECOND FOLDER
+ *                             the same, each in a control group of its own in FOLDER that is removed after it.
+ *   workload population N MS  N children read one byte of /dev/zero each, every MS milliseconds or once (0); stops itself
+ *                             when they are there; continued, it kills them and exits.
  *   workload idle             stops itself; continued, it waits until it is killed.
  *   workload exit             exits at once.
  *   workload operations DIR STACKED N NAME...
@@ -327,10 +334,19 @@ __attribute__((noreturn, used)) static void run(word *stack)
 		run_crew(arguments);
 	else if (equal(mode, "crewed") && count > 2)
 		go_on_in_crew((int)parse(option));
+	else if (equal(mode, "churn") && count > 4)
+		run_churn(option, parse(arguments[3]), parse(arguments[4]));
+	else if (equal(mode, "churn-groups") && count > 5)
+		run_churn_groups(option, parse(arguments[3]), parse(arguments[4]), arguments[5]);
+	else if (equal(mode, "churned"))
+		run_churned();
+	else if (equal(mode, "population") && count > 3)
+		run_population(parse(option), parse(arguments[3]));
 	else if (!equal(mode, "exit"))
 		fail("usage: workload DIR [no-int80] | read N | delete DIR N | blocked N | reborn PID N | idle | exit | "
 		     "operations DIR STACKED N NAME... | launch DIR MADE EXISTING REFUSED PROGRAMS | "
-		     "crew DIR PREFIX FOLDER PATH MS", (long)count);
+		     "crew DIR PREFIX FOLDER PATH MS | churn PROGRAM N PER_SECOND | "
+		     "churn-groups PROGRAM N PER_SECOND FOLDER | population N MS", (long)count);
 	leave(0);
 }
 

@@ -16,7 +16,7 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace" },
-    Need { program: "bpftool", package: "bpftool", tests: "nothing-stays" },
+    Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace, unit-system-calls" },
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks, statsd-netdata, netdata-*" },

@@ -44,3 +44,21 @@ impl Hasher for Hashed {
         self.0 = self.0.rotate_left(8) ^ identity;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_another_one_with_another_key() {
+        let [one, two] = [Key::default(), Key::default()];
+        assert_eq!(one.named(7, "a"), one.named(7, "a"));
+        assert_ne!(one.named(7, "a"), two.named(7, "a"));
+        assert_ne!(one.process(7, 8), two.process(7, 8));
+        assert_ne!(one.named(7, "a"), one.named(8, "a"));
+        let known: HashMap<u64, u8, ByIdentity> = HashMap::from_iter([(one.process(1, 2), 3)]);
+        assert_eq!(known.get(&one.process(1, 2)), Some(&3));
+    }
+}

@@ -202,3 +202,21 @@ fn as_many_processes_have_rows_as_can_be_told_apart() {
     assert_eq!([By::Process, By::App, By::Cgroup].map(|by| options.limit(by)), [8192, 1024, 1024]);
     assert_eq!(WhoOptions { rows: Some(7), ..options }.limit(By::Process), 7);
 }
+
+#[test]
+fn names_that_collide_for_whoever_knows_the_hash_are_two_rows() {
+    use Source::Seen;
+    let names = ["IGwICW9BuZF", "_r-Gyiaf_DK"];
+    let known = names.map(ebpf_process_core::identity_of);
+    assert_eq!(known[0], known[1], "found by trying");
+    let mut table = Table::new(&[By::Process, By::App], 10, Duration::ZERO);
+    let [one, two] = names.map(|name| process(1, name));
+    let rows = table.tick([&[(Seen, one, 1), (Seen, two, 2)], &[]], &[]);
+    let expected = [
+        ("process 1 IGwICW9BuZF", 1, false),
+        ("process 1 _r-Gyiaf_DK", 2, false),
+        ("app IGwICW9BuZF", 1, false),
+        ("app _r-Gyiaf_DK", 2, false),
+    ];
+    assert_eq!(rows, seen(&expected));
+}
