@@ -20,6 +20,11 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 const USAGE: &str = "usage: cargo xtask TASK
   bpf [--check] [FOLDER]         build the kernel objects of all probes in a folder (probes/bpf), or prove that the
                                  committed ones match their sources
+  churn [--processes N] [--groups N] [--seconds SECONDS] [--living N,...]
+                                 real processes beside the agent's release build: 100000 that come and go in a minute,
+                                 10000 control groups likewise, then 100, 1000 and 10000 that live at the same time.
+                                 Rows, map entries, memory and processor time; a failure is a bound that is passed, a
+                                 number that does not add up, or something that stays behind. 0 leaves a part out
   cost [--kernel VERSION]... [--print]
                                  instructions that each way of counting adds to an event, on several kernels, into
                                  docs/cost.md; with --print onto the terminal only
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["bpf", options @ ..] => bpf::bpf(options),
+        ["churn", options @ ..] => load::churn(options),
         ["cost", options @ ..] => cost::run(options),
         ["deny", options @ ..] => deny::deny(options),
         ["fuzz", options @ ..] => fuzz::run(options),

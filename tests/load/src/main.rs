@@ -1,8 +1,10 @@
 //! What very many rows cost, from the collecting thread to the wire, and whether anything is lost: `cargo xtask load`.
 //!
 //! A made-up probe, the agent's own loop, and each sink to a receiver on loopback that takes everything and keeps
-//! nothing. `--still` says what one value costs, all included; `--netdata` has a real netdata show the rows.
+//! nothing. `--still` says what one value costs, all included; `--netdata` has a real netdata show the rows. `churn` puts
+//! very many real processes beside a real agent: `cargo xtask churn`.
 
+mod churn;
 mod crowd;
 mod measure;
 mod netdata;
@@ -35,6 +37,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Outcome<bool> {
+    if let [first, rest @ ..] = arguments
+        && first == "churn"
+    {
+        return churn::run(rest);
+    }
     let order = Order::read(arguments)?;
     // A sink may own standard output.
     let terminal = rustix::io::dup(io::stdout()).map_err(Failure::at("standard output"))?;
