@@ -32,6 +32,25 @@ impl Cgroup {
         Ok(Self { folder, name })
     }
 
+    /// Makes a group below it, whose own parent is there.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn below(&self, path: &str) -> Outcome<Self> {
+        let (folder, name) = (self.folder.join(path), format!("{}/{path}", self.name));
+        fs::create_dir(&folder).map_err(Failure::at(format!("making {}", folder.display())))?;
+        Ok(Self { folder, name })
+    }
+
+    /// Whether no group is below it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_leaf(&self) -> Outcome<bool> {
+        let mut entries = fs::read_dir(&self.folder).map_err(Failure::at(self.folder.display()))?;
+        Ok(!entries.any(|entry| entry.is_ok_and(|entry| entry.path().is_dir())))
+    }
+
     /// Its path in the hierarchy, as `/proc/PID/cgroup` shows it.
     pub fn name(&self) -> &str {
         &self.name

@@ -23,6 +23,7 @@
 //!   reads back what they received.
 //! * [`hostile`] is what a sink must not be confused by: `tests/hostile/` sends it through each into its receivers.
 //! * [`who`] is the agent's rows by process, app and control group beside it.
+//! * [`services`] is services and containers of known numbers, for the queries of our documents ([`documented`]).
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!
@@ -38,6 +39,7 @@ pub mod churn;
 pub mod clock;
 pub mod crew;
 pub mod crowd;
+pub mod documented;
 pub mod elevated;
 pub mod exact;
 pub mod expect;
@@ -59,6 +61,7 @@ pub mod receivers;
 pub mod refusal;
 pub mod rights;
 pub mod rows;
+pub mod services;
 pub mod switches;
 pub mod totals;
 pub mod trace;

@@ -22,8 +22,8 @@
 //! `task.start_interrupted`) have no chart unless the selection renames or prefixes them.
 //!
 //! Rows that come and go (disks, control groups, processes) are dimensions of charts that each metric with its fixed
-//! labels has for itself: `ebpf.process_vfs_calls_read`, with a dimension for each row, named after its label values. A
-//! chart has 64 dimensions at most; the next rows are in `ebpf.process_vfs_calls_read_2`, of the same context. Of a row's
+//! labels has for itself: `ebpf.process_vfs_calls_read`, with a dimension for each row, named after its label values; a
+//! control group is called by what is in it, as in `nginx.service` or `default/shop-1/web`. A chart has 64 dimensions at most; the next rows are in `ebpf.process_vfs_calls_read_2`, of the same context. Of a row's
 //! histogram there are two, `..._count` and `..._sum`: a chart for each row with a dimension for each slot is more than
 //! netdata takes. A chart of which a dimension went gets no new ones for fifteen seconds, as long as there are
 //! fewer than 16384: netdata 1.37 may lock itself up otherwise. All charts by rule are 65536 at most: what needs one more
@@ -48,6 +48,7 @@
 
 mod bits;
 mod board;
+mod called;
 mod catalog;
 mod chart;
 mod charts;

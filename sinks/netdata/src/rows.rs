@@ -12,6 +12,7 @@ use std::time::Duration;
 use ebpf_process_core::{KindView, MetricKind, RowView, Value, identity_of};
 
 use crate::bits::{Places, bit};
+use crate::called;
 use crate::catalog::Catalog;
 use crate::name::Name;
 use crate::number::{Algorithm, number};
@@ -66,12 +67,12 @@ impl Rows {
 
     /// A place for a row; the one that it has left if it comes back at once.
     pub(crate) fn enter(&mut self, row: &RowView<'_>, boottime: Duration, catalog: &Catalog) -> usize {
-        let name = rule::joined(row.labels());
+        let mut name = called::row(row.labels());
         let mut labels = String::new();
         row.labels().for_each(|(_, value)| labels.extend([value, "\0"]));
         let labels = identity_of(&labels);
         let plain = words::id(&name);
-        // Somebody else may have this id, after cleaning: the second one is told apart by the whole of its labels.
+        // Somebody else may have this id or name: the second one is told apart by the whole of its labels.
         let others = (0_u64..).map(|number| format!("{plain}_{:016x}", labels.wrapping_add(number)));
         for id in std::iter::once(plain.clone()).chain(others) {
             match self.places.get(&*id) {
@@ -83,7 +84,7 @@ impl Rows {
                     self.names[place].gone = false;
                     return place;
                 }
-                Some(_) => {}
+                Some(_) => name = called::row_in_full(row.labels()),
             }
         }
         unreachable!("one of 2^64 ids is free")

@@ -142,6 +142,19 @@ impl Influx {
         points.ok_or_else(|| Failure::new(format!("not an answer of influxd: {answer}")))
     }
 
+    /// What a query for `TOP(number, tag, N)` finds: the tag's values and the numbers, in the server's own order.
+    ///
+    /// # Errors
+    /// As [`Influx::totals`].
+    pub fn top(&self, query: &str) -> Outcome<Vec<(Vec<String>, f64)>> {
+        let answer = self.query(query)?;
+        let top = rows(&answer).and_then(|rows| {
+            let pair = |row: &Vec<Value>| Some((vec![row.get(2)?.as_str()?.to_owned()], row.get(1)?.as_f64()?));
+            rows.iter().map(pair).collect::<Option<_>>()
+        });
+        top.ok_or_else(|| Failure::new(format!("not an answer of influxd: {answer}")))
+    }
+
     /// How many series it holds.
     ///
     /// # Errors

@@ -75,6 +75,14 @@ impl Prometheus {
         read(&answer).ok_or_else(|| Failure::new(format!("not an answer of Prometheus: {answer}")))
     }
 
+    /// What a query finds: the values of these labels, and the number, in the server's own order.
+    ///
+    /// # Errors
+    /// As [`Prometheus::totals`]; or a label is not there.
+    pub fn query(&self, query: &str, labels: &[&str]) -> Outcome<Vec<(Vec<String>, f64)>> {
+        ranking(&ask(ureq::get(format!("{}/api/v1/query", self.url)).query("query", query))?, labels)
+    }
+
     /// The failure with what the server said.
     pub fn explain(&self, failure: &Failure) -> Failure {
         self.server.with_log(failure)
@@ -98,6 +106,19 @@ fn read(answer: &str) -> Option<Totals> {
         totals.insert(name, labels, value.get(1)?.as_str()?.parse().ok()?, time);
     }
     Some(totals)
+}
+
+/// The values of these labels and the number of each series of an answer, in its order.
+pub(super) fn ranking(answer: &str, labels: &[&str]) -> Outcome<Vec<(Vec<String>, f64)>> {
+    let ranking = || {
+        let answer: Value = serde_json::from_str(answer).ok()?;
+        let series = answer["data"]["result"].as_array()?.iter().map(|series| {
+            let values = labels.iter().map(|label| Some(series["metric"][label].as_str()?.to_owned()));
+            Some((values.collect::<Option<_>>()?, series["value"][1].as_str()?.parse().ok()?))
+        });
+        series.collect::<Option<_>>()
+    };
+    ranking().ok_or_else(|| Failure::new(format!("no answer with {labels:?}: {answer}")))
 }
 
 /// The page at `url` in both formats as strict readers take it: the families, a line each, as the `OpenMetrics` parser
@@ -163,6 +184,15 @@ mod tests {
         let totals = read(answer).unwrap();
         assert_eq!(totals.get("task.start_errors", Some(("kind", "process"))), Some(12.0));
         assert_eq!(totals.get("up", None), None);
+    }
+
+    #[test]
+    fn a_ranking_is_labels_and_numbers_in_the_answers_order() {
+        let answer =
+            r#"{"data":{"result":[{"metric":{"unit":"b"},"value":[1,"7"]},{"metric":{"unit":"a"},"value":[1,"5"]}]}}"#;
+        let expected = [(vec!["b".to_owned()], 7.0), (vec!["a".to_owned()], 5.0)];
+        assert_eq!(ranking(answer, &["unit"]).unwrap(), expected);
+        assert!(ranking(answer, &["pod"]).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `VictoriaMetrics` (Debian's `victoria-metrics`), which takes what is written for `InfluxDB` 2, behind its `vmauth`,
 //! which lets in who shows a token.
 
+use super::prometheus::ranking;
 use super::server::{Server, free_tcp_port};
 use super::{ask, program};
 use crate::totals::Totals;
@@ -85,6 +86,16 @@ impl Victoria {
         ask(ureq::get(format!("{}/internal/force_flush", self.url)))?;
         let answer = ask(ureq::get(format!("{}/api/v1/export", self.url)).query("match[]", "{__name__!=\"\"}"))?;
         read(&answer).ok_or_else(|| Failure::new(format!("not an answer of VictoriaMetrics: {answer}")))
+    }
+
+    /// What a query finds: the values of these labels, and the number, in the server's own order.
+    ///
+    /// # Errors
+    /// As [`Victoria::totals`]; or a label is not there.
+    pub fn query(&self, query: &str, labels: &[&str]) -> Outcome<Vec<(Vec<String>, f64)>> {
+        // What was just written is not found before it is flushed.
+        ask(ureq::get(format!("{}/internal/force_flush", self.url)))?;
+        ranking(&ask(ureq::get(format!("{}/api/v1/query", self.url)).query("query", query))?, labels)
     }
 
     /// How many lines written for `InfluxDB` it took and could not read; it says so nowhere else.
