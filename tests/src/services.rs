@@ -213,10 +213,11 @@ pub fn services() -> Ranking {
     ranking(services, |group| vec![group.unit.to_owned()])
 }
 
-/// The containers and pods with most, by namespace, pod and name: those that are known of them.
+/// The containers with most, by namespace, pod and name: of one that has an id the name is in files that nobody wrote.
 pub fn containers() -> Ranking {
     let containers = GROUPS.iter().filter(|group| group.container != "_");
-    ranking(containers, |group| ["_", group.pod, "_"].map(str::to_owned).to_vec())
+    let name = |group: &Group| if group.container.starts_with('<') { "_" } else { group.container };
+    ranking(containers, |group| ["_", group.pod, name(group)].map(str::to_owned).to_vec())
 }
 
 /// The apps with most.
