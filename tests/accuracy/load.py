@@ -1,10 +1,10 @@
 """The load of docs/accuracy.md: five files written and read again, programs that live for a millisecond, and failures.
 
-usage: python3 load.py FOLDER [PROGRAMS]
+usage: python3 load.py FOLDER [PREFIX [PROGRAMS]]
 
-Each program runs under a name that nobody else has, `acc-dd` and the like, one after the other. At its end, before
-anybody asks for its status, the kernel's own account of it is read (/proc/PID/io). Prints a JSON object: for each name
-what the programs were told to do, and what /proc/PID/io says of them together.
+Each program runs under a name that nobody else has, `acc-dd` and the like (PREFIX is `acc-`), one after the other. At its
+end, before anybody asks for its status, the kernel's own account of it is read (/proc/PID/io). Prints a JSON object: for
+each name what the programs were told to do, and what /proc/PID/io says of them together.
 """
 import json
 import os
@@ -13,13 +13,15 @@ import sys
 
 BLOCK, BLOCKS, FILES = 4096, 1000, 5
 # What /proc/PID/io has, by our words.
-WORDS = {"reads": "syscr", "bytes read": "rchar", "writes": "syscw", "bytes written": "wchar"}
+WORDS = {
+    "reads": "syscr", "bytes read": "rchar", "writes": "syscw", "bytes written": "wchar",
+    "bytes from disks": "read_bytes", "bytes for disks": "write_bytes",
+}
 
 
-def run(folder, name, arguments):
+def run(path, arguments):
     """Runs a program to its end; what the kernel says of it by then."""
-    # Neither a fork under our name nor an open file in between: all that is counted is the program's own.
-    path = f"{folder}/acc-{name}"
+    # Nothing is opened or closed between fork and exec: all that is counted is the program's own.
     pid = os.posix_spawn(path, [path, *arguments], {"LC_ALL": "C"})
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     with open(f"/proc/{pid}/io") as lines:
@@ -28,7 +30,8 @@ def run(folder, name, arguments):
     return io
 
 
-def main(folder, programs):
+def main(folder, prefix="acc-", programs=1000):
+    programs = int(programs)
     commands = {"dd": [], "true": [[]] * programs, "grep": [["-qs", "x", f"{folder}/missing"], ["-qs", "x", "/"]]}
     files = [f"{folder}/file-{number}" for number in range(FILES)]
     for file in files:
@@ -46,14 +49,15 @@ def main(folder, programs):
     }
     report = {}
     for name, runs in commands.items():
-        os.symlink(shutil.which(name), f"{folder}/acc-{name}")
+        path = f"{folder}/{prefix}{name}"
+        os.symlink(shutil.which(name), path)
         io = dict.fromkeys(WORDS, 0)
         for arguments in runs:
-            of_one = run(folder, name, arguments)
+            of_one = run(path, arguments)
             for ours, theirs in WORDS.items():
                 io[ours] += of_one[theirs]
-        report[f"acc-{name}"] = {"processes": len(runs), "told": told[name], "proc": io}
+        report[prefix + name] = {"processes": len(runs), "told": told[name], "proc": io}
     print(json.dumps(report))
 
 
-main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000)
+main(*sys.argv[1:])

@@ -28,13 +28,13 @@ def look(prefix, seen):
             pass  # It ended meanwhile.
 
 
-def main(prefix, seconds):
+def main(prefix, seconds=1):
     seen, stopped = {}, []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     print("looking", flush=True)
     while not stopped:
         look(prefix, seen)
-        time.sleep(seconds)
+        time.sleep(float(seconds))
     sums = {}
     for (name, _), io in seen.items():
         of_name = sums.setdefault(name, {"processes": 0})
@@ -44,4 +44,4 @@ def main(prefix, seconds):
     print(json.dumps(sums))
 
 
-main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 1.0)
+main(*sys.argv[1:])

@@ -12,6 +12,7 @@
 //! * [`kernel_threads`] counts those of the kernel itself.
 //! * [`own_events`] is what the agent itself adds to the counters.
 //! * [`beside`] puts a second agent and other tools ([`observer`]) on the same hooks at the same time.
+//! * [`accuracy`] lets other tools count the same processes, for `docs/accuracy.md`.
 //! * [`clock`] sets the machine's clock forward and back while the agent counts.
 //! * [`elevated`] starts it with more rights than its caller has.
 //! * [`held`] is what a running process may do, and [`mod@unit`] what the shipped unit grants.
@@ -30,6 +31,7 @@
 //! The same rows run on the machine at hand (`tests/exact.rs`) and in virtual machines (the `guest` binary, started
 //! by `cargo xtask vm`). Nothing here is linked into the agent.
 
+pub mod accuracy;
 pub mod agent;
 pub mod answer;
 pub mod beside;
