@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     App,
     /// A control group: a service, a container
     Cgroup,
+    /// A control group with all that are below it; an event is in the row of each of them
+    Subtree,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Process => EntityKind::PROCESS,
             Self::App => "app",
             Self::Cgroup => "cgroup",
+            Self::Subtree => "subtree",
         }
     }
 }

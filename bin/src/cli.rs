@@ -295,7 +295,7 @@ mod tests {
             parse(&Registry::default(), &words)
         };
         for command in ["once", "run"] {
-            for kind in ["process", "app", "cgroup"] {
+            for kind in ["process", "app", "cgroup", "subtree"] {
                 let cli = parse(&[command, "--by", kind, "--sort", "vfs read", "--limit", "5"]).expect("a right one");
                 let Some(Command::Once { rows, .. } | Command::Run { rows, .. }) = cli.command else {
                     panic!("{command}")

@@ -33,6 +33,11 @@ const READ_ALL: (CapabilitySet, &str, &str) =
     (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "may read every file of this machine");
 const LOW_PORT: (CapabilitySet, &str, &str) =
     (CapabilitySet::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", "may listen on ports below 1024");
+const TRACE: (CapabilitySet, &str, &str) =
+    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE", "may look into and change every process");
+
+/// A process that every machine has, and that is seldom the agent's user's.
+const FIRST_PROCESS: &str = "/proc/1/exe";
 
 /// What is kept of the capabilities that this process has: what reading the probes takes on this kernel, and what the
 /// plan's sinks and probes cannot do without on this machine.
@@ -94,7 +99,7 @@ fn needed(opened: Vec<(String, Access)>) -> Vec<Kept> {
     if opened.is_empty() {
         return Vec::new();
     }
-    let all = WRITE_ALL.0 | READ_ALL.0 | LOW_PORT.0;
+    let all = WRITE_ALL.0 | READ_ALL.0 | LOW_PORT.0 | TRACE.0;
     std::thread::scope(|scope| {
         let look = move || {
             let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
@@ -129,6 +134,10 @@ fn need(plugin: &str, access: &Access) -> Option<Kept> {
         }
         Access::Listen(port) if *port > 0 && *port < first_unprivileged_port() => {
             (LOW_PORT, format!("listen on port {port}"))
+        }
+        // Others with the same user may have rights that this process has given up, which is enough to be refused.
+        Access::Executables if std::fs::read_link(FIRST_PROCESS).is_err() => {
+            (TRACE, "see which programs other users' processes run".to_owned())
         }
         _ => return None,
     };
@@ -242,6 +251,7 @@ mod tests {
             (Access::Listen(80), Some("CAP_NET_BIND_SERVICE")),
             (Access::Listen(19435), None),
             (Access::Listen(0), None),
+            (Access::Executables, Some("CAP_SYS_PTRACE")),
         ] {
             let needed = needed(vec![("sinks.x".to_owned(), access.clone())]);
             assert_eq!(names(&needed), expected.into_iter().collect::<Vec<_>>(), "{access:?}");

@@ -23,6 +23,8 @@ pub enum Access {
     Connect(PathBuf),
     /// A port to listen on, TCP or UDP.
     Listen(u16),
+    /// Which programs other users' processes run: the links `/proc/PID/exe`.
+    Executables,
 }
 
 impl Access {
@@ -30,7 +32,7 @@ impl Access {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Read(path) | Self::Write(path) | Self::Directory(path) | Self::Connect(path) => Some(path),
-            Self::Listen(_) => None,
+            Self::Listen(_) | Self::Executables => None,
         }
     }
 }

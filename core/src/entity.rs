@@ -18,6 +18,7 @@ pub struct EntityKind {
     keys: Vec<Cow<'static, str>>,
     limit: usize,
     names_as_they_are: bool,
+    nested: bool,
 }
 
 impl EntityKind {
@@ -39,12 +40,13 @@ impl EntityKind {
             keys: Vec::new(),
             limit: Self::DEFAULT_LIMIT,
             names_as_they_are: false,
+            nested: false,
         }
     }
 
     /// The kind of what concerns the whole host.
     pub const fn host() -> Self {
-        Self { name: Cow::Borrowed(Self::HOST), keys: Vec::new(), limit: 1, names_as_they_are: true }
+        Self { name: Cow::Borrowed(Self::HOST), keys: Vec::new(), limit: 1, names_as_they_are: true, nested: false }
     }
 
     /// Sets the label keys; each row gives one value per key, in this order.
@@ -69,9 +71,22 @@ impl EntityKind {
         self
     }
 
+    /// Says that rows are parts of others, as a directory is of the one above it: a sum over them counts an event more
+    /// than once, and whoever shows rows shows no such sum.
+    #[must_use]
+    pub const fn nested(mut self) -> Self {
+        self.nested = true;
+        self
+    }
+
     /// The kind's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether rows are parts of others.
+    pub const fn is_nested(&self) -> bool {
+        self.nested
     }
 
     /// The label keys, in the order in which values are given.

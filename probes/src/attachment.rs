@@ -33,7 +33,7 @@ use crate::target::Target;
 use crate::vigil::Seen;
 use crate::wanted::wanted_by;
 use crate::watch::{Filters, Watch};
-use crate::who::{By, SharedInbox, Sizes, WhoOptions};
+use crate::who::{SharedInbox, Sizes, WhoOptions};
 
 /// The kernel's side of a probe: what is attached, and where its numbers are.
 pub(crate) struct Attachment {
@@ -92,11 +92,11 @@ impl Attachment {
         }
         let target = Target::open(options.only.as_ref())?;
         let who = options.who();
-        if who.as_ref().is_some_and(|who| who.by.contains(&By::Cgroup))
+        if who.as_ref().is_some_and(WhoOptions::asks_for_groups)
             && let Err(problem) = cgroup::mount()
         {
             let problem = format!("control groups are those of the v2 hierarchy: {problem}");
-            return Err(BuildError::refused(problem, "mount it, or leave \"cgroup\" out of probes.by"));
+            return Err(BuildError::refused(problem, LEAVE_GROUPS_OUT));
         }
         let (own, mut filter, memory) = match &probe.objects {
             Some(objects) => {
@@ -467,6 +467,10 @@ fn objects_of_calls(
         (None, ObjectChoice::Auto, None) => Ok(&[Object::Core, Object::Floor]),
     }
 }
+
+/// The way out where there are no control groups of the v2 hierarchy.
+const LEAVE_GROUPS_OUT: &str = "mount it, or leave \"cgroup\" and \"subtree\" out of probes.by, and \"cgroup\" and \
+                                \"container\" out of probes.process_labels";
 
 /// What is said of a counter that has nothing to count.
 const NO_SUCH_CALL: &str = "this kernel has no such system call";

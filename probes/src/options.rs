@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::only::Only;
-use crate::who::{By, WhoOptions};
+use crate::who::{By, ProcessLabel, WhoOptions};
 
 /// Keys of the table `[probes]` that every kernel probe understands.
 pub(crate) const COMMON_KEYS: &[&str] =
-    &["mode", "hooks", "object", "only", "by", "apps", "processes", "rows", "linger"];
+    &["mode", "hooks", "object", "only", "by", "process_labels", "apps", "processes", "rows", "linger"];
 
 /// What a kernel probe can be told.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -31,8 +31,10 @@ pub(crate) struct ProbeOptions {
     pub(crate) object: ObjectChoice,
     /// Whose events count.
     pub(crate) only: Option<Only>,
-    /// What has rows beside the host: each process, each app, each control group.
+    /// What has rows beside the host: each process, each app, each control group, each subtree of control groups.
     pub(crate) by: Vec<By>,
+    /// What the row of a process says of it beside `pid` and `comm`.
+    pub(crate) process_labels: Vec<ProcessLabel>,
     /// Rules for apps, a file in the language of netdata's `apps_groups.conf`; whom no rule fits is counted in the row
     /// `other`. Without it a process's app is its name.
     pub(crate) apps: Option<PathBuf>,
@@ -60,6 +62,7 @@ impl Default for ProbeOptions {
             object: ObjectChoice::default(),
             only: None,
             by: Vec::new(),
+            process_labels: Vec::new(),
             apps: None,
             rules: None,
             processes: 8192,
@@ -79,11 +82,25 @@ impl ProbeOptions {
         if read.rows == Some(0) {
             return Err(options.refuse("rows", "expected a number above 0"));
         }
-        if let Some(file) = read.apps.as_ref().filter(|_| read.by.contains(&By::App)) {
+        let wants_apps = read.by.contains(&By::App) || read.chosen_labels().contains(&ProcessLabel::App);
+        if let Some(file) = read.apps.as_ref().filter(|_| wants_apps) {
             let rules = rules_of(file).map_err(|problem| options.refuse("apps", problem))?;
             read.rules = Some(Arc::new(rules));
         }
         Ok(read)
+    }
+
+    /// The labels of a process beside its number and its name, each once, if processes have rows.
+    fn chosen_labels(&self) -> Vec<ProcessLabel> {
+        let mut labels = if self.by.contains(&By::Process) { self.process_labels.clone() } else { Vec::new() };
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+
+    /// Whether `/proc/PID/exe` is read.
+    pub(crate) fn asks_for_executables(&self) -> bool {
+        self.chosen_labels().contains(&ProcessLabel::Exe) || self.rules.as_ref().is_some_and(|rules| rules.asked().exe)
     }
 
     /// Who has rows, if anybody.
@@ -93,6 +110,7 @@ impl ProbeOptions {
         by.dedup();
         let options = WhoOptions {
             by,
+            process_labels: self.chosen_labels(),
             apps: self.rules.clone(),
             processes: self.processes,
             rows: self.rows,
@@ -200,5 +218,46 @@ impl Hooks {
             Self::Kprobe => matches!(tier, Tier::Kprobe),
             Self::Tracepoint => matches!(tier, Tier::Tracepoint),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn of(pairs: &[(&str, &[&str])]) -> Result<ProbeOptions, OptionsError> {
+        ProbeOptions::of(&Options::from_value(pairs.iter().copied().collect::<BTreeMap<_, _>>()))
+    }
+
+    #[test]
+    fn labels_of_processes_are_chosen_each_once_and_for_rows_of_processes_alone() {
+        let labels: &[&str] = &["ns_pid", "exe", "ns_pid", "user"];
+        let keys = |by: &[&str]| {
+            let who = of(&[("by", by), ("process_labels", labels)]).expect("options").who().expect("rows");
+            let kinds: Vec<_> = crate::who::kinds(&who).collect();
+            let keys = kinds.iter().map(|kind| kind.label_keys().map(str::to_owned).collect::<Vec<_>>().join(" "));
+            (keys.collect::<Vec<_>>(), who.asks_for_groups())
+        };
+        assert_eq!(keys(&["process"]), (vec!["pid comm exe user ns_pid".to_owned()], false));
+        assert_eq!(keys(&["app"]), (vec!["app".to_owned()], false));
+        let groups = "cgroup unit container pod namespace container_name".to_owned();
+        assert_eq!(keys(&["subtree"]), (vec![groups], true));
+        let options = of(&[("by", &["process"]), ("process_labels", &["container"])]).expect("options");
+        assert!(options.who().is_some_and(|who| who.asks_for_groups()) && !options.asks_for_executables());
+        // Without rows of processes nobody reads anything of them.
+        assert!(!of(&[("by", &["app"]), ("process_labels", labels)]).expect("options").asks_for_executables());
+    }
+
+    #[test]
+    fn a_label_or_kind_that_there_is_not_is_refused_with_the_nearest() {
+        let refused = |key, word| of(&[(key, &[word])]).expect_err("an unknown word").to_string();
+        let label = refused("process_labels", "nspid");
+        assert!(label.starts_with("options.process_labels.0 "), "{label}");
+        let words =
+            "unknown value \"nspid\"; known are exe, user, app, cgroup, container, ns_pid; did you mean \"ns_pid\"?";
+        assert!(label.ends_with(words), "{label}");
+        assert!(refused("by", "subtre").ends_with("did you mean \"subtree\"?"));
     }
 }

@@ -33,7 +33,7 @@ use crate::selftest::Trial;
 use crate::standing::Standing;
 use crate::switches::Board;
 use crate::vigil::{Duty, HOOKS, Vigil, demand};
-use crate::who::{By, kinds};
+use crate::who::kinds;
 
 impl KernelProbe {
     /// Attaches, tests and detaches again.
@@ -99,10 +99,12 @@ impl ProbePlugin for KernelProbe {
     }
 
     fn opens(&self, options: &Options) -> Vec<Access> {
-        let by = ProbeOptions::of(options).map_or_else(|_| Vec::new(), |options| options.by);
+        let Ok(options) = ProbeOptions::of(options) else { return Vec::new() };
+        let has_groups = options.by.iter().any(|by| by.is_of_groups());
         // The names of containers, where there are any.
-        let folders = FOLDERS.iter().filter(|_| by.contains(&By::Cgroup)).map(|folder| Path::new("/").join(folder));
-        folders.filter(|folder| folder.exists()).map(Access::Read).collect()
+        let folders = FOLDERS.iter().filter(|_| has_groups).map(|folder| Path::new("/").join(folder));
+        let folders = folders.filter(|folder| folder.exists()).map(Access::Read);
+        folders.chain(options.asks_for_executables().then_some(Access::Executables)).collect()
     }
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! elements (mapped) --+
-//! ring of ends -------+-> Table -> Inbox of each probe -> Rows: process, app, cgroup
+//! ring of ends -------+-> Table -> Inbox of each probe -> Rows: process, app, cgroup, subtree
 //! ring of groups -----+
 //! ```
 //!
@@ -15,13 +15,16 @@ mod groups;
 mod hooks;
 mod identity;
 mod inbox;
+mod labels;
 mod options;
 mod places;
+mod process;
 mod rows;
 mod table;
+mod users;
 
 pub(crate) use hooks::hooks;
 pub(crate) use inbox::SharedInbox;
-pub(crate) use options::{By, WhoOptions};
+pub(crate) use options::{By, ProcessLabel, WhoOptions};
 pub(crate) use rows::{Feeds, Rows, kinds};
 pub(crate) use table::{ELEMENTS, Sizes, Table};

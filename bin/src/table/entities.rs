@@ -43,6 +43,8 @@ impl Totals {
 /// The rows of a kind in a view, in the table's order.
 pub(super) struct Entities {
     pub(super) kind: String,
+    /// Whether rows are parts of others: then a sum of them is none of anything.
+    pub(super) is_nested: bool,
     /// The keys of the labels.
     pub(super) keys: Vec<String>,
     pub(super) columns: Vec<Heading>,
@@ -224,6 +226,7 @@ pub(super) fn read(
     });
     let entities = Entities {
         kind: kind.kind().name().to_owned(),
+        is_nested: kind.kind().is_nested(),
         keys: kind.kind().label_keys().map(str::to_owned).collect(),
         rows: shown.collect(),
         rest: (rest.len(), rest.iter().fold(vec![None; width], |a, candidate| sum(a, &of(candidate)))),

@@ -110,11 +110,13 @@ impl Layout {
         let (count, rest) = &entities.rest;
         let more = (count + beyond.len(), beyond.iter().fold(rest.clone(), |a, row| sum(a, &row.numbers)));
 
+        let of_parts = |sum: Numbers| if entities.is_nested { vec![None; sum.len()] } else { sum };
         let mut last: Vec<(String, Numbers)> = Vec::new();
-        last.extend((more.0 > 0).then(|| (format!("{} more", more.0), more.1)));
+        last.extend((more.0 > 0).then(|| (format!("{} more", more.0), of_parts(more.1))));
         last.extend(entities.other.clone().map(|numbers| ("other".to_owned(), numbers)));
-        // Without labels there is one row.
-        last.extend((!entities.keys.is_empty()).then(|| ("total".to_owned(), entities.total())));
+        // Without labels there is one row, and of rows that are parts of others one is the total.
+        let has_total = !entities.keys.is_empty() && !entities.is_nested;
+        last.extend(has_total.then(|| ("total".to_owned(), entities.total())));
 
         let labels = entities.keys.iter().enumerate().map(|(place, key)| {
             let own = rows.iter().map(|row| row.labels.get(place).cloned().unwrap_or_default());
@@ -322,6 +324,47 @@ total             17,245      1,258        134                3         9.0 GiB"
         let mut figures = by("process", Some("vfs read interrupted"), 2);
         rows.tick(&mut figures, &PROCESSES);
         assert!(lines(&figures, None).contains("VFS READ INTERRUPTED"));
+    }
+
+    #[test]
+    fn rows_that_are_parts_of_others_are_not_added_up() {
+        let kind = EntityKind::new("subtree").keys(["cgroup", "unit"]).limit(3).nested();
+        let mut rows = Rows::new(kind, file_columns());
+        let mut figures = by("subtree", None, 2);
+        let parts: [(&[&str], &[u64]); 4] =
+            [(&["/", "_"], &[9]), (&["/a.slice", "a.slice"], &[7]), (&["/a.slice/b", "_"], &[6]), (&["/c", "_"], &[1])];
+        rows.tick(&mut figures, &parts);
+        let expected = "\
+By subtree in the last 1.0 s, the busiest first.
+
+CGROUP    UNIT     VFS READ
+/         _               9
+/a.slice  a.slice         7
+1 more
+other                     1";
+        let text = lines(&figures, None);
+        assert_eq!(text.split("\n\nby subtree: nothing").next(), Some(expected), "{text}");
+    }
+
+    #[test]
+    fn processes_have_a_column_for_each_label_that_was_chosen() {
+        let keys = ["pid", "comm", "exe", "user", "app", "cgroup", "container", "ns_pid"];
+        let mut rows = Rows::new(EntityKind::new("process").keys(keys), file_columns());
+        let mut figures = by("process", None, 20);
+        let path = "/system.slice/nginx.service";
+        let labels: &[&str] = &["812", "nginx", "/usr/sbin/nginx", "www-data", "web", path, "_", "812"];
+        let gone: &[&str] = &["900", "sh", "_", "root", "_", path, "_", "_"];
+        rows.tick(&mut figures, &[(labels, &[7, 0, 1 << 20]), (gone, &[5, 0, 10])]);
+        let expected = "\
+PID    COMM   EXE              USER      APP  CGROUP                       NS_PID  VFS READ  VFS READ BYTES
+812    nginx  /usr/sbin/nginx  www-data  web  /system.slice/nginx.service  812            7         1.0 MiB
+900    sh     _                root      _    /system.slice/nginx.service  _              5            10 B
+total                                                                                    12         1.0 MiB";
+        let text = lines(&figures, None);
+        assert!(text.contains(expected), "{text}");
+        let narrow = lines(&figures, Some((80, 24)));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert!(narrow.contains("812") && narrow.contains("1.0 MiB"), "{narrow}");
     }
 
     #[test]

@@ -19,6 +19,13 @@ pub struct Parts<'a> {
     pub pod: Option<String>,
 }
 
+impl<'a> Parts<'a> {
+    /// The container in readable form, as [`Names::container`](crate::Names::container) has it.
+    pub fn readable_container(&self) -> Option<Cow<'a, str>> {
+        self.container.map(unit::readable)
+    }
+}
+
 /// Takes a path apart, as it stands in `/proc/PID/cgroup`: from the root of the hierarchy, or with `..` in front as it is
 /// seen from inside of a namespace. Whatever the text is, it costs one walk over it.
 ///

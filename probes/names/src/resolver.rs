@@ -7,7 +7,7 @@ use crate::cache::{Budget, Cache};
 use crate::folder::Folder;
 use crate::found::Found;
 use crate::parts::{Parts, parts};
-use crate::{container, docker, kubelet, oci, storage, unit};
+use crate::{container, docker, kubelet, oci, storage};
 
 /// Whose a control group is. Empty: unknown, or nobody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,14 +66,15 @@ impl Resolver {
     }
 
     fn resolve_at(&mut self, cgroup_path: &str, now: Instant) -> Names {
-        let Parts { unit, container, pod } = parts(cgroup_path);
+        let parts = parts(cgroup_path);
+        let readable = parts.readable_container().unwrap_or_default().into_owned();
+        let Parts { unit, container, pod } = parts;
         let id = container.filter(|container| container::is_id(container));
         let found = self.found(id, pod.as_deref(), now);
-        let container = container.map(unit::readable).unwrap_or_default().into_owned();
-        let own_name = if id.is_none() { container.clone() } else { String::new() };
+        let own_name = if id.is_none() { readable.clone() } else { String::new() };
         Names {
             unit: unit.unwrap_or_default().into_owned(),
-            container,
+            container: readable,
             pod: if found.pod.is_empty() { pod.unwrap_or_default() } else { found.pod },
             namespace: found.namespace,
             container_name: if found.container_name.is_empty() { own_name } else { found.container_name },

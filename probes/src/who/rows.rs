@@ -15,8 +15,11 @@ use super::apps::{Decisions, Whom};
 use super::groups;
 use super::identity::{ByIdentity, Key};
 use super::inbox::{Inbox, Source};
+use super::labels::{self, ProcessLabels};
 use super::options::{By, WhoOptions};
 use super::places::Places;
+
+mod subtree;
 
 /// How the threads of the kernel are called.
 const KERNEL: &str = "kernel";
@@ -91,10 +94,14 @@ struct Kind {
     readers: HashMap<u64, u64>,
     text: String,
     apps: Decisions,
+    labels: ProcessLabels,
 }
 
 struct Row {
     id: RowId,
+    /// The row of which it is a part, if it is.
+    above: Option<u64>,
+    /// Processes, those in its parts among them.
     members: usize,
     /// Since it has none.
     empty: Option<(u64, Instant)>,
@@ -104,7 +111,7 @@ struct Row {
 
 /// By what a row is known.
 enum Labels<'a> {
-    Process(u32, Cow<'a, str>),
+    Process(u32, Cow<'a, str>, Option<labels::Labels>),
     App(Cow<'a, str>),
     Known(Arc<str>),
 }
@@ -112,7 +119,7 @@ enum Labels<'a> {
 impl Labels<'_> {
     fn text(&self) -> &str {
         match self {
-            Self::Process(_, name) | Self::App(name) => name,
+            Self::Process(_, name, _) | Self::App(name) => name,
             Self::Known(text) => text,
         }
     }
@@ -147,15 +154,17 @@ impl Rows {
     pub(crate) fn record(&self, inbox: &Inbox, feeds: &Feeds, recorder: &mut Recorder) -> Result<(), Refused> {
         for (index, kind) in self.kinds.iter().enumerate() {
             let mut kind = kind.lock();
+            let mut rows = Vec::new();
             for (source, doer, gains) in inbox.gains() {
-                let mut row = None;
+                rows.clear();
                 for (word, by) in gains {
                     for columns in feeds.of(*word) {
-                        let row = match row {
-                            Some(row) => row,
-                            None => *row.insert(kind.row_of(source, doer, feeds.activity(gains), recorder)?),
-                        };
-                        recorder.add(row, columns[index], *by);
+                        if rows.is_empty() {
+                            kind.rows_of(source, doer, feeds.activity(gains), &mut rows, recorder)?;
+                        }
+                        for row in &rows {
+                            recorder.add(*row, columns[index], *by);
+                        }
                     }
                 }
             }
@@ -166,9 +175,11 @@ impl Rows {
 
     /// Adds to the rows `other` what was somebody's, nobody knows whose.
     pub(crate) fn record_other(&self, columns: &[ColumnId], by: u64, recorder: &mut Recorder) -> Result<(), Refused> {
+        let mut rows = Vec::new();
         for (kind, column) in self.kinds.iter().zip(columns) {
-            let row = recorder.other(kind.lock().id)?;
-            recorder.add(row, *column, by);
+            rows.clear();
+            kind.lock().rows_of(Source::Told, &Doer::Other, by, &mut rows, recorder)?;
+            rows.iter().for_each(|row| recorder.add(*row, *column, by));
         }
         Ok(())
     }
@@ -197,6 +208,7 @@ impl Kind {
             readers: HashMap::new(),
             text: String::new(),
             apps: Decisions::default(),
+            labels: ProcessLabels::new(options),
         };
         let kind = Arc::new(Mutex::new(kind));
         shared.push((id, Arc::downgrade(&kind)));
@@ -214,8 +226,8 @@ impl Kind {
         let Self { members, rows, tick, .. } = self;
         members.retain(|_, member| {
             let ended = member.over.filter(|(over, _)| over + LAST_TICKS <= *tick);
-            if let (Some(over), Some(row)) = (ended, rows.get_mut(&member.row)) {
-                row.leave(over);
+            if let Some(over) = ended {
+                for_each_above(rows, member.row, |row| row.leave(over));
             }
             ended.is_none()
         });
@@ -229,8 +241,11 @@ impl Kind {
             }
             !ends
         });
-        for row in places.losers().iter().filter_map(|loser| rows.remove(loser)) {
-            recorder.end(row.id);
+        // A row of subtrees stays as long as those that are parts of it.
+        if self.by != By::Subtree {
+            for row in places.losers().iter().filter_map(|loser| rows.remove(loser)) {
+                recorder.end(row.id);
+            }
         }
     }
 
@@ -251,8 +266,24 @@ impl Kind {
         shortest.min(self.options.linger)
     }
 
+    /// The rows that gain what this one does, in so many calls: of most kinds one.
+    fn rows_of(
+        &mut self,
+        source: Source,
+        doer: &Doer,
+        calls: u64,
+        rows: &mut Vec<RowId>,
+        recorder: &mut Recorder,
+    ) -> Result<(), Refused> {
+        if self.by == By::Subtree {
+            return self.rows_above(source, doer, calls, rows, recorder);
+        }
+        rows.push(self.row_of(source, doer, calls, recorder)?);
+        Ok(())
+    }
+
     fn row_of(&mut self, source: Source, doer: &Doer, calls: u64, recorder: &mut Recorder) -> Result<RowId, Refused> {
-        let (process, pid, name, uid, cgroup) = match doer {
+        let (process, pid, name, known, cgroup) = match doer {
             Doer::Other => return recorder.other(self.id),
             // Its threads are in several groups at a time.
             Doer::Kernel { cgroup } => {
@@ -261,59 +292,87 @@ impl Kind {
             }
             Doer::Process { tgid, started, comm, cgroup, uid } => {
                 let process = self.key.process(*tgid, *started);
-                (process, *tgid, String::from_utf8_lossy(text(comm)), Some(*uid), *cgroup)
+                let name = String::from_utf8_lossy(text(comm));
+                (process, *tgid, name, Some((*started, *uid)), *cgroup)
             }
         };
+        // One that is called otherwise is another row.
+        let named = self.key.named(process, &name);
+        let whom = known.map(|(started, uid)| Whom { tgid: pid, started, comm: &name, uid, cgroup });
         let (row, labels) = match self.by {
-            // One that is called otherwise is another row.
-            By::Process => (self.key.named(process, &name), Labels::Process(pid, name)),
+            By::Process if self.labels.is_empty() => (named, Labels::Process(pid, name, None)),
+            By::Process => {
+                let Self { labels, apps, options, .. } = self;
+                let app = || match (&options.apps, whom) {
+                    // Without an app it has no such label.
+                    (Some(rules), Some(whom)) => apps.app_of(rules, named, whom).unwrap_or_default(),
+                    _ => (&*name).into(),
+                };
+                let labels = labels.of(named, whom, app);
+                let row = if labels.apart.is_empty() { named } else { self.key.named(named, &labels.apart) };
+                (row, Labels::Process(pid, name, Some(labels)))
+            }
             By::App => {
-                let app = match (&self.options.apps, uid) {
-                    (Some(rules), Some(uid)) => {
-                        let whom = Whom { tgid: pid, comm: &name, uid, cgroup };
-                        match self.apps.app_of(rules, self.key.named(process, &name), whom) {
-                            Some(app) => Labels::Known(app),
-                            None => return recorder.other(self.id),
-                        }
-                    }
+                let app = match (&self.options.apps, whom) {
+                    (Some(rules), Some(whom)) => match self.apps.app_of(rules, named, whom) {
+                        Some(app) => Labels::Known(app),
+                        None => return recorder.other(self.id),
+                    },
                     _ => Labels::App(name),
                 };
                 (self.key.named(0, app.text()), app)
             }
-            By::Cgroup => {
+            By::Cgroup | By::Subtree => {
                 let path = groups::with(|groups| groups.path(cgroup, self.now));
                 (self.key.named(0, &path), Labels::Known(path))
             }
         };
-        if !self.places.take(row, calls) {
-            return recorder.other(self.id);
-        }
-        let is_known = self.rows.get(&row).is_some_and(|known| known.next_look.is_none_or(|next| next > self.tick));
-        if !is_known {
-            let (id, is_complete) = self.write(row, &labels, recorder)?;
-            // Too many end in this tick: it asks again.
-            if recorder.is_other(id) {
-                self.places.leave(row);
-                return Ok(id);
-            }
-            let next_look = (!is_complete).then(|| self.tick + LOOK_AGAIN);
-            let known = self.rows.entry(row).or_insert(Row { id, members: 0, empty: None, next_look });
-            (known.id, known.next_look) = (id, next_look);
-        }
+        let Some(id) = self.placed(row, None, &labels, calls, recorder)? else { return recorder.other(self.id) };
         self.join(source, process, row);
-        self.rows.get(&row).map_or_else(|| recorder.other(self.id), |row| Ok(row.id))
+        Ok(id)
+    }
+
+    /// The row of an identity, which is a part of that `above`; none where it has no place.
+    fn placed(
+        &mut self,
+        row: u64,
+        above: Option<u64>,
+        labels: &Labels<'_>,
+        calls: u64,
+        recorder: &mut Recorder,
+    ) -> Result<Option<RowId>, Refused> {
+        if !self.places.take(row, calls) {
+            return Ok(None);
+        }
+        let known = self.rows.get(&row);
+        if let Some(known) = known.filter(|known| known.next_look.is_none_or(|next| next > self.tick)) {
+            return Ok(Some(known.id));
+        }
+        let (id, is_complete) = self.write(row, labels, recorder)?;
+        // Too many end in this tick: it asks again.
+        if recorder.is_other(id) {
+            self.places.leave(row);
+            return Ok(None);
+        }
+        let next_look = (!is_complete).then(|| self.tick + LOOK_AGAIN);
+        let known = self.rows.entry(row).or_insert(Row { id, above, members: 0, empty: None, next_look });
+        (known.id, known.next_look) = (id, next_look);
+        Ok(Some(id))
     }
 
     /// Gives an entity its labels; whether they are all that there will be.
     fn write(&mut self, row: u64, labels: &Labels<'_>, recorder: &mut Recorder) -> Result<(RowId, bool), Refused> {
         let (id, is_complete) = match (labels, self.by) {
-            (Labels::Process(pid, name), _) => {
+            (Labels::Process(pid, name, more), _) => {
                 self.text.clear();
                 // A String takes all that is written.
                 let _ = write!(self.text, "{pid}");
-                (recorder.row(self.id, row, &[&self.text, name])?, true)
+                let more = more.iter().flat_map(|labels| labels.values.iter()).map(String::as_str);
+                let labels: Vec<&str> = [self.text.as_str(), name].into_iter().chain(more).collect();
+                (recorder.row(self.id, row, &labels)?, true)
             }
-            (Labels::Known(path), By::Cgroup) => {
+            (labels, By::Cgroup | By::Subtree) => {
+                let path = labels.text();
                 let Names { unit, container, pod, namespace, container_name } =
                     groups::with(|groups| groups.names(path));
                 let is_complete = container.is_empty() || !container_name.is_empty();
@@ -329,24 +388,21 @@ impl Kind {
     fn join(&mut self, source: Source, process: u64, identity: u64) {
         let Self { members, rows, tick, now, .. } = self;
         let now = (*tick, *now);
-        let Some(row) = rows.get_mut(&identity) else { return };
         match members.get_mut(&process) {
             Some(member) if member.row == identity => {}
-            Some(_) if source == Source::Told => {
+            Some(_) if source == Source::Told => for_each_above(rows, identity, |row| {
                 if row.members == 0 {
                     row.empty = Some(now);
                 }
-            }
+            }),
             Some(member) => {
                 let former = std::mem::replace(&mut member.row, identity);
-                (row.members, row.empty) = (row.members + 1, None);
-                if let Some(former) = rows.get_mut(&former) {
-                    former.leave(now);
-                }
+                for_each_above(rows, identity, Row::enter);
+                for_each_above(rows, former, |row| row.leave(now));
             }
             None => {
                 members.insert(process, Member { row: identity, over: None });
-                (row.members, row.empty) = (row.members + 1, None);
+                for_each_above(rows, identity, Row::enter);
             }
         }
     }
@@ -360,6 +416,10 @@ impl Kind {
 }
 
 impl Row {
+    fn enter(&mut self) {
+        (self.members, self.empty) = (self.members + 1, None);
+    }
+
     fn leave(&mut self, at: (u64, Instant)) {
         self.members = self.members.saturating_sub(1);
         if self.members == 0 {
@@ -370,6 +430,16 @@ impl Row {
     /// Since when it only lingers, if it does.
     fn idle(&self, tick: u64) -> Option<Instant> {
         self.empty.filter(|(at, _)| at + LAST_TICKS <= tick).map(|(_, since)| since)
+    }
+}
+
+/// Does something with a row and with those that it is a part of.
+fn for_each_above(rows: &mut HashMap<u64, Row, ByIdentity>, identity: u64, mut act: impl FnMut(&mut Row)) {
+    let mut next = Some(identity);
+    for _ in 0..=subtree::LEVELS {
+        let Some(row) = next.and_then(|identity| rows.get_mut(&identity)) else { break };
+        act(row);
+        next = row.above;
     }
 }
 

@@ -143,7 +143,9 @@ fn next_tick(agent: &mut Agent, batches: usize) -> Outcome<usize> {
 fn rows(page: SocketAddr) -> Outcome<usize> {
     let mut text = String::new();
     let mut server = TcpStream::connect(page).map_err(Failure::at("the page"))?;
-    server.write_all(b"GET /metrics HTTP/1.1\r\nHost: churn\r\nConnection: close\r\n\r\n").map_err(Failure::at("the page"))?;
+    server
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: churn\r\nConnection: close\r\n\r\n")
+        .map_err(Failure::at("the page"))?;
     server.read_to_string(&mut text).map_err(Failure::at("the page"))?;
     let lines = text.lines().filter(|line| line.starts_with("ebpf_process_process_file_calls_total{"));
     Ok(lines.filter(|line| line.contains("operation=\"open\"")).count())
