@@ -100,9 +100,29 @@ fn ticks(nanoseconds: u64) -> u64 {
 pub(super) mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::process::{Command, Stdio};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
+
+    /// A process that sleeps, and is over with the test.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start(program: &Path) -> Self {
+            let mut command = Command::new(program);
+            // Some systems have one program under many names, and it does what it is called.
+            command.arg0("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null());
+            Self(command.spawn().expect("a process"))
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            // One that is over has been asked for already.
+            let _ = self.0.kill().and_then(|()| self.0.wait());
+        }
+    }
 
     /// When a process started, in nanoseconds, to the tick.
     pub(in crate::who) fn started(tgid: u32) -> u64 {
@@ -110,18 +130,15 @@ pub(super) mod tests {
         start * (1_000_000_000 / clock_ticks_per_second())
     }
 
-    fn comm(tgid: u32) -> String {
-        fs::read_to_string(format!("/proc/{tgid}/comm")).expect("a name").trim_end().to_owned()
-    }
-
     #[test]
     fn a_living_process_is_known_by_its_start_and_name_and_one_that_is_over_by_nothing() {
         let proc = Path::new("/proc");
-        let mut child = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().expect("a process");
-        let pid = child.id();
+        let sleeper = Sleeper::start(Path::new("sleep"));
+        let pid = sleeper.0.id();
         let directory = Directory::open(proc, pid).expect("a directory");
         let (started, name) = (started(pid), "sleep");
-        while comm(pid) != name {
+        // It has its new name before it has its arguments.
+        while directory.command_line().is_none() {
             std::thread::yield_now();
         }
         assert!(directory.is(started, name) && directory.is(started + 9_999_999, name));
@@ -130,7 +147,7 @@ pub(super) mod tests {
         assert!(directory.exe().is_some_and(|exe| exe.starts_with('/')), "{:?}", directory.exe());
         assert_eq!(directory.command_line().as_deref(), Some("sleep 1000"));
         assert_eq!(directory.innermost_number(), Some(pid));
-        child.kill().and_then(|()| child.wait()).expect("ended");
+        drop(sleeper);
         assert_eq!((directory.exe(), directory.innermost_number()), (None, None));
         assert!(!directory.is(started, name));
         assert!(Directory::open(proc, u32::MAX).is_none());
@@ -140,7 +157,6 @@ pub(super) mod tests {
     fn a_program_that_was_removed_has_the_path_that_it_had() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = fs::canonicalize(folder.path()).expect("a path");
-        let own = fs::canonicalize("/proc/self/exe").expect("a path");
         for (name, is_removed, shown) in [
             ("program", true, "program"),
             ("program", false, "program"),
@@ -150,16 +166,13 @@ pub(super) mod tests {
             let copy = folder.join(name);
             // Copied by another process: a descriptor of ours that may write would be inherited by other tests' children.
             let sleep = Command::new("sh").args(["-c", "cp \"$(command -v sleep)\" \"$0\""]).arg(&copy).status();
-            assert!(sleep.expect("sh").success(), "{own:?}");
-            // Some systems have one program under many names, and it looks how it is called.
-            let mut command = Command::new(&copy);
-            std::os::unix::process::CommandExt::arg0(&mut command, "sleep");
-            let mut child = command.arg("1000").spawn().expect("a process");
+            assert!(sleep.expect("sh").success());
+            let sleeper = Sleeper::start(&copy);
             if is_removed {
                 fs::remove_file(&copy).expect("removed");
             }
-            let exe = Directory::open(Path::new("/proc"), child.id()).and_then(|directory| directory.exe());
-            child.kill().and_then(|()| child.wait()).expect("ended");
+            let exe = Directory::open(Path::new("/proc"), sleeper.0.id()).and_then(|directory| directory.exe());
+            drop(sleeper);
             assert_eq!(exe, Some(folder.join(shown).to_string_lossy().into_owned()), "{name} {is_removed}");
             let _ = fs::remove_file(&copy);
         }
