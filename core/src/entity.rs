@@ -11,7 +11,8 @@ use crate::metric::{Column, clean_key, clean_with};
 /// What rows are about: the host, processes, disks, or whatever a plugin counts by.
 ///
 /// A kind has label keys, for which each row has values, and a limit on its rows. The kind's name stands in
-/// front of its metrics' names, so that a sum over a metric's series never counts an event twice.
+/// front of its metrics' names, so that a sum over a metric's series never counts an event twice; of a kind whose rows are
+/// parts of others ([`nested`](Self::nested)) it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityKind {
     name: Cow<'static, str>,

@@ -1,6 +1,7 @@
 //! What rows of processes and of subtrees say, beside processes that the test knows.
 
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -13,19 +14,23 @@ struct Busy(Child);
 impl Busy {
     fn start() -> Outcome<Self> {
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "setpriv", "--reuid", NOBODY, "--regid", NOBODY]);
+        command.args(["--pid", "--fork", "setpriv", "--reuid", NOBODY, "--regid", NOBODY]);
         command.args(["--clear-groups", "sh", "-c", "while read -r line < /proc/self/stat; do :; done"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().map(Self).map_err(Failure::at("unshare"))
     }
 
-    /// Its number here, once it is what it will be.
-    fn pid(&self) -> Outcome<u32> {
+    /// The number of what runs in the namespace, if it has begun.
+    fn child(&self) -> Option<i32> {
         let own = self.0.id();
+        fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?.trim().parse().ok()
+    }
+
+    /// Its number here, once it is what it will be.
+    fn pid(&self) -> Outcome<i32> {
         wait::until("the shell", wait::LIMIT, || {
-            let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
-            let child = children.map_err(Failure::at("its children"))?.trim().parse::<u32>().ok();
-            let is_shell = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sh\n");
+            let child = self.child();
+            let is_shell = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sh\n");
             Ok(child.filter(is_shell))
         })
     }
@@ -33,6 +38,10 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        // It does not end with its parent: whoever becomes somebody else stays.
+        if let Some(child) = self.child().and_then(Pid::from_raw) {
+            let _ = kill_process(child, Signal::KILL);
+        }
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
