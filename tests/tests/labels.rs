@@ -50,9 +50,9 @@ impl Drop for Busy {
 fn once(settings: &[&str]) -> Outcome<Value> {
     let mut command = agent::command()?;
     command.args(["once", "--interval", "1s", "--format", "json"]);
-    settings.iter().for_each(|setting| {
+    for setting in settings {
         command.args(["--set", setting]);
-    });
+    }
     let output = command.stderr(Stdio::piped()).output().map_err(Failure::at("once"))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let line = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -103,9 +103,9 @@ fn the_right_that_programs_of_others_take_is_named() {
         let check = |settings: &[&str]| {
             let mut command = agent::command()?;
             command.args(["check", "--set", "probes.by=[\"process\"]"]);
-            settings.iter().for_each(|setting| {
+            for setting in settings {
                 command.args(["--set", setting]);
-            });
+            }
             let output = command.output().map_err(Failure::at("check"))?;
             Ok::<_, Failure>(String::from_utf8_lossy(&output.stdout).into_owned())
         };

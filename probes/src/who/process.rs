@@ -77,10 +77,10 @@ impl Directory {
                 (stat.iter().position(|byte| *byte == b'(')?, stat.iter().rposition(|byte| *byte == b')')?);
             let rest = String::from_utf8_lossy(stat.get(end + 1..)?);
             // The start is the 22nd field, and the name the second.
-            let start: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
-            Some((String::from_utf8_lossy(stat.get(begin + 1..end)?).into_owned(), start))
+            let since: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
+            Some((String::from_utf8_lossy(stat.get(begin + 1..end)?).into_owned(), since))
         };
-        name_and_start().is_some_and(|(name, start)| name == comm && start == ticks(started))
+        name_and_start().is_some_and(|(name, since)| name == comm && since == ticks(started))
     }
 
     fn read(&self, name: &str, longest: u64) -> Option<Vec<u8>> {

@@ -152,9 +152,9 @@ impl Rows {
 
     /// Adds what was gained to the rows of whoever did it.
     pub(crate) fn record(&self, inbox: &Inbox, feeds: &Feeds, recorder: &mut Recorder) -> Result<(), Refused> {
+        let mut rows = Vec::new();
         for (index, kind) in self.kinds.iter().enumerate() {
             let mut kind = kind.lock();
-            let mut rows = Vec::new();
             for (source, doer, gains) in inbox.gains() {
                 rows.clear();
                 for (word, by) in gains {
@@ -179,7 +179,9 @@ impl Rows {
         for (kind, column) in self.kinds.iter().zip(columns) {
             rows.clear();
             kind.lock().rows_of(Source::Told, &Doer::Other, by, &mut rows, recorder)?;
-            rows.iter().for_each(|row| recorder.add(*row, *column, by));
+            for row in &rows {
+                recorder.add(*row, *column, by);
+            }
         }
         Ok(())
     }

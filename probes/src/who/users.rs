@@ -49,7 +49,7 @@ impl Users {
             self.looked = Some(now);
             self.look();
         }
-        self.names.get(&uid).map_or_else(|| uid.to_string(), |name| name.to_string())
+        self.names.get(&uid).map_or_else(|| uid.to_string(), ToString::to_string)
     }
 
     fn look(&mut self) {

@@ -247,6 +247,7 @@ fn names_that_collide_for_whoever_knows_the_hash_are_two_rows() {
     ];
     assert_eq!(rows, seen(&expected));
 }
+
 #[test]
 fn a_process_has_the_labels_that_were_chosen_and_those_that_are_unknown_are_no_others() {
     use Source::{Seen, Told};
