@@ -20,6 +20,7 @@ mod options;
 mod places;
 mod process;
 mod rows;
+mod subtree;
 mod table;
 mod users;
 

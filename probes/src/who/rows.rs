@@ -18,8 +18,7 @@ use super::inbox::{Inbox, Source};
 use super::labels::{self, ProcessLabels};
 use super::options::{By, WhoOptions};
 use super::places::Places;
-
-mod subtree;
+use super::subtree::{LEVELS, ROOT, below_root};
 
 /// How the threads of the kernel are called.
 const KERNEL: &str = "kernel";
@@ -334,6 +333,55 @@ impl Kind {
         Ok(id)
     }
 
+    /// The rows of a doer's group and of each group above it, the uppermost first. In place of those that have no room
+    /// it is `other`, once.
+    fn rows_above(
+        &mut self,
+        source: Source,
+        doer: &Doer,
+        calls: u64,
+        rows: &mut Vec<RowId>,
+        recorder: &mut Recorder,
+    ) -> Result<(), Refused> {
+        let (process, cgroup) = match doer {
+            // Wherever it was, it was below the root.
+            Doer::Other => {
+                rows.extend(self.root(calls, recorder)?);
+                rows.push(recorder.other(self.id)?);
+                return Ok(());
+            }
+            Doer::Kernel { cgroup } => (self.key.named(*cgroup, KERNEL), *cgroup),
+            Doer::Process { tgid, started, cgroup, .. } => (self.key.process(*tgid, *started), *cgroup),
+        };
+        rows.extend(self.root(calls, recorder)?);
+        let path = groups::with(|groups| groups.path(cgroup, self.now));
+        let mut deepest = self.key.named(0, ROOT);
+        for path in below_root(&path) {
+            let row = self.key.named(0, path);
+            let labels = Labels::App(Cow::Borrowed(path));
+            let Some(id) = self.placed(row, Some(deepest), &labels, calls, recorder)? else {
+                rows.push(recorder.other(self.id)?);
+                break;
+            };
+            rows.push(id);
+            deepest = row;
+        }
+        self.join(source, process, deepest);
+        Ok(())
+    }
+
+    /// The row of all: it has a place before any other, and never ends.
+    fn root(&mut self, calls: u64, recorder: &mut Recorder) -> Result<Option<RowId>, Refused> {
+        let row = self.key.named(0, ROOT);
+        let is_new = !self.rows.contains_key(&row);
+        let id = self.placed(row, None, &Labels::App(Cow::Borrowed(ROOT)), calls, recorder)?;
+        if let Some(root) = self.rows.get_mut(&row).filter(|_| is_new) {
+            // The host is in it.
+            root.enter();
+        }
+        Ok(id)
+    }
+
     /// The row of an identity, which is a part of that `above`; none where it has no place.
     fn placed(
         &mut self,
@@ -438,7 +486,7 @@ impl Row {
 /// Does something with a row and with those that it is a part of.
 fn for_each_above(rows: &mut HashMap<u64, Row, ByIdentity>, identity: u64, mut act: impl FnMut(&mut Row)) {
     let mut next = Some(identity);
-    for _ in 0..=subtree::LEVELS {
+    for _ in 0..=LEVELS {
         let Some(row) = next.and_then(|identity| rows.get_mut(&identity)) else { break };
         act(row);
         next = row.above;

@@ -147,7 +147,8 @@ mod tests {
         let mut users = Users::of(file);
         let name = |users: &mut Users, uid: u32| users.name(uid, Instant::now());
         assert_eq!((name(&mut users, 1), name(&mut users, 99_999)), ("user1".into(), "99999".into()));
-        let (last, cut) = (users.names.len() as u32 - 1, users.names.len() as u32);
+        let cut = u32::try_from(users.names.len()).expect("a number");
+        let last = cut - 1;
         assert_eq!((name(&mut users, last), name(&mut users, cut)), (format!("user{last}"), cut.to_string()));
     }
 }

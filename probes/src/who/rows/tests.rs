@@ -388,7 +388,7 @@ fn groups_without_end_have_a_bounded_number_of_rows() {
     let mut table = Table::new(&[By::Subtree], 1000, Duration::ZERO);
     let deep = process_in(1, "a", &"/v".repeat(100));
     let rows = table.tick([&[(Seen, deep, 1)], &[]], &[]);
-    assert_eq!(rows.len(), 1 + subtree::LEVELS);
+    assert_eq!(rows.len(), 1 + LEVELS);
     assert!(rows.values().all(|row| *row == (1, false)), "{rows:?}");
     table.tick([&[], &[]], &[deep]);
     let mut last = 0;
