@@ -15,7 +15,8 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
-    Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace" },
+    Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace, accuracy-load, accuracy-crew" },
+    Need { program: "/usr/bin/python3", package: "python3", tests: "accuracy-load, accuracy-taskstats" },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace, unit-system-calls" },
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
