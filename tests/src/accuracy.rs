@@ -33,10 +33,10 @@ type Account = BTreeMap<String, u64>;
 pub fn load() -> Outcome<()> {
     let prefix = prefix();
     let ours = Ours::start()?;
-    let (bpftrace, poller) = (count()?, python("poll.py", &prefix, "looking")?);
+    let (bpftrace, looks) = (count()?, python("poll.py", &prefix, "looking")?);
     let load = run_load(&prefix)?;
     let theirs = Bpftrace::read(&bpftrace.stop()?);
-    let polled = last_object(&poller.stop()?)?;
+    let met = last_object(&looks.stop()?)?;
     let ours = ours.stop()?;
 
     let mut wrong = Wrong::default();
@@ -45,7 +45,7 @@ pub fn load() -> Outcome<()> {
         let full = format!("{prefix}{name}");
         let (by_us, by_them) = (ours.of(&full), theirs.of(&full));
         wrong.unless_equal(&format!("ours and bpftrace's of {name}"), &by_us, &by_them);
-        wrong.unless_equal(&format!("processes of {name}"), of(&by_us, "tasks"), number(&load[&full]["processes"])?);
+        wrong.unless_equal(&format!("processes of {name}"), &of(&by_us, "tasks"), &number(&load[&full]["processes"])?);
         counted.insert(name, by_us);
     }
     // What the loader does is in no program's hands, and the same for each of the two.
@@ -53,25 +53,26 @@ pub fn load() -> Outcome<()> {
     let told = |word: &str| number(&load[&format!("{prefix}dd")]["told"][word]);
     let processes = of(&counted["dd"], "tasks");
     for word in ["reads", "bytes read", "writes", "bytes written", "opens"] {
-        wrong.unless_equal(&format!("{word} of dd"), of(&counted["dd"], word), told(word)? + processes * alike(word));
+        let truth = told(word)? + processes * alike(word);
+        wrong.unless_equal(&format!("{word} of dd"), &of(&counted["dd"], word), &truth);
     }
     for word in ["failed reads", "failed opens"] {
-        wrong.unless_equal(&format!("{word} of grep"), of(&counted["grep"], word), 1);
+        wrong.unless_equal(&format!("{word} of grep"), &of(&counted["grep"], word), &1);
     }
     let kernel = |name: &str, word: &str| number(&load[&format!("{prefix}{name}")]["proc"][word]);
     for word in ["writes", "bytes written"] {
-        wrong.unless_equal(&format!("{word} of dd in /proc"), of(&counted["dd"], word), kernel("dd", word)?);
+        wrong.unless_equal(&format!("{word} of dd in /proc"), &of(&counted["dd"], word), &kernel("dd", word)?);
     }
     for word in ["reads", "bytes read"] {
         // What the kernel reads of a program before it runs, which is no call of the program's.
         let of_execs = |name: &str, processes| {
             let more = kernel(name, word)?.checked_sub(of(&counted[name], word));
-            more.map(|more| (more / processes, more % processes))
-                .ok_or_else(|| Failure::new(format!("{word} of {name}")))
+            let more = more.ok_or_else(|| Failure::new(format!("/proc has fewer {word} of {name}")))?;
+            Ok((more / processes, more % processes))
         };
-        wrong.unless_equal(&format!("{word} at an exec"), of_execs("dd", processes)?, of_execs("true", PROGRAMS)?);
+        wrong.unless_equal(&format!("{word} at an exec"), &of_execs("dd", processes)?, &of_execs("true", PROGRAMS)?);
     }
-    let met = polled[&format!("{prefix}true")]["processes"].as_u64().unwrap_or(0);
+    let met = met[&format!("{prefix}true")]["processes"].as_u64().unwrap_or(0);
     if met > PROGRAMS / 2 {
         wrong.0.push(format!("a look each second met {met} of {PROGRAMS} processes"));
     }
@@ -89,11 +90,11 @@ pub fn taskstats() -> Outcome<()> {
     let told = last_object(&observer.stop()?)?;
 
     let mut wrong = Wrong::default();
-    wrong.unless_equal("losses", number(&told["lost"])?, 0);
+    wrong.unless_equal("losses", &number(&told["lost"])?, &0);
     for name in ["dd", "true", "grep"] {
         let (of_load, of_tasks) = (&load[&format!("{prefix}{name}")], &told[&format!("{prefix}{name}")]);
         let processes = number(&of_load["processes"])?;
-        wrong.unless_equal(&format!("processes of {name}"), number(&of_tasks["processes"])?, processes);
+        wrong.unless_equal(&format!("processes of {name}"), &number(&of_tasks["processes"])?, &processes);
         for word in ["reads", "bytes read", "writes", "bytes written"] {
             let (whole, rounded) = (number(&of_load["proc"][word])?, number(&of_tasks[word])?);
             if rounded % TASKSTATS_STEP != 0 || rounded > whole || whole - rounded > processes * (TASKSTATS_STEP - 1) {
@@ -130,7 +131,7 @@ pub fn crew() -> Outcome<()> {
     wrong.unless_equal("ours and the crew's", &ours.stop()?.of(crew.prefix()), &expected);
     // Another crew at the same time has a thread of the same name.
     let (theirs, renamed) = (bpftrace.of(crew.prefix()), bpftrace.of("thread"));
-    wrong.unless_equal("bpftrace's tasks and all but one of the crew's", of(&theirs, "tasks") + 1, told.exits);
+    wrong.unless_equal("bpftrace's tasks and all but one of the crew's", &(of(&theirs, "tasks") + 1), &told.exits);
     for (word, number) in &expected {
         let least = of(&theirs, word);
         if !(least..=least + of(&renamed, word)).contains(number) {
@@ -243,7 +244,7 @@ impl Bpftrace {
 struct Wrong(Vec<String>);
 
 impl Wrong {
-    fn unless_equal<T: PartialEq + Debug>(&mut self, what: &str, left: T, right: T) {
+    fn unless_equal<T: PartialEq + Debug>(&mut self, what: &str, left: &T, right: &T) {
         if left != right {
             self.0.push(format!("{what}: {left:?}, and {right:?}"));
         }
