@@ -378,12 +378,15 @@ impl Table {
         gained.give(Source::Told, Doer::Other, &gains);
     }
 
+    /// Those that there are already are known from the first look on, even if they are gone before anybody asks.
     fn read_groups(&mut self) {
-        while let Some(item) = self.groups.next() {
-            if let Some((id, path)) = group_of(&item) {
-                groups::with(|groups| groups.made(id, path));
+        groups::with(|groups| {
+            while let Some(item) = self.groups.next() {
+                if let Some((id, path)) = group_of(&item) {
+                    groups.made(id, path);
+                }
             }
-        }
+        });
     }
 }
 
