@@ -225,6 +225,11 @@ pub fn apps() -> Ranking {
     ranking(GROUPS.iter().filter(|group| group.app != "other"), |group| vec![group.app.to_owned()])
 }
 
+/// What those did that no rule names.
+pub fn others() -> f64 {
+    GROUPS.iter().filter(|group| group.app == "other").map(reads).sum()
+}
+
 /// What netdata calls each group, with its reads.
 pub fn shown() -> BTreeMap<&'static str, f64> {
     GROUPS.iter().map(|group| (group.shown, reads(group))).collect()

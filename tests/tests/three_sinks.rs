@@ -7,15 +7,11 @@ use ebpf_process_tests::receivers::statsd::Statsd;
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{Failure, Outcome, agent, live, rows, wait};
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::Duration;
 
 /// netdata starts its plugins a moment after itself; then a tick is a second.
 const FIRST: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(20);
-const PLUGIN: &str = "ebpf_process.plugin";
 
 #[test]
 fn three_sinks_at_once_receive_the_workload_to_the_unit() {
@@ -30,8 +26,7 @@ fn three_sinks() -> Outcome<()> {
     let (influx, statsd) = (Influx::start()?, Statsd::start()?);
     let place = Place::new()?;
     let mut target = place.all(int80_works(&place)?)?;
-    let script = install(place.path(), target.pid(), &influx, &statsd)?;
-    let netdata = Netdata::start(PLUGIN, &script)?;
+    let netdata = Netdata::start_agent(place.path(), &configuration(target.pid(), &influx, &statsd))?;
 
     let exits = expect::nothing().iter().find(|e| e.metric.name == "task.exits").and_then(|e| chart(&e.metric));
     let begun = wait::until("the agent's first batch in netdata and in influx", FIRST, || {
@@ -51,14 +46,11 @@ fn three_sinks() -> Outcome<()> {
     equal.map_err(|failure| netdata.explain(&Failure::new(format!("{failure}\n{differences}"))))
 }
 
-/// Puts the agent under the plugin's name, writes its configuration, and returns the script that netdata starts.
-fn install(folder: &Path, pid: u32, influx: &Influx, statsd: &Statsd) -> Outcome<String> {
-    let plugin = folder.join(PLUGIN);
-    symlink(agent::binary()?, &plugin).map_err(Failure::at("the plugin's name"))?;
-    let file = folder.join("three-sinks.toml");
+/// Its configuration: the two other sinks.
+fn configuration(pid: u32, influx: &Influx, statsd: &Statsd) -> String {
     let on: Vec<String> = rows::off_by_default().map(|probe| format!("{probe}.enabled = true\n")).collect();
     let on = on.concat();
-    let configuration = format!(
+    format!(
         "[probes]
 mode = \"return\"
 only = {{ pid = {pid} }}
@@ -75,11 +67,7 @@ database = \"{}\"
         statsd.address(),
         influx.url(),
         influx.database()
-    );
-    fs::write(&file, configuration).map_err(Failure::at("the agent's configuration"))?;
-    // The variables of the tests would be unknown keys of the agent's configuration.
-    let tests = ["AGENT_UNDER_TEST", "LIVE_TEST_LOG", "LIVE_TEST_NO_SKIP"].join(" ");
-    Ok(format!("#!/bin/sh\nunset {tests}\nexec '{}' \"$@\" --config '{}'\n", plugin.display(), file.display()))
+    )
 }
 
 /// All that is not as it should be, a line each.

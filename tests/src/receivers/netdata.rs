@@ -2,15 +2,18 @@
 
 use super::server::{Server, free_tcp_port, free_udp_port, is_bound};
 use super::{ask, program};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, agent};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
+
+/// The name under which netdata starts the agent.
+const PLUGIN: &str = "ebpf_process.plugin";
 
 /// A running server.
 #[derive(Debug)]
@@ -39,6 +42,22 @@ impl Netdata {
         fs::write(&plugin, script).map_err(Failure::at("netdata's plugin"))?;
         fs::set_permissions(plugin, Permissions::from_mode(0o755)).map_err(Failure::at("netdata's plugin"))?;
         Self::start_in(folder, None)
+    }
+
+    /// Starts it with the agent under the plugin's own name and this configuration. Both lie in `folder`, which the agent
+    /// needs as long as netdata runs.
+    ///
+    /// # Errors
+    /// As [`Netdata::start`], and as [`agent::binary`].
+    pub fn start_agent(folder: &Path, configuration: &str) -> Outcome<Self> {
+        let (plugin, file) = (folder.join(PLUGIN), folder.join("agent.toml"));
+        symlink(agent::binary()?, &plugin).map_err(Failure::at("the plugin's name"))?;
+        fs::write(&file, configuration).map_err(Failure::at("the agent's configuration"))?;
+        // The variables of the tests would be unknown keys of the agent's configuration.
+        let tests = ["AGENT_UNDER_TEST", "LIVE_TEST_LOG", "LIVE_TEST_NO_SKIP"].join(" ");
+        let lock = format!("NETDATA_LOCK_DIR='{}'", folder.display());
+        let (plugin, file) = (plugin.display(), file.display());
+        Self::start(PLUGIN, &format!("#!/bin/sh\nunset {tests}\n{lock} exec '{plugin}' \"$@\" --config '{file}'\n"))
     }
 
     /// Starts it with its own `StatsD` server, at the returned port of loopback by UDP and TCP.
