@@ -289,3 +289,33 @@ fn a_chart_whose_dimensions_go_gets_no_new_ones_for_fifteen_seconds() {
     let back = (0..20).position(|_| !tick(false));
     assert_eq!(back, Some(7), "after eight times two seconds");
 }
+
+#[test]
+fn control_groups_are_called_by_what_is_in_them() {
+    let keys = ["cgroup", "unit", "container", "pod", "namespace", "container_name"];
+    let mut scene = Scene::new(EntityKind::new("cgroup").keys(keys), [calls("read")]);
+    let id = "0123456789abcdef".repeat(4);
+    let docker = format!("/system.slice/docker-{id}.scope");
+    let pod = format!("/kubepods/pod8dbc5577-d0e2-4706-8787-57d52c03ddf2/{id}");
+    let rows = [
+        ["/system.slice/nginx.service", "nginx.service", "_", "_", "_", "_"],
+        // One of another manager, whose unit has the same name for a reader.
+        ["/other.slice/nginx.service", "nginx.service", "_", "_", "_", "_"],
+        [&docker, "_", &id, "_", "_", "_"],
+        [&pod, "_", &id, "shop-1", "default", "web"],
+        ["/", "_", "_", "_", "_", "_"],
+        ["unknown:7", "_", "_", "_", "_", "_"],
+        ["other"; 6],
+    ];
+    let rows: Vec<_> = rows.iter().zip(0..).map(|(labels, identity)| scene.row(identity, labels)).collect();
+    let mut output = scene.lines(|recorder, columns| {
+        rows.iter().zip(1..).for_each(|(row, total)| recorder.counter(*row, columns[0], total));
+    });
+    output += "---- the container gets its name\n";
+    let named = scene.row(9, &[&docker, "_", &id, "_", "_", "web"]);
+    output += &scene.lines(|recorder, columns| {
+        recorder.end(rows[2]);
+        recorder.counter(named, columns[0], 8);
+    });
+    golden::compare("cgroups.txt", &output);
+}
