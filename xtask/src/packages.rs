@@ -22,13 +22,13 @@ const NEEDS: &[Need] = &[
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks, statsd-netdata, netdata-*" },
     Need { program: "setcap", package: "libcap2-bin", tests: "file-capabilities, permitted-capabilities" },
-    Need { program: "influxd", package: "influxdb", tests: "three-sinks, influx-*" },
-    Need { program: "victoria-metrics", package: "victoria-metrics", tests: "victoria*" },
+    Need { program: "influxd", package: "influxdb", tests: "three-sinks, influx-*, busiest-influx" },
+    Need { program: "victoria-metrics", package: "victoria-metrics", tests: "victoria*, busiest-victoria" },
     Need { program: "node", package: "nodejs", tests: "three-sinks, statsd-*" },
     Need { program: "npm", package: "npm", tests: "three-sinks, statsd-*" },
     Need { program: "collectd", package: "collectd-core", tests: "statsd-collectd" },
     Need { program: "carbon-cache", package: "graphite-carbon", tests: "statsd-carbon" },
-    Need { program: "promtool", package: "prometheus", tests: "prometheus" },
+    Need { program: "promtool", package: "prometheus", tests: "prometheus, busiest-prometheus" },
     // No program but a file of Python's, whose path is whole.
     Need {
         program: "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py",

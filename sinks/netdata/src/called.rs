@@ -41,7 +41,7 @@ pub(crate) fn row<'a>(labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) 
     } else if name.is_empty() {
         // A service manager has one unit of a name, whatever the slice that it is put into.
         let unit = label("unit");
-        name.extend(components.filter(|part| !part.ends_with(".slice")).map(|part| readable(part, unit)));
+        name.extend(components.filter(|part| part.strip_suffix(".slice").is_none()).map(|part| readable(part, unit)));
     }
     if name.is_empty() { path.to_owned() } else { shortened(&name.join("/")) }
 }
