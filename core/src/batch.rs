@@ -147,6 +147,14 @@ impl Matrix {
         self.cells.get(slot * self.stride..(slot + 1) * self.stride).unwrap_or_default()
     }
 
+    /// Becomes the same as another, in the memory that it has.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.rows.clone_from(&other.rows);
+        self.stride = other.stride;
+        self.cells.clone_from(&other.cells);
+        self.present.clone_from(&other.present);
+    }
+
     fn memory(&self) -> usize {
         (self.cells.capacity() + self.present.capacity() + self.rows.capacity()) * 8
     }

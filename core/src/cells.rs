@@ -43,6 +43,11 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// Of counters by column, and of histograms with their columns.
+    pub(crate) const fn new(counters: Vec<u64>, histograms: Vec<(usize, Totals)>) -> Self {
+        Self { counters, histograms }
+    }
+
     fn take_histogram(&mut self, column: usize) -> Option<Totals> {
         let place = self.histograms.iter().position(|(known, _)| *known == column)?;
         Some(self.histograms.swap_remove(place).1)

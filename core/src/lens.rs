@@ -72,6 +72,17 @@ impl Lens {
         Self { layout: Arc::clone(layout), kinds: layout.kinds.iter().map(look).collect() }
     }
 
+    /// The same for batches of which a [`Top`](crate::top::Top) has chosen the rows: `other` has some of those that are
+    /// wanted, whatever its labels are.
+    pub(crate) fn behind_top(mut self, selection: &Selection) -> Self {
+        for (lens, layout) in self.kinds.iter_mut().zip(&self.layout.kinds) {
+            if selection.top.contains_key(layout.kind.name()) {
+                lens.rows.clear();
+            }
+        }
+        self
+    }
+
     pub(crate) fn fits(&self, block: &Block) -> bool {
         Arc::ptr_eq(&self.layout, &block.layout)
     }

@@ -81,6 +81,7 @@ pub mod size;
 mod table;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod top;
 mod trial;
 mod values;
 mod view;

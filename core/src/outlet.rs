@@ -15,6 +15,7 @@ use crate::lens::Lens;
 use crate::pace::{Pace, random_part};
 use crate::selection::Selection;
 use crate::sink::Sink;
+use crate::top::Top;
 use crate::worker::{CLOSED, Parcel, Shared, Worker};
 
 /// What gives way when a sink's queue is full. Collection never waits, so one batch is lost.
@@ -90,6 +91,8 @@ const STOPPED: &str = "agent stopped";
 pub(crate) struct Outlet {
     spec: OutletSpec,
     lens: Option<Arc<Lens>>,
+    /// Which rows are the sink's, where it does not want all.
+    top: Option<Top>,
     pace: Pace,
     /// The newest batch, if it was not the sink's.
     withheld: Option<Arc<Batch>>,
@@ -124,6 +127,7 @@ impl Outlet {
         let pace = Pace::new(base, spec.interval);
         let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
         let shared = Arc::new(Shared::new(spec.finals_bytes));
+        let top = Top::new(&spec.selection);
         let worker = Worker::new((&spec.name, spec.queue), oldest.clone(), &ledger, &shared, stopping);
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {
@@ -137,6 +141,7 @@ impl Outlet {
         Ok(Self {
             spec,
             lens: None,
+            top,
             pace,
             withheld: None,
             delay,
@@ -165,6 +170,8 @@ impl Outlet {
 
     /// Hands a batch over if it is the sink's. Never waits. The rows that ended in it are the sink's in any case.
     pub(crate) fn offer(&mut self, batch: &Arc<Batch>) {
+        let own = self.top.as_mut().map(|top| top.narrow(batch));
+        let batch = own.as_ref().unwrap_or(batch);
         self.look(batch);
         if self.pace.takes(batch.tick()) {
             self.withheld = None;
@@ -178,7 +185,11 @@ impl Outlet {
     fn look(&mut self, batch: &Arc<Batch>) {
         let lens = match &self.lens {
             Some(lens) if lens.fits(&batch.live) => lens,
-            _ => self.lens.insert(Arc::new(Lens::new(&self.spec.selection, &batch.live.layout))),
+            _ => {
+                let selection = &self.spec.selection;
+                let lens = Lens::new(selection, &batch.live.layout).behind_top(selection);
+                self.lens.insert(Arc::new(lens))
+            }
         };
         let Some(ended) = &batch.ended else { return };
         let lost = self.shared.finals.push(ended, lens);

@@ -25,6 +25,13 @@ pub struct Selection {
     /// the suffix that tells two rows apart.
     #[serde(rename = "where")]
     pub matching: BTreeMap<String, String>,
+    /// The most rows at a time, by kind: those that are most active among the ones taken. The others are one row more, whose
+    /// label values are all `other`, whatever [`matching`](Self::matching) says of these. A kind that is named here is asked
+    /// for where [`kinds`](Self::kinds) says nothing.
+    pub top: BTreeMap<String, usize>,
+    /// Patterns of the counters whose gains make a row active; where a kind has none of these that is taken, all its
+    /// counters that are.
+    pub top_by: Vec<String>,
     /// New names by metric name.
     pub rename: BTreeMap<String, String>,
     /// Put before every name, after renaming.
@@ -41,6 +48,8 @@ impl Default for Selection {
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
             matching: BTreeMap::new(),
+            top: BTreeMap::new(),
+            top_by: vec!["*.calls".to_owned()],
             rename: BTreeMap::new(),
             prefix: String::new(),
             tags: BTreeMap::new(),
@@ -51,15 +60,19 @@ impl Default for Selection {
 impl Selection {
     /// Whether the metric of this name is taken.
     pub fn takes(&self, name: &str) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| WildMatch::new(pattern).matches(name));
-        any(&self.include) && !any(&self.exclude)
+        any_matches(&self.include, name) && !any_matches(&self.exclude, name)
+    }
+
+    /// Whether the counter of this name makes rows active.
+    pub fn ranks_by(&self, name: &str) -> bool {
+        any_matches(&self.top_by, name)
     }
 
     /// Whether rows of the kind of this name are taken.
     pub fn takes_kind(&self, name: &str) -> bool {
         match &self.kinds {
             Some(kinds) => kinds.iter().any(|kind| kind == name),
-            None => !self.unasked.iter().any(|kind| kind == name),
+            None => self.top.contains_key(name) || !self.unasked.iter().any(|kind| kind == name),
         }
     }
 
@@ -77,6 +90,10 @@ impl Selection {
     pub(crate) fn cleaned_tags(&self) -> Vec<(Box<str>, Box<str>)> {
         self.tags.iter().map(|(key, value)| (clean_label(key), clean_label(value))).collect()
     }
+}
+
+fn any_matches(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| WildMatch::new(pattern).matches(name))
 }
 
 #[cfg(test)]

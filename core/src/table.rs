@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Format, KindLayout, Matrix};
-use crate::cells::Cells;
+use crate::cells::{Base, Cells};
 use crate::entity::{ColumnId, EntityKind, Refused, Row, RowId, SEPARATOR, birth};
 use crate::label::{clean_label, push_clean, told_apart};
 use crate::metric::{Column, MetricKind};
@@ -169,6 +169,18 @@ impl Table {
         }
         self.by_identity.insert(identity, slot);
         Ok(self.id(slot))
+    }
+
+    /// How many rows live, `other` not among them.
+    pub(crate) const fn living(&self) -> usize {
+        self.living
+    }
+
+    /// From which totals a row counts that has just begun.
+    pub(crate) fn count_from(&mut self, row: RowId, base: Base) {
+        if self.births.get(row.slot as usize) == Some(&row.birth) {
+            self.cells.inherit(row.slot as usize, base);
+        }
     }
 
     /// Whether an identity is refused for the first time since it had a row.

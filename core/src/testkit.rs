@@ -23,6 +23,7 @@ use crate::metric::Column;
 use crate::recorder::Recorder;
 use crate::selection::Selection;
 use crate::sink::{Scope, Sink, SinkContext, Stop};
+use crate::top::Top;
 use crate::view::{KeptView, View};
 
 /// A clock that moves only when told to.
@@ -63,6 +64,8 @@ pub struct Bench {
     batch: Arc<Batch>,
     left_out: Vec<Arc<str>>,
     lens: Option<(Selection, Arc<Lens>)>,
+    /// What it has shown so far through a selection with a `top`.
+    top: Option<(Selection, Top)>,
 }
 
 /// A cell of a [`Bench`]: a row and a column.
@@ -108,7 +111,7 @@ impl Bench {
         let mut recorder = Recorder::default();
         let tick = Tick { seq: 0, wall: Duration::from_secs(1_600_000_000), boottime: Duration::from_secs(100) };
         recorder.begin_at(tick.wall);
-        Self { recorder, tick, batch: Arc::new(Batch::empty()), left_out: Vec::new(), lens: None }
+        Self { recorder, tick, batch: Arc::new(Batch::empty()), left_out: Vec::new(), lens: None, top: None }
     }
 
     /// Sets the wall clock of the next tick, which an agent would keep from going back.
@@ -184,11 +187,22 @@ impl Bench {
             wall: self.tick.wall + Duration::from_secs(1),
             boottime: self.tick.boottime + Duration::from_secs(1),
         };
+        self.show(selection, look)
+    }
+
+    /// Shows the last tick through a selection. One with a [`top`](Selection::top) has to see every tick, and once.
+    fn show<R>(&mut self, selection: &Selection, look: impl FnOnce(&View<'_>) -> R) -> R {
         let known = self.lens.take().filter(|(known, lens)| known == selection && lens.fits(&self.batch.live));
-        let (_, lens) = self.lens.insert(
-            known.unwrap_or_else(|| (selection.clone(), Arc::new(Lens::new(selection, &self.batch.live.layout)))),
-        );
-        look(&KeptView::of(Arc::clone(&self.batch), Arc::clone(lens)).view())
+        let (_, lens) = self.lens.insert(known.unwrap_or_else(|| {
+            let lens = Lens::new(selection, &self.batch.live.layout).behind_top(selection);
+            (selection.clone(), Arc::new(lens))
+        }));
+        if self.top.as_ref().is_none_or(|(known, _)| known != selection) {
+            self.top = Top::new(selection).map(|top| (selection.clone(), top));
+        }
+        let own = self.top.as_mut().map(|(_, top)| top.narrow(&self.batch));
+        let batch = own.unwrap_or_else(|| Arc::clone(&self.batch));
+        look(&KeptView::of(batch, Arc::clone(lens)).view())
     }
 
     /// The batch of the last tick.

@@ -102,7 +102,12 @@ fn a_tick_without_coming_and_going_allocates_nothing() {
     agent.add_probe(&VITALS, &Options::none()).expect("a probe");
     agent.add_probe(&SteadyPlugin, &Options::none()).expect("a probe");
     let matching = [("what".to_owned(), "odd".to_owned())].into();
-    let selections = [Selection::default(), Selection { matching, ..Selection::default() }];
+    let top = [("thing".to_owned(), 20)].into();
+    let selections = [
+        Selection::default(),
+        Selection { matching, ..Selection::default() },
+        Selection { top, ..Selection::default() },
+    ];
     let books = selections.map(|selection| {
         let book = Arc::new(Ledger::default());
         let spec = OutletSpec { selection, ..OutletSpec::new("looks") };
