@@ -1,16 +1,18 @@
 //! Whether what the sinks ask for exists: kinds of rows, labels, metrics. A pattern with a typo takes nothing, or leaves
 //! out nothing, and nobody would notice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebpf_process_config::{Plan, PlannedSink};
-use ebpf_process_core::{EntityKind, Finding, Registry, Selection, nearest_of};
+use ebpf_process_core::{Declared, EntityKind, Finding, Registry, Selection, nearest_of};
 
 use crate::list;
 
 /// All that the probes of this build can count, in any mode: what is off today is no typo.
 pub(crate) struct Known {
     kinds: BTreeSet<String>,
+    /// The most rows of the kinds that the configuration makes.
+    limits: BTreeMap<String, usize>,
     labels: BTreeSet<String>,
     metrics: BTreeSet<String>,
 }
@@ -20,12 +22,18 @@ impl Known {
         // The plan was made from these catalogs: none is wrong.
         let any_mode = registry.probes().filter_map(|probe| list::catalog(probe).ok());
         let planned = plan.probes.iter().filter_map(|probe| probe.plugin.catalog(&probe.options).ok());
+        let planned: Vec<Declared> = planned.flatten().collect();
         let mut known = Self {
             kinds: BTreeSet::from([EntityKind::HOST.to_owned()]),
+            limits: BTreeMap::new(),
             labels: BTreeSet::new(),
             metrics: BTreeSet::new(),
         };
-        for declared in any_mode.chain(planned).flatten() {
+        for Declared { kind, .. } in &planned {
+            // The first one that makes a kind decides.
+            known.limits.entry(kind.name().to_owned()).or_insert(kind.row_limit());
+        }
+        for declared in any_mode.flatten().chain(planned) {
             known.kinds.insert(declared.kind.name().to_owned());
             known.labels.extend(declared.label_keys().map(str::to_owned));
             known.metrics.insert(declared.metric_name());
@@ -35,7 +43,7 @@ impl Known {
 
     /// What a sink's table names that does not exist, each a warning.
     pub(crate) fn lacking(&self, sink: &PlannedSink) -> Vec<Finding> {
-        let Selection { kinds, matching, include, exclude, rename, .. } = &sink.spec.selection;
+        let Selection { kinds, matching, top, top_by, include, exclude, rename, .. } = &sink.spec.selection;
         let (kinds, labels) = (kinds.iter().flatten(), matching.keys());
         let has = |set: &BTreeSet<String>, word: &String| set.contains(word);
         let listed = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -55,14 +63,26 @@ impl Known {
             let way_out = format!("name labels that there are: {}", listed(&self.labels));
             lacks("where", label, "nothing has the label", &self.labels, way_out);
         }
+        for kind in top.keys().filter(|kind| !has(&self.kinds, kind)) {
+            let way_out = format!("name kinds that there are: {}", listed(&self.kinds));
+            lacks("top", kind, "there are no rows of the kind", &self.kinds, way_out);
+        }
         let to_list = || "`ebpf-process list metrics` names all metrics".to_owned();
-        for (key, patterns) in [("include", include), ("exclude", exclude)] {
+        // What nobody has written is not there in a build with probes of its own, perhaps.
+        let top_by = if *top_by == Selection::default().top_by { &Vec::new() } else { top_by };
+        for (key, patterns) in [("top_by", top_by), ("include", include), ("exclude", exclude)] {
             for pattern in patterns.iter().filter(|pattern| !self.has_match(pattern)) {
                 lacks(key, pattern, "no metric matches", &self.metrics, to_list());
             }
         }
         for name in rename.keys().filter(|name| !has(&self.metrics, name)) {
             lacks("rename", name, "there is no metric", &self.metrics, to_list());
+        }
+        for (kind, rows, limit) in top.iter().filter_map(|(kind, rows)| Some((kind, rows, self.limits.get(kind)?))) {
+            if rows > limit {
+                let what = format!("sinks.{table}.top: {rows} rows of the kind \"{kind}\", which has {limit} at most");
+                findings.push(Finding::warning(what, "lower it, or raise probes.rows for a kind of `by`"));
+            }
         }
         findings
     }
@@ -93,6 +113,9 @@ mod tests {
         for (setting, finding) in [
             ("kinds=[\"host\", \"hots\"]", "kinds: there are no rows of the kind \"hots\"; did you mean \"host\"?"),
             ("where={operaton=\"read\"}", "where: nothing has the label \"operaton\"; did you mean \"operation\"?"),
+            ("top={procss=20}", "top: there are no rows of the kind \"procss\"; did you mean \"process\"?"),
+            ("top={sink=2000}", "top: 2000 rows of the kind \"sink\", which has 1024 at most"),
+            ("top_by=[\"*.byte\"]", "top_by: no metric matches \"*.byte\""),
             ("include=[\"vfs.call\"]", "include: no metric matches \"vfs.call\"; did you mean \"vfs.calls\"?"),
             ("exclude=[\"xyz\\u001b*\"]", "exclude: no metric matches \"xyz\\u{1b}*\""),
             ("rename={\"vfs.*\"=\"x\"}", "rename: there is no metric \"vfs.*\""),

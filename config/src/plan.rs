@@ -24,6 +24,8 @@ const LONGEST_GRACE: Duration = Duration::from_mins(10);
 const LONGEST_QUEUE: usize = 1024;
 /// Bytes of them: less holds no batch at all, more no machine has for it.
 const QUEUE_BYTES: RangeInclusive<u64> = 64 << 10..=16 << 30;
+/// Rows that a sink may want at most of a kind: a kind has no more.
+const MOST_ROWS: usize = 1 << 20;
 /// Sinks that one agent may have.
 const MOST_SINKS: usize = 64;
 /// Bytes of a socket's path: the kernel takes no more.
@@ -142,7 +144,7 @@ impl Plan {
 
 /// An unknown key of the root may stand further down: names it as a whole.
 fn further_down(error: OptionsError, registry: &Registry) -> OptionsError {
-    const SINKS: [&str; 12] = [
+    const SINKS: [&str; 14] = [
         "type",
         "queue",
         "queue_bytes",
@@ -150,6 +152,8 @@ fn further_down(error: OptionsError, registry: &Registry) -> OptionsError {
         "jitter",
         "kinds",
         "where",
+        "top",
+        "top_by",
         "include",
         "exclude",
         "rename",
@@ -339,6 +343,18 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
     if raw.kinds.as_ref().is_some_and(Vec::is_empty) {
         let problem = "a sink without any kind of rows gets nothing; name some, or leave the key out";
         return Err(loaded.refuse(format!("{path}.kinds"), problem).into());
+    }
+    for (kind, rows) in &raw.top {
+        let refuse = |problem: String| loaded.refuse(format!("{path}.top.{kind}"), problem);
+        if !(1..=MOST_ROWS).contains(rows) {
+            return Err(refuse(format!("{rows} is not between 1 and {MOST_ROWS} rows")).into());
+        }
+        if let Some(kinds) = raw.kinds.as_ref().filter(|kinds| !kinds.contains(kind)) {
+            let problem =
+                format!("this sink gets no such rows: its kinds are {}; name the kind there", kinds.join(", "));
+            let nearest = nearest_of(kind, kinds.iter().map(String::as_str));
+            return Err(OptionsError { nearest, ..refuse(problem) }.into());
+        }
     }
     let figment = part(&loaded.figment, &loaded.root, &["sinks", name, "options"], |_| true);
     let options = Options::new(figment, format!("{path}.options"));

@@ -91,6 +91,15 @@ pub(crate) struct RawSink {
     /// What labels must be, by label, with * and ?: `{ comm = "nginx*" }`. Of what has no such label nothing is asked.
     #[serde(default, rename = "where")]
     pub(crate) matching: BTreeMap<String, String>,
+    /// The most rows that it gets at a time, by kind, 1 to 1048576: `{ process = 20, app = 50 }`. Those that are most active
+    /// have one of their own; what the others gain is in one row more, `other`. Without `kinds` a kind that is named here is
+    /// one that it gets.
+    #[serde(default)]
+    pub(crate) top: BTreeMap<String, usize>,
+    /// What makes a row active for `top`: counters by name, with * and ?. Where it gets none of these of a kind, all
+    /// counters of the kind that it gets.
+    #[serde(default = "calls")]
+    pub(crate) top_by: Vec<String>,
     /// The metrics it gets, by name, with * and ?.
     #[serde(default = "everything")]
     pub(crate) include: Vec<String>,
@@ -116,8 +125,9 @@ pub(crate) struct RawSink {
 impl RawSink {
     pub(crate) fn into_spec(self, name: &str) -> OutletSpec {
         let Self { queue, queue_bytes, when_full, interval, jitter, .. } = self;
-        let Self { kinds, matching, include, exclude, rename, prefix, tags, .. } = self;
-        let selection = Selection { kinds, matching, include, exclude, rename, prefix, tags, ..Selection::default() };
+        let Self { kinds, matching, top, top_by, include, exclude, rename, prefix, tags, .. } = self;
+        let unasked = Vec::new();
+        let selection = Selection { kinds, unasked, matching, top, top_by, include, exclude, rename, prefix, tags };
         let queue_bytes = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
         OutletSpec { selection, queue, queue_bytes, when_full, interval, jitter, ..OutletSpec::new(name) }
     }
@@ -140,6 +150,10 @@ const fn default_queue() -> usize {
 
 const fn default_queue_bytes() -> u64 {
     OutletSpec::DEFAULT_QUEUE_BYTES as u64
+}
+
+fn calls() -> Vec<String> {
+    Selection::default().top_by
 }
 
 fn everything() -> Vec<String> {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use crate::label::clean_label;
+use crate::top::most_rows;
 
 /// A sink's choice of metrics and rows, and under which names and tags it sees them. The default takes everything
 /// as it is.
@@ -61,6 +62,11 @@ impl Selection {
     /// Whether the metric of this name is taken.
     pub fn takes(&self, name: &str) -> bool {
         any_matches(&self.include, name) && !any_matches(&self.exclude, name)
+    }
+
+    /// How many rows of a kind there can be in so many ticks, if [`top`](Self::top) has a bound.
+    pub fn most_rows(&self, kind: &str, ticks: u64) -> Option<u64> {
+        self.top.get(kind).map(|places| most_rows(*places as u64, ticks))
     }
 
     /// Whether the counter of this name makes rows active.

@@ -29,8 +29,14 @@ const DECAY: f64 = 0.9;
 /// not change places at each tick.
 const MARGIN: f64 = 1.5;
 
-/// For how many ticks nobody else takes a row's place.
+/// For how many ticks nobody else gets a place that a row has got, even if that ends: so there is a bound on how many rows a
+/// sink sees in a day.
 const STAY: u64 = 10;
+
+/// How many rows of a kind with so many places can get one in so many ticks, at most.
+pub(crate) const fn most_rows(places: u64, ticks: u64) -> u64 {
+    places.saturating_mul(ticks / STAY + 1)
+}
 
 /// Makes of each batch the one that a sink with a `top` sees. It has to see every batch, in their order.
 #[derive(Debug)]
@@ -152,6 +158,8 @@ struct Ranks {
     active: Vec<usize>,
     /// By slot of the batch.
     seen: Vec<Seen>,
+    /// The places of rows that have ended soon, by the tick from which others may have them.
+    resting: Vec<u64>,
     ticks: u64,
     /// Slots to choose among: those without a place, and those with one who may lose it.
     outsiders: Vec<u32>,
@@ -171,7 +179,7 @@ struct Seen {
     spreads: Vec<(usize, Box<Spread>)>,
 }
 
-/// What becomes of a row's numbers.
+/// What becomes of a row's numbers for this sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Part {
     /// The sink does not want it.
@@ -196,6 +204,7 @@ impl Ranks {
             columns: Vec::new(),
             active: Vec::new(),
             seen: Vec::new(),
+            resting: Vec::new(),
             ticks: 0,
             outsiders: Vec::new(),
             members: Vec::new(),
@@ -253,8 +262,9 @@ impl Ranks {
             self.seen[slot] = Seen::new(row, lens);
         }
         self.book(slot, values, since);
-        if let Seen { part: Part::Place(own, _), .. } = std::mem::take(&mut self.seen[slot]) {
+        if let Seen { part: Part::Place(own, until), .. } = std::mem::take(&mut self.seen[slot]) {
             self.table.end(own);
+            self.resting.push(until);
         }
     }
 
@@ -287,6 +297,8 @@ impl Ranks {
 
     /// Gives free places to the most active, and takes some from those who are much less active than others.
     fn choose<'a>(&mut self, rows: &[Option<Arc<Row>>], since: Duration, values: impl Fn(usize) -> Values<'a>) {
+        let now = self.ticks;
+        self.resting.retain(|until| *until > now);
         let (mut outsiders, mut members) = (std::mem::take(&mut self.outsiders), std::mem::take(&mut self.members));
         let rank = |slot: &u32| (self.seen[*slot as usize].activity, std::cmp::Reverse(*slot));
         let most_active_first = |a: &u32, b: &u32| rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal);
@@ -299,7 +311,7 @@ impl Ranks {
         members.sort_unstable_by(most_active_first);
         let mut weakest = members.iter().rev();
         for slot in outsiders.iter().map(|slot| *slot as usize) {
-            if self.table.living() >= self.limit {
+            if self.table.living() + self.resting.len() >= self.limit {
                 let Some(member) = weakest.next().map(|slot| *slot as usize) else { break };
                 if self.seen[slot].activity <= self.seen[member].activity * MARGIN {
                     break;

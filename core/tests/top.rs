@@ -36,13 +36,17 @@ fn of_things(top: usize) -> Selection {
 
 proptest! {
     #[test]
-    fn rows_with_a_place_and_the_others_gain_what_the_host_gains(ticks in deeds(), limit in 0usize..13, top in 1usize..7) {
+    fn rows_with_a_place_and_the_others_gain_what_the_host_gains(
+        ticks in prop::collection::vec(deeds(), 1..4),
+        limit in 0usize..13,
+        top in 1usize..7,
+    ) {
         let mut bench = Bench::new();
         let mut workshop = Workshop::new(bench.recorder(), limit);
         let mut last: HashMap<RowId, Totals> = HashMap::new();
         let mut ended = HashSet::new();
         let mut starts: HashMap<Vec<String>, Duration> = HashMap::new();
-        for (tick, deeds) in ticks.iter().enumerate() {
+        for (tick, deeds) in ticks.iter().flatten().enumerate() {
             let record = |recorder: &mut Recorder| workshop.tick(recorder, deeds);
             let gains = bench.tick(&of_things(top), record, |view| {
                 let flat = view.samples().count();
@@ -151,9 +155,27 @@ fn a_row_that_gets_a_place_begins_at_nothing_and_one_that_loses_it_ends() {
     assert_eq!(changed, expected, "what it gained in that tick is its own already");
     let later = things.tick(&top, &[("a", 1), ("b", 1)], &[]);
     assert_eq!(later, [seen("b", 1001, Some(0.5), false, 9), seen("other", 9011, None, false, 0)]);
+    for _ in 12..20 {
+        things.tick(&top, &[("a", 0), ("b", 1)], &[]);
+    }
     let returned = things.tick(&top, &[("a", 2)], &["b"]);
-    let a = seen("a", 2, Some(0.5), false, 11);
-    assert_eq!(returned, [seen("b", 1001, Some(0.5), true, 9), a, seen("other", 9011, None, false, 0)]);
+    let a = seen("a", 2, Some(0.5), false, 19);
+    assert_eq!(returned, [seen("b", 1009, Some(0.5), true, 9), a, seen("other", 9011, None, false, 0)]);
+}
+
+#[test]
+fn however_fast_rows_come_and_go_a_place_changes_hands_once_in_ten_ticks() {
+    let (mut things, top) = (Things::new(), of_things(2));
+    let mut began = HashSet::new();
+    for tick in 0..100_u64 {
+        let names = [tick % 7, tick % 7 + 1].map(|number| format!("t{number}"));
+        let gains = [(&*names[0], 1 << (tick % 20)), (&*names[1], 5)];
+        let rows = things.tick(&top, &gains, &[&names[0]]);
+        let with_places = rows.into_iter().filter(|(name, ..)| name != "other");
+        began.extend(with_places.map(|(name, .., started)| (name, started)));
+    }
+    let most = top.most_rows("thing", 100).expect("a bound");
+    assert!((2..=most).contains(&(began.len() as u64)) && most == 22, "{began:?}");
 }
 
 #[test]

@@ -306,6 +306,10 @@ fn a_sink_says_which_rows_it_gets_and_how_much_may_wait() {
     assert_eq!(queue_bytes, 1 << 20);
     assert!(selection.takes_kind("process") && !selection.takes_kind("cgroup"));
     assert!(selection.takes_label("comm", "nginx") && !selection.takes_label("comm", "sh"));
+    let top =
+        spec(&[&settings[..2], &["sinks.lan.top={process=20, app=50}", "sinks.lan.top_by=[\"*.bytes\"]"]].concat());
+    assert_eq!(top.selection.top, [("app".to_owned(), 50), ("process".to_owned(), 20)].into());
+    assert!(top.selection.ranks_by("vfs.bytes") && !top.selection.ranks_by("vfs.calls"));
     let usual = spec(&settings[..2]);
     assert_eq!(usual.queue_bytes, OutletSpec::DEFAULT_QUEUE_BYTES);
     assert_eq!((usual.selection.kinds, usual.selection.matching.len()), (None, 0));

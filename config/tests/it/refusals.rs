@@ -46,6 +46,14 @@ const WRONG_FILES: &[(&str, &[&str])] = &[
     ("[sinks.lan]\ntype = \"statsd\"\nkinds = \"host\"", &["sinks.lan.kinds", "expected a sequence"]),
     ("[sinks.lan]\ntype = \"statsd\"\nwhere = \"comm\"", &["sinks.lan.where", "expected a map"]),
     ("[sinks.lan]\ntype = \"statsd\"\nwhere.comm = 7", &["sinks.lan.where.comm", "expected a string"]),
+    ("[sinks.lan]\ntype = \"statsd\"\ntop = 20", &["sinks.lan.top", "expected a map"]),
+    ("[sinks.lan]\ntype = \"statsd\"\ntop.app = -1", &["sinks.lan.top.app", "config.toml", "expected usize"]),
+    ("[sinks.lan]\ntype = \"statsd\"\ntop.app = 0", &["sinks.lan.top.app", "0 is not between 1 and 1048576 rows"]),
+    (
+        "[sinks.lan]\ntype = \"statsd\"\ntop = { ap = 5 }\nkinds = [\"host\", \"app\"]",
+        &["sinks.lan.top.ap", "config.toml", "gets no such rows", "host, app", "did you mean \"app\""],
+    ),
+    ("top.app = 5", &["top", "unknown key", "did you mean \"sinks.NAME.top\""]),
     (
         "interval = \"2s\"\n[sinks.lan]\ntype = \"statsd\"\ninterval = \"5s\"\noptions.address = \"x\"",
         &["sinks.lan.interval", "config.toml", "5s is no whole multiple", "interval of 2s"],

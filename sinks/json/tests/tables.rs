@@ -311,4 +311,45 @@ proptest! {
         }
         prop_assert_eq!(arrived, counted);
     }
+
+    /// The rows that a sink with `top` sees: what is written adds up, and no series falls.
+    #[test]
+    fn with_places_for_a_few_every_increment_is_written_and_no_total_falls(
+        ticks in prop::collection::vec(prop::collection::vec((0..8_u64, 0..1000_u64, any::<bool>()), 0..12), 1..60),
+        top in 1usize..4,
+    ) {
+        let mut bench = Bench::new();
+        let (kind, calls) = processes();
+        let kind = bench.kind(&kind);
+        let calls = bench.recorder().column(kind, calls).expect("a column");
+        let selection = Selection { top: [("process".to_owned(), top)].into(), ..Selection::default() };
+        let mut encoder = Encoder::default();
+        let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+        for events in ticks {
+            let mut counted = 0;
+            let record = |recorder: &mut Recorder| {
+                for (pid, gain, ends) in &events {
+                    let row = recorder.row(kind, *pid, &[&pid.to_string(), "sh"]).expect("a row");
+                    // Some are much more active than others, and some end all the time.
+                    let gain = gain << pid;
+                    recorder.add(row, calls, gain);
+                    counted += gain;
+                    if *ends && pid % 2 == 0 {
+                        recorder.end(row);
+                    }
+                }
+            };
+            let line = bench.tick(&selection, record, |view| line(&mut encoder, *view));
+            prop_assert_eq!(added(&line), counted);
+            let mut living = 0;
+            for row in rows(&line, "process") {
+                let total = row["values"][0].as_u64().expect("a total");
+                let series = format!("{} {}", row["labels"], row["created"]);
+                let before = totals.insert(series, total).unwrap_or_default();
+                prop_assert!(before <= total, "{} after {}", row, before);
+                living += usize::from(row.get("ended").is_none());
+            }
+            prop_assert!(living <= top + 1, "{}", line);
+        }
+    }
 }
