@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::choice::Known;
 use crate::exit::{Exit, Refusal};
+use crate::forecast::{self, Catalog, Forecast, KindCost};
 use crate::list::{plain, rendered};
 use crate::rights::Kept;
 use crate::survey::{memory, survey};
@@ -49,6 +50,10 @@ struct Report {
     machine: Vec<Finding>,
     interval_seconds: f64,
     probes: Vec<ProbeReport>,
+    /// What the kinds take whose rows come and go.
+    kinds: Vec<KindCost>,
+    /// How many processes and threads this machine starts in a day; absent where it is not known.
+    starts_a_day: Option<u64>,
     sinks: Vec<SinkReport>,
     /// The capabilities that stay when the probes are attached; absent where the configuration keeps them all.
     kept_rights: Option<Vec<Kept>>,
@@ -84,6 +89,8 @@ struct SinkReport {
     /// The worst of the findings: `fine`, `warning` or `error`; none where there is none.
     state: Option<&'static str>,
     findings: Vec<SinkFinding>,
+    /// The series of rows that come and go; absent where it gets no such rows.
+    forecast: Option<Forecast>,
     /// What the trial alone says.
     #[serde(skip)]
     trial: Verdict,
@@ -121,8 +128,11 @@ impl Report {
         let probes: Vec<ProbeReport> = plan.probes.iter().map(ProbeReport::of).collect();
         // Afterwards: probes may fork while they are tried, and these are threads.
         let trials = trial::all(plan, trial::LIMIT);
-        let sinks = plan.sinks.iter().zip(trials);
-        let sinks: Vec<SinkReport> = sinks.map(|(sink, found)| SinkReport::new(sink, known, Some(found))).collect();
+        let (catalog, starts_a_day) = (Catalog::of(plan), forecast::starts_a_day());
+        let sinks = plan.sinks.iter().zip(trials).map(|(sink, found)| {
+            SinkReport::new(sink, known, catalog.forecast(sink, plan.interval, starts_a_day), Some(found))
+        });
+        let sinks: Vec<SinkReport> = sinks.collect();
         let verdict = verdict(&probes).max(worst(&sinks));
         let kept_rights = (plan.capabilities == Rights::Drop).then(|| rights::kept(plan));
         Self {
@@ -130,6 +140,7 @@ impl Report {
             offline: false,
             machine: doctor::examine(),
             probes,
+            starts_a_day,
             sinks,
             kept_rights,
             ..Self::offline(plan, known)
@@ -140,7 +151,10 @@ impl Report {
     fn offline(plan: &Plan, known: &Known) -> Self {
         let uname = rustix::system::uname();
         let probes = plan.probes.iter().map(|probe| ProbeReport { name: probe.name, ..ProbeReport::default() });
-        let sinks: Vec<SinkReport> = plan.sinks.iter().map(|sink| SinkReport::new(sink, known, None)).collect();
+        let catalog = Catalog::of(plan);
+        let forecast = |sink| catalog.forecast(sink, plan.interval, None);
+        let sinks = plan.sinks.iter().map(|sink| SinkReport::new(sink, known, forecast(sink), None));
+        let sinks: Vec<SinkReport> = sinks.collect();
         Self {
             verdict: worst(&sinks),
             offline: true,
@@ -148,6 +162,8 @@ impl Report {
             machine: Vec::new(),
             interval_seconds: plan.interval.as_secs_f64(),
             probes: probes.collect(),
+            kinds: catalog.costs(&plan.sinks),
+            starts_a_day: None,
             sinks,
             kept_rights: None,
         }
@@ -213,6 +229,9 @@ impl Report {
                 text,
                 "\nKernel memory for maps: {fixed} bytes + {per_cpu} for each of {possible_cpus} possible processors = {total} KiB."
             );
+        }
+        if !self.kinds.is_empty() {
+            let _ = write!(text, "\n{}", forecast::costs_for_people(&self.kinds));
         }
         for probe in &self.probes {
             match (&probe.counters, &probe.problem) {
@@ -290,6 +309,18 @@ impl Report {
         }
         // Writing to a string cannot fail.
         let _ = write!(text, "\n{}", rendered(&table));
+        for SinkReport { name, forecast, .. } in &self.sinks {
+            if let Some(forecast) = forecast {
+                let _ = writeln!(text, "Sink {name}: {}.", forecast.told());
+            }
+        }
+        if let Some(starts) = self.starts_a_day.filter(|_| self.sinks.iter().any(|sink| sink.is_told_processes())) {
+            let starts = forecast::about(starts);
+            let _ = writeln!(
+                text,
+                "This machine starts about {starts} processes and threads a day; each may be a new row."
+            );
+        }
         for SinkReport { name, findings, .. } in &self.sinks {
             for way_out in findings.iter().filter_map(|finding| finding.way_out.as_ref()) {
                 let _ = writeln!(text, "To mend sink {name}: {way_out}.");
@@ -300,12 +331,18 @@ impl Report {
 
 impl SinkReport {
     /// What the configuration and the trial say, where there was one.
-    fn new(sink: &PlannedSink, known: &Known, tried: Option<Vec<ebpf_process_core::Finding>>) -> Self {
+    fn new(
+        sink: &PlannedSink,
+        known: &Known,
+        forecast: Option<Forecast>,
+        tried: Option<Vec<ebpf_process_core::Finding>>,
+    ) -> Self {
         let mut found = tried.unwrap_or_default();
         let trial = Verdict::of(trial::worst(&found));
         let lacking = known.lacking(sink);
         let asks_in_vain = !lacking.is_empty();
         found.extend(lacking);
+        found.extend(forecast.as_ref().and_then(|forecast| forecast.warning(sink)));
         let state = (!found.is_empty()).then(|| trial::worst(&found).as_str());
         let findings = found.into_iter().map(|ebpf_process_core::Finding { severity, what, way_out }| SinkFinding {
             severity: severity.as_str(),
@@ -318,9 +355,14 @@ impl SinkReport {
             stdout: sink.claims.stdout,
             state,
             findings: findings.collect(),
+            forecast,
             trial,
             asks_in_vain,
         }
+    }
+
+    fn is_told_processes(&self) -> bool {
+        self.forecast.as_ref().is_some_and(Forecast::has_processes)
     }
 
     fn verdict(&self) -> Verdict {

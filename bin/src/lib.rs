@@ -29,6 +29,7 @@ mod configuration;
 mod destinations;
 mod engine;
 mod exit;
+mod forecast;
 mod list;
 mod lock;
 mod log;

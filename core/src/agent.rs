@@ -237,6 +237,7 @@ impl Agent {
         let index = self.recycled();
         let Some(batch) = Arc::get_mut(&mut self.pool[index]) else { return };
         self.recorder.seal(tick, elapsed, batch);
+        self.vitals.set_kinds(self.recorder.tables());
         for outlet in &mut self.outlets {
             outlet.offer(&self.pool[index]);
         }

@@ -114,7 +114,7 @@ pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use trial::{Finding, Severity, TrialContext};
 pub use values::Values;
 pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, View};
-pub use vitals::{AbsentSink, ProbeVitals, Uncounted, Vitals};
+pub use vitals::{AbsentSink, KindVitals, ProbeVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
 
 /// What plugins need of figment to make [`Options`] from a configuration of their own.

@@ -202,6 +202,11 @@ impl Recorder {
         self.tables.iter().map(Table::series).sum()
     }
 
+    /// The rows of each kind.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.iter()
+    }
+
     fn table(&mut self, kind: KindId) -> Result<&mut Table, Refused> {
         let table = self.tables.get_mut(kind.index as usize).filter(|table| table.birth == kind.birth);
         table.ok_or(Refused::Foreign)

@@ -12,6 +12,7 @@ use crate::cells::{Base, Cells};
 use crate::entity::{ColumnId, EntityKind, Refused, Row, RowId, SEPARATOR, birth};
 use crate::label::{clean_label, push_clean, told_apart};
 use crate::metric::{Column, MetricKind};
+use crate::vitals::KindVitals;
 
 /// The label value of the row that counts what has no row of its own.
 pub(crate) const OTHER: &str = "other";
@@ -47,6 +48,9 @@ pub(crate) struct Table {
     ticks: u64,
     other: Option<u32>,
     living: usize,
+    /// How many rows there were, `other` not among them, and how many identities had none.
+    began: u64,
+    refusals: u64,
     /// The rows as batches know them, until one comes or goes.
     rows: Arc<Vec<Option<Arc<Row>>>>,
     changed: bool,
@@ -85,6 +89,8 @@ impl Table {
             ticks: 0,
             other: None,
             living: 0,
+            began: 0,
+            refusals: 0,
             rows: Arc::default(),
             changed: false,
         }
@@ -93,6 +99,15 @@ impl Table {
     /// How many cells of living rows ever had a value.
     pub(crate) const fn series(&self) -> usize {
         self.cells.series()
+    }
+
+    /// Says how many rows there are and were.
+    pub(crate) fn tell(&self, vitals: &mut KindVitals) {
+        vitals.rows = self.living;
+        vitals.began = self.began;
+        vitals.ended = self.began - self.living as u64;
+        vitals.refused = self.refusals;
+        vitals.series = self.series();
     }
 
     /// Adds a column, or finds the one that it is.
@@ -155,7 +170,9 @@ impl Table {
             return Err(Refused::OneRow { kind: kind.name().to_owned() });
         }
         if self.living >= kind.row_limit() || too_many_ended {
-            *refused += u64::from(self.refuse(identity));
+            let is_new = u64::from(self.refuse(identity));
+            self.refusals += is_new;
+            *refused += is_new;
             return Ok(self.other(started));
         }
         if !self.refused.is_empty() {
@@ -164,6 +181,7 @@ impl Table {
         let text = self.text(labels, identity);
         let slot = self.occupy(identity, given, text, started);
         self.living += 1;
+        self.began += 1;
         if let Some(base) = base {
             self.cells.inherit(slot as usize, base);
         }

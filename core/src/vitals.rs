@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::ledger::Ledger;
+use crate::table::Table;
 
 /// What the agent counts about itself. Shared by everything that counts; emitted by the probe type [`VITALS`](crate::VITALS).
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub struct Vitals {
     overruns: AtomicU64,
     clock_steps: AtomicU64,
     probes: Mutex<Vec<ProbeVitals>>,
+    kinds: Mutex<Vec<KindVitals>>,
     sinks: Mutex<Vec<(String, Arc<Ledger>)>>,
     absent: Mutex<Vec<AbsentSink>>,
     uncounted: Mutex<Vec<Uncounted>>,
@@ -50,6 +52,25 @@ pub struct ProbeVitals {
     /// Ticks it was left out of because its last collection took longer than an interval, or because it
     /// has panicked.
     pub skips: u64,
+}
+
+/// What is known of the rows of one kind, as of the newest batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KindVitals {
+    /// The kind's name.
+    pub kind: String,
+    /// Rows that live, `other` not among them.
+    pub rows: usize,
+    /// The most that there may be.
+    pub limit: usize,
+    /// Rows that have begun since the start.
+    pub began: u64,
+    /// Rows that have ended since the start.
+    pub ended: u64,
+    /// Entities for which there was no place, each once: they are counted in the row `other`.
+    pub refused: u64,
+    /// Cells of living rows that ever had a value.
+    pub series: usize,
 }
 
 impl Vitals {
@@ -97,6 +118,23 @@ impl Vitals {
     /// What is known of each probe.
     pub fn probes(&self) -> Vec<ProbeVitals> {
         self.probes.lock().clone()
+    }
+
+    /// What is known of each kind whose rows come and go.
+    pub fn kinds(&self) -> Vec<KindVitals> {
+        self.kinds.lock().clone()
+    }
+
+    /// Notes what the kinds have now. Costs no memory but where a kind is new.
+    pub(crate) fn set_kinds<'a>(&self, tables: impl Iterator<Item = &'a Table>) {
+        let kinds = &mut *self.kinds.lock();
+        for (index, table) in tables.filter(|table| table.layout.kind.has_start_times()).enumerate() {
+            if kinds.len() == index {
+                let kind = table.layout.kind.name().to_owned();
+                kinds.push(KindVitals { kind, limit: table.layout.kind.row_limit(), ..KindVitals::default() });
+            }
+            table.tell(&mut kinds[index]);
+        }
     }
 
     /// Looks at the probes without copying them.

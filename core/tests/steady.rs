@@ -125,5 +125,8 @@ fn a_tick_without_coming_and_going_allocates_nothing() {
     };
     let before = ticks(20);
     assert_eq!(ticks(100) - before, 0, "allocations in a hundred ticks");
+    let kinds = agent.vitals().kinds();
+    let thing = KindVitals { kind: "thing".to_owned(), rows: 500, limit: 500, began: 500, ..KindVitals::default() };
+    assert_eq!(kinds, [KindVitals { refused: 1, series: 2000 + 1, ..thing }], "what there is of each kind");
     assert!(agent.close(Duration::from_mins(1)).iter().all(|closed| closed.tally.balances() && closed.in_time));
 }

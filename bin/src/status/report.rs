@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::Table;
-use ebpf_process_core::{AbsentSink, Clock, LastBatch, SinkState, Tally, Uncounted, Value, View, Vitals, duration};
+use ebpf_process_core::{
+    AbsentSink, Clock, KindVitals, LastBatch, SinkState, Tally, Uncounted, Value, View, Vitals, duration,
+};
 use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,9 @@ pub(crate) struct Report {
     counters: Vec<Counter>,
     /// What the configuration asks for and this machine does not count, each with the reason.
     uncounted: BTreeMap<String, String>,
+    /// The kinds whose rows come and go.
+    #[serde(default)]
+    kinds: Vec<Kind>,
     sinks: Vec<Sink>,
 }
 
@@ -86,6 +91,28 @@ struct Counter {
     missed: u64,
     /// Whether it lacks that many at most: others' events are among the missed.
     missed_is_bound: bool,
+}
+
+/// The rows of a kind.
+#[derive(Debug, Deserialize, Serialize)]
+struct Kind {
+    name: String,
+    /// Those that there are, `other` not among them.
+    rows: usize,
+    limit: usize,
+    /// Since the start.
+    began: u64,
+    ended: u64,
+    /// Those that had no place when they came first, and were counted in `other`.
+    refused: u64,
+    series: usize,
+}
+
+impl Kind {
+    fn of(vitals: KindVitals) -> Self {
+        let KindVitals { kind: name, rows, limit, began, ended, refused, series } = vitals;
+        Self { name, rows, limit, began, ended, refused, series }
+    }
 }
 
 /// A sink and its ledger, in samples.
@@ -148,6 +175,7 @@ impl Source {
             targets: self.last_batch.look(|view| targets(*view)).unwrap_or_default(),
             counters: self.last_batch.look(|view| counters(*view, &self.feeds)).unwrap_or_default(),
             uncounted: self.vitals.uncounted().into_iter().map(|Uncounted { what, reason }| (what, reason)).collect(),
+            kinds: self.vitals.kinds().into_iter().map(Kind::of).collect(),
             sinks: running.chain(absent).collect(),
         }
     }
@@ -352,6 +380,18 @@ impl Report {
         for (what, reason) in &self.uncounted {
             let _ = writeln!(text, "NOT COUNTED: {what} ({reason})");
         }
+        if !self.kinds.is_empty() {
+            let mut table = list::plain(&["KIND", "ROWS", "LIMIT", "NEW", "ENDED", "IN OTHER", "SERIES"]);
+            table.add_rows(self.kinds.iter().map(|kind| {
+                let Kind { name, rows, limit, began, ended, refused, series } = kind;
+                let numbers = [*rows as u64, *limit as u64, *began, *ended, *refused, *series as u64];
+                [name.clone()].into_iter().chain(numbers.map(|number| number.to_string()))
+            }));
+            text = format!("{text}\n{}", list::rendered(&table));
+        }
+        for Kind { name, refused, .. } in self.kinds.iter().filter(|kind| kind.refused > 0) {
+            let _ = writeln!(text, "{name}: {refused} had no place, and count in the row other: raise probes.rows");
+        }
         if self.sinks.is_empty() {
             let _ = writeln!(text, "\nno sink is configured: {}", configuration::TO_CONFIGURE);
             return text;
@@ -388,5 +428,29 @@ impl Report {
             [&sink.name, &sink.r#type, &sink.state].map(String::clone).into_iter().chain(numbers)
         }));
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_kind_of_rows_has_is_told_and_what_has_no_place() {
+        let kinds = r#"[
+            {"name": "app", "rows": 7, "limit": 1024, "began": 9, "ended": 2, "refused": 0, "series": 140},
+            {"name": "process", "rows": 10, "limit": 10, "began": 310, "ended": 300, "refused": 42, "series": 200}
+        ]"#;
+        let text = r#"{"version": "1", "pid": 1, "uptime": 1.0, "interval": 1.0, "ticks": 1, "overruns": 0,
+            "clock_steps": 0, "last_batch": null, "targets": [], "counters": [], "uncounted": {}, "sinks": []"#;
+        let report: Report = serde_json::from_str(&format!("{text}, \"kinds\": {kinds}}}")).expect("a report");
+        let table = report.table();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let line = table.lines().map(words).find(|line| line.first().is_some_and(|word| word == "process"));
+        assert_eq!(line, Some(words("process 10 10 310 300 42 200")), "{table}");
+        assert!(table.contains("process: 42 had no place") && !table.contains("app: "), "{table}");
+        // An agent that is older says nothing of them.
+        let older: Report = serde_json::from_str(&format!("{text}}}")).expect("a report");
+        assert!(!older.table().contains("KIND"), "{}", older.table());
     }
 }
