@@ -113,7 +113,7 @@ mod tests {
         for (setting, finding) in [
             ("kinds=[\"host\", \"hots\"]", "kinds: there are no rows of the kind \"hots\"; did you mean \"host\"?"),
             ("where={operaton=\"read\"}", "where: nothing has the label \"operaton\"; did you mean \"operation\"?"),
-            ("top={procss=20}", "top: there are no rows of the kind \"procss\"; did you mean \"process\"?"),
+            ("top={snk=20}", "top: there are no rows of the kind \"snk\"; did you mean \"sink\"?"),
             ("top={sink=2000}", "top: 2000 rows of the kind \"sink\", which has 1024 at most"),
             ("top_by=[\"*.byte\"]", "top_by: no metric matches \"*.byte\""),
             ("include=[\"vfs.call\"]", "include: no metric matches \"vfs.call\"; did you mean \"vfs.calls\"?"),

@@ -390,7 +390,10 @@ impl Report {
             text = format!("{text}\n{}", list::rendered(&table));
         }
         for Kind { name, refused, .. } in self.kinds.iter().filter(|kind| kind.refused > 0) {
-            let _ = writeln!(text, "{name}: {refused} had no place, and count in the row other: raise probes.rows");
+            let _ = writeln!(
+                text,
+                "{name}: {refused} had no place, and count in the row other; probes.rows sets the limit of process, app and cgroup"
+            );
         }
         if self.sinks.is_empty() {
             let _ = writeln!(text, "\nno sink is configured: {}", configuration::TO_CONFIGURE);
