@@ -13,8 +13,9 @@ use tracing::debug;
 
 use crate::cgroup;
 
-/// Beyond so many, groups that are gone and have not been asked for of late are forgotten.
-const LIMIT: usize = 65_536;
+/// Beyond so many, all groups that are gone are forgotten but the newest: more than an interval's ring has room for.
+const LIMIT: usize = 16_384;
+const NEWEST: usize = LIMIT / 2;
 
 /// Before so many it is not worth while.
 const FEW: usize = 4096;
@@ -105,8 +106,13 @@ impl Groups {
         let walks = self.walks;
         let before = self.known.len();
         self.known.retain(|_, group| group.walk == walks || group.used.elapsed() < KEPT);
-        if self.known.len() >= LIMIT {
-            self.known.retain(|_, group| group.walk == walks);
+        let mut gone: Vec<Instant> =
+            self.known.values().filter(|group| group.walk != walks).map(|group| group.used).collect();
+        if self.known.len() >= LIMIT && gone.len() > NEWEST {
+            let (_, oldest, _) = gone.select_nth_unstable_by(NEWEST, |a, b| b.cmp(a));
+            let oldest = *oldest;
+            self.known.retain(|_, group| group.walk == walks || group.used > oldest);
+            self.known.shrink_to(2 * self.known.len());
         }
         debug!(before, after = self.known.len(), "forgot control groups that are gone");
         self.bound = (2 * self.known.len()).clamp(FEW, LIMIT.max(self.known.len() + FEW));
@@ -182,6 +188,7 @@ mod tests {
         for id in 1 << 40..(1 << 40) + 3 * LIMIT as u64 {
             groups.made(id, b"/run-1.scope");
             assert!(groups.known.len() <= LIMIT, "{}", groups.known.len());
+            assert!(groups.known.contains_key(&id.saturating_sub(99).max(1 << 40)), "the newest stay");
         }
         assert_eq!(&*groups.path(lasting, now), "/lasting");
         fs::remove_dir_all(&root).expect("removed");

@@ -50,9 +50,20 @@ impl Gains {
     }
 
     fn clear(&mut self) {
-        self.doers.clear();
-        self.by_word.clear();
+        empty(&mut self.doers);
+        empty(&mut self.by_word);
     }
+}
+
+/// Room that is never given up.
+const FEW: usize = 256;
+
+/// Empties a list. Room for four times as many as were in it is given up, or what one crowd took would stay for ever.
+fn empty<T>(list: &mut Vec<T>) {
+    if list.capacity() > 4 * list.len().max(FEW) {
+        *list = Vec::with_capacity(2 * list.len());
+    }
+    list.clear();
 }
 
 impl Inbox {
@@ -82,13 +93,23 @@ impl Inbox {
     pub(crate) fn clear(&mut self) {
         self.told.clear();
         self.seen.clear();
-        self.over.clear();
+        empty(&mut self.over);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_for_a_crowd_is_given_up_when_it_is_gone() {
+        let mut list: Vec<u8> = vec![0; 100_000];
+        empty(&mut list);
+        assert!(list.capacity() >= 100_000, "the next one may be as large");
+        list.push(1);
+        empty(&mut list);
+        assert!(list.is_empty() && list.capacity() < FEW);
+    }
 
     #[test]
     fn what_was_told_comes_before_what_is_seen() {

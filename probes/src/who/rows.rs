@@ -248,6 +248,8 @@ impl Kind {
                 recorder.end(row.id);
             }
         }
+        shrink(&mut self.rows);
+        shrink(&mut self.members);
     }
 
     /// How long rows stay after their last process. Those that only linger make room: all of them where somebody has found
@@ -490,6 +492,14 @@ fn for_each_above(rows: &mut HashMap<u64, Row, ByIdentity>, identity: u64, mut a
         let Some(row) = next.and_then(|identity| rows.get_mut(&identity)) else { break };
         act(row);
         next = row.above;
+    }
+}
+
+/// Gives up what a crowd took that is gone.
+fn shrink<T>(map: &mut HashMap<u64, T, ByIdentity>) {
+    const FEW: usize = 256;
+    if map.capacity() > 4 * map.len().max(FEW) {
+        map.shrink_to(2 * map.len());
     }
 }
 
