@@ -126,8 +126,18 @@ impl Labels<'_> {
 
 struct Member {
     row: u64,
+    /// How it is found again without its name and group being looked at.
+    settled: Option<Settled>,
     /// When it was over.
     over: Option<(u64, Instant)>,
+}
+
+/// A process under a name in a group, in a row that has all its labels.
+#[derive(Clone, Copy)]
+struct Settled {
+    comm: [u8; 16],
+    cgroup: u64,
+    row: RowId,
 }
 
 static KINDS: Mutex<Vec<(KindId, Weak<Mutex<Kind>>)>> = Mutex::new(Vec::new());
@@ -286,6 +296,11 @@ impl Kind {
     }
 
     fn row_of(&mut self, source: Source, doer: &Doer, calls: u64, recorder: &mut Recorder) -> Result<RowId, Refused> {
+        if let Some((identity, row)) = self.settled(doer)
+            && self.places.take(identity, calls)
+        {
+            return Ok(row);
+        }
         let (process, pid, name, known, cgroup) = match doer {
             Doer::Other => return recorder.other(self.id),
             // Its threads are in several groups at a time.
@@ -332,7 +347,21 @@ impl Kind {
         };
         let Some(id) = self.placed(row, None, &labels, calls, recorder)? else { return recorder.other(self.id) };
         self.join(source, process, row);
+        if let (Doer::Process { comm, cgroup, .. }, Some(Row { next_look: None, .. })) = (doer, self.rows.get(&row))
+            && let Some(member) = self.members.get_mut(&process).filter(|member| member.row == row)
+        {
+            member.settled = Some(Settled { comm: *comm, cgroup: *cgroup, row: id });
+        }
         Ok(id)
+    }
+
+    /// The row of a process of which nothing has changed, if it has not lost its place.
+    fn settled(&self, doer: &Doer) -> Option<(u64, RowId)> {
+        let Doer::Process { tgid, started, comm, cgroup, .. } = doer else { return None };
+        let Member { row, settled, .. } = self.members.get(&self.key.process(*tgid, *started))?;
+        let settled = (*settled)?;
+        let is_same = settled.comm == *comm && settled.cgroup == *cgroup;
+        (is_same && self.rows.get(row)?.id == settled.row).then_some((*row, settled.row))
     }
 
     /// The rows of a doer's group and of each group above it, the uppermost first. In place of those that have no room
@@ -449,11 +478,12 @@ impl Kind {
             }),
             Some(member) => {
                 let former = std::mem::replace(&mut member.row, identity);
+                member.settled = None;
                 for_each_above(rows, identity, Row::enter);
                 for_each_above(rows, former, |row| row.leave(now));
             }
             None => {
-                members.insert(process, Member { row: identity, over: None });
+                members.insert(process, Member { row: identity, settled: None, over: None });
                 for_each_above(rows, identity, Row::enter);
             }
         }

@@ -39,8 +39,8 @@ struct Cost {
     reading: [f64; 2],
     /// System calls of the collecting thread at a tick.
     calls: Option<f64>,
-    /// Milliseconds of processor time of all threads at a tick: as above.
-    tick: [f64; 2],
+    /// Milliseconds of processor time of all threads at a tick, the mean: where a tick ends cannot be told from outside.
+    tick: f64,
 }
 
 pub(super) fn run(order: &Order, report: &mut Report) -> Outcome<()> {
@@ -50,7 +50,7 @@ pub(super) fn run(order: &Order, report: &mut Report) -> Outcome<()> {
             let cost = cost(*count, every, what, report)?;
             if *count == AT {
                 report.bind("  reading", cost.reading[0], READING, "ms");
-                report.bind("  a tick to three sinks", cost.tick[0], TICK, "ms of processor time");
+                report.bind("  a tick to three sinks", cost.tick, TICK, "ms of processor time");
                 if let Some(calls) = cost.calls {
                     report.bind("  system calls of the collecting thread", calls, CALLS, "a tick");
                 }
@@ -61,7 +61,7 @@ pub(super) fn run(order: &Order, report: &mut Report) -> Outcome<()> {
             if many.0 == 10 * few.0 && many.0 == AT {
                 let ratio = |of: fn(&Cost) -> f64| of(&many.1) / of(&few.1);
                 report.bind("  reading, times a tenth of them", ratio(|cost| cost.reading[0]), LINEAR, "");
-                report.bind("  a tick, times a tenth of them", ratio(|cost| cost.tick[0]), LINEAR, "");
+                report.bind("  a tick, times a tenth of them", ratio(|cost| cost.tick), LINEAR, "");
             }
         }
     }
@@ -100,33 +100,28 @@ fn cost(count: u32, every: Option<Duration>, what: &str, report: &Report) -> Out
         Ok((rows >= count as usize).then_some(rows))
     })?;
 
-    let (mut reading, mut tick) = (Vec::new(), Vec::new());
-    let mut before = None;
-    let mut batches = agent.totals()?.batches();
-    while tick.len() < TICKS {
+    let mut reading = Vec::new();
+    let mut batches = next_tick(&mut agent, 0)?;
+    let (first, before) = (batches, processor_time(agent.pid())?);
+    while reading.len() < TICKS {
         batches = next_tick(&mut agent, batches)?;
         scraper.scrape();
-        // All sinks are through by then.
-        thread::park_timeout(INTERVAL * 7 / 10);
-        let now = processor_time(agent.pid())?;
-        if let Some(before) = before.replace(now) {
-            tick.push(1e3 * now.saturating_sub(before).as_secs_f64());
-        }
         let totals = agent.totals()?;
         let times = totals.series().filter(|(name, ..)| *name == "agent.probe_time").map(|(.., seconds)| seconds);
         reading.push(1e3 * times.sum::<f64>());
     }
+    let spent = processor_time(agent.pid())?.saturating_sub(before);
+    let tick = 1e3 * spent.as_secs_f64() / float((batches - first) as u64);
     let calls = system_calls(agent.pid());
     let memory = float(resident(agent.pid())?) / 1024.0;
     agent.stop()?;
     population.run_to_end()?;
-    let cost = Cost { reading: best_and_half(reading), calls: calls.as_ref().ok().copied(), tick: best_and_half(tick) };
+    let cost = Cost { reading: best_and_half(reading), calls: calls.as_ref().ok().copied(), tick };
     let [best, half] = cost.reading;
-    let [best_tick, half_tick] = cost.tick;
     let calls = calls.map_or_else(|reason| format!("not counted ({reason})"), |calls| format!("{calls:.0}"));
     report.say(&format!(
         "{count} processes {what}, {rows} rows: reading {best:.2} ms at best, {half:.2} half of the ticks; \
-         {calls} system calls a tick; a tick {best_tick:.1} ms of processor time at best, {half_tick:.1} half of them; \
+         {calls} system calls a tick; a tick {tick:.1} ms of processor time; \
          {memory:.0} MiB of the agent's own"
     ));
     Ok(cost)
