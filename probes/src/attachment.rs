@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ebpf_process_core::BuildError;
 use parking_lot::Mutex;
@@ -362,10 +362,10 @@ impl Attachment {
     }
 
     /// Takes the numbers of this tick.
-    pub(crate) fn refresh(&mut self, is_last: bool) -> io::Result<()> {
+    pub(crate) fn refresh(&mut self, patience: Duration) -> io::Result<()> {
         let walk = &mut self.walk;
-        let calls = self.calls.as_ref().map_or(Ok(()), |(_, calls)| calls.lock().refresh_for(walk, is_last));
-        self.own.as_mut().map_or(Ok(()), |own| own.refresh(is_last)).and(calls)
+        let calls = self.calls.as_ref().map_or(Ok(()), |(_, calls)| calls.lock().refresh_for(walk, patience));
+        self.own.as_mut().map_or(Ok(()), |own| own.refresh(patience)).and(calls)
     }
 
     /// What a part of a chosen counter has counted since the baseline, as of the last refresh.
@@ -417,9 +417,9 @@ impl Attachment {
 
     fn set_baseline(&mut self) -> io::Result<()> {
         if let Some((_, calls)) = &self.calls {
-            calls.lock().refresh(false)?;
+            calls.lock().refresh(Duration::ZERO)?;
         }
-        self.own.as_mut().map_or(Ok(()), |own| own.refresh(false))?;
+        self.own.as_mut().map_or(Ok(()), |own| own.refresh(Duration::ZERO))?;
         // What is gained from here on is what comes on top of the baseline.
         self.inboxes.own = self.own.as_mut().and_then(Programs::subscribe);
         self.inboxes.calls = self.calls.as_ref().and_then(|(_, calls)| calls.lock().programs.subscribe());

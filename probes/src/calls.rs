@@ -212,17 +212,17 @@ impl Calls {
     }
 
     /// Takes the numbers of now, unless another probe has done so in this tick: by whom that is a walk over all processes.
-    pub(crate) fn refresh_for(&mut self, seen: &mut u64, is_last: bool) -> io::Result<()> {
+    pub(crate) fn refresh_for(&mut self, seen: &mut u64, patience: Duration) -> io::Result<()> {
         if self.programs.object != Object::Who || !self.walk.is_news_to(*seen, Instant::now()) {
-            self.refresh(is_last)?;
+            self.refresh(patience)?;
         }
         *seen = self.walk.number;
         Ok(())
     }
 
     /// Takes the numbers of now.
-    pub(crate) fn refresh(&mut self, is_last: bool) -> io::Result<()> {
-        self.programs.refresh(is_last)?;
+    pub(crate) fn refresh(&mut self, patience: Duration) -> io::Result<()> {
+        self.programs.refresh(patience)?;
         self.walk = Walk { number: self.walk.number + 1, at: Instant::now() };
         let calls = self.programs.sum(Tier::Tracepoint, &self.read)?.calls;
         // What is to be done about a counter alone decides its own.

@@ -17,7 +17,7 @@ use crate::who::{By, ProcessLabel, WhoOptions};
 
 /// Keys of the table `[probes]` that every kernel probe understands.
 pub(crate) const COMMON_KEYS: &[&str] =
-    &["mode", "hooks", "object", "only", "by", "process_labels", "apps", "processes", "rows", "linger"];
+    &["mode", "hooks", "object", "only", "by", "process_labels", "apps", "processes", "rows", "linger", "patience"];
 
 /// What a kernel probe can be told.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -52,6 +52,11 @@ pub(crate) struct ProbeOptions {
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub(crate) linger: Duration,
+    /// How long the numbers of a process that was forked wait for the name that it gets when it runs a program; then, and
+    /// where it runs none, they are told under its parent's name.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub(crate) patience: Duration,
 }
 
 impl Default for ProbeOptions {
@@ -68,6 +73,7 @@ impl Default for ProbeOptions {
             processes: 8192,
             rows: None,
             linger: Duration::from_mins(5),
+            patience: Duration::from_secs(1),
         }
     }
 }
@@ -78,6 +84,11 @@ impl ProbeOptions {
         let mut read: Self = options.extract()?;
         if !(16..=1 << 20).contains(&read.processes) {
             return Err(options.refuse("processes", "expected a number from 16 to 1048576"));
+        }
+        if read.patience > Duration::from_mins(1) {
+            return Err(
+                options.refuse("patience", "expected a minute at most: so long nothing is told of such a process")
+            );
         }
         if read.rows == Some(0) {
             return Err(options.refuse("rows", "expected a number above 0"));

@@ -439,7 +439,8 @@ impl Probe for CountingProbe {
         let now = self.started.elapsed();
         let watch = &mut self.attachment.watch;
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
-        self.attachment.refresh(recorder.is_last()).map_err(ProbeError::new)?;
+        let patience = if recorder.is_last() { Duration::ZERO } else { self.options.patience };
+        self.attachment.refresh(patience).map_err(ProbeError::new)?;
         for index in 0..self.series.len() {
             self.count(index, now, recorder).map_err(ProbeError::new)?;
         }

@@ -1,6 +1,7 @@
 //! One loaded object: its programs, where they are attached, its records and its filter.
 
 use std::io;
+use std::time::Duration;
 
 use aya::Ebpf;
 
@@ -76,8 +77,8 @@ impl Programs {
 
     /// Takes the numbers of now: the records and what breakpoints missed; of the last look also those of processes that
     /// have no name yet.
-    pub(crate) fn refresh(&mut self, is_last: bool) -> io::Result<()> {
-        self.totals.refresh(is_last);
+    pub(crate) fn refresh(&mut self, patience: Duration) -> io::Result<()> {
+        self.totals.refresh(patience);
         self.links.refresh()
     }
 
@@ -93,7 +94,7 @@ impl Programs {
 
     /// What the records of a candidate's hooks hold now.
     pub(crate) fn seen(&mut self, candidate: &Candidate) -> io::Result<Seen> {
-        self.refresh(false)?;
+        self.refresh(Duration::ZERO)?;
         let mut seen = Seen { calls: [0; HOOKS], missed: self.missed_of(candidate)? };
         for (calls, hook) in seen.calls.iter_mut().zip(candidate.proofs()) {
             *calls = self.sum(candidate.tier, &hook.proof)?.calls;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::Map;
@@ -58,10 +59,10 @@ impl Totals {
     }
 
     /// The next look is at the numbers of then.
-    pub(crate) fn refresh(&mut self, is_last: bool) {
+    pub(crate) fn refresh(&mut self, patience: Duration) {
         self.is_read = false;
         if let Some(table) = &mut self.by_whom {
-            table.refresh(is_last);
+            table.refresh(patience);
         }
     }
 

@@ -79,6 +79,8 @@ fn settings(row: &Row, path: &Path) -> Vec<String> {
     let mut settings = row.settings();
     settings.extend([
         format!("probes.by=[{kinds}]"),
+        // On an emulated processor it takes a crew's member long to get its name.
+        "probes.patience=\"1m\"".to_owned(),
         // The lines that the tests read of every agent are about hooks here.
         "sinks.out.kinds=[\"host\",\"hook\"]".to_owned(),
         "sinks.rows.type=json".to_owned(),

@@ -11,11 +11,6 @@ pub(super) const OTHER: usize = 0;
 pub(super) const LOST: usize = 1;
 pub(super) const FIRST_PLACE: usize = 2;
 
-/// How long a new process has to run a program, in nanoseconds: usually that takes it less than a millisecond, on an
-/// overloaded host a hundred times longer. Until then it is left alone, unless it is over: what it does in this time comes
-/// later, and under its name.
-const PATIENCE: u64 = 1_000_000_000;
-
 const HEAD_KERNEL: u32 = 1;
 const HEAD_FRESH: u32 = 2;
 
@@ -79,10 +74,11 @@ impl Head {
         Self { turn, doer, is_fresh: flags as u32 & HEAD_FRESH != 0, lost: (flags >> 32) as u32 }
     }
 
-    /// Whether it has its parent's name and may still run a program, which is what all that it did belongs to.
-    pub(super) fn is_new(&self, now: u64) -> bool {
+    /// Whether it has its parent's name, has begun at this time or later, and may still run a program, which is what all
+    /// that it did belongs to: it is left alone, unless it is over.
+    pub(super) fn is_new(&self, since: u64) -> bool {
         match self.doer {
-            Doer::Process { started, .. } => self.is_fresh && now.saturating_sub(started) < PATIENCE,
+            Doer::Process { started, .. } => self.is_fresh && started > since,
             _ => false,
         }
     }
@@ -106,7 +102,7 @@ mod tests {
         expected[..6].copy_from_slice(b"a name");
         assert_eq!(head.doer, Doer::Process { tgid: 12, started: 99, comm: expected, cgroup: 7, uid: 1000 });
         assert_eq!((head.turn, head.lost, head.is_fresh), (4, 5, true));
-        assert_eq!([99, 99 + PATIENCE - 1, 99 + PATIENCE, 0].map(|now| head.is_new(now)), [true, true, false, true]);
+        assert_eq!([0, 98, 99, 100].map(|since| head.is_new(since)), [true, true, false, false]);
         let kernel = Head::of_words(|index| if index == 4 { 1 } else { words[index] });
         assert_eq!(kernel.doer, Doer::Kernel { cgroup: 7 });
         assert_eq!([0, 4, 5].map(is_whole), [false, true, false]);

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, RingBuf, Stack};
@@ -112,8 +113,8 @@ struct Pending {
 /// Those to whom gains go.
 struct Gained<'a> {
     inboxes: Vec<MutexGuard<'a, Inbox>>,
-    /// Time since the boot, in nanoseconds.
-    now: u64,
+    /// Who began before, in nanoseconds since the boot, waits for its name no longer.
+    grown_up: u64,
 }
 
 /// After so many looks what the ring has not told of was lost, if anything was.
@@ -189,14 +190,14 @@ impl Table {
         }
     }
 
-    /// Looks at all elements, then at what the ring tells: whatever is gone from an element by then is in it. The last look
-    /// waits for no name.
-    pub(crate) fn refresh(&mut self, is_last: bool) {
+    /// Looks at all elements, then at what the ring tells: whatever is gone from an element by then is in it. A new process
+    /// waits for its name for so long.
+    pub(crate) fn refresh(&mut self, patience: Duration) {
         self.readers.retain(|reader| reader.strong_count() > 0);
         let readers: Vec<SharedInbox> = self.readers.iter().filter_map(Weak::upgrade).collect();
         let inboxes = readers.iter().map(|reader| reader.lock()).collect();
-        let now = if is_last { u64::MAX } else { since_boot() };
-        let mut gained = Gained { inboxes, now };
+        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let mut gained = Gained { inboxes, grown_up: since_boot().saturating_sub(patience) };
         self.read_groups();
         self.look_at(OTHER, &mut gained);
         let mut unused = 0;
@@ -243,7 +244,7 @@ impl Table {
                 let words = last.to_vec().into_boxed_slice();
                 pending.insert((place, state.turn), Pending { words, looks: 0, doer: state.doer });
                 last.fill(0);
-            } else if place != OTHER && Head::of_words(word).is_new(gained.now) {
+            } else if place != OTHER && Head::of_words(word).is_new(gained.grown_up) {
                 return;
             }
             // What could not be told goes on.
