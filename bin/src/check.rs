@@ -314,7 +314,7 @@ impl Report {
                 let _ = writeln!(text, "Sink {name}: {}.", forecast.told());
             }
         }
-        if let Some(starts) = self.starts_a_day.filter(|_| self.sinks.iter().any(|sink| sink.is_told_processes())) {
+        if let Some(starts) = self.starts_a_day.filter(|_| self.sinks.iter().any(SinkReport::is_told_processes)) {
             let starts = forecast::about(starts);
             let _ = writeln!(
                 text,

@@ -144,7 +144,7 @@ impl Forecast {
             format!("{} up to {} rows at a time{top}{new}", kind.kind, kind.most_rows)
         });
         let kinds = kinds.collect::<Vec<_>>().join("; ");
-        let unknown = "how many series a day, it takes a look at the machine to say".to_owned();
+        let unknown = "how many series a day, a check without --offline says".to_owned();
         let series = self.series_a_day.map_or(unknown, |series| format!("about {} series a day", about(series)));
         format!("{kinds}: {series}")
     }

@@ -88,6 +88,7 @@ struct Things {
 /// What a sink sees of a row: its name, its calls, its level, whether it has ended, and when it began.
 type Seen = (String, Option<u64>, Option<f64>, bool, u64);
 
+#[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 impl Things {
     fn new() -> Self {
         let mut bench = Bench::new();
@@ -125,7 +126,7 @@ impl Things {
                 let name = row.labels().map(|(_, value)| value).collect();
                 let calls = row.value(0).map(|value| if let Value::Counter(total) = value { total } else { 0 });
                 let level = row.value(2).map(|value| if let Value::Gauge(level) = value { level } else { 0.0 });
-                (name, calls, level, row.is_final(), (row.started() - begin).as_secs())
+                (name, calls, level, row.is_final(), row.started().saturating_sub(begin).as_secs())
             };
             let mut rows: Vec<Seen> = rows.map(seen).collect();
             // Those that have ended come first anyway; which place a row has is nobody's business.
