@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_document_has_a_query_of_each_kind() {
-        busiest::<3>("promql").unwrap();
+        busiest::<5>("promql").unwrap();
         busiest::<1>("sql").unwrap();
         busiest::<1>("metricsql").unwrap();
     }

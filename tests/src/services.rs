@@ -220,6 +220,17 @@ pub fn containers() -> Ranking {
     ranking(containers, |group| ["_", group.pod, name(group)].map(str::to_owned).to_vec())
 }
 
+/// The slices right below the root: of the test's own groups there is one, which all are below.
+pub fn slices(machine: &Machine) -> Ranking {
+    vec![(vec![machine.path().to_owned()], GROUPS.iter().map(reads).sum())]
+}
+
+/// The pods with most, by namespace and pod: those that have a group of their own.
+pub fn pods() -> Ranking {
+    let pods = GROUPS.iter().filter(|group| group.pod != "_" && !group.path.contains(':'));
+    ranking(pods, |group| ["_", group.pod].map(str::to_owned).to_vec())
+}
+
 /// The apps with most.
 pub fn apps() -> Ranking {
     ranking(GROUPS.iter().filter(|group| group.app != "other"), |group| vec![group.app.to_owned()])

@@ -31,25 +31,19 @@ fn of_window(query: &str) -> String {
 ///
 /// At first all rows are new: what they count in their first interval is part of the answer. Then the window passes, and
 /// the same groups work again: what they counted before is not.
-fn at_work(
-    sink: &[String],
-    receiver: impl FnOnce() -> Outcome<()>,
-    mut ask: impl FnMut(bool, f64) -> Outcome<String>,
-) -> Outcome<()> {
+fn at_work(machine: &Machine, sink: &[String], mut ask: impl FnMut(bool, f64) -> Outcome<String>) -> Outcome<()> {
     let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
     let rules = folder.path().join("apps.conf");
     fs::write(&rules, services::RULES).map_err(Failure::at("the rules"))?;
-    let machine = Machine::new()?;
     let mut settings = vec![
         "probes.mode=return".to_owned(),
         format!("probes.only={{cgroup=\"{}\"}}", machine.path()),
-        "probes.by=[\"app\",\"cgroup\"]".to_owned(),
+        "probes.by=[\"app\",\"cgroup\",\"subtree\"]".to_owned(),
         format!("probes.apps={}", rules.display()),
     ];
     settings.extend_from_slice(sink);
     let mut agent = Agent::start(&settings)?;
     agent.wait_for_first_batch()?;
-    receiver()?;
     let mut agree = |what: &str, of_window: bool, rounds: f64| {
         let mut last = String::new();
         let agreed = wait::until(what, LIMIT, || {
@@ -81,29 +75,27 @@ fn compare(what: &str, got: &Ranking, known: &Ranking, rounds: f64) -> String {
 fn prometheus_finds_the_ten_busiest() {
     let needs = needs().and_then(|()| Prometheus::is_installed());
     live::test("busiest-prometheus", needs, || {
-        let questions: [(&str, &[&str], Ranking); 3] = [
+        let machine = Machine::new()?;
+        let questions: [(&str, &[&str], Ranking); 5] = [
             ("services", &["unit"], services::services()),
             ("containers", &["namespace", "pod", "container_name"], services::containers()),
             ("apps", &["app"], services::apps()),
+            ("slices", &["cgroup"], services::slices(&machine)),
+            ("pods", &["namespace", "pod"], services::pods()),
         ];
-        let queries = busiest::<3>("promql")?;
+        let queries = busiest::<5>("promql")?;
         let address = format!("127.0.0.1:{}", free_tcp_port()?);
         let sink = ["sinks.scrape.type=prometheus".to_owned(), format!("sinks.scrape.options.listen={address}")];
-        let server = std::cell::OnceCell::new();
-        let start = || {
-            // There is a page from the first batch on.
-            let _ = server.set(Prometheus::start(&address)?);
-            Ok(())
-        };
-        at_work(&sink, start, |is_window, rounds| {
-            let Some(server) = server.get() else { return Ok("no server".into()) };
+        let server = Prometheus::start(&address)?;
+        let agreed = at_work(&machine, &sink, |is_window, rounds| {
             let mut wrong = String::new();
             for (query, (what, labels, known)) in queries.iter().zip(&questions) {
                 let query = if is_window { of_window(query) } else { (*query).to_owned() };
                 wrong += &compare(what, &server.query(&query, labels)?, known, rounds);
             }
             Ok(wrong)
-        })
+        });
+        agreed.map_err(|failure| server.explain(&failure))
     });
 }
 
@@ -118,14 +110,10 @@ fn influx_finds_the_ten_busiest() {
             format!("sinks.db.options.url=\"{}\"", influx.url()),
             format!("sinks.db.options.database={}", influx.database()),
         ];
-        at_work(
-            &sink,
-            || Ok(()),
-            |is_window, rounds| {
-                let query = if is_window { of_window(query) } else { query.to_owned() };
-                Ok(compare("services", &influx.top(&query)?, &services::services(), rounds))
-            },
-        )
+        at_work(&Machine::new()?, &sink, |is_window, rounds| {
+            let query = if is_window { of_window(query) } else { query.to_owned() };
+            Ok(compare("services", &influx.top(&query)?, &services::services(), rounds))
+        })
     });
 }
 
@@ -142,13 +130,9 @@ fn victoria_metrics_finds_the_ten_busiest() {
             "sinks.db.options.org=lab".to_owned(),
             "sinks.db.options.bucket=telemetry".to_owned(),
         ];
-        at_work(
-            &sink,
-            || Ok(()),
-            |is_window, rounds| {
-                let query = if is_window { of_window(query) } else { query.to_owned() };
-                Ok(compare("services", &victoria.query(&query, &["unit"])?, &services::services(), rounds))
-            },
-        )
+        at_work(&Machine::new()?, &sink, |is_window, rounds| {
+            let query = if is_window { of_window(query) } else { query.to_owned() };
+            Ok(compare("services", &victoria.query(&query, &["unit"])?, &services::services(), rounds))
+        })
     });
 }

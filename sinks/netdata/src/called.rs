@@ -14,7 +14,7 @@
 
 use crate::rule::joined;
 
-/// The label that only control groups have: their path.
+/// A control group's first label, its path.
 const PATH: &str = "cgroup";
 /// What a label says that says nothing.
 const UNKNOWN: &str = "_";
@@ -26,7 +26,7 @@ const SHOWN: usize = 12;
 pub(crate) fn row<'a>(labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
     let label =
         |wanted| labels.clone().find(|(key, value)| *key == wanted && *value != UNKNOWN).map(|(_, value)| value);
-    let Some(path) = label(PATH) else { return joined(labels) };
+    let Some(path) = path(labels.clone()) else { return joined(labels) };
     // One row is for all those that have none of their own, and one for each whose path is not known.
     if !path.starts_with('/') {
         return path.to_owned();
@@ -48,8 +48,12 @@ pub(crate) fn row<'a>(labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) 
 
 /// What tells a row from another one that has the same name.
 pub(crate) fn row_in_full<'a>(labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
-    let path = labels.clone().find(|(key, _)| *key == PATH);
-    path.map_or_else(|| joined(labels), |(_, path)| path.to_owned())
+    path(labels.clone()).map_or_else(|| joined(labels), str::to_owned)
+}
+
+/// Whether a row is a control group, and which. A process has other labels before that of its group.
+fn path<'a>(mut labels: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'a str> {
+    labels.next().filter(|(key, _)| *key == PATH).map(|(_, path)| path)
 }
 
 /// The unit in place of a component that escapes its name.
@@ -134,5 +138,9 @@ mod tests {
         let labels = [("pid", "7"), ("comm", "_")];
         assert_eq!((row(labels.into_iter()), row_in_full(labels.into_iter())), ("7__".into(), "7__".into()));
         assert_eq!(row_in_full([("cgroup", "/a"), ("unit", "_")].into_iter()), "/a");
+        assert_eq!(
+            row([("pid", "7"), ("cgroup", "/system.slice/nginx.service")].into_iter()),
+            "7_/system.slice/nginx.service"
+        );
     }
 }
