@@ -72,7 +72,7 @@ impl Lens {
         Self { layout: Arc::clone(layout), kinds: layout.kinds.iter().map(look).collect() }
     }
 
-    /// The same for batches of which a [`Top`](crate::top::Top) has chosen the rows: `other` has some of those that are
+    /// The same for batches of which a `Top` has chosen the rows: `other` has some of those that are
     /// wanted, whatever its labels are.
     pub(crate) fn behind_top(mut self, selection: &Selection) -> Self {
         for (lens, layout) in self.kinds.iter_mut().zip(&self.layout.kinds) {

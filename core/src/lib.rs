@@ -63,6 +63,7 @@ mod error;
 mod finals;
 mod histogram;
 mod host;
+mod kind_vitals;
 mod label;
 mod last_batch;
 mod ledger;
@@ -99,6 +100,7 @@ pub use entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId, identit
 pub use error::{BuildError, Cause, ProbeError, SinkError, chain};
 pub use histogram::{Bucket, HISTOGRAM_SLOTS, Histogram, slot_bound};
 pub use host::HostName;
+pub use kind_vitals::KindVitals;
 pub use label::{LABEL_VALUE_LIMIT, clean_label};
 pub use last_batch::LastBatch;
 pub use ledger::{Ledger, Reasons, Tally};
@@ -114,7 +116,7 @@ pub use sink::{Claims, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
 pub use trial::{Finding, Severity, TrialContext};
 pub use values::Values;
 pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, View};
-pub use vitals::{AbsentSink, KindVitals, ProbeVitals, Uncounted, Vitals};
+pub use vitals::{AbsentSink, ProbeVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
 
 /// What plugins need of figment to make [`Options`] from a configuration of their own.

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use crate::label::clean_label;
-use crate::top::most_rows;
+
+/// For how many ticks nobody else gets a place that a row has got, even if that ends: so there is a bound on how many rows a
+/// sink sees in a day.
+pub(crate) const STAY: u64 = 10;
 
 /// A sink's choice of metrics and rows, and under which names and tags it sees them. The default takes everything
 /// as it is.
@@ -66,7 +69,7 @@ impl Selection {
 
     /// How many rows of a kind there can be in so many ticks, if [`top`](Self::top) has a bound.
     pub fn most_rows(&self, kind: &str, ticks: u64) -> Option<u64> {
-        self.top.get(kind).map(|places| most_rows(*places as u64, ticks))
+        self.top.get(kind).map(|places| (*places as u64).saturating_mul(ticks / STAY + 1))
     }
 
     /// Whether the counter of this name makes rows active.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::batch::{Format, KindLayout, Matrix};
 use crate::cells::{Base, Cells};
 use crate::entity::{ColumnId, EntityKind, Refused, Row, RowId, SEPARATOR, birth};
+use crate::kind_vitals::KindVitals;
 use crate::label::{clean_label, push_clean, told_apart};
 use crate::metric::{Column, MetricKind};
-use crate::vitals::KindVitals;
 
 /// The label value of the row that counts what has no row of its own.
 pub(crate) const OTHER: &str = "other";

@@ -18,7 +18,7 @@ use crate::entity::{ColumnId, Row, RowId};
 use crate::histogram::{HISTOGRAM_SLOTS, Histogram, Totals};
 use crate::lens::{KindLens, Lens};
 use crate::metric::MetricKind;
-use crate::selection::Selection;
+use crate::selection::{STAY, Selection};
 use crate::table::{OTHER, Table};
 use crate::values::Values;
 
@@ -28,15 +28,6 @@ const DECAY: f64 = 0.9;
 /// How much more active than the weakest that has a place one must be who takes that place: two that are nearly equal do
 /// not change places at each tick.
 const MARGIN: f64 = 1.5;
-
-/// For how many ticks nobody else gets a place that a row has got, even if that ends: so there is a bound on how many rows a
-/// sink sees in a day.
-const STAY: u64 = 10;
-
-/// How many rows of a kind with so many places can get one in so many ticks, at most.
-pub(crate) const fn most_rows(places: u64, ticks: u64) -> u64 {
-    places.saturating_mul(ticks / STAY + 1)
-}
 
 /// Makes of each batch the one that a sink with a `top` sees. It has to see every batch, in their order.
 #[derive(Debug)]

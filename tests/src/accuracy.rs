@@ -3,11 +3,13 @@
 //! The load is `accuracy/load.py` or a [`crew`](crate::crew); beside it stand `count.bt`, `taskstats.py` and `poll.py` of
 //! the same folder. A name that nobody else has tells the load from whatever the machine does meanwhile.
 
+mod account;
 mod ours;
 
 use crate::crew::Crew;
 use crate::observer::Observer;
 use crate::{Failure, Outcome};
+use account::Account;
 use ours::Ours;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,9 +24,6 @@ const PYTHON: &str = "/usr/bin/python3";
 const PROGRAMS: u64 = 200;
 /// The kernel tells such multiples only: a task's number is rounded down.
 const TASKSTATS_STEP: u64 = 1024;
-
-/// Numbers of processes of one name by what they are of: `reads`, `bytes read`, `failed opens` and so on. None is 0.
-type Account = BTreeMap<String, u64>;
 
 /// Ours, bpftrace's, `/proc/PID/io` and a poller's beside the load.
 ///

@@ -1,6 +1,6 @@
 //! An agent that tells apps apart, each of which is a name.
 
-use super::Account;
+use super::account::Account;
 use crate::agent::Agent;
 use crate::exact::Row;
 use crate::expect::Mode;

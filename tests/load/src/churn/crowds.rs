@@ -4,7 +4,7 @@ use ebpf_process_tests::Outcome;
 use ebpf_process_tests::churn::{Came, Crowd, Watched, can_be_counted, entries};
 
 use super::order::Order;
-use super::{Report, float};
+use super::report::{Report, float, say};
 
 /// What may be in the rows `other`, in millionths.
 const IN_OTHER: u64 = 1000;
@@ -30,20 +30,20 @@ fn come_and_go(crowd: Crowd, report: &mut Report) -> Outcome<()> {
     let mut agent = Watched::start(&["interval=\"1s\""])?;
     let before = counted(&agent);
     // Buffers have their size, and an allocator what it keeps, after the first one.
-    tell(&agent.crowd(crowd)?, report);
+    tell(&agent.crowd(crowd)?);
     let came = agent.crowd(crowd)?;
     let after = counted(&agent);
     agent.stop()?;
-    tell(&came, report);
+    tell(&came);
     match (before, after) {
         (Ok(before), Ok(after)) => {
-            report.say(&format!("  entries of the hashes of processes: {before:?} before, {after:?} after"));
+            say(&format!("  entries of the hashes of processes: {before:?} before, {after:?} after"));
             let hidden = came.hidden as usize;
             if before.iter().zip(&after).any(|(before, after)| *after > before + hidden + STRANGERS) {
                 report.wrong.push(format!("entries: {before:?} before, {after:?} after"));
             }
         }
-        (Err(reason), _) | (_, Err(reason)) => report.say(&format!("  entries were not counted: {reason}")),
+        (Err(reason), _) | (_, Err(reason)) => say(&format!("  entries were not counted: {reason}")),
     }
     report.wrong.extend(came.wrong(IN_OTHER));
     let [before, _, after] = came.memory;
@@ -51,26 +51,26 @@ fn come_and_go(crowd: Crowd, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-fn tell(came: &Came, report: &Report) {
+fn tell(came: &Came) {
     let Came { crowd, took, ledger, memory, spent, hidden } = came;
     let what = if crowd.has_groups { "control groups with a process each" } else { "processes" };
     let seconds = took.as_secs_f64();
-    report.say(&format!("{} {what} in {seconds:.1} s, {} ticks", crowd.count, ledger.ticks));
+    say(&format!("{} {what} in {seconds:.1} s, {} ticks", crowd.count, ledger.ticks));
     for (name, kind) in &ledger.kinds {
         let share = 100.0 * float(kind.other) / float(ledger.host.max(1));
-        report.say(&format!(
+        say(&format!(
             "  {name:<8} rows at most {}, afterwards {}, of the crowd {}; opens {} in their rows, {} in other; \
              {} of {} counts in other ({share:.4} %)",
             kind.most, kind.rows, kind.living, kind.opened, kind.other_opened, kind.other, ledger.host
         ));
     }
-    report.say(&format!(
+    say(&format!(
         "  ticks at which rows and host differ: {}; calls missed by hooks: {}; ends hidden from every program: {hidden}",
         ledger.unequal.len(),
         ledger.missed
     ));
     let [before, most, after] = memory.map(|kib| float(kib) / 1024.0);
-    report.say(&format!("  memory of the agent's own: {before:.1} MiB before, {most:.1} at most, {after:.1} after"));
+    say(&format!("  memory of the agent's own: {before:.1} MiB before, {most:.1} at most, {after:.1} after"));
     let each = 1e3 * spent.as_secs_f64() / seconds;
-    report.say(&format!("  processor time of the agent, with a sink json to a file: {each:.1} ms a second"));
+    say(&format!("  processor time of the agent, with a sink json to a file: {each:.1} ms a second"));
 }

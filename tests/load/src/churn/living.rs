@@ -14,7 +14,7 @@ use ebpf_process_tests::{Failure, Outcome, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::order::Order;
-use super::{Report, failure, float};
+use super::report::{Report, failure, float, say};
 use crate::receivers::{Database, Datagrams, Scraper};
 
 /// Bounds at so many processes, and how many times more the largest number may cost than a tenth of it.
@@ -47,7 +47,7 @@ pub(super) fn run(order: &Order, report: &mut Report) -> Outcome<()> {
     for (what, every) in [("that stand still", None), ("that each open, read and close once a second", Some(EVERY))] {
         let mut costs = Vec::new();
         for count in &order.living {
-            let cost = cost(*count, every, what, report)?;
+            let cost = cost(*count, every, what)?;
             if *count == AT {
                 report.bind("  reading", cost.reading[0], READING, "ms");
                 report.bind("  a tick to three sinks", cost.tick, TICK, "ms of processor time");
@@ -68,7 +68,7 @@ pub(super) fn run(order: &Order, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-fn cost(count: u32, every: Option<Duration>, what: &str, report: &Report) -> Outcome<Cost> {
+fn cost(count: u32, every: Option<Duration>, what: &str) -> Outcome<Cost> {
     let (database, datagrams) = (Database::start()?, Datagrams::start()?);
     let page: SocketAddr = ([127, 0, 0, 1], free_tcp_port()?).into();
     let all = "kinds=[\"host\",\"process\",\"app\",\"cgroup\"]";
@@ -119,7 +119,7 @@ fn cost(count: u32, every: Option<Duration>, what: &str, report: &Report) -> Out
     let cost = Cost { reading: best_and_half(reading), calls: calls.as_ref().ok().copied(), tick };
     let [best, half] = cost.reading;
     let calls = calls.map_or_else(|reason| format!("not counted ({reason})"), |calls| format!("{calls:.0}"));
-    report.say(&format!(
+    say(&format!(
         "{count} processes {what}, {rows} rows: reading {best:.2} ms at best, {half:.2} half of the ticks; \
          {calls} system calls a tick; a tick {tick:.1} ms of processor time; \
          {memory:.0} MiB of the agent's own"
