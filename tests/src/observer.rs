@@ -5,6 +5,10 @@ use crate::{Failure, Outcome, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// How long an interrupted tool may take before it is interrupted again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The tool, and the lines of its stdout until now. Killed when it is dropped.
 #[derive(Debug)]
@@ -41,9 +45,16 @@ impl Observer {
     /// # Errors
     /// It does not end.
     pub fn stop(mut self) -> Outcome<Vec<String>> {
-        kill_process(Pid::from_child(&self.child), Signal::INT).map_err(Failure::at("interrupting the observer"))?;
+        let mut interrupted: Option<Instant> = None;
         wait::until("the observer's end", wait::LIMIT, || {
-            self.child.try_wait().map_err(Failure::at("the observer's state"))
+            let ended = self.child.try_wait().map_err(Failure::at("the observer's state"))?;
+            // bpftrace heeds it only while it waits for events, and it may be busy with one.
+            if ended.is_none() && interrupted.is_none_or(|at| at.elapsed() > PATIENCE) {
+                kill_process(Pid::from_child(&self.child), Signal::INT)
+                    .map_err(Failure::at("interrupting the observer"))?;
+                interrupted = Some(Instant::now());
+            }
+            Ok(ended)
         })?;
         // The reader hangs up at the end of the pipe: everything written is in the channel by then.
         self.lines.extend(self.pipe.iter());

@@ -50,7 +50,8 @@ impl Ours {
     /// Stops it; its last batch has everything that has happened by then.
     ///
     /// # Errors
-    /// It does not end with 0, or its lines are not what they should be.
+    /// It does not end with 0, its lines are not what they should be, or something has no owner: then the machine has
+    /// more processes than the agent has places, and what the load did is among it.
     pub(super) fn stop(self) -> Outcome<Counted> {
         let (status, _) = self.agent.stop()?;
         if !status.success() {
@@ -59,7 +60,15 @@ impl Ours {
         let lines = fs::read_to_string(self.folder.path().join("rows")).map_err(Failure::at("the rows"))?;
         let mut seen = Seen::default();
         lines.lines().try_for_each(|line| seen.read(line))?;
-        Ok(Counted(seen))
+        let other = Counted(seen.clone()).of("other");
+        let lost: Vec<String> = other.iter().map(|(word, number)| format!("{number} {word}")).collect();
+        if !lost.is_empty() {
+            return Err(Failure::new(format!("too many processes on this machine: `other` has {}", lost.join(", "))));
+        }
+        match seen.unequal() {
+            [] => Ok(Counted(seen)),
+            [first, ..] => Err(Failure::new(first)),
+        }
     }
 }
 
