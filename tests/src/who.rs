@@ -1,14 +1,15 @@
 //! Who did it: the agent's rows by process, app and control group beside a crew that knows what each of it has done.
 //!
-//! Nothing is filtered: the crew is told apart by its numbers, names and groups, and whatever else the machine does has
-//! to add up with it. At each tick the rows of a kind gain what the host gains; at the end each row of the crew is what
-//! the crew says.
+//! Without a filter the crew is told apart by its numbers, names and groups, and whatever else the machine does has to add
+//! up with it; under a filter for the crew's group the host's own numbers are the crew's. At each tick the rows of a kind
+//! gain what the host gains; at the end each row of the crew is what the crew says.
 
 mod judge;
 mod seen;
 
 pub use seen::{KINDS, Seen};
 
+use self::judge::Known;
 use crate::agent::Agent;
 use crate::crew::{Crew, Told};
 use crate::exact::Row;
@@ -30,11 +31,27 @@ const PAUSE: Duration = Duration::from_millis(240);
 /// # Errors
 /// A number is wrong, or could not be had.
 pub fn crew_at_work(row: &Row) -> Outcome<String> {
+    crew(row, false)
+}
+
+/// The same, and nobody else counts.
+///
+/// # Errors
+/// As [`crew_at_work`].
+pub fn crew_alone(row: &Row) -> Outcome<String> {
+    crew(row, true)
+}
+
+fn crew(row: &Row, alone: bool) -> Outcome<String> {
     let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
     let path = folder.path().join("lines.json");
     let mut crew = Crew::new(PAUSE)?;
     let hidden = Hidden::of(crew.prefix());
-    let mut agent = Agent::start(&settings(row, &path))?;
+    let mut settings = settings(row, &path);
+    if alone {
+        settings.push(format!("probes.only={{cgroup=\"{}\"}}", crew.cgroup()));
+    }
+    let mut agent = Agent::start(&settings)?;
     agent.wait_for_first_batch()?;
     held::nothing_but_what_reading_takes(agent.pid())?;
     let mut lines = Lines::open(&path)?;
@@ -50,7 +67,9 @@ pub fn crew_at_work(row: &Row) -> Outcome<String> {
     follow(&mut agent, &mut lines, wait::LIMIT, |_, lines| lines.seen.ticks() >= before + TICKS)?;
     let wrong = |agent: &mut Agent, lines: &Lines| {
         let released = hidden.releases().unwrap_or_default();
-        agent.totals().map(|totals| judge::wrong(row, &crew, &told, &lines.seen, totals, released))
+        agent
+            .totals()
+            .map(|totals| judge::wrong(row, &Known { crew: &crew, told: &told, alone }, &lines.seen, totals, released))
     };
     follow(&mut agent, &mut lines, wait::LIMIT, |agent, lines| {
         wrong(agent, lines).is_ok_and(|wrong| wrong.is_empty())

@@ -11,10 +11,20 @@ use std::collections::BTreeMap;
 /// The labels of a row.
 type Labels = BTreeMap<String, String>;
 
+/// What is known of a crew.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) crew: &'a Crew,
+    pub(super) told: &'a Told,
+    /// Nobody else was counted.
+    pub(super) alone: bool,
+}
+
 /// All that is wrong, where so many releases of the crew's may have been hidden from every program.
-pub(super) fn wrong(row: &Row, crew: &Crew, told: &Told, seen: &Seen, totals: &Totals, hidden: u32) -> Vec<String> {
+pub(super) fn wrong(row: &Row, known: &Known<'_>, seen: &Seen, totals: &Totals, hidden: u32) -> Vec<String> {
+    let Known { crew, told, alone } = *known;
     let names = Names { prefix: crew.prefix(), cgroup: crew.cgroup() };
-    Judge { row, names, told, seen, totals, hidden }.wrong()
+    Judge { row, names, told, alone, seen, totals, hidden }.wrong()
 }
 
 /// By what a crew's rows are told from all others.
@@ -36,6 +46,7 @@ struct Judge<'a> {
     row: &'a Row,
     names: Names<'a>,
     told: &'a Told,
+    alone: bool,
     seen: &'a Seen,
     totals: &'a Totals,
     hidden: u32,
@@ -56,6 +67,10 @@ impl Judge<'_> {
             let strange = strange.filter(|labels| !expected.keys().any(|known| is_of(labels, known)));
             wrong.extend(strange.map(|labels| format!("{} is nobody's row", shown(kind, labels))));
             self.releases(kind, &mut wrong);
+            if self.alone {
+                // At each tick that is what the host has gained.
+                self.row(kind, &Labels::new(), &self.told.sum(), &mut wrong);
+            }
         }
         let living: Vec<&Labels> = self.seen.living("process").filter(|labels| self.names.are_in(labels)).collect();
         // Whose release no program saw is over all the same, and the agent finds that out in its own time.
@@ -186,7 +201,7 @@ mod tests {
             std::sync::LazyLock::new(|| Row { hooks: "auto".into(), mode: Mode::Return });
         static TOTALS: std::sync::LazyLock<Totals> = std::sync::LazyLock::new(Totals::default);
         let names = Names { prefix: "cr1", cgroup: "/crew" };
-        Judge { row: &ROW, names, told, seen, totals: &TOTALS, hidden: 0 }
+        Judge { row: &ROW, names, told, alone: true, seen, totals: &TOTALS, hidden: 0 }
     }
 
     fn told() -> Told {
