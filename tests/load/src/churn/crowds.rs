@@ -9,8 +9,9 @@ use super::report::{Report, float, say};
 /// What may be in the rows `other`, in millionths.
 const IN_OTHER: u64 = 1000;
 
-/// MiB by which the agent may be larger after the second crowd than after the first: for 100,000 it is 20 bytes each.
-const GROWTH: f64 = 2.0;
+/// MiB by which the agent may be larger after the second crowd than after the first, what it remembers of groups included:
+/// for 100,000 it is 40 bytes each.
+const GROWTH: f64 = 4.0;
 
 /// Entries that there may be more of than before: processes of the machine that have come meanwhile.
 const STRANGERS: usize = 200;
