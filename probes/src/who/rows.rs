@@ -254,8 +254,13 @@ impl Kind {
         });
         // A row of subtrees stays as long as those that are parts of it.
         if self.by != By::Subtree {
-            for row in places.losers().iter().filter_map(|loser| rows.remove(loser)) {
+            let losers = places.losers();
+            for row in losers.iter().filter_map(|loser| rows.remove(loser)) {
                 recorder.end(row.id);
+            }
+            if !losers.is_empty() {
+                // Whoever gets a row again is in it from then on.
+                self.members.retain(|_, member| !losers.contains(&member.row));
             }
         }
         shrink(&mut self.rows);

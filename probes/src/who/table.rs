@@ -92,6 +92,8 @@ pub(crate) struct Table {
     /// How many ends were lost when it was settled last, and for how many looks there may be something to settle.
     ends_lost: u32,
     unsettled: u32,
+    /// Of the element that is looked at: words that have grown, and by how much.
+    found: Vec<(usize, u64)>,
     readers: Vec<Weak<Mutex<Inbox>>>,
 }
 
@@ -153,6 +155,7 @@ impl Table {
             known: vec![0; words],
             ends_lost: 0,
             unsettled: 0,
+            found: Vec::with_capacity(AT_ONCE),
             readers: Vec::new(),
         }))
     }
@@ -229,7 +232,7 @@ impl Table {
 
     fn look_at(&mut self, place: usize, gained: &mut Gained<'_>) {
         let words = self.words();
-        let Self { mapping, states, last, pending, totals, read, .. } = self;
+        let Self { mapping, states, last, pending, totals, read, found, .. } = self;
         let element = &mapping.words()[place * self.words_per_element..][..self.words_per_element];
         let word = |index: usize| element[index].load(Ordering::Acquire);
         let state = &mut states[place];
@@ -254,8 +257,7 @@ impl Table {
             state.turn = turn;
         }
         // Until nothing of it has changed hands meanwhile nothing is taken for read.
-        let mut gains = [(0, 0); AT_ONCE];
-        let mut count = 0;
+        found.clear();
         let mut take = |gains: &[(usize, u64)], last: &mut [u64]| {
             let head = Head::of_words(word);
             if place != OTHER && head.turn != turn || gains.is_empty() {
@@ -271,15 +273,14 @@ impl Table {
         for index in read.iter().flat_map(Clone::clone) {
             let now = element[HEAD_WORDS + index].load(Ordering::Acquire);
             if now > last[index] {
-                gains[count] = (index, now - last[index]);
-                count += 1;
-                if count == AT_ONCE {
-                    take(&gains, last);
-                    count = 0;
+                found.push((index, now - last[index]));
+                if found.len() == AT_ONCE {
+                    take(found, last);
+                    found.clear();
                 }
             }
         }
-        take(&gains[..count], last);
+        take(found, last);
     }
 
     fn read_ends(&mut self, gained: &mut Gained<'_>) {

@@ -266,6 +266,7 @@ mod tests {
                 "tick 2: vfs.calls{operation=read} gained 0 over the rows of app, and 1 of the host",
                 "tick 2: vfs.calls{operation=read} gained 0 over the rows of cgroup, and 1 of the host",
                 "process{comm=cr1-c,pid=3} is nobody's row",
+                "vfs.calls{operation=read} of process{} is 8, not 7",
                 "process{comm=cr1-c,pid=3} has not ended",
             ]
         );

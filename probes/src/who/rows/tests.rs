@@ -397,3 +397,28 @@ fn groups_without_end_have_a_bounded_number_of_rows() {
     }
     assert_eq!(last, 1, "all but the root have ended");
 }
+
+#[test]
+fn an_app_that_gets_its_row_back_has_it_as_long_as_one_of_its_processes_lives() {
+    use Source::Seen;
+    let mut table = Table::new(&[By::App], 1, Duration::ZERO);
+    let (first, second, busy) = (process(1, "app"), process(2, "app"), process(3, "busy"));
+    let both: &[_] = &[(Seen, first, 1), (Seen, second, 1)];
+    table.tick([both, &[]], &[]);
+    for _ in 0..10 {
+        table.tick([&[], &[]], &[]);
+    }
+    table.tick([&[(Seen, busy, 100)], &[]], &[]);
+    let rows = table.tick([&[(Seen, busy, 1)], &[]], &[busy]);
+    assert_eq!(rows.get("app app"), Some(&(2, true)), "{rows:?}");
+    for _ in 0..2 * LAST_TICKS {
+        table.tick([&[], &[]], &[]);
+    }
+    let rows = table.tick([both, &[]], &[]);
+    assert_eq!(rows.get("app app"), Some(&(2, false)), "{rows:?}");
+    table.tick([&[], &[]], &[first]);
+    for _ in 0..2 * LAST_TICKS {
+        let rows = table.tick([&[(Seen, second, 1)], &[]], &[]);
+        assert!(rows.get("app app").is_some_and(|(_, ended)| !ended), "{rows:?}");
+    }
+}
