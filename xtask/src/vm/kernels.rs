@@ -140,6 +140,8 @@ const KERNELS: &[Kernel] = &[
     .more(&[CLOCK, WHO]),
     Kernel::new("6.1-full", "bookworm-security", "preempt=full", &[CROWDS]).more(&[TIERS, UNFILTERED, WHO_AUTO]),
     Kernel::new("6.12-full", "trixie", "preempt=full", &[CROWDS, UNFILTERED, WHO_AUTO]).more(&[TIERS]),
+    // Many processors that may come, of which none does: what is kept for each of them is there.
+    Kernel::new("6.12-possible", "trixie", "possible_cpus=128", &[&[("fentry", "return"), WHO_KPROBE]]),
     Kernel::new("6.1-integrity", "bookworm-security", "lockdown=integrity", &[&[("lockdown", "integrity")]]),
     Kernel::new(
         "6.1-confidentiality",
