@@ -69,6 +69,11 @@ impl Places {
         false
     }
 
+    /// Whether half of the places are taken.
+    pub(super) fn are_scarce(&self) -> bool {
+        2 * self.holders.len() >= self.limit
+    }
+
     /// It is over: its place is free, and it wants none.
     pub(super) fn leave(&mut self, who: u64) {
         self.holders.remove(&who);

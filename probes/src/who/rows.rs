@@ -39,8 +39,8 @@ pub(crate) fn kinds(options: &WhoOptions) -> impl Iterator<Item = EntityKind> + 
 #[derive(Debug, Default)]
 pub(crate) struct Feeds {
     by_word: Vec<Vec<Vec<ColumnId>>>,
-    /// The words that are calls, of which somebody's activity is the number.
-    calls: Vec<usize>,
+    /// By word: whether it is calls, of which somebody's activity is the number.
+    calls: Vec<bool>,
 }
 
 impl Feeds {
@@ -54,13 +54,13 @@ impl Feeds {
 
     /// A word is a number of calls.
     pub(crate) fn add_calls(&mut self, word: usize) {
-        if !self.calls.contains(&word) {
-            self.calls.push(word);
-        }
+        self.calls.resize(self.calls.len().max(word + 1), false);
+        self.calls[word] = true;
     }
 
     fn activity(&self, gains: &[(usize, u64)]) -> u64 {
-        gains.iter().filter(|(word, _)| self.calls.contains(word)).map(|(_, by)| by).sum()
+        let is_calls = |word: usize| self.calls.get(word).copied().unwrap_or_default();
+        gains.iter().filter(|(word, _)| is_calls(*word)).map(|(_, by)| by).sum()
     }
 
     fn of(&self, word: usize) -> &[Vec<ColumnId>] {
@@ -301,9 +301,11 @@ impl Kind {
     }
 
     fn row_of(&mut self, source: Source, doer: &Doer, calls: u64, recorder: &mut Recorder) -> Result<RowId, Refused> {
-        if let Some((identity, row)) = self.settled(doer)
-            && self.places.take(identity, calls)
-        {
+        if let Some((identity, row)) = self.settled(doer) {
+            // Who is how active matters where not everybody has a place, or soon will.
+            if self.places.are_scarce() {
+                self.places.take(identity, calls);
+            }
             return Ok(row);
         }
         let (process, pid, name, known, cgroup) = match doer {
@@ -360,13 +362,12 @@ impl Kind {
         Ok(id)
     }
 
-    /// The row of a process of which nothing has changed, if it has not lost its place.
+    /// The row of a process of which nothing has changed. A row has its place as long as it has members.
     fn settled(&self, doer: &Doer) -> Option<(u64, RowId)> {
         let Doer::Process { tgid, started, comm, cgroup, .. } = doer else { return None };
         let Member { row, settled, .. } = self.members.get(&self.key.process(*tgid, *started))?;
         let settled = (*settled)?;
-        let is_same = settled.comm == *comm && settled.cgroup == *cgroup;
-        (is_same && self.rows.get(row)?.id == settled.row).then_some((*row, settled.row))
+        (settled.comm == *comm && settled.cgroup == *cgroup).then_some((*row, settled.row))
     }
 
     /// The rows of a doer's group and of each group above it, the uppermost first. In place of those that have no room
