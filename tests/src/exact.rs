@@ -294,10 +294,13 @@ impl<'a> Measurement<'a> {
         // What follows is read with the rights that are left.
         held::nothing_but_what_reading_takes(self.agent.pid())?;
         let enough = self.agent.totals()?.batches() + BATCHES_AFTER;
+        // The floor reads no structure of the kernel, so it cannot tell whose a released task was.
+        let is_noted = unserved == Unserved::Noted || row.is_floor();
+        let is_absent = |check: &Check| is_noted && check.layer.is_none() && !check.holds() && check.got.is_none();
         // What can no longer grow when the last event is over, but for a grace period of the kernel.
         let right = |totals: &Totals| {
             let hidden = self.hidden.releases().unwrap_or_default();
-            checks(totals, row, expected, hidden).iter().all(Check::holds)
+            checks(totals, row, expected, hidden).iter().all(|check| check.holds() || is_absent(check))
         };
         // Whether it settled in time is seen in the last totals as well: they are what is judged.
         let settled = self.agent.watch(wait::LIMIT, |totals| totals.batches() >= enough && right(totals))?;
@@ -310,15 +313,9 @@ impl<'a> Measurement<'a> {
             tiers: totals.tiers().into_iter().map(str::to_owned).collect(),
             notes: Vec::new(),
         };
-        // The floor reads no structure of the kernel, so it cannot tell whose a released task was.
-        if unserved == Unserved::Noted || row.is_floor() {
-            let (absent, checks) = report
-                .checks
-                .into_iter()
-                .partition(|check| check.layer.is_none() && !check.holds() && check.got.is_none());
-            report.checks = checks;
-            report.notes.extend(absent.iter().map(|check: &Check| format!("{} is not available", check.metric)));
-        }
+        let (absent, checks): (Vec<Check>, Vec<Check>) = report.checks.into_iter().partition(is_absent);
+        report.checks = checks;
+        report.notes.extend(absent.iter().map(|check| format!("{} is not available", check.metric)));
         if hidden > 0 {
             report.notes.push(format!("the kernel showed {hidden} releases to no program"));
         }
