@@ -143,6 +143,12 @@ impl Recorder {
         self.tables.get(row.kind as usize).is_some_and(|table| table.is_other(row))
     }
 
+    /// Whether a row has not ended.
+    #[inline]
+    pub fn is_living(&self, row: RowId) -> bool {
+        self.tables.get(row.kind as usize).is_some_and(|table| table.is_living(row))
+    }
+
     /// Records a counter's total; the last value of a tick wins.
     #[inline]
     pub fn counter(&mut self, row: RowId, column: ColumnId, total: u64) {

@@ -218,6 +218,11 @@ impl Table {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_living(&self, row: RowId) -> bool {
+        self.births.get(row.slot as usize) == Some(&row.birth)
+    }
+
     pub(crate) fn is_other(&self, row: RowId) -> bool {
         self.other == Some(row.slot) && self.births.get(row.slot as usize) == Some(&row.birth)
     }

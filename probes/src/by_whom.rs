@@ -62,7 +62,7 @@ impl ByWhom {
     /// Adds what was gained since the last time.
     pub(crate) fn record(&mut self, inboxes: &Inboxes, recorder: &mut Recorder) -> Result<(), Refused> {
         self.rows.begin(recorder);
-        let tables = [(&inboxes.own, &self.own), (&inboxes.calls, &self.calls)];
+        let tables = [(&inboxes.own, &mut self.own), (&inboxes.calls, &mut self.calls)];
         for (inbox, feeds) in tables.into_iter().filter_map(|(inbox, feeds)| Some((inbox.as_ref()?, feeds))) {
             let mut inbox = inbox.lock();
             let done = self.rows.record(&inbox, feeds, recorder);

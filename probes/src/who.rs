@@ -19,6 +19,7 @@ mod labels;
 mod options;
 mod places;
 mod process;
+mod remembered;
 mod rows;
 mod subtree;
 mod table;

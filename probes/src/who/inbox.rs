@@ -19,8 +19,28 @@ pub(crate) struct Inbox {
 /// Gains in the order in which they were found.
 #[derive(Debug, Default)]
 pub(crate) struct Gains {
-    doers: Vec<(Doer, usize)>,
+    doers: Vec<Gained>,
     by_word: Vec<(usize, u64)>,
+}
+
+/// Whose gains begin here.
+#[derive(Clone, Copy, Debug)]
+struct Gained {
+    doer: Doer,
+    /// Where its element is.
+    place: usize,
+    start: usize,
+}
+
+/// What somebody has gained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gain<'a> {
+    pub(super) source: Source,
+    pub(super) doer: &'a Doer,
+    /// Where its element is.
+    pub(super) place: usize,
+    /// The words that have grown, and by how much.
+    pub(super) words: &'a [(usize, u64)],
 }
 
 /// Where a gain was found.
@@ -36,17 +56,20 @@ pub(crate) enum Source {
 pub(crate) type SharedInbox = Arc<Mutex<Inbox>>;
 
 impl Gains {
-    fn add(&mut self, doer: Doer, gains: &[(usize, u64)]) {
-        if self.doers.last().is_none_or(|(last, _)| *last != doer) {
-            self.doers.push((doer, self.by_word.len()));
+    fn add(&mut self, doer: Doer, place: usize, gains: &[(usize, u64)]) {
+        if self.doers.last().is_none_or(|last| last.doer != doer) {
+            self.doers.push(Gained { doer, place, start: self.by_word.len() });
         }
         self.by_word.extend_from_slice(gains);
     }
 
-    /// Each doer with the words that have grown, and by how much.
-    fn iter(&self) -> impl Iterator<Item = (&Doer, &[(usize, u64)])> {
-        let ends = self.doers.iter().skip(1).map(|(_, start)| *start).chain([self.by_word.len()]);
-        self.doers.iter().zip(ends).map(|((doer, start), end)| (doer, &self.by_word[*start..end]))
+    /// Each doer's.
+    fn iter(&self, source: Source) -> impl Iterator<Item = Gain<'_>> {
+        let ends = self.doers.iter().skip(1).map(|next| next.start).chain([self.by_word.len()]);
+        self.doers.iter().zip(ends).map(move |(gained, end)| {
+            let words = &self.by_word[gained.start..end];
+            Gain { source, doer: &gained.doer, place: gained.place, words }
+        })
     }
 
     fn clear(&mut self) {
@@ -67,10 +90,10 @@ fn empty<T>(list: &mut Vec<T>) {
 }
 
 impl Inbox {
-    pub(super) fn gain(&mut self, source: Source, doer: Doer, gains: &[(usize, u64)]) {
+    pub(super) fn gain(&mut self, source: Source, doer: Doer, place: usize, gains: &[(usize, u64)]) {
         match source {
-            Source::Told => self.told.add(doer, gains),
-            Source::Seen => self.seen.add(doer, gains),
+            Source::Told => self.told.add(doer, place, gains),
+            Source::Seen => self.seen.add(doer, place, gains),
         }
     }
 
@@ -79,9 +102,8 @@ impl Inbox {
     }
 
     /// In the order in which they happened: what was told is older than what is in the elements.
-    pub(super) fn gains(&self) -> impl Iterator<Item = (Source, &Doer, &[(usize, u64)])> {
-        let told = self.told.iter().map(|(doer, gains)| (Source::Told, doer, gains));
-        told.chain(self.seen.iter().map(|(doer, gains)| (Source::Seen, doer, gains)))
+    pub(super) fn gains(&self) -> impl Iterator<Item = Gain<'_>> {
+        self.told.iter(Source::Told).chain(self.seen.iter(Source::Seen))
     }
 
     /// Whose process is over.
@@ -115,15 +137,16 @@ mod tests {
     fn what_was_told_comes_before_what_is_seen() {
         let mut inbox = Inbox::default();
         let (a, b) = (Doer::Kernel { cgroup: 1 }, Doer::Other);
-        inbox.gain(Source::Seen, b, &[(3, 30)]);
-        inbox.gain(Source::Seen, b, &[(4, 40)]);
-        inbox.gain(Source::Told, a, &[(1, 10)]);
-        inbox.gain(Source::Seen, a, &[(1, 11)]);
-        let gains: Vec<_> = inbox.gains().map(|(source, doer, gains)| (source, *doer, gains.to_vec())).collect();
+        inbox.gain(Source::Seen, b, 5, &[(3, 30)]);
+        inbox.gain(Source::Seen, b, 5, &[(4, 40)]);
+        inbox.gain(Source::Told, a, 6, &[(1, 10)]);
+        inbox.gain(Source::Seen, a, 6, &[(1, 11)]);
+        let gains: Vec<_> =
+            inbox.gains().map(|gain| (gain.source, *gain.doer, gain.place, gain.words.to_vec())).collect();
         let expected = [
-            (Source::Told, a, vec![(1, 10)]),
-            (Source::Seen, b, vec![(3, 30), (4, 40)]),
-            (Source::Seen, a, vec![(1, 11)]),
+            (Source::Told, a, 6, vec![(1, 10)]),
+            (Source::Seen, b, 5, vec![(3, 30), (4, 40)]),
+            (Source::Seen, a, 6, vec![(1, 11)]),
         ];
         assert_eq!(gains, expected);
         inbox.clear();

@@ -14,10 +14,11 @@ use super::abi::Doer;
 use super::apps::{Decisions, Whom};
 use super::groups;
 use super::identity::{ByIdentity, Key};
-use super::inbox::{Inbox, Source};
+use super::inbox::{Gain, Inbox, Source};
 use super::labels::{self, ProcessLabels};
 use super::options::{By, WhoOptions};
 use super::places::Places;
+use super::remembered::Remembered;
 use super::subtree::{LEVELS, ROOT, below_root};
 
 /// How the threads of the kernel are called.
@@ -35,12 +36,13 @@ pub(crate) fn kinds(options: &WhoOptions) -> impl Iterator<Item = EntityKind> + 
     options.by.iter().map(|by| options.kind(*by))
 }
 
-/// By word of the records: the columns that it feeds, one for each kind in the order of the kinds.
+/// By word of the records of one table: the columns that it feeds, one for each kind in the order of the kinds.
 #[derive(Debug, Default)]
 pub(crate) struct Feeds {
     by_word: Vec<Vec<Vec<ColumnId>>>,
     /// By word: whether it is calls, of which somebody's activity is the number.
     calls: Vec<bool>,
+    remembered: Remembered,
 }
 
 impl Feeds {
@@ -160,16 +162,23 @@ impl Rows {
     }
 
     /// Adds what was gained to the rows of whoever did it.
-    pub(crate) fn record(&self, inbox: &Inbox, feeds: &Feeds, recorder: &mut Recorder) -> Result<(), Refused> {
+    pub(crate) fn record(&self, inbox: &Inbox, feeds: &mut Feeds, recorder: &mut Recorder) -> Result<(), Refused> {
         let mut rows = Vec::new();
+        let mut remembered = std::mem::take(&mut feeds.remembered);
         for (index, kind) in self.kinds.iter().enumerate() {
             let mut kind = kind.lock();
-            for (source, doer, gains) in inbox.gains() {
+            for gain in inbox.gains() {
                 rows.clear();
-                for (word, by) in gains {
+                for (word, by) in gain.words {
                     for columns in feeds.of(*word) {
                         if rows.is_empty() {
-                            kind.rows_of(source, doer, feeds.activity(gains), &mut rows, recorder)?;
+                            kind.find(
+                                &gain,
+                                feeds.activity(gain.words),
+                                (&mut remembered, index),
+                                &mut rows,
+                                recorder,
+                            )?;
                         }
                         for row in &rows {
                             recorder.add(*row, columns[index], *by);
@@ -179,6 +188,7 @@ impl Rows {
             }
             inbox.ended().iter().for_each(|doer| kind.over(doer));
         }
+        feeds.remembered = remembered;
         Ok(())
     }
 
@@ -284,6 +294,33 @@ impl Kind {
         shortest.min(self.options.linger)
     }
 
+    /// The rows of a gain of so many calls: the one that is remembered of its place, or those that are found now. `memory`
+    /// has this kind's number, too.
+    fn find(
+        &mut self,
+        gain: &Gain<'_>,
+        calls: u64,
+        memory: (&mut Remembered, usize),
+        rows: &mut Vec<RowId>,
+        recorder: &mut Recorder,
+    ) -> Result<(), Refused> {
+        let (Gain { source, doer, place, .. }, (remembered, kind)) = (*gain, memory);
+        // What is told comes once, and says that its row may not end yet.
+        if source == Source::Told {
+            return self.rows_of(source, doer, calls, rows, recorder);
+        }
+        let known = remembered.row(place, doer, kind).filter(|(_, row)| recorder.is_living(*row));
+        if let Some((identity, row)) = known {
+            rows.push(self.again(identity, row, calls));
+            return Ok(());
+        }
+        self.rows_of(source, doer, calls, rows, recorder)?;
+        if let Some(settled) = self.settled(doer) {
+            remembered.note(place, doer, kind, settled);
+        }
+        Ok(())
+    }
+
     /// The rows that gain what this one does, in so many calls: of most kinds one.
     fn rows_of(
         &mut self,
@@ -302,11 +339,7 @@ impl Kind {
 
     fn row_of(&mut self, source: Source, doer: &Doer, calls: u64, recorder: &mut Recorder) -> Result<RowId, Refused> {
         if let Some((identity, row)) = self.settled(doer) {
-            // Who is how active matters where not everybody has a place, or soon will.
-            if self.places.are_scarce() {
-                self.places.take(identity, calls);
-            }
-            return Ok(row);
+            return Ok(self.again(identity, row, calls));
         }
         let (process, pid, name, known, cgroup) = match doer {
             Doer::Other => return recorder.other(self.id),
@@ -360,6 +393,15 @@ impl Kind {
             member.settled = Some(Settled { comm: *comm, cgroup: *cgroup, row: id });
         }
         Ok(id)
+    }
+
+    /// Somebody has made so many calls more in a row that is known.
+    fn again(&mut self, identity: u64, row: RowId, calls: u64) -> RowId {
+        // Who is how active matters where not everybody has a place, or soon will.
+        if self.places.are_scarce() {
+            self.places.take(identity, calls);
+        }
+        row
     }
 
     /// The row of a process of which nothing has changed. A row has its place as long as it has members.

@@ -268,7 +268,7 @@ impl Table {
                 last[*index] += by;
                 totals[*index] = totals[*index].wrapping_add(*by);
             }
-            gained.give(Source::Seen, state.doer, gains);
+            gained.give(Source::Seen, state.doer, place, gains);
         };
         for index in read.iter().flat_map(Clone::clone) {
             let now = element[HEAD_WORDS + index].load(Ordering::Acquire);
@@ -314,7 +314,7 @@ impl Table {
                     None => (0..words).for_each(|index| gain(index, 0)),
                 },
             }
-            gained.give(Source::Told, head.doer, &gains);
+            gained.give(Source::Told, head.doer, place, &gains);
             gains.clear();
             if is_over {
                 gained.over(head.doer);
@@ -377,7 +377,7 @@ impl Table {
                 gains.push((index, by));
             }
         }
-        gained.give(Source::Told, Doer::Other, &gains);
+        gained.give(Source::Told, Doer::Other, OTHER, &gains);
     }
 
     /// Those that there are already are known from the first look on, even if they are gone before anybody asks.
@@ -419,9 +419,9 @@ fn since_boot() -> u64 {
 }
 
 impl Gained<'_> {
-    fn give(&mut self, source: Source, doer: Doer, gains: &[(usize, u64)]) {
+    fn give(&mut self, source: Source, doer: Doer, place: usize, gains: &[(usize, u64)]) {
         if !gains.is_empty() {
-            self.inboxes.iter_mut().for_each(|inbox| inbox.gain(source, doer, gains));
+            self.inboxes.iter_mut().for_each(|inbox| inbox.gain(source, doer, place, gains));
         }
     }
 

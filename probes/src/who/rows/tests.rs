@@ -49,10 +49,10 @@ impl Table {
                 feeds.add_calls(WORD);
                 probes.push((rows, feeds));
             }
-            for ((rows, feeds), gains) in probes.iter().zip(gains) {
+            for ((rows, feeds), gains) in probes.iter_mut().zip(gains) {
                 let mut inbox = Inbox::default();
                 for (source, doer, by) in gains {
-                    inbox.gain(*source, *doer, &[(WORD, *by)]);
+                    inbox.gain(*source, *doer, 0, &[(WORD, *by)]);
                 }
                 for doer in over {
                     inbox.over(*doer);
