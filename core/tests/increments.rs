@@ -1,5 +1,6 @@
 //! What a tick adds over all rows of a kind is what it adds to the host, at every tick.
 
+mod totals;
 mod workshop;
 
 use std::collections::{HashMap, HashSet};
@@ -7,27 +8,13 @@ use std::collections::{HashMap, HashSet};
 use ebpf_process_core::testkit::Bench;
 use ebpf_process_core::*;
 use proptest::prelude::*;
-use workshop::{CALLS, SIZES, TOLD, Workshop, deeds};
-
-/// Calls, and of the histogram its count, its sum and what fell into each of four slots.
-type Totals = [u64; 7];
+use totals::{Totals, totals};
+use workshop::{Workshop, deeds};
 
 /// What a row's totals have gained since they were seen last.
 fn gain(row: &RowView<'_>, last: &mut HashMap<RowId, Totals>) -> Totals {
     let before = last.get(&row.id()).copied().unwrap_or_default();
-    let mut now = before;
-    for (column, value) in row.cells() {
-        match (column, value) {
-            (CALLS, Value::Counter(total)) => now[0] = total,
-            (SIZES, Value::Histogram(histogram)) => {
-                (now[1], now[2]) = (histogram.count(), histogram.sum());
-                histogram.buckets().for_each(|bucket| now[3 + bucket.slot - 2] = bucket.count);
-            }
-            (TOLD, _) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "a total falls: {before:?} to {now:?}");
+    let now = totals(row, before);
     if row.is_final() {
         last.remove(&row.id());
     } else {

@@ -1,5 +1,6 @@
 //! A sink that wants the most active rows alone: nothing is lost, and nobody moves about.
 
+mod totals;
 mod workshop;
 
 use std::collections::{HashMap, HashSet};
@@ -8,27 +9,8 @@ use std::time::Duration;
 use ebpf_process_core::testkit::Bench;
 use ebpf_process_core::*;
 use proptest::prelude::*;
-use workshop::{CALLS, SIZES, Workshop, deeds};
-
-/// Calls, and of the histogram its count, its sum and what fell into each of four slots.
-type Totals = [u64; 7];
-
-/// The totals of a row that add up to the host's.
-fn totals(row: &RowView<'_>, before: Totals) -> Totals {
-    let mut now = before;
-    for (column, value) in row.cells() {
-        match (column, value) {
-            (CALLS, Value::Counter(total)) => now[0] = total,
-            (SIZES, Value::Histogram(histogram)) => {
-                (now[1], now[2]) = (histogram.count(), histogram.sum());
-                histogram.buckets().for_each(|bucket| now[3 + bucket.slot - 2] = bucket.count);
-            }
-            _ => {}
-        }
-    }
-    assert!(now.iter().zip(before).all(|(now, before)| *now >= before), "a total falls: {before:?} to {now:?}");
-    now
-}
+use totals::{Totals, totals};
+use workshop::{Workshop, deeds};
 
 fn of_things(top: usize) -> Selection {
     Selection { top: [("thing".to_owned(), top)].into(), ..Selection::default() }
