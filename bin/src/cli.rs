@@ -106,6 +106,17 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Have a running agent read its configuration again
+    #[command(
+        long_about = "Asks the running agent over its Unix socket (status.socket), as root or as its user, to read its \
+        configuration again, and prints what it has changed.\n\n\
+        What is the same as before goes on undisturbed. A wrong configuration changes nothing: exit code 2. So does one that \
+        cannot be taken over without a restart: exit code 1."
+    )]
+    Reload {
+        #[command(flatten)]
+        common: Common,
+    },
     /// What this build contains
     List {
         /// Of what
@@ -208,6 +219,9 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         Command::Status { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             status::main(registry, &common.sources(elevated), format)
         }),
+        Command::Reload { common: later } => {
+            with_log(&common.and(later), elevated, quiet, |common| status::reload(registry, &common.sources(elevated)))
+        }
         Command::List { what, format } => with_log(&common, elevated, quiet, |_| list::main(registry, what, format)),
         Command::Config { which, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             settings::main(registry, &common.sources(elevated), which)

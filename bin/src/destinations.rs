@@ -4,21 +4,23 @@
 //! record locks (`F_SETLK`): the kernel says who holds it, and to ask takes none. A file that stayed behind
 //! after SIGKILL is locked by nobody and serves the next agent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ebpf_process_config::{Plan, PlannedSink};
+use ebpf_process_core::BuildError;
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk, geteuid};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::engine::LeftOut;
 use crate::exit::Refusal;
 use crate::meeting_place::MeetingPlace;
 
@@ -164,75 +166,126 @@ fn take(directory: &Path, note: &Note) -> io::Result<Result<Lock, Holder>> {
     }
 }
 
+/// The destinations of this agent's sinks.
+#[derive(Default)]
+pub(crate) struct Claims {
+    /// By destination. Sinks that have one in common have one lock, as the kernel sees it.
+    locks: Mutex<BTreeMap<String, Weak<Lock>>>,
+    /// Goes after the locks in it. None where no lock can be had.
+    place: Option<Mutex<MeetingPlace>>,
+    instance: Option<String>,
+    grace: f64,
+}
+
+/// Keeps a destination until it is dropped. Nothing is in it where no lock can be had.
+#[derive(Default)]
+pub(crate) struct Claim(#[expect(dead_code, reason = "held for its lock")] Option<Arc<Lock>>);
+
 /// What came of the claim on all destinations of a plan.
 #[derive(Default)]
 pub(crate) struct Claimed {
-    /// Keep it as long as the sinks run.
-    locks: Vec<Lock>,
-    /// Goes after the locks in it.
-    place: Option<MeetingPlace>,
-    /// What the plan lacks now.
-    pub(crate) left_out: Vec<LeftOut>,
+    pub(crate) claims: Arc<Claims>,
+    /// Those that were free: to be kept until the sinks have theirs.
+    pub(crate) held: Vec<Claim>,
+    /// Sinks whose destinations another agent has, and why.
+    pub(crate) taken: BTreeMap<String, String>,
     /// Somebody asked for the end while this was waiting.
     pub(crate) asked_to_end: bool,
 }
 
+/// Who lets sinks send to their destinations.
+pub(crate) trait Gate: Send + Sync {
+    /// What a sink holds as long as it is there, without waiting. A refusal in passing says who is in its way.
+    fn enter(&self, sink: &PlannedSink) -> Result<Claim, BuildError>;
+}
+
+impl Gate for Claims {
+    fn enter(&self, sink: &PlannedSink) -> Result<Claim, BuildError> {
+        let Some(destination) = destination_of(sink) else { return Ok(Claim::default()) };
+        match self.lock(&destination) {
+            Ok(Ok(lock)) => Ok(Claim(lock)),
+            Ok(Err(holder)) => Err(taken(&destination, holder)),
+            // As at the start: without locks it runs all the same.
+            Err(_) => Ok(Claim::default()),
+        }
+    }
+}
+
+impl Claims {
+    fn lock(&self, destination: &str) -> io::Result<Result<Option<Arc<Lock>>, Holder>> {
+        let Some(place) = &self.place else { return Ok(Ok(None)) };
+        let locks = &mut *self.locks.lock();
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(destination).and_then(Weak::upgrade) {
+            return Ok(Ok(Some(lock)));
+        }
+        let note = Note { destination: destination.to_owned(), instance: self.instance.clone(), grace: self.grace };
+        // Whoever is waited for takes the directory along.
+        let lock = place.lock().put(|directory| take(directory, &note))?;
+        Ok(lock.map(|lock| {
+            let lock = Arc::new(lock);
+            locks.insert(destination.to_owned(), Arc::downgrade(&lock));
+            Some(lock)
+        }))
+    }
+}
+
+fn taken(destination: &str, holder: Holder) -> BuildError {
+    let problem = format!("{} sends to {destination} already, where everything would be counted twice", who(holder));
+    let way_out = "stop one of them, or tell them apart by instance = \"NAME\" in one configuration";
+    BuildError::refused(problem, way_out).passing(true)
+}
+
 /// Claims each sink's destination. Where another agent holds one, waits until that agent has had the time to end, since a
-/// restart may overlap; then the sink leaves the plan. `asked` says whether to give up.
+/// restart may overlap. `asked` says whether to give up.
 ///
 /// An error is a plan of which nothing is left.
 pub(crate) fn claim(
-    plan: &mut Plan,
+    plan: &Plan,
     directory: Result<PathBuf, String>,
     mut asked: impl FnMut() -> bool,
 ) -> Result<Claimed, Refusal> {
-    let mut claimed = Claimed::default();
-    let destinations: BTreeSet<String> = plan.sinks.iter().filter_map(destination_of).collect();
-    if destinations.is_empty() {
-        return Ok(claimed);
-    }
     let unknown = |problem: &str| {
         warn!("cannot tell whether another agent sends the same numbers to the same places: no lock ({problem})");
     };
-    let directory = match directory {
-        Ok(directory) => directory,
+    let destinations: BTreeSet<String> = plan.sinks.iter().filter_map(destination_of).collect();
+    let place = directory.and_then(|directory| {
+        MeetingPlace::at(&directory).map_err(|error| format!("{}: {error}", directory.display()))
+    });
+    let place = match place {
+        Ok(place) => Some(Mutex::new(place)),
         Err(problem) => {
-            unknown(&problem);
-            return Ok(claimed);
+            if !destinations.is_empty() {
+                unknown(&problem);
+            }
+            None
         }
     };
-    let place = match MeetingPlace::at(&directory) {
-        Ok(place) => claimed.place.insert(place),
-        Err(error) => {
-            unknown(&format!("{}: {error}", directory.display()));
-            return Ok(claimed);
-        }
-    };
-    let grace = plan.grace.as_secs_f64();
+    let (instance, grace) = (plan.instance.clone(), plan.grace.as_secs_f64());
+    let claims = Arc::new(Claims { locks: Mutex::default(), place, instance, grace });
+    let mut claimed = Claimed { claims: Arc::clone(&claims), ..Claimed::default() };
     let start = Instant::now();
-    let mut waiting: Vec<(Note, Option<Holder>)> = destinations
-        .into_iter()
-        .map(|destination| (Note { destination, instance: plan.instance.clone(), grace }, None))
-        .collect();
-    let mut refused = Vec::new();
+    let mut waiting: Vec<(String, Option<Holder>)> =
+        destinations.into_iter().map(|destination| (destination, None)).collect();
     while !waiting.is_empty() {
         let mut still = Vec::new();
-        for (note, known) in waiting {
-            // Whoever is waited for takes the directory along.
-            match place.put(|directory| take(directory, &note)) {
-                Ok(Ok(lock)) => claimed.locks.push(lock),
-                Err(error) => unknown(&format!("{}: {error}", directory.display())),
+        for (destination, known) in waiting {
+            match claims.lock(&destination) {
+                Ok(Ok(lock)) => claimed.held.push(Claim(lock)),
+                Err(error) => unknown(&error.to_string()),
                 Ok(Err(holder)) => {
                     let patience = holder.grace + BEYOND_GRACE;
                     if start.elapsed() >= patience {
-                        refused.push((note.destination, holder));
+                        let here = plan.sinks.iter().filter(|sink| destination_of(sink).as_ref() == Some(&destination));
+                        let reason = taken(&destination, holder).to_string();
+                        claimed.taken.extend(here.map(|sink| (sink.spec.name.clone(), reason.clone())));
                         continue;
                     }
                     if known.is_none() {
-                        let (who, place) = (who(holder), &note.destination);
-                        info!("{who} sends to {place}: waiting up to {patience:?} for its end");
+                        let who = who(holder);
+                        info!("{who} sends to {destination}: waiting up to {patience:?} for its end");
                     }
-                    still.push((note, Some(holder)));
+                    still.push((destination, Some(holder)));
                 }
             }
         }
@@ -246,36 +299,12 @@ pub(crate) fn claim(
             }
         }
     }
-    leave_out(plan, &refused, &mut claimed);
-    if plan.sinks.is_empty() {
-        let reasons =
-            claimed.left_out.iter().map(|LeftOut { sink, reason }| format!("sinks.{}: {reason}", sink.spec.name));
-        let reasons: Vec<String> = reasons.collect();
+    if !claimed.taken.is_empty() && claimed.taken.len() == plan.sinks.len() {
+        let reasons: Vec<String> =
+            claimed.taken.iter().map(|(sink, reason)| format!("sinks.{sink}: {reason}")).collect();
         return Err(Refusal::Unable { reason: reasons.join("; "), passing: true });
     }
-    for LeftOut { sink, reason } in &claimed.left_out {
-        warn!(sink = sink.spec.name, "the sink is left out: {reason}");
-    }
     Ok(claimed)
-}
-
-/// Takes the sinks of these destinations out of the plan.
-fn leave_out(plan: &mut Plan, refused: &[(String, Holder)], claimed: &mut Claimed) {
-    plan.sinks.retain(|sink| {
-        let destination = destination_of(sink);
-        let Some((destination, holder)) = refused.iter().find(|(place, _)| Some(place) == destination.as_ref()) else {
-            return true;
-        };
-        claimed.left_out.push(LeftOut {
-            sink: sink.clone(),
-            reason: format!(
-                "{} sends to {destination} already, where everything would be counted twice; stop one of them, or tell \
-                 them apart by instance = \"NAME\" in one configuration",
-                who(*holder)
-            ),
-        });
-        false
-    });
 }
 
 fn destination_of(sink: &PlannedSink) -> Option<String> {

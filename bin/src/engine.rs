@@ -1,21 +1,24 @@
 //! Builds an agent from a plan and runs it, in the order that the kernel and the threads demand:
 //! probes first, for they may fork; then the rights go; then the sinks, the signals, the ticks.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_config::{Plan, PlannedSink, Rights};
+use ebpf_process_config::{Plan, Rights};
 use ebpf_process_core::{
-    AbsentSink, Agent, BuildError, Clock, Ended, HostName, Ledger, OutletSpec, ProbePlugin, Scope, Selection, Sink,
-    SinkContext, SystemClock, Ticker, VITALS, duration,
+    Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Selection, Sink, SinkContext, SystemClock,
+    Ticker, VITALS, duration,
 };
 use tracing::{error, info, warn};
 
+use crate::destinations::Gate;
 use crate::exit::Refusal;
+use crate::reload::{Reloader, Replan};
+use crate::reloads::Reloads;
 use crate::signals::Caught;
-use crate::{privileges, rights, status, survey};
+use crate::surroundings::{Surroundings, probe_part};
+use crate::{privileges, reloads, rights, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -24,17 +27,8 @@ pub(crate) struct Engine {
     /// Where its time comes from.
     pub(crate) clock: Arc<dyn Clock>,
     interval: Duration,
-    scope: Scope,
-    host: HostName,
-    instance: Option<String>,
-    /// What the configuration says about each sink, for the status.
-    planned: BTreeMap<String, status::Planned>,
-}
-
-/// A sink of the configuration that is not to be built, and why.
-pub(crate) struct LeftOut {
-    pub(crate) sink: PlannedSink,
-    pub(crate) reason: String,
+    /// What sinks are told of the agent.
+    surroundings: Surroundings,
 }
 
 /// How a run ended that had begun.
@@ -61,7 +55,7 @@ impl Engine {
         let mut agent = Agent::new(Arc::clone(&clock), interval);
         let mut failures = Vec::new();
         for probe in &plan.probes {
-            match agent.add_probe(probe.plugin, &probe.options) {
+            match agent.start_probe(probe_part(probe)) {
                 Ok(()) => {}
                 Err(error @ BuildError::Options(_)) => return Err(error.into()),
                 Err(BuildError::Refused { problem, way_out, passing }) => {
@@ -79,7 +73,6 @@ impl Engine {
             return Err(Refusal::Unable { reason: reasons.join("; "), passing });
         }
         for (probe, reason, _) in failures {
-            warn!(probe, "the probe is left out: {reason}");
             agent.vitals().add_uncounted(format!("probe {probe}"), reason);
         }
         if elevated {
@@ -87,42 +80,25 @@ impl Engine {
         } else if plan.capabilities == Rights::Drop {
             privileges::limit(rights::set_of(&rights::kept(plan)))?;
         }
-        Ok(Self {
-            agent,
-            clock,
-            interval,
-            scope: plan.scope,
-            host: HostName::system(),
-            instance: plan.instance.clone(),
-            planned: BTreeMap::new(),
-        })
+        let surroundings = Surroundings::of(plan, interval);
+        Ok(Self { agent, clock, interval, surroundings })
     }
 
-    /// Builds the sinks of a plan. One that cannot be is left out with a warning; none at all,
-    /// where there should be one, is a refusal. Those left out before are in the status as well.
-    pub(crate) fn connect(&mut self, plan: &Plan, left_out: &[LeftOut]) -> Result<(), Refusal> {
-        self.planned = plan.sinks.iter().chain(left_out.iter().map(|left_out| &left_out.sink)).map(planned).collect();
-        let absent = |sink: &PlannedSink, reason: String| AbsentSink { name: sink.spec.name.clone(), reason };
-        for LeftOut { sink, reason } in left_out {
-            self.agent.vitals().add_absent_sink(absent(sink, reason.clone()));
-        }
+    /// Builds the sinks of a plan. One that is refused in passing is absent and tried again; one that is refused for good
+    /// is left out with a warning; where that is so of all, it is a refusal.
+    pub(crate) fn connect(&mut self, plan: &Plan, gate: &Arc<dyn Gate>) -> Result<(), Refusal> {
         let mut failures = Vec::new();
         for sink in &plan.sinks {
-            let context = self.context(&sink.spec);
-            match self.agent.add_sink(sink.plugin, &sink.options, sink.spec.clone(), context) {
-                Ok(()) => {}
+            match self.agent.start_sink(self.surroundings.part(sink, gate, self.agent.vitals())) {
+                Ok(()) | Err(BuildError::Refused { passing: true, .. }) => {}
                 Err(error @ BuildError::Options(_)) => return Err(error.into()),
-                Err(error) => {
-                    self.agent.vitals().add_absent_sink(absent(sink, error.to_string()));
-                    failures.push((sink.spec.name.as_str(), error));
-                }
+                Err(error) => failures.push((sink.spec.name.as_str(), error)),
             }
         }
         if failures.len() == plan.sinks.len()
             && let Some((name, error)) = failures.pop()
         {
-            let passing = matches!(error, BuildError::Refused { passing: true, .. });
-            return Err(Refusal::Unable { reason: format!("sinks.{name}: {error}"), passing });
+            return Err(Refusal::lasting(format!("sinks.{name}: {error}")));
         }
         for (sink, error) in failures {
             warn!(sink, "the sink is left out: {error}");
@@ -148,25 +124,37 @@ impl Engine {
 
     /// What a sink of this agent knows about it.
     pub(crate) fn context(&self, spec: &OutletSpec) -> SinkContext {
-        SinkContext {
-            name: spec.name.clone(),
-            host: self.host.clone(),
-            instance: self.instance.clone(),
-            interval: spec.interval.unwrap_or(self.interval),
-            scope: self.scope,
-            stop: self.agent.stop_signal(),
-            ledger: Arc::new(Ledger::default()),
-        }
+        self.surroundings.context(spec, Arc::default(), self.agent.stop_signal())
     }
 
     /// Runs until a signal asks for the end or a sink's end is the agent's, then stops in order.
     /// An error means that no batch went out.
-    pub(crate) fn run(mut self, caught: Caught, plan: &Plan) -> Result<End, Refusal> {
-        let listening = caught.listen()?;
-        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan));
+    pub(crate) fn run(
+        mut self,
+        caught: Caught,
+        plan: &Plan,
+        replan: Replan,
+        gate: Arc<dyn Gate>,
+    ) -> Result<End, Refusal> {
+        let (asking, requests) = reloads::channel();
+        let listening = caught.listen(asking.clone())?;
+        let described = status::Described::of(plan);
+        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan, &described, asking));
+        let no_thread = |error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads"));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
-        let (ticker, moments) = ticks
-            .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
+        let (ticker, moments) = ticks.map_err(no_thread)?;
+        let ticker = Arc::new(ticker);
+        let reloader = Reloader {
+            replan,
+            current: plan.clone(),
+            surroundings: self.surroundings.clone(),
+            gate,
+            remote: self.agent.remote(),
+            vitals: Arc::clone(self.agent.vitals()),
+            ticker: Arc::downgrade(&ticker),
+            described: Arc::clone(&described),
+        };
+        reloader.start(requests).map_err(no_thread)?;
         info!("counting, one batch every {}", duration::show(self.interval));
         let ended = self.agent.run(&moments, listening.stop());
         drop(ticker);
@@ -177,22 +165,27 @@ impl Engine {
             Ended::EssentialSink(_) => End::EssentialSink,
             Ended::NoSinkLeft => End::NoSinkLeft,
         };
-        self.stop(plan.grace);
+        let grace = described.grace();
+        self.stop(grace);
         Ok(end)
     }
 
     /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
-    fn tell_status(&mut self, path: &Path, plan: &Plan) -> Option<status::Server> {
+    fn tell_status(
+        &mut self,
+        path: &Path,
+        plan: &Plan,
+        described: &Arc<status::Described>,
+        asking: Reloads,
+    ) -> Option<status::Server> {
         let source = status::Source {
             clock: Arc::clone(&self.clock),
             started: self.clock.now().boottime,
-            interval: self.interval,
             vitals: Arc::clone(self.agent.vitals()),
             last_batch: Arc::clone(self.agent.last_batch()),
-            sinks: std::mem::take(&mut self.planned),
-            feeds: survey::feeds(&plan.probes),
+            described: Arc::clone(described),
         };
-        let server = status::Server::start(path, source);
+        let server = status::Server::start(path, source, asking);
         let said = |error: &std::io::Error| {
             let problem = format!("no status at {}: {error}; status.socket names another", path.display());
             // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
@@ -223,14 +216,9 @@ impl Engine {
     }
 }
 
-fn planned(sink: &PlannedSink) -> (String, status::Planned) {
-    let destination = sink.plugin.destination(&sink.options);
-    (sink.spec.name.clone(), status::Planned { kind: sink.plugin.name(), destination })
-}
-
 /// This host's name.
 pub(crate) fn host() -> String {
-    HostName::system().now()
+    ebpf_process_core::HostName::system().now()
 }
 
 #[cfg(test)]
@@ -325,10 +313,11 @@ mod tests {
 
     static TAKING: SinkType = SinkType("taking", || Ok(Box::new(Taker)));
     static ABSENT: SinkType = SinkType("absent", || Err(refused(true)));
+    static IMPOSSIBLE: SinkType = SinkType("impossible", || Err(refused(false)));
 
     #[test]
-    fn a_sink_that_cannot_be_built_is_left_out_unless_it_is_the_only_one() {
-        let registry = Registry::default().probe(&VITALS).sink(&TAKING).sink(&ABSENT);
+    fn a_sink_that_can_never_be_built_is_left_out_unless_it_is_the_only_one() {
+        let registry = Registry::default().probe(&VITALS).sink(&TAKING).sink(&ABSENT).sink(&IMPOSSIBLE);
         let connect = |sinks: &[&str]| {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("sinks.toml");
@@ -336,12 +325,14 @@ mod tests {
             std::fs::write(&path, sinks.concat()).expect("a file");
             let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
             let plan = Plan::new(&loaded, &registry).expect("a plan");
-            Engine::attach(&plan, plan.interval, false)?.connect(&plan, &[])
+            let gate: Arc<dyn Gate> = Arc::new(crate::destinations::Claims::default());
+            Engine::attach(&plan, plan.interval, false)?.connect(&plan, &gate)
         };
-        assert!(connect(&["taking", "absent"]).is_ok());
-        let refusal = connect(&["absent"]).expect_err("no sink");
-        assert!(matches!(&refusal, Refusal::Unable { passing: true, .. }), "{refusal}");
-        assert_eq!(refusal.to_string(), "sinks.absent: no BPF; run as root");
+        assert!(connect(&["taking", "impossible"]).is_ok());
+        assert!(connect(&["absent"]).is_ok(), "it may come");
+        let refusal = connect(&["impossible"]).expect_err("no sink");
+        assert!(matches!(&refusal, Refusal::Unable { passing: false, .. }), "{refusal}");
+        assert_eq!(refusal.to_string(), "sinks.impossible: no BPF; run as root");
     }
 
     #[test]

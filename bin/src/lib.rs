@@ -16,6 +16,8 @@
 //! * `trial` tries the sinks for `check`, `choice` looks whether what they ask for exists.
 //! * `by` is the choice of one kind of rows, for `once` and `run`.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
+//! * `reload` takes over a changed configuration, `reloads` is how that is asked for; `surroundings` is what sinks are built
+//!   with.
 //! * `table` is a sink for people.
 //! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
 //!   process owes its surroundings.
@@ -37,6 +39,8 @@ mod meeting_place;
 mod once;
 mod plugin;
 mod privileges;
+mod reload;
+mod reloads;
 mod rights;
 mod run;
 mod settings;
@@ -44,6 +48,7 @@ mod signals;
 mod spool;
 mod status;
 mod stdout;
+mod surroundings;
 mod survey;
 mod table;
 mod trial;

@@ -42,7 +42,7 @@ pub(crate) fn main(
     plan.interval = interval;
     let choice = rows.choice(&plan)?;
     let mut engine = Engine::attach(&plan, interval, false)?;
-    let listening = caught.listen()?;
+    let listening = caught.listen(crate::reloads::channel().0)?;
     let baseline = engine.set_baseline();
     match format {
         TABLE => {

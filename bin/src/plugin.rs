@@ -8,14 +8,17 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use ebpf_process_config::{Directories, Plan, PlannedSink, Sources};
-use ebpf_process_core::{OutletSpec, Registry};
+use ebpf_process_core::{BuildError, OutletSpec, Registry};
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use crate::engine::{End, Engine, LeftOut};
+use crate::destinations::{Claim, Gate};
+use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
 use crate::lock::{self, Lock};
 use crate::log::{self, Reader, Verbosity, Wish};
@@ -76,7 +79,11 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(&refusal),
     };
-    let end = prepared.attach(elevated).and_then(|engine| engine.run(caught, &prepared.plan));
+    let end = prepared.attach(elevated).and_then(|engine| {
+        let Prepared { plan, order, gate } = prepared;
+        let registry = registry.clone();
+        engine.run(caught, &plan, Box::new(move || order.plan(&registry)), gate)
+    });
     match end {
         Err(refusal) => refuse(&refusal),
         Ok(End::Asked) => Exit::Fine,
@@ -118,10 +125,30 @@ const fn answer(refusal: &Refusal) -> (&'static str, Exit) {
 /// A plan as it holds under netdata.
 struct Prepared {
     plan: Plan,
-    /// What it lacks of the configuration.
-    left_out: Vec<LeftOut>,
-    /// Held as long as the agent runs.
-    _lock: Lock,
+    order: Order,
+    gate: Arc<dyn Gate>,
+}
+
+/// What netdata and its user ask for: the plan follows from it, whenever the files are read.
+struct Order {
+    sources: Sources,
+    seconds: Option<u64>,
+    elevated: bool,
+}
+
+impl Order {
+    fn plan(&self, registry: &Registry) -> Result<Plan, Refusal> {
+        let plan = configuration::careful_plan(registry, &self.sources, self.elevated)?;
+        let every = variable("NETDATA_UPDATE_EVERY", self.elevated);
+        let interval = interval(self.seconds, every.as_deref(), plan.interval)?;
+        let mut plan = plan.at_interval(interval)?;
+        if plan.status_is_default {
+            // It belongs to the agent that runs as a service.
+            plan.status = None;
+        }
+        own_stdout(&mut plan, registry)?;
+        Ok(plan)
+    }
 }
 
 impl Prepared {
@@ -140,24 +167,18 @@ impl Prepared {
         );
         let sources = Sources::netdata(&directories, cli.config.as_deref());
         let sources = if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()) };
-        let plan = configuration::careful_plan(registry, &sources, elevated)?;
-        let interval = interval(cli.seconds, variable("NETDATA_UPDATE_EVERY").as_deref(), plan.interval)?;
-        let mut plan = plan.at_interval(interval)?;
-        if plan.status_is_default {
-            // It belongs to the agent that runs as a service.
-            plan.status = None;
-        }
-        own_stdout(&mut plan, registry)?;
+        let order = Order { sources, seconds: cli.seconds, elevated };
+        let plan = order.plan(registry)?;
         let directory = variable("NETDATA_LOCK_DIR").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
-        let lock = Lock::take(directory.as_deref().unwrap_or(Path::new(lock::DIRECTORY)));
-        let left_out = share_host(&mut plan, &lock);
-        Ok(Self { plan, left_out, _lock: lock })
+        let gate = Host::at(directory.unwrap_or_else(|| lock::DIRECTORY.into()));
+        gate.warn_of(&plan);
+        Ok(Self { plan, order, gate: Arc::new(gate) })
     }
 
     fn attach(&self, elevated: bool) -> Result<Engine, Refusal> {
         let attached = Engine::attach(&self.plan, self.plan.interval, elevated);
         let mut engine = attached.map_err(|refusal| advise(refusal, privileges::withheld()))?;
-        engine.connect(&self.plan, &self.left_out)?;
+        engine.connect(&self.plan, &self.gate)?;
         Ok(engine)
     }
 }
@@ -220,28 +241,45 @@ fn own_stdout(plan: &mut Plan, registry: &Registry) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Leaves out what an agent that runs already sends.
-fn share_host(plan: &mut Plan, lock: &Lock) -> Vec<LeftOut> {
-    let mut left_out = Vec::new();
-    match lock {
-        Lock::Second => {
-            let (kept, others) = plan.sinks.drain(..).partition(|sink| sink.claims.stdout);
-            plan.sinks = kept;
-            left_out = others
-                .into_iter()
-                .map(|sink: PlannedSink| {
-                    let reason = "another agent runs on this host and would send the same numbers";
-                    warn!(sink = sink.spec.name, "{reason}: the sink is left out");
-                    LeftOut { sink, reason: reason.to_owned() }
-                })
-                .collect();
-        }
-        Lock::Unknown(error) if plan.sinks.iter().any(|sink| !sink.claims.stdout) => {
+/// This host, of which one agent sends the numbers to others than netdata.
+struct Host {
+    directory: PathBuf,
+    lock: Mutex<Lock>,
+}
+
+impl Host {
+    fn at(directory: PathBuf) -> Self {
+        let lock = Mutex::new(Lock::take(&directory));
+        Self { directory, lock }
+    }
+
+    fn warn_of(&self, plan: &Plan) {
+        if let Lock::Unknown(error) = &*self.lock.lock()
+            && plan.sinks.iter().any(|sink| !sink.claims.stdout)
+        {
             warn!("cannot tell whether another agent sends the same numbers: no lock ({error})");
         }
-        Lock::First(_) | Lock::Unknown(_) => {}
     }
-    left_out
+}
+
+impl Gate for Host {
+    /// Keeps out what an agent that runs already sends.
+    fn enter(&self, sink: &PlannedSink) -> Result<Claim, BuildError> {
+        let lock = &mut *self.lock.lock();
+        if sink.claims.stdout {
+            return Ok(Claim::default());
+        }
+        if matches!(lock, Lock::Second) {
+            *lock = Lock::take(&self.directory);
+        }
+        match lock {
+            Lock::First(_) | Lock::Unknown(_) => Ok(Claim::default()),
+            Lock::Second => {
+                let problem = "another agent runs on this host and would send the same numbers";
+                Err(BuildError::refused(problem, "stop that one, or leave this sink out").passing(true))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

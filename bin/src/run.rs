@@ -1,12 +1,14 @@
 //! `run`: the agent in the foreground.
 
+use std::sync::Arc;
+
 use ebpf_process_config::Sources;
 use ebpf_process_core::{Registry, Selection};
 use tracing::warn;
 
 use crate::by::Rows;
 use crate::configuration::{TO_CONFIGURE, careful_plan};
-use crate::destinations;
+use crate::destinations::{self, Gate};
 use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
 use crate::log::Verbosity;
@@ -29,6 +31,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
     if choice.is_some() {
         plan.sinks.clear();
     }
+    let choice_made = choice.is_some();
     let on_terminal = plan.sinks.is_empty() && stdout::is_terminal();
     if plan.sinks.is_empty() && !on_terminal {
         // A service that is not configured yet runs: then its log and `status` say what to do.
@@ -44,19 +47,29 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
         );
     }
     // Before anything is counted: what the first agent still counts would be sent twice.
-    let claimed = destinations::claim(&mut plan, destinations::directory(elevated), || caught.asked())?;
+    let claimed = destinations::claim(&plan, destinations::directory(elevated), || caught.asked())?;
     if claimed.asked_to_end {
         return Ok(Exit::Fine);
     }
+    let gate: Arc<dyn Gate> = claimed.claims;
     let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
     if on_terminal {
         let baseline = engine.set_baseline();
         let table = Table::on_terminal(baseline, engine.agent.vitals().uncounted(), choice);
         engine.show_on("table", Selection::default(), Box::new(table))?;
     } else if !plan.sinks.is_empty() {
-        engine.connect(&plan, &claimed.left_out)?;
+        engine.connect(&plan, &gate)?;
     }
-    match engine.run(caught, &plan)? {
+    drop(claimed.held);
+    let (registry, sources, rows) = (registry.clone(), rows.asked_of(sources.clone()), choice_made);
+    let replan = move || {
+        let mut plan = careful_plan(&registry, &sources, elevated)?;
+        if rows {
+            plan.sinks.clear();
+        }
+        Ok(plan)
+    };
+    match engine.run(caught, &plan, Box::new(replan), gate)? {
         End::Asked => Ok(Exit::Fine),
         // Whoever closes the terminal has seen enough.
         End::EssentialSink if stdout::is_closed() => Ok(Exit::Fine),

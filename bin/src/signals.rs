@@ -13,6 +13,7 @@ use signal_hook::iterator::{Handle, Signals};
 use tracing::info;
 
 use crate::exit::Refusal;
+use crate::reloads::Reloads;
 
 /// What somebody may send who means well; the usual answer of the kernel is to end the process. They get a handler and
 /// are not set to be ignored: a program that the agent starts would inherit that.
@@ -40,12 +41,15 @@ pub(crate) struct Caught {
 enum HangUp {
     /// The terminal is closed: the end.
     Ends,
-    /// Nothing: nobody's terminal it is, or somebody asked for that (`nohup`).
+    /// The configuration was changed: there is no terminal that could have been closed.
+    Reloads,
+    /// Nothing: somebody asked for that (`nohup`).
     Nothing,
 }
 
 impl HangUp {
-    /// Ends a process that has a controlling terminal, unless it was started with the signal ignored.
+    /// Ends a process that has a controlling terminal, unless it was started with the signal ignored; has one without a
+    /// terminal read its configuration again.
     fn here() -> Self {
         let own = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         Self::of(&own("stat"), &own("status"))
@@ -66,7 +70,11 @@ impl HangUp {
         let on_terminal = behind.split_whitespace().nth(4).is_some_and(|number| number != "0");
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
         let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-        if on_terminal && ignored & (1 << (SIGHUP - 1)) == 0 { Self::Ends } else { Self::Nothing }
+        match (on_terminal, ignored & (1 << (SIGHUP - 1)) != 0) {
+            (_, true) => Self::Nothing,
+            (true, false) => Self::Ends,
+            (false, false) => Self::Reloads,
+        }
     }
 }
 
@@ -78,7 +86,7 @@ impl Caught {
 
     /// The same for a plugin of netdata, which no signal may kill.
     pub(crate) fn under_netdata() -> Result<Self, Refusal> {
-        Self::with(HangUp::Nothing)
+        Self::with(HangUp::Reloads)
     }
 
     fn with(hang_up: HangUp) -> Result<Self, Refusal> {
@@ -97,14 +105,14 @@ impl Caught {
     }
 
     /// Starts the thread that listens; also to what was caught before.
-    pub(crate) fn listen(self) -> Result<Listening, Refusal> {
+    pub(crate) fn listen(self, asking: Reloads) -> Result<Listening, Refusal> {
         let Self { signals, hang_up } = self;
         let (sender, stop) = bounded(1);
         let handle = signals.handle();
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);
-        let started =
-            thread::Builder::new().name("signals".to_owned()).spawn(move || forward(signals, hang_up, &sender, &flag));
+        let forward = move || forward(signals, hang_up, &sender, &flag, &asking);
+        let started = thread::Builder::new().name("signals".to_owned()).spawn(forward);
         started.map_err(|error: io::Error| {
             Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads"))
         })?;
@@ -137,14 +145,18 @@ impl Drop for Listening {
     }
 }
 
-fn forward(mut signals: Signals, hang_up: HangUp, stop: &Sender<()>, asked: &AtomicBool) {
+fn forward(mut signals: Signals, hang_up: HangUp, stop: &Sender<()>, asked: &AtomicBool, asking: &Reloads) {
     for signal in &mut signals {
         if hang_up.ends(signal) {
             asked.store(true, Ordering::Release);
             // One message is enough, however often somebody asks.
             let _ = stop.try_send(());
+        } else if signal == SIGHUP && hang_up == HangUp::Reloads {
+            asking.ask();
         } else if signal == SIGHUP {
-            info!("SIGHUP does nothing: a changed configuration is read at the next start");
+            info!(
+                "SIGHUP does nothing: it was started so (nohup); `ebpf-process reload` reads the configuration again"
+            );
         }
     }
 }
@@ -161,10 +173,12 @@ mod tests {
         for signal in [SIGHUP].into_iter().chain(HARMLESS).chain(REAL_TIME).chain([SIGTERM]) {
             signal_hook::low_level::raise(signal).expect("a signal");
         }
-        let listening = caught.listen().expect("a thread");
+        let (asking, requests) = crate::reloads::channel();
+        let listening = caught.listen(asking).expect("a thread");
         listening.stop().recv_timeout(Duration::from_secs(10)).expect("SIGTERM asks for the end");
         assert!(listening.asked());
         assert!(listening.stop().is_empty(), "the others do not");
+        assert!(requests.try_recv().is_ok_and(|request| request.is_none()), "a hang-up asks for a reload");
     }
 
     #[test]
@@ -175,8 +189,9 @@ mod tests {
         for (stat, status, means) in [
             (stat(34816), status(none), HangUp::Ends),
             (stat(34816), status(hang_up), HangUp::Nothing),
-            (stat(0), status(none), HangUp::Nothing),
-            (String::new(), String::new(), HangUp::Nothing),
+            (stat(0), status(none), HangUp::Reloads),
+            (stat(0), status(hang_up), HangUp::Nothing),
+            (String::new(), String::new(), HangUp::Reloads),
         ] {
             assert_eq!(HangUp::of(&stat, &status), means, "{stat} {status}");
         }

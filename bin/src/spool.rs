@@ -80,6 +80,7 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
         scope: plan.scope,
         stop: Stop::default(),
         ledger: Arc::clone(&ledger),
+        joins: false,
     };
     let mut sink = planned.plugin.build(&planned.options, context)?;
     let refusal = |error| Refusal::lasting(chain(&error));

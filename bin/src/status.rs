@@ -1,9 +1,10 @@
 //! `status`: what a running agent has counted, and what became of it.
 
+mod described;
 mod report;
 mod server;
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use ebpf_process_core::Registry;
 use crate::exit::{Exit, Refusal};
 use crate::{configuration, stdout};
 
-pub(crate) use report::{Planned, Report, Source};
+pub(crate) use described::Described;
+pub(crate) use report::{Report, Source};
 pub(crate) use server::Server;
 
 /// An agent answers at once; one that does not has other troubles.
@@ -38,7 +40,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Re
     let Some(path) = configuration::plan(registry, sources)?.status else {
         return Err(Refusal::Usage("status is off: status.socket names no socket".to_owned()));
     };
-    let answer = ask(&path).map_err(|error| unanswered(&path, &error))?;
+    let answer = ask(&path, server::STATUS).map_err(|error| unanswered(&path, &error))?;
     match format {
         Format::Json => stdout::print(&answer),
         Format::Table => {
@@ -52,12 +54,38 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format) -> Re
 
 /// The status of the agent at this socket.
 pub(crate) fn of(path: &Path) -> io::Result<Report> {
-    Ok(serde_json::from_str(&ask(path)?)?)
+    Ok(serde_json::from_str(&ask(path, server::STATUS)?)?)
 }
 
-fn ask(path: &Path) -> io::Result<String> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+/// Has the running agent take over its configuration, and prints what it did.
+pub(crate) fn reload(registry: &Registry, sources: &Sources) -> Result<Exit, Refusal> {
+    let Some(path) = configuration::plan(registry, sources)?.status else {
+        let problem = "status is off: status.socket names no socket; send the agent SIGHUP instead";
+        return Err(Refusal::Usage(problem.to_owned()));
+    };
+    let answer = ask(&path, server::RELOAD).map_err(|error| unanswered(&path, &error))?;
+    let answer: server::Answer = serde_json::from_str(&answer).map_err(|error| {
+        Refusal::lasting(format!("{} does not answer as an agent of this version: {error}", path.display()))
+    })?;
+    match answer {
+        server::Answer::Done { changes } if changes.is_empty() => stdout::print("nothing has changed\n"),
+        server::Answer::Done { changes } => stdout::print(&(changes.join("\n") + "\n")),
+        server::Answer::Refused { error, usage } => {
+            let problem = format!("nothing was taken over: {error}");
+            Err(if usage { Refusal::Usage(problem) } else { Refusal::lasting(problem) })
+        }
+    }
+}
+
+fn ask(path: &Path, request: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    // A reload may attach probes.
+    stream.set_read_timeout(Some(if request == server::RELOAD { server::LONGEST_RELOAD } else { PATIENCE }))?;
+    match stream.write_all(request.as_bytes()) {
+        // Whoever may not ask is hung up on, perhaps before he has asked.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
+    }
     let mut answer = String::new();
     stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
     // Whoever may not ask is hung up on.

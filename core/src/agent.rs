@@ -1,30 +1,26 @@
 //! The loop that joins probes and sinks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
-use parking_lot::Mutex;
-use tracing::{error, info, warn};
+use crossbeam_channel::{Receiver, select};
+use tracing::{info, warn};
 
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
-use crate::entity::EntityKind;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
 use crate::options::Options;
-use crate::outlet::{Outlet, OutletSpec};
-use crate::probe::{Probe, ProbeContext, ProbePlugin};
+use crate::outlet::{Beginning, OutletSpec};
+use crate::outlets::{Outlets, unasked};
+use crate::part::{Parts, ProbePart, SinkPart};
+use crate::probe::{Probe, ProbePlugin};
 use crate::recorder::Recorder;
+use crate::remote::{Command, Remote, channel};
+use crate::running::{Probes, Scene};
 use crate::sink::{Sink, SinkContext, SinkPlugin, Stop};
 use crate::vitals::Vitals;
-use crate::vitals_probe::VITALS;
-
-/// Sinks an agent may have; each costs a thread and a queue.
-const SINK_LIMIT: usize = 64;
 
 /// Between two timestamps, at least: equal ones overwrite each other in a database. Seconds in a floating-point
 /// number, as in JSON, tell times of this century apart down to 0.24 microseconds.
@@ -38,8 +34,8 @@ pub struct Agent {
     clock: Arc<dyn Clock>,
     interval: Duration,
     recorder: Recorder,
-    probes: Vec<Running>,
-    outlets: Vec<Outlet>,
+    probes: Probes,
+    outlets: Outlets,
     pool: Vec<Arc<Batch>>,
     vitals: Arc<Vitals>,
     stop: Stop,
@@ -47,26 +43,7 @@ pub struct Agent {
     /// What the wall clock said at the last tick; after it was set back, the batch's own time is ahead of that.
     wall: Duration,
     last_batch: Arc<LastBatch>,
-    ends: (Sender<String>, Receiver<String>),
-}
-
-struct Running {
-    name: Arc<str>,
-    probe: Box<dyn Probe>,
-    /// Its last collection took longer than an interval: the next tick leaves it out.
-    slow: bool,
-    health: Health,
-    /// Whether it tells what was left out, so that it never is itself.
-    tells: bool,
-}
-
-/// What came of a probe's last collection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Health {
-    Well,
-    Failing,
-    /// It is never asked again.
-    Panicked,
+    remote: (Remote, Receiver<Command>),
 }
 
 /// Why [`Agent::run`] returned.
@@ -100,15 +77,15 @@ impl Agent {
             clock,
             interval,
             recorder,
-            probes: Vec::new(),
-            outlets: Vec::new(),
+            probes: Probes::default(),
+            outlets: Outlets::default(),
             pool: Vec::new(),
             vitals: Arc::default(),
             stop: Stop::default(),
             last: None,
             wall: Duration::ZERO,
             last_batch: Arc::default(),
-            ends: bounded(SINK_LIMIT),
+            remote: channel(),
         }
     }
 
@@ -127,21 +104,33 @@ impl Agent {
         self.stop.clone()
     }
 
+    /// Changes this agent while it runs, from other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.0.clone()
+    }
+
     /// Builds a probe and adds it.
     pub fn add_probe(&mut self, plugin: &dyn ProbePlugin, options: &Options) -> Result<(), BuildError> {
-        let context =
-            ProbeContext { recorder: &mut self.recorder, interval: self.interval, vitals: Arc::clone(&self.vitals) };
-        let probe = plugin.build(options, context)?;
-        self.push_probe(plugin.name(), probe);
-        Ok(())
+        let (probes, mut scene) = self.scene();
+        probes.build(plugin.name(), plugin, options, &mut scene)
+    }
+
+    /// Builds a probe that can be built again, and adds it also where that is refused: then it is absent, and tried again,
+    /// if the refusal is a passing one, and closed otherwise. The error is that refusal; where the options are wrong there
+    /// is no probe.
+    pub fn start_probe(&mut self, part: ProbePart) -> Result<(), BuildError> {
+        let (probes, mut scene) = self.scene();
+        probes.start(part, &mut scene)
     }
 
     /// Adds a probe that makes its own series at its first collection.
     pub fn push_probe(&mut self, name: &str, probe: Box<dyn Probe>) {
-        self.vitals.add_probe(name);
-        let tells = name == VITALS.name();
-        let running = Running { name: name.into(), probe, slow: false, health: Health::Well, tells };
-        self.probes.push(running);
+        self.probes.push(name, probe, &self.vitals);
+    }
+
+    fn scene(&mut self) -> (&mut Probes, Scene<'_>) {
+        let Self { probes, recorder, vitals, clock, interval, .. } = self;
+        (probes, Scene { recorder, vitals, clock: &**clock, interval: *interval })
     }
 
     /// Builds a sink and starts its thread. Where its selection names no kinds, it gets those that a sink of its type gets
@@ -153,27 +142,36 @@ impl Agent {
         mut spec: OutletSpec,
         context: SinkContext,
     ) -> Result<(), BuildError> {
-        if !plugin.takes_every_kind() {
-            spec.selection.unasked = vec![EntityKind::PROCESS.to_owned()];
-        }
+        spec.selection.unasked = unasked(plugin);
         let ledger = Arc::clone(&context.ledger);
         let sink = plugin.build(options, context)?;
         self.push_sink(sink, spec, ledger)
     }
 
+    /// Builds a sink that can be built again, and starts its thread. Where that is refused in passing it is absent, and is
+    /// tried again on its thread; the error says why. Any other error means that there is no such sink.
+    pub fn start_sink(&mut self, part: SinkPart) -> Result<(), BuildError> {
+        self.outlets.start(part, self.interval, &self.vitals)
+    }
+
     /// Starts the thread of a sink that is already built.
     pub fn push_sink(&mut self, sink: Box<dyn Sink>, spec: OutletSpec, ledger: Arc<Ledger>) -> Result<(), BuildError> {
-        if self.outlets.len() >= SINK_LIMIT {
-            return Err(BuildError::refused(format!("more than {SINK_LIMIT} sinks"), "leave some out"));
+        let book = (ledger, self.stop.clone());
+        self.outlets.push(spec, Beginning::with(sink), book, self.interval, &self.vitals)
+    }
+
+    /// Becomes what these parts say, between two batches, and says in words what was done. Probes and sinks that were
+    /// added otherwise than as parts stay.
+    pub fn apply(&mut self, parts: Parts) -> Vec<String> {
+        let Parts { interval, grace, probes, sinks } = parts;
+        self.interval = interval;
+        let (running, mut scene) = self.scene();
+        let mut said = running.change_to(probes, &mut scene);
+        said.extend(self.outlets.change_to(sinks, (interval, grace), &self.vitals));
+        for line in &said {
+            info!("{line}");
         }
-        let name = spec.name.clone();
-        let book = Arc::clone(&ledger);
-        let outlet = Outlet::start(spec, sink, ledger, self.interval, self.ends.0.clone()).map_err(|error| {
-            BuildError::refused(format!("cannot start a thread for sink {name}: {error}"), "raise the limit on threads")
-        })?;
-        self.vitals.add_sink(&name, &book);
-        self.outlets.push(outlet);
-        Ok(())
+        said
     }
 
     /// Collects a first batch at once, then one per moment, until it is asked to stop (by a message
@@ -187,14 +185,16 @@ impl Agent {
                     Err(_) => return self.last_tick(),
                 },
                 recv(stop) -> _ => return self.last_tick(),
-                recv(self.ends.1) -> name => {
-                    let essential = name.ok().filter(|name| {
-                        self.outlets.iter().any(|outlet| outlet.spec().essential && outlet.spec().name == *name)
-                    });
-                    if let Some(name) = essential {
+                recv(self.remote.1) -> command => if let Ok(Command::Apply(parts, done)) = command {
+                    let said = self.apply(*parts);
+                    // Whoever asked may have gone.
+                    let _ = done.send(said);
+                },
+                recv(self.outlets.ends()) -> name => {
+                    if let Some(name) = name.ok().filter(|name| self.outlets.is_essential(name)) {
                         return Ended::EssentialSink(name);
                     }
-                    if self.outlets.iter().all(Outlet::is_over) {
+                    if self.outlets.are_over() {
                         return Ended::NoSinkLeft;
                     }
                 }
@@ -227,79 +227,31 @@ impl Agent {
     fn round(&mut self, moment: Moment, leave_out: bool) {
         let (tick, elapsed) = self.stamp(moment);
         self.vitals.count_tick();
-        let lost = self.outlets.iter_mut().map(Outlet::take_lost_finals).sum();
-        self.recorder.count_lost_finals(lost);
-        self.leave_out(leave_out);
+        self.recorder.count_lost_finals(self.outlets.take_lost_finals());
+        self.outlets.settle(&self.vitals);
+        self.probes.leave_out(leave_out, &mut self.recorder, &self.vitals);
         self.recorder.set_last(!leave_out);
-        for index in 0..self.probes.len() {
-            self.collect(index);
-        }
+        let (probes, mut scene) = self.scene();
+        probes.collect(&mut scene);
         let index = self.recycled();
         let Some(batch) = Arc::get_mut(&mut self.pool[index]) else { return };
         self.recorder.seal(tick, elapsed, batch);
         self.vitals.set_kinds(self.recorder.tables());
-        for outlet in &mut self.outlets {
-            outlet.offer(&self.pool[index]);
-        }
+        self.outlets.offer(&self.pool[index]);
         self.last_batch.set(&self.pool[index]);
         self.last = Some(tick);
         self.wall = moment.wall;
     }
 
-    /// Decides which probes are left out of this batch, before any is asked: one of them tells.
-    fn leave_out(&mut self, slow_ones: bool) {
-        for (index, running) in self.probes.iter_mut().enumerate() {
-            running.slow &= slow_ones && !running.tells;
-            if running.slow || running.health == Health::Panicked {
-                self.vitals.update_probe(index, |probe| probe.skips += 1);
-                self.recorder.leave_out(&running.name);
-            }
-        }
-    }
-
-    fn collect(&mut self, index: usize) {
-        let Self { probes, recorder, vitals, clock, interval, .. } = self;
-        let running = &mut probes[index];
-        if std::mem::take(&mut running.slow) || running.health == Health::Panicked {
-            return;
-        }
-        let started = clock.now().boottime;
-        let outcome = catch_unwind(AssertUnwindSafe(|| running.probe.collect(recorder)));
-        let duration = clock.now().boottime.saturating_sub(started);
-        running.slow = duration > *interval;
-        vitals.update_probe(index, |probe| {
-            probe.duration = duration;
-            probe.errors += u64::from(!matches!(outcome, Ok(Ok(()))));
-        });
-        match outcome {
-            Err(_) => {
-                running.health = Health::Panicked;
-                error!(probe = %running.name, "the probe panicked: it is not asked again, and its numbers are missing");
-            }
-            Ok(Err(error)) if running.health == Health::Well => {
-                running.health = Health::Failing;
-                warn!(probe = %running.name, "{}; further failures are counted, not logged", chain(&error));
-            }
-            Ok(Ok(())) if running.health == Health::Failing => {
-                running.health = Health::Well;
-                info!(probe = %running.name, "the probe works again");
-            }
-            Ok(_) => {}
-        }
-        if running.health != Health::Well {
-            recorder.leave_out(&running.name);
-        }
-    }
-
     /// Hangs up on all sinks and waits for them until the grace period is over, then drops the
     /// probes, which detaches them.
     pub fn close(mut self, grace: Duration) -> Vec<Closed> {
-        let deadline: Instant = self.stop.begin(grace);
-        let closing: Vec<_> = self.outlets.drain(..).map(Outlet::hang_up).collect();
+        self.stop.begin(grace);
+        let closing = self.outlets.hang_up(grace);
         // Detaching waits for the kernel: the probes' waits overlap, and the sinks finish meanwhile.
-        detach_all(self.probes.drain(..), thread::Builder::new);
+        self.probes.detach();
         let closed = closing.into_iter().map(|mut outlet| {
-            let in_time = outlet.wait(deadline);
+            let in_time = outlet.wait();
             Closed { tally: outlet.ledger.tally(), name: outlet.name, in_time }
         });
         closed.collect()
@@ -331,63 +283,5 @@ impl Agent {
             self.pool.push(Arc::new(Batch::empty()));
             self.pool.len() - 1
         })
-    }
-}
-
-/// Drops the probes, each on a thread of its own or, where none can be had, on this one.
-fn detach_all(probes: impl Iterator<Item = Running>, thread: impl Fn() -> thread::Builder) {
-    let probes: Vec<_> = probes.map(|Running { name, probe, .. }| (name, Mutex::new(Some(probe)))).collect();
-    thread::scope(|scope| {
-        for (name, probe) in &probes {
-            let detaching = thread().name(name.to_string()).spawn_scoped(scope, || detach(name, probe));
-            if detaching.is_err() {
-                detach(name, probe);
-            }
-        }
-    });
-}
-
-/// Drops a probe, which detaches it. A panic is its own.
-fn detach(name: &str, probe: &Mutex<Option<Box<dyn Probe>>>) {
-    let probe = probe.lock().take();
-    if catch_unwind(AssertUnwindSafe(move || drop(probe))).is_err() {
-        error!(probe = %name, "the probe panicked while it was dropped");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::error::ProbeError;
-
-    #[test]
-    fn a_probe_that_panics_when_dropped_costs_itself_alone_where_no_thread_can_be_had() {
-        struct Panics(Arc<AtomicUsize>);
-        impl Probe for Panics {
-            fn collect(&mut self, _: &mut Recorder) -> Result<(), ProbeError> {
-                Ok(())
-            }
-        }
-        impl Drop for Panics {
-            fn drop(&mut self) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-                panic!("a bug in somebody's probe");
-            }
-        }
-        let dropped = Arc::new(AtomicUsize::new(0));
-        let running = |name: &str| Running {
-            name: name.into(),
-            probe: Box::new(Panics(Arc::clone(&dropped))),
-            slow: false,
-            health: Health::Well,
-            tells: false,
-        };
-        // No address space has room for such a stack.
-        detach_all(["a", "b"].map(running).into_iter(), || thread::Builder::new().stack_size(1 << 60));
-        assert_eq!(dropped.load(Ordering::Relaxed), 2);
-        detach_all(["a", "b"].map(running).into_iter(), thread::Builder::new);
-        assert_eq!(dropped.load(Ordering::Relaxed), 4);
     }
 }

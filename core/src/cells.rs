@@ -38,6 +38,8 @@ pub(crate) struct Cells {
 pub(crate) struct Base {
     /// Of counters, by column; none is 0.
     counters: Vec<u64>,
+    /// What is added to counters, by column: what a probe had counted that is there no more. None is 0.
+    carried: Vec<u64>,
     /// Of histograms that have no value yet, with their column.
     histograms: Vec<(usize, Totals)>,
 }
@@ -45,7 +47,23 @@ pub(crate) struct Base {
 impl Base {
     /// Of counters by column, and of histograms with their columns.
     pub(crate) const fn new(counters: Vec<u64>, histograms: Vec<(usize, Totals)>) -> Self {
-        Self { counters, histograms }
+        Self { counters, carried: Vec::new(), histograms }
+    }
+
+    /// What a counter's recorded totals are counted from, and what is added to that.
+    fn of(&self, column: usize) -> (u64, u64) {
+        let at = |numbers: &[u64]| numbers.get(column).copied().unwrap_or_default();
+        (at(&self.counters), at(&self.carried))
+    }
+
+    /// From now on a counter's value is this one and what the recorded totals are above a base.
+    fn begin_at(&mut self, column: usize, base: u64, carried: u64) {
+        for (numbers, number) in [(&mut self.counters, base), (&mut self.carried, carried)] {
+            if numbers.len() <= column {
+                numbers.resize(column + 1, 0);
+            }
+            numbers[column] = number;
+        }
     }
 
     fn take_histogram(&mut self, column: usize) -> Option<Totals> {
@@ -58,6 +76,8 @@ impl Base {
 struct Distribution {
     totals: Totals,
     base: Option<Totals>,
+    /// What a probe had counted that is there no more.
+    carried: Option<Totals>,
 }
 
 impl Cells {
@@ -109,8 +129,8 @@ impl Cells {
     /// Sets a counter to a total, which the caller repeats at each tick.
     #[inline]
     pub(crate) fn set_counter(&mut self, slot: usize, column: usize, total: u64) {
-        let base = self.bases[slot].as_ref().and_then(|base| base.counters.get(column)).copied().unwrap_or_default();
-        self.values[slot * self.stride + column] = total.saturating_sub(base);
+        let (base, carried) = self.bases[slot].as_ref().map_or((0, 0), |base| base.of(column));
+        self.values[slot * self.stride + column] = total.saturating_sub(base).saturating_add(carried);
         self.touch(slot, column);
     }
 
@@ -135,7 +155,7 @@ impl Cells {
         let (cell, range) = (slot * self.stride + column, self.columns[column].1);
         if !self.is_known(slot, column) {
             let base = self.bases[slot].as_mut().and_then(|base| base.take_histogram(column));
-            let fresh = Distribution { totals: Totals::new(range), base };
+            let fresh = Distribution { totals: Totals::new(range), base, carried: None };
             let place = self.free_histograms.pop().unwrap_or(self.histograms.len());
             match self.histograms.get_mut(place) {
                 Some(free) => *free = fresh,
@@ -143,7 +163,7 @@ impl Cells {
             }
             self.values[cell] = place as u64;
         }
-        let Distribution { totals, base } = &mut self.histograms[place(self.values[cell])];
+        let Distribution { totals, base, carried } = &mut self.histograms[place(self.values[cell])];
         if adds {
             totals.grow(range.0, counts, sum);
             self.adds_to(slot, column);
@@ -151,6 +171,9 @@ impl Cells {
             totals.set(range.0, counts, sum);
             if let Some(base) = base {
                 totals.subtract(base);
+            }
+            if let Some(carried) = carried {
+                totals.add(carried);
             }
         }
         self.touch(slot, column);
@@ -181,16 +204,22 @@ impl Cells {
     /// What the totals of a row that takes the place of this one are counted from: all that this one has.
     pub(crate) fn base_for_heir(&self, slot: usize) -> Base {
         // What was never recorded still has its own.
-        let Base { mut counters, mut histograms } = self.bases[slot].as_deref().cloned().unwrap_or_default();
+        let Base { mut counters, mut histograms, carried } = self.bases[slot].as_deref().cloned().unwrap_or_default();
         counters.resize(self.columns.len(), 0);
         for (column, (kind, _)) in self.columns.iter().enumerate().filter(|(column, _)| self.is_known(slot, *column)) {
             let value = self.values[slot * self.stride + column];
             match kind {
                 MetricKind::Gauge => {}
-                MetricKind::Counter => counters[column] = counters[column].wrapping_add(value),
+                MetricKind::Counter => {
+                    let carried = carried.get(column).copied().unwrap_or_default();
+                    counters[column] = counters[column].wrapping_add(value).wrapping_sub(carried);
+                }
                 MetricKind::Histogram => {
-                    let Distribution { totals, base } = &self.histograms[place(value)];
+                    let Distribution { totals, base, carried } = &self.histograms[place(value)];
                     let mut totals = totals.clone();
+                    if let Some(carried) = carried {
+                        totals.subtract(carried);
+                    }
                     if let Some(base) = base {
                         totals.add(base);
                     }
@@ -198,7 +227,29 @@ impl Cells {
                 }
             }
         }
-        Base { counters, histograms }
+        Base::new(counters, histograms)
+    }
+
+    /// A column's numbers go on from what they are now, whoever records totals from 0 on in it next. Until then no later
+    /// batch has them.
+    pub(crate) fn carry_on(&mut self, column: usize) {
+        for slot in 0..self.slots {
+            if !self.is_known(slot, column) {
+                continue;
+            }
+            let (word, bit) = self.bit(slot, column);
+            self.added[word] &= !bit;
+            let value = self.values[slot * self.stride + column];
+            match self.columns[column].0 {
+                MetricKind::Gauge => {}
+                MetricKind::Counter => self.bases[slot].get_or_insert_default().begin_at(column, 0, value),
+                MetricKind::Histogram => {
+                    let distribution = &mut self.histograms[place(value)];
+                    distribution.base = None;
+                    distribution.carried = Some(distribution.totals.clone());
+                }
+            }
+        }
     }
 
     /// Sets what the totals of a new row are counted from.
@@ -217,12 +268,16 @@ impl Cells {
                 match self.columns[column].0 {
                     MetricKind::Gauge => {}
                     MetricKind::Counter => {
-                        let base = &mut self.bases[slot].get_or_insert_default().counters;
-                        base.resize(base.len().max(self.columns.len()), 0);
-                        base[column] = base[column].wrapping_add(std::mem::take(value));
+                        let origin = self.bases[slot].get_or_insert_default();
+                        let (base, carried) = origin.of(column);
+                        let total = base.wrapping_add(std::mem::take(value)).wrapping_sub(carried);
+                        origin.begin_at(column, total, 0);
                     }
                     MetricKind::Histogram => {
-                        let Distribution { totals, base } = &mut self.histograms[place(*value)];
+                        let Distribution { totals, base, carried } = &mut self.histograms[place(*value)];
+                        if let Some(carried) = carried.take() {
+                            totals.subtract(&carried);
+                        }
                         match base {
                             Some(base) => base.add(totals),
                             None => *base = Some(totals.clone()),

@@ -49,7 +49,7 @@ fn since_zero(time: Timespec) -> Duration {
 #[derive(Debug)]
 pub struct Ticker {
     /// Dropping it ends the thread.
-    _alive: Sender<()>,
+    intervals: Sender<Duration>,
 }
 
 impl Ticker {
@@ -59,16 +59,28 @@ impl Ticker {
         interval: Duration,
         vitals: Arc<Vitals>,
     ) -> std::io::Result<(Self, Receiver<Moment>)> {
-        let (alive, ended) = bounded(0);
+        let (intervals, changes) = bounded(1);
         let (sender, receiver) = bounded(0);
         thread::Builder::new()
             .name("ticker".to_owned())
-            .spawn(move || tick(&*clock, interval, &sender, &ended, &vitals))?;
-        Ok((Self { _alive: alive }, receiver))
+            .spawn(move || tick(&*clock, interval, &sender, &changes, &vitals))?;
+        Ok((Self { intervals }, receiver))
+    }
+
+    /// From now on the moments are the multiples of another interval.
+    pub fn set_interval(&self, interval: Duration) {
+        // The thread takes one at once; where it has ended nobody needs it.
+        let _ = self.intervals.send(interval);
     }
 }
 
-fn tick(clock: &dyn Clock, interval: Duration, ticks: &Sender<Moment>, ended: &Receiver<()>, vitals: &Vitals) {
+fn tick(
+    clock: &dyn Clock,
+    mut interval: Duration,
+    ticks: &Sender<Moment>,
+    changes: &Receiver<Duration>,
+    vitals: &Vitals,
+) {
     let mut last = clock.now().boottime;
     loop {
         let now = clock.now();
@@ -77,9 +89,13 @@ fn tick(clock: &dyn Clock, interval: Duration, ticks: &Sender<Moment>, ended: &R
         if (now.boottime + wait).saturating_sub(last) < interval / 2 {
             wait += interval;
         }
-        match ended.recv_timeout(wait) {
+        match changes.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(other) => {
+                interval = other;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         let moment = clock.now();
         last = moment.boottime;

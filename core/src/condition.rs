@@ -1,22 +1,24 @@
-//! How a sink fares, for the status and for `agent.sink_state`.
+//! How a sink or a probe fares, for the status and for `agent.sink_state` and `agent.probe_state`.
+
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// How a sink fares.
+/// How a sink or a probe fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SinkState {
-    /// It could not be built, or another agent has its destination.
+pub enum State {
+    /// What it needs is not there: it is tried again, later and later.
     Absent,
-    /// What it was given last it took.
+    /// What was asked of it last it did.
     #[default]
     Working,
-    /// What it was given last it could not deliver.
+    /// What was asked of it last it could not do; it is asked again.
     Failing,
-    /// It is over, and is given nothing more.
+    /// It is over, and nothing more is asked of it before a reload or a restart.
     Closed,
 }
 
-impl SinkState {
+impl State {
     /// The word for it in a status.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -27,7 +29,7 @@ impl SinkState {
         }
     }
 
-    /// The number for it in `agent.sink_state`.
+    /// The number for it in a metric.
     pub const fn number(self) -> u32 {
         match self {
             Self::Absent => 0,
@@ -38,27 +40,54 @@ impl SinkState {
     }
 }
 
-/// A sink's state and, unless it works, the reason.
-#[derive(Debug, Default)]
-pub(crate) struct Condition(Mutex<(SinkState, String)>);
+/// A state, since when and, unless all is well, why.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// How it fares.
+    pub state: State,
+    /// Why it does not work; none where it does.
+    pub reason: Option<String>,
+    /// Since when it is in this state.
+    pub since: Instant,
+}
 
-impl Condition {
-    pub(crate) fn state(&self) -> SinkState {
-        self.0.lock().0
+impl Default for Condition {
+    fn default() -> Self {
+        Self { state: State::Working, reason: None, since: Instant::now() }
+    }
+}
+
+/// A condition that several threads look at.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCondition(Mutex<Condition>);
+
+impl SharedCondition {
+    pub(crate) fn state(&self) -> State {
+        self.0.lock().state
     }
 
-    pub(crate) fn look(&self) -> (SinkState, Option<String>) {
-        let (state, reason) = self.0.lock().clone();
-        (state, (state != SinkState::Working).then_some(reason))
+    pub(crate) fn look(&self) -> Condition {
+        self.0.lock().clone()
     }
 
     /// What is closed stays so.
-    pub(crate) fn become_state(&self, state: SinkState, reason: &str) {
-        let mut condition = self.0.lock();
-        if condition.0 != SinkState::Closed {
-            condition.0 = state;
-            condition.1.clear();
-            condition.1.push_str(reason);
+    pub(crate) fn become_state(&self, state: State, reason: &str) {
+        let condition = &mut *self.0.lock();
+        if condition.state == State::Closed {
+            return;
+        }
+        if condition.state != state {
+            condition.since = Instant::now();
+        }
+        condition.state = state;
+        match (&mut condition.reason, state) {
+            (reason, State::Working) => *reason = None,
+            // A failure that goes on is said at each attempt.
+            (Some(known), _) => {
+                known.clear();
+                known.push_str(reason);
+            }
+            (none, _) => *none = Some(reason.to_owned()),
         }
     }
 }

@@ -17,7 +17,7 @@ impl LastBatch {
     /// Looks at all of the newest batch, under its own names; `None` before there is one.
     pub fn look<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> Option<R> {
         let batch = self.get()?;
-        let lens = Arc::new(Lens::new(&Selection::default(), &batch.live.layout));
+        let lens = Arc::new(Lens::new(&Selection::default(), &batch.live.layout, 0));
         Some(look(&KeptView::of(batch, lens).view()))
     }
 

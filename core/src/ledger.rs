@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
-use crate::condition::{Condition, SinkState};
+use crate::condition::{Condition, SharedCondition, State};
 
 /// Why samples are dropped for which there was no room in the queue.
 pub(crate) const QUEUE_FULL: &str = "queue full";
@@ -65,6 +65,24 @@ impl Tally {
         settled + self.spooled + self.queued + self.dropped_total() + self.rejected_total()
     }
 
+    /// Adds another sink's numbers, column by column.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { offered, written, unconfirmed, superseded, failed, spooled, queued, mis_settled, .. } = other;
+        self.offered += offered;
+        self.written += written;
+        self.unconfirmed += unconfirmed;
+        self.superseded += superseded;
+        self.failed += failed;
+        self.spooled += spooled;
+        self.queued += queued;
+        self.mis_settled += mis_settled;
+        for (reasons, others) in [(&mut self.dropped, &other.dropped), (&mut self.rejected, &other.rejected)] {
+            for (reason, samples) in others {
+                add(reasons, reason, *samples);
+            }
+        }
+    }
+
     /// Whether every offered sample is accounted for, once.
     pub fn balances(&self) -> bool {
         self.offered == self.accounted()
@@ -79,12 +97,14 @@ impl Tally {
 #[derive(Debug, Default)]
 pub struct Ledger {
     book: Mutex<Book>,
-    condition: Condition,
+    condition: SharedCondition,
 }
 
 #[derive(Debug, Default)]
 struct Book {
     tally: Tally,
+    /// How many of those that are queued the sink has in its hands.
+    held: u64,
     /// Why whatever comes is dropped: the sink or the run is over. Who settles later is late, and
     /// changes nothing.
     closed: Option<&'static str>,
@@ -112,28 +132,32 @@ struct FirstLosses {
 }
 
 impl Ledger {
-    /// How the sink fares and, unless it works, why.
-    pub fn condition(&self) -> (SinkState, Option<String>) {
+    /// How the sink fares, since when and, unless it works, why.
+    pub fn condition(&self) -> Condition {
         self.condition.look()
     }
 
-    pub(crate) fn state(&self) -> SinkState {
+    pub(crate) fn state(&self) -> State {
         self.condition.state()
     }
 
     /// The sink works, or works again. For a sink that keeps what it cannot deliver and so returns no error from a
     /// failure, like the entry below; for others the outlet makes both.
     pub fn works(&self) {
-        self.condition.become_state(SinkState::Working, "");
+        self.condition.become_state(State::Working, "");
     }
 
     /// The sink cannot deliver at the moment: the reason, as the log has it. It stays so until [`works`](Self::works).
     pub fn fails(&self, reason: &str) {
-        self.condition.become_state(SinkState::Failing, reason);
+        self.condition.become_state(State::Failing, reason);
+    }
+
+    pub(crate) fn is_absent(&self, reason: &str) {
+        self.condition.become_state(State::Absent, reason);
     }
 
     pub(crate) fn is_over(&self, reason: &str) {
-        self.condition.become_state(SinkState::Closed, reason);
+        self.condition.become_state(State::Closed, reason);
     }
 
     /// A copy of the book.
@@ -194,6 +218,7 @@ impl Ledger {
     /// Samples are taken from disk to be settled: by [`written`](Self::written), for example.
     pub fn unspool(&self, samples: u64) {
         self.leave_spool(samples, |tally| tally.queued += samples);
+        self.taken(samples);
     }
 
     /// Samples on disk are given up.
@@ -223,6 +248,34 @@ impl Ledger {
         let tally = &mut self.book.lock().tally;
         tally.offered += samples;
         add(&mut tally.dropped, reason, samples);
+    }
+
+    /// The sink is given so many of the queued samples.
+    pub(crate) fn taken(&self, samples: u64) {
+        let book = &mut *self.book.lock();
+        book.held = (book.held + samples).min(book.tally.queued);
+    }
+
+    /// Queued samples are given up that the sink has not seen.
+    pub(crate) fn turned_away(&self, samples: u64, reason: &'static str) {
+        self.enter(samples, false, |tally| &mut tally.queued, |tally| add(&mut tally.dropped, reason, samples));
+    }
+
+    /// Gives up what the sink has in its hands; what is in its queue stays.
+    pub(crate) fn give_up_held(&self, reason: &'static str) {
+        let held = self.book.lock().held;
+        self.dropped(held, reason);
+    }
+
+    /// Samples leave this book for a successor's: what the sink had in its hands.
+    pub(crate) fn hand_over(&self, samples: u64) {
+        self.settle(samples, |tally| tally.offered -= samples);
+    }
+
+    /// Samples of a predecessor come into this book, and are in the sink's hands.
+    pub(crate) fn take_over(&self, samples: u64) {
+        self.offered(samples);
+        self.taken(samples);
     }
 
     /// Logs the first loss of each kind that is not said otherwise.
@@ -279,22 +332,30 @@ impl Ledger {
     pub(crate) fn close(&self, reason: &'static str) {
         let mut book = self.book.lock();
         book.closed.get_or_insert(reason);
+        book.held = 0;
         let rest = std::mem::take(&mut book.tally.queued);
         add(&mut book.tally.dropped, reason, rest);
     }
 
     /// Moves samples out of the queue.
     fn settle(&self, samples: u64, enter: impl FnOnce(&mut Tally)) {
-        self.enter(samples, |tally| &mut tally.queued, enter);
+        self.enter(samples, true, |tally| &mut tally.queued, enter);
     }
 
     /// Moves samples off the disk.
     fn leave_spool(&self, samples: u64, enter: impl FnOnce(&mut Tally)) {
-        self.enter(samples, |tally| &mut tally.spooled, enter);
+        self.enter(samples, false, |tally| &mut tally.spooled, enter);
     }
 
-    /// An entry is made as it is told. What the column has not got is told as well.
-    fn enter(&self, samples: u64, from: impl FnOnce(&mut Tally) -> &mut u64, enter: impl FnOnce(&mut Tally)) {
+    /// An entry is made as it is told. What the column has not got is told as well. `held` says whether the sink had them
+    /// in its hands.
+    fn enter(
+        &self,
+        samples: u64,
+        held: bool,
+        from: impl FnOnce(&mut Tally) -> &mut u64,
+        enter: impl FnOnce(&mut Tally),
+    ) {
         let mut book = self.book.lock();
         if samples == 0 || book.closed.is_some() {
             return;
@@ -302,6 +363,7 @@ impl Ledger {
         let column = from(&mut book.tally);
         let surplus = samples.saturating_sub(*column);
         *column -= samples - surplus;
+        book.held = book.held.saturating_sub(if held { samples } else { 0 });
         book.tally.mis_settled += surplus;
         enter(&mut book.tally);
     }

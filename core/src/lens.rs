@@ -14,6 +14,8 @@ use crate::selection::Selection;
 #[derive(Debug)]
 pub(crate) struct Lens {
     pub(crate) layout: Arc<Layout>,
+    /// Another one where the selection is another: names and tags may be.
+    pub(crate) edition: u64,
     pub(crate) kinds: Vec<KindLens>,
 }
 
@@ -37,7 +39,7 @@ pub(crate) struct Projected {
 }
 
 impl Lens {
-    pub(crate) fn new(selection: &Selection, layout: &Arc<Layout>) -> Self {
+    pub(crate) fn new(selection: &Selection, layout: &Arc<Layout>, edition: u64) -> Self {
         let tags = selection.cleaned_tags();
         let look = |layout: &crate::batch::KindLayout| {
             let kind = &layout.kind;
@@ -69,7 +71,7 @@ impl Lens {
                 .filter_map(|(place, key)| selection.matching.get(key).map(|pattern| (place, WildMatch::new(pattern))));
             KindLens { columns, mask, metrics, rows: wanted.collect() }
         };
-        Self { layout: Arc::clone(layout), kinds: layout.kinds.iter().map(look).collect() }
+        Self { layout: Arc::clone(layout), edition, kinds: layout.kinds.iter().map(look).collect() }
     }
 
     /// The same for batches of which a `Top` has chosen the rows: `other` has some of those that are

@@ -39,6 +39,13 @@ impl Options {
         &self.path
     }
 
+    /// Whether another table says the same, wherever it stands and comes from.
+    pub fn is_same(&self, other: &Self) -> bool {
+        // One value has no equal, itself included: NaN. No configuration has it for long.
+        let table = |options: &Self| options.figment.extract::<figment::value::Value>().ok();
+        table(self) == table(other)
+    }
+
     /// Gives the table a type. The error names the key, its origin and, for an unknown key, the
     /// nearest known one.
     pub fn extract<T: DeserializeOwned>(&self) -> Result<T, OptionsError> {

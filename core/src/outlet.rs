@@ -13,10 +13,11 @@ use crate::batch::Batch;
 use crate::ledger::{FINAL, Ledger, NEVER_SETTLED, QUEUE_FULL};
 use crate::lens::Lens;
 use crate::pace::{Pace, random_part};
+use crate::part::{Predecessor, SinkKey, SinkMaker};
 use crate::selection::Selection;
-use crate::sink::Sink;
+use crate::sink::{Legacy, Sink, Stop};
 use crate::top::Top;
-use crate::worker::{CLOSED, Parcel, Shared, Worker};
+use crate::worker::{CLOSED, Origin, Parcel, Shared, Worker};
 
 /// What gives way when a sink's queue is full. Collection never waits, so one batch is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -30,7 +31,7 @@ pub enum WhenFull {
 }
 
 /// How one sink is connected.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutletSpec {
     /// The sink's name in the configuration.
     pub name: String,
@@ -91,6 +92,8 @@ const STOPPED: &str = "agent stopped";
 pub(crate) struct Outlet {
     spec: OutletSpec,
     lens: Option<Arc<Lens>>,
+    /// Counts the selections that there were.
+    edition: u64,
     /// Which rows are the sink's, where it does not want all.
     top: Option<Top>,
     pace: Pace,
@@ -109,6 +112,28 @@ pub(crate) struct Outlet {
     lost_finals: u64,
     /// Hangs up when the sink's thread has ended.
     ended: Receiver<()>,
+    stop: Stop,
+    key: Option<SinkKey>,
+    /// The agent's time between two batches.
+    base: Duration,
+}
+
+/// How an outlet comes to its sink.
+pub(crate) struct Beginning {
+    /// The sink, if it is built already.
+    pub(crate) built: Option<Box<dyn Sink>>,
+    /// Why it is not, where it was tried.
+    pub(crate) absent: Option<String>,
+    /// Builds it, also later and again; and by what it is known again.
+    pub(crate) make: Option<(SinkMaker, SinkKey)>,
+    pub(crate) predecessor: Option<Predecessor>,
+}
+
+impl Beginning {
+    /// With a sink that nobody can build anew.
+    pub(crate) const fn with(sink: Box<dyn Sink>) -> Self {
+        Self { built: Some(sink), absent: None, make: None, predecessor: None }
+    }
 }
 
 impl Outlet {
@@ -116,11 +141,13 @@ impl Outlet {
     /// sink's name when the sink is over by itself.
     pub(crate) fn start(
         spec: OutletSpec,
-        sink: Box<dyn Sink>,
-        ledger: Arc<Ledger>,
+        beginning: Beginning,
+        (ledger, stop): (Arc<Ledger>, Stop),
         base: Duration,
         ends: Sender<String>,
     ) -> std::io::Result<Self> {
+        let Beginning { built, absent, make, predecessor } = beginning;
+        let (make, key) = make.unzip();
         let (queue, oldest) = bounded(spec.queue.max(1));
         let (alive, ended) = bounded(0);
         let (running, stopping) = bounded(0);
@@ -128,12 +155,18 @@ impl Outlet {
         let delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
         let shared = Arc::new(Shared::new(spec.finals_bytes));
         let top = Top::new(&spec.selection);
-        let worker = Worker::new((&spec.name, spec.queue), oldest.clone(), &ledger, &shared, stopping);
+        let mut worker = Worker::new((&spec.name, spec.queue), oldest.clone(), &ledger, &shared, stopping);
+        if let Some(reason) = absent {
+            worker.be_absent(&reason);
+        }
+        // Nothing is offered before there is somebody to take it.
+        shared.set_absent(built.is_none());
+        let origin = Origin { built, make, stop: stop.clone(), predecessor };
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {
             // Dropped at the end of the thread: that is what the closing waits for.
             let _alive: Sender<()> = alive;
-            if worker.run(sink).is_err() {
+            if worker.run(origin).is_err() {
                 // Whoever listens has one place per sink, and each sink ends once.
                 let _ = ends.try_send(name);
             }
@@ -141,6 +174,7 @@ impl Outlet {
         Ok(Self {
             spec,
             lens: None,
+            edition: 0,
             top,
             pace,
             withheld: None,
@@ -152,7 +186,36 @@ impl Outlet {
             shared,
             lost_finals: 0,
             ended,
+            stop,
+            key,
+            base,
         })
+    }
+
+    /// Whether the sink was built from this.
+    pub(crate) fn key(&self) -> Option<&SinkKey> {
+        self.key.as_ref()
+    }
+
+    /// Takes over another selection, pace and limits from the next batch on; the queue's length stays. Whether that
+    /// was something else.
+    pub(crate) fn respecify(&mut self, spec: OutletSpec, base: Duration) -> bool {
+        if self.spec == spec && self.base == base {
+            return false;
+        }
+        if self.spec.selection != spec.selection {
+            self.lens = None;
+            self.edition += 1;
+            self.top = Top::new(&spec.selection);
+        }
+        if (self.spec.interval, self.base) != (spec.interval, base) {
+            self.pace = Pace::new(base, spec.interval);
+        }
+        if self.spec.jitter != spec.jitter {
+            self.delay = Some(random_part(spec.jitter)).filter(|delay| !delay.is_zero());
+        }
+        (self.spec, self.base) = (spec, base);
+        true
     }
 
     pub(crate) const fn spec(&self) -> &OutletSpec {
@@ -173,7 +236,9 @@ impl Outlet {
         let own = self.top.as_mut().map(|top| top.narrow(batch));
         let batch = own.as_ref().unwrap_or(batch);
         self.look(batch);
-        if self.pace.takes(batch.tick()) {
+        if self.shared.is_absent() {
+            // Totals make up for it, and the rows that end are kept.
+        } else if self.pace.takes(batch.tick()) {
             self.withheld = None;
             self.hand_over(batch);
         } else {
@@ -187,7 +252,7 @@ impl Outlet {
             Some(lens) if lens.fits(&batch.live) => lens,
             _ => {
                 let selection = &self.spec.selection;
-                let lens = Lens::new(selection, &batch.live.layout).behind_top(selection);
+                let lens = Lens::new(selection, &batch.live.layout, self.edition).behind_top(selection);
                 self.lens.insert(Arc::new(lens))
             }
         };
@@ -224,11 +289,11 @@ impl Outlet {
                     // The worker may have taken one meanwhile: then there is room, and nothing is lost.
                     if let Ok(oldest) = self.oldest.try_recv() {
                         self.shared.left(oldest.bytes);
-                        self.ledger.dropped(oldest.samples, QUEUE_FULL);
+                        self.ledger.turned_away(oldest.samples, QUEUE_FULL);
                     }
                 }
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                    self.ledger.dropped(samples, QUEUE_FULL);
+                    self.ledger.turned_away(samples, QUEUE_FULL);
                     break;
                 }
             }
@@ -240,14 +305,19 @@ impl Outlet {
         self.ledger.tell_losses(&self.spec.name);
     }
 
-    /// Hangs up: the worker writes what is queued, the newest totals last, closes its sink and ends.
-    pub(crate) fn hang_up(mut self) -> Closing {
+    /// Hangs up: the worker writes what is queued, the newest totals last, closes its sink and ends. The sink has this long;
+    /// what it cannot deliver goes to its heir, if it has one.
+    pub(crate) fn hang_up(mut self, grace: Duration, heir: Option<Sender<Legacy>>) -> Closing {
+        let deadline = self.stop.begin(grace);
+        if let Some(heir) = heir {
+            self.shared.leave_to(heir);
+        }
         if let Some(batch) = self.withheld.take() {
             self.hand_over(&batch);
         }
         let Self { spec, queue, running, oldest, ledger, shared, ended, .. } = self;
         drop((queue, running));
-        Closing { name: spec.name, oldest, ledger, shared, ended }
+        Closing { name: spec.name, oldest, ledger, shared, ended, deadline }
     }
 }
 
@@ -259,14 +329,32 @@ pub(crate) struct Closing {
     oldest: Receiver<Parcel>,
     shared: Arc<Shared>,
     ended: Receiver<()>,
+    deadline: Instant,
 }
 
 impl Closing {
+    /// When it is waited for no longer.
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Hangs up when the sink's thread has ended.
+    pub(crate) fn ended(&self) -> Receiver<()> {
+        self.ended.clone()
+    }
+
+    /// Whether [`wait`](Self::wait) returns at once.
+    pub(crate) fn is_due(&self) -> bool {
+        // Nothing is ever sent.
+        let is_running = matches!(self.ended.try_recv(), Err(crossbeam_channel::TryRecvError::Empty));
+        !is_running || Instant::now() >= self.deadline
+    }
+
     /// Waits for the worker until the deadline. Whatever is not written then is counted as
     /// dropped; returns whether the worker ended in time.
-    pub(crate) fn wait(&mut self, deadline: Instant) -> bool {
+    pub(crate) fn wait(&mut self) -> bool {
         // Nothing is ever sent: the worker's end of the channel goes when the worker does.
-        let timed_out = matches!(self.ended.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
+        let timed_out = matches!(self.ended.recv_deadline(self.deadline), Err(RecvTimeoutError::Timeout));
         while self.oldest.try_recv().is_ok() {}
         if timed_out {
             warn!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::batch::{Batch, Block, Layout, Matrix, Tick};
 use crate::entity::{ColumnId, EntityKind, KindId, Refused, RowId};
 use crate::metric::Column;
-use crate::table::Table;
+use crate::table::{Owners, Table};
 
 /// What a recorder refused, as totals; each is a vital of the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Recorder {
     layout: Arc<Layout>,
     tables: Vec<Table>,
     host: RowId,
+    /// The probe that declares and records at the moment.
+    owner: Owners,
     /// Wall-clock time of the batch before: when the rows that are made now begin.
     since: Duration,
     widened: bool,
@@ -49,12 +51,14 @@ pub struct Recorder {
 impl Default for Recorder {
     fn default() -> Self {
         let mut host = Table::new(0, EntityKind::host());
+        host.join(Owners::MAX);
         let mut refusals = Refusals::default();
-        let row = host.row(0, &[], Duration::ZERO, &mut refusals.rows);
+        let row = host.row(0, &[], (Duration::ZERO, Owners::MAX), &mut refusals.rows);
         Self {
             layout: Arc::default(),
             host: row.unwrap_or_else(|_| unreachable!("the host has no label keys and room for one row")),
             tables: vec![host],
+            owner: 0,
             since: Duration::ZERO,
             widened: true,
             is_last: false,
@@ -75,16 +79,29 @@ impl Recorder {
         self.host
     }
 
-    /// Declares a kind of entity.
+    /// Declares a kind of entity. One that only probes have declared which are there no more can be declared again.
     pub fn kind(&mut self, kind: EntityKind) -> Result<KindId, Refused> {
-        if self.existing_kind(kind.name()).is_some() {
+        let owner = self.owner;
+        if self.position(kind.name()).is_some_and(|index| !self.tables[index].is_abandoned()) {
             return Err(Refused::KindTaken { kind: kind.name().to_owned() });
         }
         if let Some(key) = repeated(kind.label_keys()) {
             return Err(Refused::KeyTwice { name: kind.name().to_owned(), key: key.to_owned() });
         }
-        let index = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
-        let table = Table::new(index, kind);
+        let is_same = |table: &Table| {
+            let known = &table.layout.kind;
+            table.is_abandoned() && known.name() == kind.name() && known.label_keys().eq(kind.label_keys())
+        };
+        if let Some(index) = self.tables.iter().skip(1).position(is_same) {
+            let table = &mut self.tables[index + 1];
+            table.declare(kind, owner);
+            self.widened = true;
+            return Ok(KindId { index: table_index(index + 1), birth: table.birth });
+        }
+        let index = table_index(self.tables.len());
+        let mut table = Table::new(index, kind);
+        // Whoever declares outside an agent is nobody's, and stays.
+        table.join(if owner == 0 { Owners::MAX } else { owner });
         let id = KindId { index, birth: table.birth };
         self.tables.push(table);
         self.widened = true;
@@ -93,23 +110,32 @@ impl Recorder {
 
     /// The kind of this name that another probe has declared, if one has: to add columns and rows to it. Identities
     /// are then common to both.
-    pub fn existing_kind(&self, name: &str) -> Option<KindId> {
-        let index = self.tables.iter().position(|table| table.layout.kind.name() == name)?;
-        Some(KindId { index: u32::try_from(index).ok()?, birth: self.tables[index].birth })
+    pub fn existing_kind(&mut self, name: &str) -> Option<KindId> {
+        let index = self.position(name).filter(|index| !self.tables[*index].is_abandoned())?;
+        self.tables[index].join(self.owner);
+        Some(KindId { index: table_index(index), birth: self.tables[index].birth })
+    }
+
+    /// The kind of this name that somebody has, or the last one that was abandoned.
+    fn position(&self, name: &str) -> Option<usize> {
+        let named = |table: &Table| table.layout.kind.name() == name;
+        let living = self.tables.iter().position(|table| named(table) && !table.is_abandoned());
+        living.or_else(|| self.tables.iter().rposition(named))
     }
 
     /// Declares a column of a kind, or finds the one with this name and these labels. For the time when a probe is
     /// built; later it makes every sink look at the columns again.
     pub fn column(&mut self, kind: KindId, column: Column) -> Result<ColumnId, Refused> {
         let name = self.table(kind)?.layout.kind.metric_name(&column);
-        let others = self.tables.iter().filter(|table| table.birth != kind.birth);
+        let others = self.tables.iter().filter(|table| table.birth != kind.birth && !table.is_abandoned());
         if let Some(other) = others.map(|table| &table.layout).find(|layout| layout.has_metric(&name)) {
             return Err(Refused::NameTaken { metric: name, kind: other.kind.name().to_owned() });
         }
         if let Some(key) = repeated(column.own_labels().map(|(key, _)| key)) {
             return Err(Refused::KeyTwice { name, key: key.to_owned() });
         }
-        let (id, is_new) = self.table(kind)?.column(column)?;
+        let owner = self.owner;
+        let (id, is_new) = self.table(kind)?.column(column, owner)?;
         self.widened |= is_new;
         Ok(id)
     }
@@ -125,9 +151,9 @@ impl Recorder {
     /// Where the kind has no place left this is the row `other`, which takes [`add`](Self::add) and no totals. Ask
     /// again, at each tick, for whoever may get a place of its own later; it then begins at 0.
     pub fn row(&mut self, kind: KindId, identity: u64, labels: &[&str]) -> Result<RowId, Refused> {
-        let since = self.since;
+        let begin = (self.since, self.owner);
         let mut refused = 0;
-        let row = self.table(kind)?.row(identity, labels, since, &mut refused);
+        let row = self.table(kind)?.row(identity, labels, begin, &mut refused);
         self.refusals.rows += refused;
         row
     }
@@ -239,6 +265,22 @@ impl Recorder {
         self.since = wall;
     }
 
+    /// What is declared and recorded from now on is of this probe, a bit of [`Owners`]; 0 is nobody.
+    pub(crate) const fn set_owner(&mut self, owner: Owners) {
+        self.owner = owner;
+    }
+
+    /// A probe is there no more: what it had is whoever's who asks for it next.
+    pub(crate) fn disown(&mut self, owner: Owners) {
+        self.tables.iter_mut().for_each(|table| table.disown(owner));
+    }
+
+    /// Ends the rows of probes that are there no more. Whether there were any.
+    pub(crate) fn end_abandoned(&mut self) -> bool {
+        // The host stays, and the rows of whoever is no agent's probe.
+        self.tables.iter_mut().skip(1).fold(false, |any, table| table.end_abandoned() | any)
+    }
+
     /// Says in the batch that a probe's numbers are missing.
     pub(crate) fn leave_out(&mut self, probe: &Arc<str>) {
         self.batch.left_out.push(Arc::clone(probe));
@@ -282,6 +324,10 @@ impl Recorder {
         self.batch.left_out.clear();
         self.batch.ended = None;
     }
+}
+
+fn table_index(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// A key that comes twice.

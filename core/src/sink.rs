@@ -1,5 +1,7 @@
 //! What a sink promises, and what it is given.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,18 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Gives up what is not delivered yet, for a sink that takes this one's place and delivers the same to the same place
+    /// ([`SinkPlugin::succeeds`]). Called once, in place of [`close`](Self::close), after the last view and its flush. With
+    /// `None`, the default, there is nothing to give, and `close` is called.
+    fn bequeath(&mut self) -> Option<Legacy> {
+        None
+    }
+
+    /// Takes what a predecessor has not delivered: its samples are in this sink's ledger, queued. Called before the first
+    /// view, and only with what a sink of the same type gave. The default lets go of it, so that its samples are dropped
+    /// when the sink ends.
+    fn inherit(&mut self, _legacy: Legacy) {}
+
     /// Who enters a view's samples in the ledger.
     fn settles(&self) -> Settlement {
         Settlement::OnReturn
@@ -69,6 +83,20 @@ pub enum Settlement {
     BySink,
 }
 
+/// What a sink leaves to the one that takes its place.
+pub struct Legacy {
+    /// How many samples that are queued in the sink's ledger it has; each sample is in one of both ledgers afterwards.
+    pub samples: u64,
+    /// What the sinks of one type know.
+    pub content: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for Legacy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Legacy").field("samples", &self.samples).finish_non_exhaustive()
+    }
+}
+
 /// What a sink knows about the agent it works for.
 #[derive(Clone, Debug)]
 pub struct SinkContext {
@@ -87,6 +115,9 @@ pub struct SinkContext {
     pub stop: Stop,
     /// This sink's book of samples.
     pub ledger: Arc<Ledger>,
+    /// Whether the agent has counted before this sink was there: then totals do not begin at 0 with its first view, and a
+    /// sink that sends increments has those since then to send. What was sent before is its predecessor's, if it had one.
+    pub joins: bool,
 }
 
 /// What the kernel's numbers describe.
@@ -112,6 +143,7 @@ impl Stop {
         self.deadline.lock().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// Says that a stop has begun; the first one counts. Returns when the grace period is over.
     pub(crate) fn begin(&self, grace: Duration) -> Instant {
         let deadline = Instant::now() + grace;
         *self.deadline.lock().get_or_insert(deadline)
@@ -161,6 +193,13 @@ pub trait SinkPlugin: Sync {
     /// a destination that agents may share, or that keeps a second one out by itself.
     fn destination(&self, _options: &Options) -> Option<String> {
         None
+    }
+
+    /// Whether a sink with the options `now` may deliver what one with the options `before` has not: both send the same to
+    /// the same place, and differ in how they go about it (times, sizes, a token). The undelivered is then
+    /// [handed over](Sink::bequeath) when a configuration changes; otherwise it has the grace period.
+    fn succeeds(&self, _before: &Options, _now: &Options) -> bool {
+        false
     }
 
     /// Whether, with these options, the sink does nothing but write to standard output and connect

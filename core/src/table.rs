@@ -30,6 +30,10 @@ pub(crate) struct Table {
     pub(crate) birth: u64,
     pub(crate) layout: KindLayout,
     columns: Vec<(u64, MetricKind)>,
+    /// By column: the probes that have declared it.
+    column_owners: Vec<Owners>,
+    /// Those that have declared the kind.
+    owners: Owners,
     cells: Cells,
     /// By slot: the birth of the row that may be recorded, or 0.
     births: Vec<u64>,
@@ -62,7 +66,12 @@ struct Slot {
     identity: u64,
     /// Of the labels as they were given.
     given: u64,
+    /// The probes that have asked for it.
+    owners: Owners,
 }
+
+/// Probes, a bit for each that an agent has.
+pub(crate) type Owners = u64;
 
 impl Table {
     pub(crate) fn new(index: u32, kind: EntityKind) -> Self {
@@ -77,6 +86,8 @@ impl Table {
             birth: birth(),
             layout: KindLayout { kind: Arc::new(kind), columns: Vec::new(), formats: Vec::new(), metrics: Vec::new() },
             columns: Vec::new(),
+            column_owners: Vec::new(),
+            owners: 0,
             cells: Cells::default(),
             births: Vec::new(),
             slots: Vec::new(),
@@ -110,8 +121,56 @@ impl Table {
         vitals.series = self.series();
     }
 
+    /// Whether nobody who has declared the kind is there any more, so that another probe may.
+    pub(crate) const fn is_abandoned(&self) -> bool {
+        self.owners == 0
+    }
+
+    /// The kind is declared, perhaps again, with the same label keys.
+    pub(crate) fn declare(&mut self, kind: EntityKind, owner: Owners) {
+        self.layout.kind = Arc::new(kind);
+        self.owners |= owner;
+    }
+
+    /// A probe uses a kind that another one has declared.
+    pub(crate) const fn join(&mut self, owner: Owners) {
+        self.owners |= owner;
+    }
+
+    /// A probe is there no more. Its rows and columns stay for whoever asks for them next; what it has counted is what
+    /// these go on from.
+    pub(crate) fn disown(&mut self, owner: Owners) {
+        if self.index > 0 {
+            // The host is nobody's.
+            self.owners &= !owner;
+        }
+        for slot in &mut self.slots {
+            slot.owners &= !owner;
+        }
+        for (column, owners) in self.column_owners.iter_mut().enumerate().filter(|(_, owners)| **owners & owner != 0) {
+            *owners &= !owner;
+            if *owners == 0 {
+                self.cells.carry_on(column);
+            }
+        }
+    }
+
+    /// Ends the rows that no probe has asked for that is there. Whether there were any.
+    pub(crate) fn end_abandoned(&mut self) -> bool {
+        let slots = 0..self.slots.len();
+        let abandoned = slots.filter(|slot| {
+            let is_other = self.other.is_some_and(|other| other as usize == *slot);
+            self.births[*slot] != 0 && self.slots[*slot].owners == 0 && !is_other
+        });
+        let abandoned: Vec<_> = abandoned.map(small).collect();
+        for slot in &abandoned {
+            self.end_slot(*slot);
+        }
+        !abandoned.is_empty()
+    }
+
     /// Adds a column, or finds the one that it is.
-    pub(crate) fn column(&mut self, column: Column) -> Result<(ColumnId, bool), Refused> {
+    pub(crate) fn column(&mut self, column: Column, owner: Owners) -> Result<(ColumnId, bool), Refused> {
         let kind = &self.layout.kind;
         let id = |index: usize, birth| ColumnId { kind: self.index, index: small(index), birth };
         let taken = column.own_labels().find(|(key, _)| kind.label_keys().any(|known| known == *key));
@@ -126,11 +185,13 @@ impl Table {
                 return Err(Refused::MetricKind { metric: kind.metric_name(&column), has: known.kind() });
             }
             if known.is_twin_of(&column) {
+                self.column_owners[place] |= owner;
                 return Ok((id(place, self.columns[place].0), false));
             }
         }
         let id = id(self.columns.len(), birth());
         self.columns.push((id.birth, column.kind()));
+        self.column_owners.push(owner);
         self.cells.push_column(&column);
         let Self { layout: KindLayout { columns, formats, metrics, .. }, .. } = self;
         match metric {
@@ -148,7 +209,7 @@ impl Table {
         &mut self,
         identity: u64,
         labels: &[&str],
-        started: Duration,
+        (started, owner): (Duration, Owners),
         refused: &mut u64,
     ) -> Result<RowId, Refused> {
         let kind = Arc::clone(&self.layout.kind);
@@ -157,14 +218,16 @@ impl Table {
             return Err(Refused::Labels { kind: kind.name().to_owned(), expected, given: labels.len() });
         }
         let given = fingerprint(labels);
-        let mut base = None;
+        let (mut base, mut owners) = (None, owner);
         let too_many_ended = self.ended.len() > kind.row_limit().max(ENDED);
         if let Some(&slot) = self.by_identity.get(&identity) {
             // Where too many have ended in this tick already, it has its new name from the next one on.
             if self.slots[slot as usize].given == given || too_many_ended {
+                self.slots[slot as usize].owners |= owner;
                 return Ok(self.id(slot));
             }
             base = Some(self.cells.base_for_heir(slot as usize));
+            owners |= self.slots[slot as usize].owners;
             self.end_slot(slot);
         } else if expected == 0 && (self.living > 0 || !self.ended.is_empty()) {
             return Err(Refused::OneRow { kind: kind.name().to_owned() });
@@ -180,6 +243,7 @@ impl Table {
         }
         let text = self.text(labels, identity);
         let slot = self.occupy(identity, given, text, started);
+        self.slots[slot as usize].owners = owners;
         self.living += 1;
         self.began += 1;
         if let Some(base) = base {
@@ -283,7 +347,7 @@ impl Table {
         let id = RowId { kind: self.index, slot, birth: birth() };
         self.texts.insert(Arc::clone(&text));
         let row = Arc::new(Row { id, text, started });
-        self.slots[slot as usize] = Slot { row: Some(row), identity, given };
+        self.slots[slot as usize] = Slot { row: Some(row), identity, given, owners: 0 };
         self.births[slot as usize] = id.birth;
         self.changed = true;
         slot

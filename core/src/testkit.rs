@@ -194,7 +194,7 @@ impl Bench {
     fn show<R>(&mut self, selection: &Selection, look: impl FnOnce(&View<'_>) -> R) -> R {
         let known = self.lens.take().filter(|(known, lens)| known == selection && lens.fits(&self.batch.live));
         let (_, lens) = self.lens.insert(known.unwrap_or_else(|| {
-            let lens = Lens::new(selection, &self.batch.live.layout).behind_top(selection);
+            let lens = Lens::new(selection, &self.batch.live.layout, 0).behind_top(selection);
             (selection.clone(), Arc::new(lens))
         }));
         if self.top.as_ref().is_none_or(|(known, _)| known != selection) {
@@ -230,6 +230,7 @@ pub fn context(name: &str) -> SinkContext {
         scope: Scope::Host,
         stop: Stop::default(),
         ledger: Arc::new(Ledger::default()),
+        joins: false,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::histogram::{HISTOGRAM_SLOTS, Histogram, Totals};
 use crate::lens::{KindLens, Lens};
 use crate::metric::MetricKind;
 use crate::selection::{STAY, Selection};
-use crate::table::{OTHER, Table};
+use crate::table::{OTHER, Owners, Table};
 use crate::values::Values;
 
 /// What of a row's activity is left after a tick: half of it after seven.
@@ -47,7 +47,7 @@ impl Top {
     pub(crate) fn new(selection: &Selection) -> Option<Self> {
         (!selection.top.is_empty()).then(|| Self {
             selection: selection.clone(),
-            lens: Lens::new(selection, &Arc::default()),
+            lens: Lens::new(selection, &Arc::default(), 0),
             kinds: Vec::new(),
             pool: Vec::new(),
             before: None,
@@ -90,7 +90,7 @@ impl Top {
 
     /// Takes in kinds and columns that are new.
     fn widen(&mut self, layout: &Arc<Layout>) {
-        self.lens = Lens::new(&self.selection, layout);
+        self.lens = Lens::new(&self.selection, layout, 0);
         for (index, (kind, lens)) in layout.kinds.iter().zip(&self.lens.kinds).enumerate() {
             if self.kinds.len() == index {
                 let limit = self.selection.top.get(kind.kind.name()).filter(|_| !lens.metrics.is_empty());
@@ -206,7 +206,7 @@ impl Ranks {
     fn widen(&mut self, layout: &KindLayout, lens: &KindLens, ranks_by: impl Fn(&str) -> bool) {
         for column in &layout.columns[self.columns.len()..] {
             // Its own kind has no such column yet, and its keys are the same: nothing is refused.
-            self.columns.extend(self.table.column((**column).clone()).map(|(id, _)| id));
+            self.columns.extend(self.table.column((**column).clone(), Owners::MAX).map(|(id, _)| id));
         }
         let numbered = layout.columns.iter().enumerate();
         let counters = numbered.filter(|(at, column)| lens.takes_column(*at) && column.kind() == MetricKind::Counter);
@@ -327,7 +327,7 @@ impl Ranks {
         // A kind without keys has a row without labels, whose text is empty.
         let labels: Vec<&str> = row.labels().take(table.layout.kind.label_keys().len()).collect();
         // There is room, and the labels are as many as the kind has keys: it is a row of its own.
-        if let Ok(own) = table.row(row.id.birth, &labels, started, &mut 0) {
+        if let Ok(own) = table.row(row.id.birth, &labels, (started, Owners::MAX), &mut 0) {
             let spreads = seen.spreads.iter().map(|(column, spread)| {
                 let range = table.layout.columns[*column].slot_range();
                 (*column, spread.totals(range))

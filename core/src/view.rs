@@ -43,6 +43,12 @@ impl<'a> View<'a> {
         self.0.batch.left_out.iter().map(AsRef::as_ref)
     }
 
+    /// Another number than that of the view before says that the sink's selection is another one: names and tags may have
+    /// changed, and columns may have come or gone. What a sink keeps of them is to be made anew.
+    pub fn edition(&self) -> u64 {
+        self.0.lens.edition
+    }
+
     /// How many samples the view holds.
     pub fn len(&self) -> usize {
         let blocks = self.finals().iter().map(|block| &**block).chain([self.live()]);

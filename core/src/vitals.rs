@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::condition::{Condition, SharedCondition, State};
 use crate::kind_vitals::KindVitals;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Tally};
 use crate::table::Table;
 
 /// What the agent counts about itself. Shared by everything that counts; emitted by the probe type [`VITALS`](crate::VITALS).
@@ -18,9 +19,12 @@ pub struct Vitals {
     clock_steps: AtomicU64,
     probes: Mutex<Vec<ProbeVitals>>,
     kinds: Mutex<Vec<KindVitals>>,
-    sinks: Mutex<Vec<(String, Arc<Ledger>)>>,
-    absent: Mutex<Vec<AbsentSink>>,
+    sinks: Mutex<Vec<SinkVitals>>,
     uncounted: Mutex<Vec<Uncounted>>,
+    /// The probe that is being built: what it says is not counted is its own.
+    building: Mutex<Option<String>>,
+    /// How many probes and sinks there ever were: each has a number.
+    numbers: AtomicU64,
 }
 
 /// What the configuration asks for and this machine does not count.
@@ -30,19 +34,12 @@ pub struct Uncounted {
     pub what: String,
     /// Why it is not counted.
     pub reason: String,
-}
-
-/// A sink of the configuration that does not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AbsentSink {
-    /// Its name.
-    pub name: String,
-    /// Why it does not run, and the way out.
-    pub reason: String,
+    /// The probe that would count it, if it is one's.
+    pub probe: Option<String>,
 }
 
 /// What is known of one probe.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ProbeVitals {
     /// The probe's name.
     pub name: String,
@@ -51,8 +48,63 @@ pub struct ProbeVitals {
     /// Collections that failed or panicked.
     pub errors: u64,
     /// Ticks it was left out of because its last collection took longer than an interval, or because it
-    /// has panicked.
+    /// was not there.
     pub skips: u64,
+    pub(crate) number: u64,
+    pub(crate) condition: Arc<SharedCondition>,
+    /// It was taken out of the agent; its row is to end.
+    pub(crate) is_gone: bool,
+}
+
+impl ProbeVitals {
+    /// How it fares, since when and, unless it works, why.
+    pub fn condition(&self) -> Condition {
+        self.condition.look()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.condition.state()
+    }
+}
+
+/// What is known of one sink: what it is now, and what became of the samples of those that had its name before.
+#[derive(Clone, Debug)]
+pub struct SinkVitals {
+    /// The sink's name.
+    pub name: String,
+    /// The book of the one that runs.
+    pub ledger: Arc<Ledger>,
+    /// Those of its predecessors that still finish.
+    finishing: Vec<Arc<Ledger>>,
+    /// The sum of those that have.
+    past: Tally,
+    pub(crate) number: u64,
+    /// It was taken out of the agent; its row is to end.
+    pub(crate) is_gone: bool,
+}
+
+impl SinkVitals {
+    /// What became of all samples that were meant for a sink of this name.
+    pub fn tally(&self) -> Tally {
+        self.read(Clone::clone)
+    }
+
+    /// The same without copying it, where there was no other of the name.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Tally) -> R) -> R {
+        if self.finishing.is_empty() && self.past == Tally::default() {
+            return self.ledger.read(look);
+        }
+        let mut sum = self.past.clone();
+        for ledger in self.finishing.iter().chain([&self.ledger]) {
+            ledger.read(|tally| sum.add(tally));
+        }
+        look(&sum)
+    }
+
+    fn retire(&mut self, ledger: &Arc<Ledger>) {
+        self.finishing.retain(|other| !Arc::ptr_eq(other, ledger));
+        ledger.read(|tally| self.past.add(tally));
+    }
 }
 
 impl Vitals {
@@ -72,19 +124,9 @@ impl Vitals {
         self.clock_steps.load(Ordering::Relaxed)
     }
 
-    /// The ledgers of all sinks by name.
-    pub fn ledgers(&self) -> Vec<(String, Arc<Ledger>)> {
-        self.sinks.lock().clone()
-    }
-
-    /// The sinks of the configuration that do not run.
-    pub fn absent_sinks(&self) -> Vec<AbsentSink> {
-        self.absent.lock().clone()
-    }
-
-    /// Says that a sink of the configuration does not run, for the status and for `agent.sink_state`.
-    pub fn add_absent_sink(&self, sink: AbsentSink) {
-        self.absent.lock().push(sink);
+    /// What is known of each sink.
+    pub fn sinks(&self) -> Vec<SinkVitals> {
+        self.sinks.lock().iter().filter(|sink| !sink.is_gone).cloned().collect()
     }
 
     /// What the configuration asks for and is not counted.
@@ -94,12 +136,13 @@ impl Vitals {
 
     /// Says that something is not counted here, for the table and the status.
     pub fn add_uncounted(&self, what: impl Into<String>, reason: impl Into<String>) {
-        self.uncounted.lock().push(Uncounted { what: what.into(), reason: reason.into() });
+        let probe = self.building.lock().clone();
+        self.uncounted.lock().push(Uncounted { what: what.into(), reason: reason.into(), probe });
     }
 
     /// What is known of each probe.
     pub fn probes(&self) -> Vec<ProbeVitals> {
-        self.probes.lock().clone()
+        self.probes.lock().iter().filter(|probe| !probe.is_gone).cloned().collect()
     }
 
     /// What is known of each kind whose rows come and go.
@@ -119,19 +162,20 @@ impl Vitals {
         }
     }
 
-    /// Looks at the probes without copying them.
+    /// Looks at the probes without copying them, and forgets those that are gone afterwards.
     pub(crate) fn with_probes<R>(&self, look: impl FnOnce(&[ProbeVitals]) -> R) -> R {
-        look(&self.probes.lock())
+        let probes = &mut *self.probes.lock();
+        let seen = look(probes);
+        probes.retain(|probe| !probe.is_gone);
+        seen
     }
 
-    /// Looks at the ledgers without copying their names.
-    pub(crate) fn with_ledgers<R>(&self, look: impl FnOnce(&[(String, Arc<Ledger>)]) -> R) -> R {
-        look(&self.sinks.lock())
-    }
-
-    /// Looks at the absent sinks without copying them.
-    pub(crate) fn with_absent<R>(&self, look: impl FnOnce(&[AbsentSink]) -> R) -> R {
-        look(&self.absent.lock())
+    /// Looks at the sinks without copying their names, and forgets those that are gone afterwards.
+    pub(crate) fn with_sinks<R>(&self, look: impl FnOnce(&[SinkVitals]) -> R) -> R {
+        let sinks = &mut *self.sinks.lock();
+        let seen = look(sinks);
+        sinks.retain(|sink| !sink.is_gone);
+        seen
     }
 
     pub(crate) fn count_tick(&self) {
@@ -146,17 +190,85 @@ impl Vitals {
         self.clock_steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_probe(&self, name: &str) {
-        self.probes.lock().push(ProbeVitals { name: name.to_owned(), ..ProbeVitals::default() });
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn update_probe(&self, index: usize, update: impl FnOnce(&mut ProbeVitals)) {
-        if let Some(probe) = self.probes.lock().get_mut(index) {
+    /// A probe of this name is in the agent: its number. One that was there a moment ago goes on.
+    pub(crate) fn add_probe(&self, name: &str) -> u64 {
+        let probes = &mut *self.probes.lock();
+        if let Some(known) = probes.iter_mut().find(|probe| probe.name == name && probe.is_gone) {
+            known.is_gone = false;
+            known.condition = Arc::default();
+            return known.number;
+        }
+        let number = self.number();
+        probes.push(ProbeVitals {
+            name: name.to_owned(),
+            duration: Duration::ZERO,
+            errors: 0,
+            skips: 0,
+            number,
+            condition: Arc::default(),
+            is_gone: false,
+        });
+        number
+    }
+
+    /// What is said to be uncounted from here on is this probe's; what it said before is forgotten.
+    pub(crate) fn begins_building(&self, probe: &str) {
+        self.uncounted.lock().retain(|uncounted| uncounted.probe.as_deref() != Some(probe));
+        *self.building.lock() = Some(probe.to_owned());
+    }
+
+    pub(crate) fn ends_building(&self) {
+        *self.building.lock() = None;
+    }
+
+    pub(crate) fn update_probe(&self, number: u64, update: impl FnOnce(&mut ProbeVitals)) {
+        if let Some(probe) = self.probes.lock().iter_mut().find(|probe| probe.number == number) {
             update(probe);
         }
     }
 
+    /// A probe is no longer in the agent.
+    pub(crate) fn remove_probe(&self, number: u64) {
+        self.update_probe(number, |probe| {
+            probe.is_gone = true;
+            let name = Some(probe.name.as_str());
+            self.uncounted.lock().retain(|uncounted| uncounted.probe.as_deref() != name);
+        });
+    }
+
+    /// A sink of this name is in the agent, in the place of one that finishes or was there a moment ago.
     pub(crate) fn add_sink(&self, name: &str, ledger: &Arc<Ledger>) {
-        self.sinks.lock().push((name.to_owned(), Arc::clone(ledger)));
+        let sinks = &mut *self.sinks.lock();
+        if let Some(known) = sinks.iter_mut().find(|sink| sink.name == name) {
+            let former = std::mem::replace(&mut known.ledger, Arc::clone(ledger));
+            known.finishing.push(Arc::clone(&former));
+            if std::mem::take(&mut known.is_gone) {
+                known.retire(&former);
+            }
+            return;
+        }
+        sinks.push(SinkVitals {
+            name: name.to_owned(),
+            ledger: Arc::clone(ledger),
+            finishing: Vec::new(),
+            past: Tally::default(),
+            number: self.number(),
+            is_gone: false,
+        });
+    }
+
+    /// A sink that was taken out of the agent, or replaced, has finished; its book is closed.
+    pub(crate) fn retire_sink(&self, name: &str, ledger: &Arc<Ledger>) {
+        let sinks = &mut *self.sinks.lock();
+        let Some(known) = sinks.iter_mut().find(|sink| sink.name == name) else { return };
+        if Arc::ptr_eq(&known.ledger, ledger) {
+            known.is_gone = true;
+        } else {
+            known.retire(ledger);
+        }
     }
 }

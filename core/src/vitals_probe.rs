@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::condition::SinkState;
 use crate::entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId};
 use crate::error::{BuildError, ProbeError};
-use crate::ledger::{Ledger, Tally};
+use crate::ledger::Tally;
 use crate::metric::{Column, Unit};
 use crate::options::{Options, OptionsError};
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
 use crate::recorder::{Recorder, Refusals};
-use crate::vitals::{ProbeVitals, Vitals};
+use crate::vitals::{ProbeVitals, SinkVitals, Vitals};
 
 /// The probe type `vitals`: the agent's own numbers, all named `agent.*`.
 pub static VITALS: VitalsPlugin = VitalsPlugin;
@@ -95,7 +94,12 @@ fn probe_columns() -> Vec<Column> {
         Column::counter(
             "agent.probe_skips",
             Unit::TICKS,
-            "Ticks that a probe was left out of, because it had taken longer than an interval or has panicked",
+            "Ticks that a probe was left out of, because it had taken longer than an interval or was not there",
+        ),
+        Column::gauge(
+            "agent.probe_state",
+            Unit::ONE,
+            "How a probe fares: 0 absent, 1 working, 2 failing, 3 closed; `status` says why",
         ),
     ]
 }
@@ -138,14 +142,14 @@ struct VitalsProbe {
     host: Vec<ColumnId>,
     probes: Rows,
     sinks: Rows,
-    absent: Vec<Option<RowId>>,
 }
 
 /// A kind with its columns, and the rows so far.
 struct Rows {
     kind: KindId,
     columns: Vec<ColumnId>,
-    ids: Vec<Option<RowId>>,
+    /// By number of what they are about, in order.
+    ids: Vec<(u64, RowId)>,
 }
 
 impl Rows {
@@ -154,12 +158,23 @@ impl Rows {
         Ok(Self { kind, columns: declare(recorder, kind, columns)?, ids: Vec::new() })
     }
 
-    /// The row at an index, made when it is first asked for.
-    fn row(&mut self, recorder: &mut Recorder, index: usize, name: &str) -> Option<RowId> {
-        if self.ids.len() == index {
-            self.ids.push(recorder.row(self.kind, index as u64, &[name]).ok());
+    /// The row of a number, made when it is first asked for.
+    fn row(&mut self, recorder: &mut Recorder, number: u64, name: &str) -> Option<RowId> {
+        let place = match self.ids.binary_search_by_key(&number, |(known, _)| *known) {
+            Ok(place) => place,
+            Err(place) => {
+                self.ids.insert(place, (number, recorder.row(self.kind, number, &[name]).ok()?));
+                place
+            }
+        };
+        self.ids.get(place).map(|(_, row)| *row)
+    }
+
+    /// Ends the row of a number, if it has one.
+    fn end(&mut self, recorder: &mut Recorder, number: u64) {
+        if let Ok(place) = self.ids.binary_search_by_key(&number, |(known, _)| *known) {
+            recorder.end(self.ids.remove(place).1);
         }
-        self.ids.get(index).copied().flatten()
     }
 }
 
@@ -172,55 +187,49 @@ impl VitalsProbe {
         let host = declare(recorder, recorder.host_kind(), host_columns())?;
         let probes = Rows::new(recorder, probe_kind(), probe_columns())?;
         let sinks = Rows::new(recorder, sink_kind(), sink_columns())?;
-        Ok(Self { vitals, host, probes, sinks, absent: Vec::new() })
+        Ok(Self { vitals, host, probes, sinks })
     }
 }
 
 impl Probe for VitalsProbe {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        let Self { vitals, host, probes, sinks, absent } = self;
+        let Self { vitals, host, probes, sinks } = self;
         record_host(recorder, host, vitals);
         vitals.with_probes(|known| record_probes(recorder, probes, known));
-        vitals.with_ledgers(|known| record_sinks(recorder, sinks, known));
-        vitals.with_absent(|known| {
-            for (index, sink) in known.iter().enumerate() {
-                if absent.len() == index {
-                    absent.push(recorder.row(sinks.kind, FIRST_ABSENT + index as u64, &[&sink.name]).ok());
-                }
-                if let (Some(row), Some(state)) = (absent[index], sinks.columns.last()) {
-                    recorder.gauge(row, *state, SinkState::Absent.number().into());
-                }
-            }
-        });
+        vitals.with_sinks(|known| record_sinks(recorder, sinks, known));
         Ok(())
     }
 }
 
-/// Sinks that run are numbered from 0 on, those that do not from here.
-const FIRST_ABSENT: u64 = 1 << 32;
-
-/// Probes and sinks are added before the first tick; their rows are made when they are seen.
 fn record_probes(recorder: &mut Recorder, rows: &mut Rows, probes: &[ProbeVitals]) {
-    for (index, probe) in probes.iter().enumerate() {
-        let Some(row) = rows.row(recorder, index, &probe.name) else { continue };
-        let [seconds, errors, skips] = rows.columns[..] else { continue };
+    for probe in probes {
+        if probe.is_gone {
+            rows.end(recorder, probe.number);
+            continue;
+        }
+        let Some(row) = rows.row(recorder, probe.number, &probe.name) else { continue };
+        let [seconds, errors, skips, state] = rows.columns[..] else { continue };
         recorder.gauge(row, seconds, probe.duration.as_secs_f64());
         recorder.counter(row, errors, probe.errors);
         recorder.counter(row, skips, probe.skips);
+        recorder.gauge(row, state, probe.state().number().into());
     }
 }
 
-fn record_sinks(recorder: &mut Recorder, rows: &mut Rows, sinks: &[(String, Arc<Ledger>)]) {
-    for (index, (name, ledger)) in sinks.iter().enumerate() {
-        let Some(row) = rows.row(recorder, index, name) else { continue };
+fn record_sinks(recorder: &mut Recorder, rows: &mut Rows, sinks: &[SinkVitals]) {
+    for sink in sinks {
+        let Some(row) = rows.row(recorder, sink.number, &sink.name) else { continue };
         let [states @ .., waiting, state] = &rows.columns[..] else { continue };
-        recorder.gauge(row, *state, ledger.state().number().into());
-        ledger.read(|tally| {
+        recorder.gauge(row, *state, sink.ledger.state().number().into());
+        sink.read(|tally| {
             for (column, (_, read)) in states.iter().zip(STATES) {
                 recorder.counter(row, *column, read(tally));
             }
             recorder.gauge(row, *waiting, small(tally.queued + tally.spooled));
         });
+        if sink.is_gone {
+            rows.end(recorder, sink.number);
+        }
     }
 }
 

@@ -5,19 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
-use crate::error::{SinkError, chain};
+use crate::error::{BuildError, SinkError, chain};
 use crate::finals::Finals;
 use crate::ledger::Ledger;
 use crate::lens::Lens;
-use crate::sink::{Settlement, Sink};
+use crate::part::{Predecessor, SinkMaker};
+use crate::retry::Retry;
+use crate::sink::{Legacy, Settlement, Sink, Stop};
 use crate::view::KeptView;
 
 /// Why samples are dropped that come for a sink that is over.
 pub(crate) const CLOSED: &str = "sink closed";
+
+/// Why samples are dropped that a sink had in its hands when it panicked.
+const PANICKED: &str = "sink panicked";
+
+/// Why samples are dropped that waited for a sink which did not come.
+const ABSENT: &str = "sink absent";
 
 /// A batch on its way to one sink.
 #[derive(Debug)]
@@ -37,6 +46,9 @@ pub(crate) struct Parcel {
 #[derive(Debug)]
 pub(crate) struct Shared {
     over: AtomicBool,
+    absent: AtomicBool,
+    /// Who gets what the sink cannot deliver any more.
+    heir: Mutex<Option<Sender<Legacy>>>,
     /// Bytes of the batches in the queue.
     waiting: AtomicUsize,
     /// The rows that have ended and that the sink has not taken.
@@ -45,7 +57,27 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(finals_bytes: usize) -> Self {
-        Self { over: AtomicBool::new(false), waiting: AtomicUsize::new(0), finals: Finals::new(finals_bytes) }
+        Self {
+            over: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
+            heir: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            finals: Finals::new(finals_bytes),
+        }
+    }
+
+    /// Whether there is no sink to take batches, though there may be later.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.absent.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::SeqCst);
+    }
+
+    /// What the sink cannot deliver any more goes to a successor. To be said before the queue is hung up.
+    pub(crate) fn leave_to(&self, heir: Sender<Legacy>) {
+        *self.heir.lock() = Some(heir);
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -82,6 +114,19 @@ pub(crate) struct Worker {
     limit: usize,
     /// Hangs up when nothing more is to be waited for.
     stopping: Receiver<()>,
+    retry: Retry,
+}
+
+/// Where a worker's sink comes from.
+pub(crate) struct Origin {
+    /// The sink, if it is built already.
+    pub(crate) built: Option<Box<dyn Sink>>,
+    /// Builds it, also anew where it panicked.
+    pub(crate) make: Option<SinkMaker>,
+    /// Tells the sink that its outlet is being closed.
+    pub(crate) stop: Stop,
+    /// Whose place it takes: waited for before anything is built, since both may need the same.
+    pub(crate) predecessor: Option<Predecessor>,
 }
 
 #[derive(Default)]
@@ -109,24 +154,19 @@ impl Worker {
             unflushed: Unflushed::default(),
             limit: limit.max(1),
             stopping,
+            retry: Retry::default(),
         }
     }
 
     /// Runs until the queue is hung up (`Ok`) or the sink is over (`Err`).
-    pub(crate) fn run(mut self, mut sink: Box<dyn Sink>) -> Result<(), SinkError> {
-        let result = self.drain(&mut *sink);
+    pub(crate) fn run(mut self, origin: Origin) -> Result<(), SinkError> {
+        let result = self.live(origin);
         if let Err(error) = &result {
             self.ledger.is_over(&chain(error));
             info!(sink = %self.name, "the sink is over: {}", chain(error));
             // That says it all: whatever comes for it is dropped.
             self.ledger.says_itself(CLOSED);
             self.settle_flushed(false);
-        }
-        // A sink that panicked in use may panic again when dropped.
-        if catch_unwind(AssertUnwindSafe(move || drop(sink))).is_err() {
-            error!(sink = %self.name, "the sink panicked while it was dropped");
-        }
-        if result.is_err() {
             // From here on the collecting thread puts nothing into the queue, or takes it out again.
             self.shared.over.store(true, Ordering::SeqCst);
             while self.queue.try_recv().is_ok() {}
@@ -134,7 +174,93 @@ impl Worker {
             self.ledger.lost(self.shared.finals.end(), CLOSED);
         }
         self.ledger.tell_losses(&self.name);
+        // A successor need not wait any longer.
+        drop(self.shared.heir.lock().take());
         result
+    }
+
+    /// Has a sink do its work, another one where it panics and can be built anew.
+    fn live(&mut self, origin: Origin) -> Result<(), SinkError> {
+        let Origin { mut built, mut make, stop, predecessor } = origin;
+        let mut legacy = predecessor.and_then(Predecessor::wait);
+        if let Some(legacy) = &legacy {
+            self.ledger.take_over(legacy.samples);
+        }
+        loop {
+            let mut sink = match (built.take(), &mut make) {
+                (Some(sink), _) => sink,
+                (None, Some(make)) => match self.make(make, &stop)? {
+                    Some(sink) => sink,
+                    None => return Ok(()),
+                },
+                (None, None) => return Err(SinkError::closed("there is nobody who builds it")),
+            };
+            let inherited = match legacy.take() {
+                Some(legacy) => self.guard("take over", &mut *sink, |sink| {
+                    sink.inherit(legacy);
+                    Ok(())
+                }),
+                None => Ok(true),
+            };
+            let result = inherited.and_then(|_| self.drain(&mut *sink));
+            // A sink that panicked in use may panic again when dropped.
+            if catch_unwind(AssertUnwindSafe(move || drop(sink))).is_err() {
+                error!(sink = %self.name, "the sink panicked while it was dropped");
+            }
+            match result {
+                Err(_) if std::mem::take(&mut self.panicked) && make.is_some() => self.recover(),
+                result => return result,
+            }
+        }
+    }
+
+    /// A sink has panicked, and another one takes its place: what is in the queue waits for that one.
+    fn recover(&mut self) {
+        self.settle_flushed(false);
+        // What is still given was entered when the sink got it.
+        self.shared.finals.settle(true);
+        self.ledger.give_up_held(PANICKED);
+        self.failing = None;
+        self.tell();
+        self.be_absent("it panicked, see the log");
+    }
+
+    /// Builds the sink, as often as it takes. None where the outlet was closed meanwhile.
+    fn make(&mut self, make: &mut SinkMaker, stop: &Stop) -> Result<Option<Box<dyn Sink>>, SinkError> {
+        loop {
+            if self.shared.is_absent() {
+                let wait = self.retry.failed(Instant::now());
+                // Nothing is ever sent: either the time comes or the end.
+                if let Err(RecvTimeoutError::Disconnected) = self.stopping.recv_timeout(wait) {
+                    while self.queue.try_recv().is_ok() {}
+                    self.ledger.close(ABSENT);
+                    return Ok(None);
+                }
+            }
+            let ledger = Arc::clone(&self.ledger);
+            match catch_unwind(AssertUnwindSafe(|| make(ledger, stop.clone()))) {
+                Ok(Ok(sink)) => {
+                    self.ledger.works();
+                    if self.shared.is_absent() {
+                        self.shared.set_absent(false);
+                        info!(sink = %self.name, "the sink works now");
+                    }
+                    return Ok(Some(sink));
+                }
+                Ok(Err(error @ BuildError::Refused { passing: true, .. })) => self.be_absent(&error.to_string()),
+                Ok(Err(error)) => return Err(SinkError::closed(error)),
+                Err(_) => self.be_absent("it panicked while it was built, see the log"),
+            }
+        }
+    }
+
+    /// It cannot be built now, or has panicked.
+    pub(crate) fn be_absent(&mut self, reason: &str) {
+        self.shared.set_absent(true);
+        self.ledger.is_absent(reason);
+        if self.retry.is_news(Instant::now(), reason) {
+            warn!(sink = %self.name, "the sink is absent: {reason}; it is tried again");
+        }
     }
 
     fn drain(&mut self, sink: &mut dyn Sink) -> Result<(), SinkError> {
@@ -157,7 +283,25 @@ impl Worker {
             }
         }
         self.flush(sink)?;
-        self.guard("close", sink, |sink| sink.close())?;
+        let heir = self.shared.heir.lock().take();
+        let mut legacy = None;
+        if heir.is_some() {
+            self.guard("hand over", sink, |sink| {
+                legacy = sink.bequeath();
+                Ok(())
+            })?;
+        }
+        match (heir, legacy) {
+            (Some(heir), Some(legacy)) => {
+                let samples = legacy.samples;
+                // Whoever has it enters it, or nobody does.
+                match heir.send(legacy) {
+                    Ok(()) => self.ledger.hand_over(samples),
+                    Err(_) => self.ledger.dropped(samples, ABSENT),
+                }
+            }
+            _ => drop(self.guard("close", sink, |sink| sink.close())?),
+        }
         Ok(())
     }
 
@@ -169,11 +313,13 @@ impl Worker {
             let _ = self.stopping.recv_deadline(due);
         }
         let by_sink = sink.settles() == Settlement::BySink;
+        self.ledger.taken(samples);
         let mut finals = Vec::new();
         let ended = self.shared.finals.give(batch.tick().seq, by_sink, &mut finals);
         if by_sink {
             // It settles them itself, perhaps at once. For others they are in the book when they are taken.
             self.ledger.offered(ended);
+            self.ledger.taken(ended);
         }
         let blocks = finals.len();
         let view = KeptView { batch, finals, lens, elapsed };
@@ -268,7 +414,7 @@ impl Worker {
             Ok(Err(closed @ SinkError::Closed(_))) => Err(closed),
             Err(_) => {
                 self.panicked = true;
-                error!(sink = %self.name, "the sink panicked in {what}: it is closed");
+                error!(sink = %self.name, "the sink panicked in {what}");
                 Err(SinkError::closed("the sink panicked"))
             }
         }

@@ -300,7 +300,7 @@ impl Outlet {
     fn settle(&mut self, wall: u64, awake: bool) {
         let is_handed = self.is_handed(wall);
         self.handed += u64::from(is_handed);
-        let is_over = || self.ledger.condition().0 == SinkState::Closed;
+        let is_over = || self.ledger.condition().state == State::Closed;
         if self.takes_each_at_once() {
             self.until(|| self.shared.taken.lock().views == self.handed);
         } else if awake {
@@ -441,7 +441,7 @@ proptest! {
                     None => lost += truth.cells(),
                 }
             }
-            let is_closed = outlet.ledger.condition().0 == SinkState::Closed;
+            let is_closed = outlet.ledger.condition().state == State::Closed;
             if is_closed {
                 prop_assert!(dropped(&tally, "sink closed") + tally.failed + dropped(&tally, "final value of an ended series") >= lost);
             } else {

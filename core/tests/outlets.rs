@@ -151,6 +151,27 @@ fn the_run_ends_when_an_essential_sink_does_or_none_is_left() {
     }
 }
 
+/// A type of sink that nothing is asked of.
+struct Nowhere;
+
+impl SinkPlugin for Nowhere {
+    fn name(&self) -> &'static str {
+        "nowhere"
+    }
+
+    fn summary(&self) -> &'static str {
+        "goes nowhere"
+    }
+
+    fn check(&self, _: &Options) -> Result<Claims, OptionsError> {
+        Ok(Claims::default())
+    }
+
+    fn build(&self, _: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+        Ok(Box::new(MemorySink::default()))
+    }
+}
+
 #[test]
 fn a_sinks_state_and_its_reason_are_known_and_are_samples() {
     struct Moody(Vec<Result<(), SinkError>>);
@@ -166,20 +187,31 @@ fn a_sinks_state_and_its_reason_are_known_and_are_samples() {
     add(&mut agent, "memory", 8, WhenFull::DropOldest, memory.clone());
     let outcomes = vec![Err(SinkError::closed("broken pipe")), Ok(()), Err(SinkError::failed("full")), Ok(())];
     let moody = add(&mut agent, "moody", 8, WhenFull::DropOldest, Moody(outcomes));
-    agent.vitals().add_absent_sink(AbsentSink { name: "absent".to_owned(), reason: "no such file".to_owned() });
+    let refused = agent.start_sink(SinkPart {
+        spec: OutletSpec::new("absent"),
+        plugin: &Nowhere,
+        options: Options::none(),
+        setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
+        make: Box::new(|_, _| Err(BuildError::refused("no such file", "make it").passing(true))),
+    });
+    assert_eq!(refused.expect_err("it is not there").to_string(), "no such file; make it");
     let expected = [
-        (SinkState::Working, None),
-        (SinkState::Failing, Some("full".to_owned())),
-        (SinkState::Working, None),
-        (SinkState::Closed, Some("the receiver is gone: broken pipe".to_owned())),
+        (State::Working, None),
+        (State::Failing, Some("full".to_owned())),
+        (State::Working, None),
+        (State::Closed, Some("the receiver is gone: broken pipe".to_owned())),
     ];
     for expected in &expected {
         agent.tick(clock.advance(SECOND));
         drained(&moody);
         // The end of a sink is known a moment after its samples are settled.
         let start = Instant::now();
-        while moody.condition() != *expected {
-            assert!(start.elapsed() < Duration::from_secs(60), "{:?} is not {expected:?}", moody.condition());
+        let condition = || {
+            let Condition { state, reason, .. } = moody.condition();
+            (state, reason)
+        };
+        while condition() != *expected {
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?} is not {expected:?}", condition());
             std::thread::yield_now();
         }
     }

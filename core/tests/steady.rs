@@ -104,13 +104,13 @@ fn a_tick_without_coming_and_going_allocates_nothing() {
     let matching = [("what".to_owned(), "odd".to_owned())].into();
     let top = [("thing".to_owned(), 20)].into();
     let selections = [
-        Selection::default(),
-        Selection { matching, ..Selection::default() },
-        Selection { top, ..Selection::default() },
+        ("all", Selection::default()),
+        ("odd", Selection { matching, ..Selection::default() }),
+        ("top", Selection { top, ..Selection::default() }),
     ];
-    let books = selections.map(|selection| {
+    let books = selections.map(|(name, selection)| {
         let book = Arc::new(Ledger::default());
-        let spec = OutletSpec { selection, ..OutletSpec::new("looks") };
+        let spec = OutletSpec { selection, ..OutletSpec::new(name) };
         agent.push_sink(Box::<Looks>::default(), spec, Arc::clone(&book)).expect("a sink");
         book
     });

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use ebpf_process_core::{
-    AbsentSink, Clock, KindVitals, LastBatch, SinkState, Tally, Uncounted, Value, View, Vitals, duration,
+    Clock, Condition, KindVitals, LastBatch, SinkVitals, State, Tally, Uncounted, Value, View, Vitals, duration,
 };
 use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};
 
+use crate::status::described::{Described, Reload};
 use crate::{configuration, list};
 
 /// Where a running agent's status comes from.
@@ -19,20 +20,9 @@ pub(crate) struct Source {
     pub(crate) clock: Arc<dyn Clock>,
     /// The boot time of the start.
     pub(crate) started: Duration,
-    pub(crate) interval: Duration,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) last_batch: Arc<LastBatch>,
-    /// The sinks of the configuration by name.
-    pub(crate) sinks: BTreeMap<String, Planned>,
-    /// What the counters of the configured probes feed.
-    pub(crate) feeds: Vec<Feed>,
-}
-
-/// What a configuration says about a sink.
-pub(crate) struct Planned {
-    pub(crate) kind: &'static str,
-    /// What two agents may not share.
-    pub(crate) destination: Option<String>,
+    pub(crate) described: Arc<Described>,
 }
 
 /// The answer to one question. Times are in seconds; `missed` and `counted` are totals since the start.
@@ -54,7 +44,24 @@ pub(crate) struct Report {
     /// The kinds whose rows come and go.
     #[serde(default)]
     kinds: Vec<Kind>,
+    #[serde(default)]
+    probes: Vec<Probe>,
     sinks: Vec<Sink>,
+    /// What came of the last reload, if there was one.
+    #[serde(default)]
+    reload: Option<Reload>,
+}
+
+/// A probe, and how it fares.
+#[derive(Debug, Deserialize, Serialize)]
+struct Probe {
+    name: String,
+    /// `absent`, `working`, `failing` or `closed`.
+    state: String,
+    /// Why it does not work.
+    reason: Option<String>,
+    /// For how many seconds it has been so.
+    since: f64,
 }
 
 /// The newest batch.
@@ -124,6 +131,9 @@ struct Sink {
     state: String,
     /// Why it does not work.
     reason: Option<String>,
+    /// For how many seconds it has been so.
+    #[serde(default)]
+    since: f64,
     destination: Option<String>,
     offered: u64,
     written: u64,
@@ -141,7 +151,7 @@ struct Sink {
 impl Sink {
     /// Whether it has what it needs on this host, and is of this type and goes there.
     fn runs(&self, kind: &str, destination: Option<&str>) -> bool {
-        let is_over = [SinkState::Absent, SinkState::Closed].iter().any(|state| self.state == state.as_str());
+        let is_over = [State::Absent, State::Closed].iter().any(|state| self.state == state.as_str());
         !is_over && self.r#type == kind && self.destination.as_deref() == destination
     }
 }
@@ -156,31 +166,40 @@ impl Source {
             age: now.boottime.saturating_sub(view.tick().boottime).as_secs_f64(),
             samples: view.len(),
         });
-        let running = self.vitals.ledgers().into_iter().map(|(name, ledger)| {
-            let (state, reason) = ledger.condition();
-            self.sink(name, state, reason, ledger.tally())
+        let sinks = self.vitals.sinks().into_iter().map(|sink| self.sink(sink));
+        let probes = self.vitals.probes().into_iter().map(|probe| {
+            let Condition { state, reason, since } = probe.condition();
+            let since = since.elapsed().as_secs_f64();
+            Probe { name: probe.name, state: state.as_str().to_owned(), reason, since }
         });
-        let absent = self.vitals.absent_sinks().into_iter();
-        let absent = absent
-            .map(|AbsentSink { name, reason }| self.sink(name, SinkState::Absent, Some(reason), Tally::default()));
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime: now.boottime.saturating_sub(self.started).as_secs_f64(),
-            interval: self.interval.as_secs_f64(),
+            interval: self.described.interval().as_secs_f64(),
             ticks: self.vitals.ticks(),
             overruns: self.vitals.overruns(),
             clock_steps: self.vitals.clock_steps(),
             last_batch,
             targets: self.last_batch.look(|view| targets(*view)).unwrap_or_default(),
-            counters: self.last_batch.look(|view| counters(*view, &self.feeds)).unwrap_or_default(),
-            uncounted: self.vitals.uncounted().into_iter().map(|Uncounted { what, reason }| (what, reason)).collect(),
+            counters: self.last_batch.look(|view| counters(*view, &self.described.feeds())).unwrap_or_default(),
+            uncounted: self
+                .vitals
+                .uncounted()
+                .into_iter()
+                .map(|Uncounted { what, reason, .. }| (what, reason))
+                .collect(),
             kinds: self.vitals.kinds().into_iter().map(Kind::of).collect(),
-            sinks: running.chain(absent).collect(),
+            probes: probes.collect(),
+            sinks: sinks.collect(),
+            reload: self.described.last_reload(),
         }
     }
 
-    fn sink(&self, name: String, state: SinkState, reason: Option<String>, tally: Tally) -> Sink {
+    fn sink(&self, vitals: SinkVitals) -> Sink {
+        let tally = vitals.tally();
+        let Condition { state, reason, since } = vitals.ledger.condition();
+        let name = vitals.name;
         let Tally {
             offered,
             written,
@@ -197,12 +216,14 @@ impl Source {
             reasons.into_iter().map(|(reason, samples)| (reason.to_owned(), samples)).collect()
         };
         let (dropped, rejected) = (by_reason(dropped), by_reason(rejected));
-        let planned = self.sinks.get(&name);
+        let planned = self.described.sink(&name);
+        let (kind, destination) = planned.map_or_else(Default::default, |planned| (planned.kind, planned.destination));
         Sink {
-            r#type: planned.map_or_else(String::new, |planned| planned.kind.to_owned()),
+            r#type: kind.to_owned(),
             state: state.as_str().to_owned(),
             reason,
-            destination: planned.and_then(|planned| planned.destination.clone()),
+            since: since.elapsed().as_secs_f64(),
+            destination,
             name,
             offered,
             written,
@@ -377,6 +398,11 @@ impl Report {
                 let _ = writeln!(text, "Not exact: {} ({reason}): {}.", counters.join(", "), explained(reason));
             }
         }
+        for Probe { name, state, reason, since } in &self.probes {
+            if let Some(reason) = reason {
+                let _ = writeln!(text, "probe {name}: {state} for {}: {reason}", seconds(since.floor()));
+            }
+        }
         for (what, reason) in &self.uncounted {
             let _ = writeln!(text, "NOT COUNTED: {what} ({reason})");
         }
@@ -395,6 +421,9 @@ impl Report {
                 "{name}: {refused} had no place, and count in the row other; probes.rows sets the limit of process, app and cgroup"
             );
         }
+        if let Some(Reload { age, error: Some(error), .. }) = &self.reload {
+            let _ = writeln!(text, "the reload of {} ago was refused: {error}", seconds(age.floor()));
+        }
         if self.sinks.is_empty() {
             let _ = writeln!(text, "\nno sink is configured: {}", configuration::TO_CONFIGURE);
             return text;
@@ -406,7 +435,7 @@ impl Report {
         text = format!("{text}\n{}", list::rendered(&table));
         for sink in &self.sinks {
             if let Some(reason) = &sink.reason {
-                let _ = writeln!(text, "{}: {}: {reason}", sink.name, sink.state);
+                let _ = writeln!(text, "{}: {} for {}: {reason}", sink.name, sink.state, seconds(sink.since.floor()));
             }
             for (what, reasons) in [("dropped", &sink.dropped), ("rejected", &sink.rejected)] {
                 for (reason, samples) in reasons {

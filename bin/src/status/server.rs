@@ -1,8 +1,8 @@
-//! The socket where a running agent tells its status: connecting is the question, one JSON object the
-//! answer.
+//! The socket where a running agent is asked: one line is the question, `status` or `reload`, one JSON object the answer.
+//! Who asks nothing is told the status.
 
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write as _};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,39 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
 use tracing::debug;
 
+use crate::exit::Exit;
 use crate::meeting_place::MeetingPlace;
-use crate::status::Source;
+use crate::reloads::Reloads;
+use crate::status::report::Source;
 
 /// How long a write to somebody who asked may take: an answer fits into the socket's buffer.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long somebody who asks may take to say what. Who only connects, as programs did that know of no other question, is
+/// told the status then.
+const SILENCE: Duration = Duration::from_millis(50);
+
+/// The question for the status.
+pub(crate) const STATUS: &str = "status\n";
+
+/// The request to take over the configuration.
+pub(crate) const RELOAD: &str = "reload\n";
+
+/// How long that may take: probes are attached meanwhile.
+pub(crate) const LONGEST_RELOAD: Duration = Duration::from_mins(2);
+
+/// What came of a reload.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer {
+    /// It was taken over: what was done, in words.
+    Done { changes: Vec<String> },
+    /// Nothing has changed: why, and whether the configuration is wrong.
+    Refused { error: String, usage: bool },
+}
 
 /// Until the next attempt when the system has no room for another connection.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -39,7 +65,7 @@ impl Server {
     /// Makes the socket, in the place of one that a dead agent left, and starts the thread.
     ///
     /// An error says in words why there is no status; the agent runs without it.
-    pub(crate) fn start(path: &Path, source: Source) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, source: Source, asking: Reloads) -> io::Result<Self> {
         let mut place = path.parent().map(MeetingPlace::at).transpose()?;
         make_room(path)?;
         let listener = match &mut place {
@@ -52,7 +78,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         let (ended, hang_up) = io::pipe()?;
         server.hang_up = Some(hang_up);
-        let serve = move || serve(&listener, &ended, &source);
+        let serve = move || serve(&listener, &ended, &source, &asking);
         server.thread = Some(thread::Builder::new().name("status".to_owned()).spawn(serve)?);
         Ok(server)
     }
@@ -93,7 +119,7 @@ fn make_room(path: &Path) -> io::Result<()> {
     }
 }
 
-fn serve(listener: &UnixListener, ended: &PipeReader, source: &Source) {
+fn serve(listener: &UnixListener, ended: &PipeReader, source: &Source, asking: &Reloads) {
     loop {
         let mut fds = [PollFd::new(ended, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -106,8 +132,8 @@ fn serve(listener: &UnixListener, ended: &PipeReader, source: &Source) {
         match listener.accept() {
             Ok((stream, _)) => {
                 // Who asks and goes away is nobody's loss.
-                let answered = answer(stream, source);
-                debug!(?answered, "somebody asked for the status");
+                let answered = answer(stream, source, asking);
+                debug!(?answered, "somebody asked");
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             // No room for another connection: it would be the same at once, and the end wakes us.
@@ -116,14 +142,34 @@ fn serve(listener: &UnixListener, ended: &PipeReader, source: &Source) {
     }
 }
 
-fn answer(mut stream: UnixStream, source: &Source) -> io::Result<()> {
+fn answer(mut stream: UnixStream, source: &Source, asking: &Reloads) -> io::Result<()> {
     let peer = socket_peercred(&stream)?.uid;
     if !peer.is_root() && peer != geteuid() {
         return Err(ErrorKind::PermissionDenied.into());
     }
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut answer = serde_json::to_vec(&source.report())?;
+    let mut answer = if question(&mut stream) == RELOAD.as_bytes() {
+        // Others who ask meanwhile wait.
+        serde_json::to_vec(&match asking.wait() {
+            Some(Ok(changes)) => Answer::Done { changes },
+            Some(Err(refused)) => Answer::Refused { error: refused.reason, usage: refused.exit == Exit::Usage },
+            None => Answer::Refused { error: "the agent is ending".to_owned(), usage: false },
+        })?
+    } else {
+        serde_json::to_vec(&source.report())?
+    };
     answer.push(b'\n');
     stream.write_all(&answer)
+}
+
+/// The line that somebody says, if he does so soon.
+fn question(stream: &mut UnixStream) -> Vec<u8> {
+    let mut line = Vec::new();
+    let _ = stream.set_read_timeout(Some(SILENCE));
+    let mut byte = [0];
+    while line.len() < RELOAD.len() && line.last() != Some(&b'\n') && stream.read_exact(&mut byte).is_ok() {
+        line.push(byte[0]);
+    }
+    line
 }

@@ -200,7 +200,7 @@ impl Figures {
         let mut remarks = self.others.clone();
         remarks.extend(self.differences());
         remarks.extend(self.hooks.standing());
-        for Uncounted { what, reason } in &self.uncounted {
+        for Uncounted { what, reason, .. } in &self.uncounted {
             remarks.push(format!("NOT COUNTED: {what} ({reason})"));
         }
         if !self.left_out.is_empty() {
@@ -301,8 +301,11 @@ interrupted by signals so far: 100 of vfs read";
 
     #[test]
     fn what_is_not_counted_here_is_said_with_its_reason() {
-        let uncounted =
-            Uncounted { what: "file.close".to_owned(), reason: "kprobe close_fd: no such function".to_owned() };
+        let uncounted = Uncounted {
+            what: "file.close".to_owned(),
+            reason: "kprobe close_fd: no such function".to_owned(),
+            probe: None,
+        };
         let figures = Figures::since(Duration::ZERO, vec![uncounted]);
         let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("NOT COUNTED: file.close (kprobe close_fd: no such function)"), "{text}");

@@ -23,7 +23,7 @@ fn it_ends_in_order_when_asked_and_only_then() {
         for harmless in HARMLESS {
             agent.signal(harmless);
         }
-        agent.wait_for_log("SIGHUP does nothing");
+        agent.wait_for_log("the configuration was read again: nothing has changed");
         assert!(agent.line().starts_with("agent,"));
         agent.signal(end);
         let finished = agent.finish();

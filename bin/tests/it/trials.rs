@@ -162,7 +162,7 @@ fn a_port_that_the_running_agent_could_not_get_either_is_a_fault() {
     let somebody = TcpListener::bind(listen.expect("an address")).expect("a free port");
     let mut run = command(&["run", "--config", &path.display().to_string()]);
     let mut agent = Running::start(run.env("XDG_RUNTIME_DIR", folder.path()));
-    agent.wait_for_log("the sink is left out");
+    agent.wait_for_log("the sink is absent");
     agent.wait_for_log("counting");
     // The agent has the lock of this destination, and has not got its port.
     let finished = check(&path, folder.path(), None);

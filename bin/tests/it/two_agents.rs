@@ -67,7 +67,7 @@ fn the_second_one_waits_and_then_leaves_out_what_the_first_one_sends() {
     let mut second = Running::start(&mut agent(folder, "second", true, &["--set", &elsewhere]));
     second.wait_for_log("counting");
     assert!(!second.line().is_empty());
-    second.wait_for_log("the sink is left out");
+    second.wait_for_log("the sink is absent");
     second.wait_for_log(&pid);
     let report = status(folder, "second.sock");
     let shared = sink(&report, "shared");

@@ -85,6 +85,7 @@ pub(crate) fn add(agent: &mut Agent, name: &str, options: &Options, interval: Du
         scope: Scope::Host,
         stop: agent.stop_signal(),
         ledger: Arc::new(Ledger::default()),
+        joins: false,
     };
     let added = agent.add_sink(plugin, options, OutletSpec::new(name), context);
     added.map_err(|error| Failure::new(format!("sink {name}: {}", chain(&error))))

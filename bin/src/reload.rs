@@ -1,0 +1,93 @@
+//! Taking over a changed configuration while the agent runs.
+
+use std::sync::{Arc, Weak};
+use std::{io, thread};
+
+use ebpf_process_config::Plan;
+use ebpf_process_core::{Parts, Remote, Ticker, Vitals};
+use tracing::{error, info};
+
+use crate::destinations::Gate;
+use crate::exit::{Exit, Refusal};
+use crate::reloads::{Outcome, Refused, Requests};
+use crate::status::Described;
+use crate::surroundings::{Surroundings, probe_part};
+
+/// Reads the configuration anew and checks it, as at the start. Opens and attaches nothing.
+pub(crate) type Replan = Box<dyn FnMut() -> Result<Plan, Refusal> + Send>;
+
+/// What a reload needs of the agent.
+pub(crate) struct Reloader {
+    pub(crate) replan: Replan,
+    /// What is in effect.
+    pub(crate) current: Plan,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) remote: Remote,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) ticker: Weak<Ticker>,
+    pub(crate) described: Arc<Described>,
+}
+
+impl Reloader {
+    /// Starts the thread; it ends when nobody can ask any more, or the agent has ended.
+    pub(crate) fn start(mut self, requests: Requests) -> io::Result<()> {
+        let work = move || {
+            for request in requests {
+                let outcome = self.reload();
+                if let Some(done) = request {
+                    // Whoever asked may have gone.
+                    let _ = done.send(outcome);
+                }
+            }
+        };
+        thread::Builder::new().name("reload".to_owned()).spawn(work).map(drop)
+    }
+
+    fn reload(&mut self) -> Outcome {
+        let outcome = self.try_reload();
+        match &outcome {
+            Ok(changes) if changes.is_empty() => info!("the configuration was read again: nothing has changed"),
+            Ok(changes) => info!("the configuration was read again: {} changes", changes.len()),
+            Err(refused) => error!("the configuration was not taken over, and nothing has changed: {}", refused.reason),
+        }
+        self.described.reloaded(&outcome);
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Outcome {
+        let refused = |refusal: Refusal| Refused { reason: refusal.to_string(), exit: refusal.exit() };
+        let plan = (self.replan)().map_err(refused)?;
+        self.stays(&plan).map_err(|reason| Refused { reason, exit: Exit::Failed })?;
+        let surroundings = self.surroundings.with(&plan);
+        let sinks = plan.sinks.iter().map(|sink| surroundings.part(sink, &self.gate, &self.vitals)).collect();
+        let probes = plan.probes.iter().map(probe_part).collect();
+        let parts = Parts { interval: plan.interval, grace: plan.grace, probes, sinks };
+        let ended = || Refused { reason: "the agent is ending".to_owned(), exit: Exit::Failed };
+        let mut changes = self.remote.apply(parts).ok_or_else(ended)?;
+        if plan.interval != self.current.interval
+            && let Some(ticker) = self.ticker.upgrade()
+        {
+            ticker.set_interval(plan.interval);
+            changes.push(format!("one batch every {}", ebpf_process_core::duration::show(plan.interval)));
+        }
+        self.described.becomes(&plan);
+        self.surroundings = surroundings;
+        self.current = plan;
+        Ok(changes)
+    }
+
+    /// What cannot change while the agent runs.
+    fn stays(&self, plan: &Plan) -> Result<(), String> {
+        let (now, current) = (plan, &self.current);
+        let what = [
+            ("instance", now.instance == current.instance),
+            ("status.socket", now.status == current.status),
+            ("capabilities", now.capabilities == current.capabilities),
+        ];
+        match what.iter().find(|(_, same)| !same) {
+            None => Ok(()),
+            Some((key, _)) => Err(format!("{key} cannot change while the agent runs; restart it")),
+        }
+    }
+}

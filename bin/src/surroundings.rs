@@ -1,0 +1,72 @@
+//! What the sinks of an agent are told of it, and how they are built, at the start and later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebpf_process_config::{Plan, PlannedProbe, PlannedSink};
+use ebpf_process_core::{HostName, Ledger, OutletSpec, ProbePart, Scope, Setting, SinkContext, SinkPart, Stop, Vitals};
+
+use crate::destinations::{Claim, Gate};
+
+/// A planned probe as the agent takes it.
+pub(crate) fn probe_part(probe: &PlannedProbe) -> ProbePart {
+    ProbePart { name: probe.name.into(), plugin: probe.plugin, options: probe.options.clone() }
+}
+
+/// What the sinks of an agent are told of it.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    interval: Duration,
+    scope: Scope,
+    host: HostName,
+    instance: Option<String>,
+}
+
+impl Surroundings {
+    /// Of a plan, at this interval.
+    pub(crate) fn of(plan: &Plan, interval: Duration) -> Self {
+        Self { interval, scope: plan.scope, host: HostName::system(), instance: plan.instance.clone() }
+    }
+
+    /// The same agent with another plan.
+    pub(crate) fn with(&self, plan: &Plan) -> Self {
+        Self { interval: plan.interval, scope: plan.scope, host: self.host.clone(), instance: plan.instance.clone() }
+    }
+
+    /// What a sink is built with.
+    pub(crate) fn context(&self, spec: &OutletSpec, ledger: Arc<Ledger>, stop: Stop) -> SinkContext {
+        SinkContext {
+            name: spec.name.clone(),
+            host: self.host.clone(),
+            instance: self.instance.clone(),
+            interval: spec.interval.unwrap_or(self.interval),
+            scope: self.scope,
+            stop,
+            ledger,
+            joins: false,
+        }
+    }
+
+    /// A planned sink as the agent takes it: whenever it is built, it enters its gate first.
+    pub(crate) fn part(&self, sink: &PlannedSink, gate: &Arc<dyn Gate>, vitals: &Arc<Vitals>) -> SinkPart {
+        let spec = sink.spec.clone();
+        let interval = spec.interval.unwrap_or(self.interval);
+        let (planned, surroundings) = (sink.clone(), self.clone());
+        let (gate, vitals) = (Arc::clone(gate), Arc::clone(vitals));
+        let mut claim: Option<Claim> = None;
+        SinkPart {
+            plugin: sink.plugin,
+            options: sink.options.clone(),
+            setting: Setting { instance: self.instance.clone(), interval, scope: self.scope },
+            make: Box::new(move |ledger, stop| {
+                if claim.is_none() {
+                    claim = Some(gate.enter(&planned)?);
+                }
+                let context = surroundings.context(&planned.spec, ledger, stop);
+                let context = SinkContext { joins: vitals.ticks() > 0, ..context };
+                planned.plugin.build(&planned.options, context)
+            }),
+            spec,
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The probes of an agent: building them, also later and again, and asking them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::condition::State;
+use crate::error::{BuildError, chain};
+use crate::options::Options;
+use crate::part::ProbePart;
+use crate::probe::{Probe, ProbeContext, ProbePlugin};
+use crate::recorder::Recorder;
+use crate::retry::Retry;
+use crate::table::Owners;
+use crate::vitals::Vitals;
+use crate::vitals_probe::VITALS;
+
+/// Probes that an agent may have: each has a bit of [`Owners`].
+const PROBE_LIMIT: usize = Owners::BITS as usize;
+
+/// What probes are built and asked with.
+pub(crate) struct Scene<'a> {
+    pub(crate) recorder: &'a mut Recorder,
+    pub(crate) vitals: &'a Arc<Vitals>,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) interval: Duration,
+}
+
+/// The probes of an agent, in the order in which they are asked.
+#[derive(Default)]
+pub(crate) struct Probes {
+    running: Vec<Running>,
+    /// Rows that have ended for a change: whoever was built for it is asked one tick later, so that one batch has not two
+    /// rows of one name.
+    ended: bool,
+}
+
+struct Running {
+    name: Arc<str>,
+    number: u64,
+    owner: Owners,
+    /// None where it is absent or closed.
+    probe: Option<Box<dyn Probe>>,
+    /// How it is built.
+    part: Option<ProbePart>,
+    retry: Retry,
+    /// When it is built again.
+    due: Option<Instant>,
+    /// Its last collection took longer than an interval: the next tick leaves it out.
+    slow: bool,
+    /// It is not asked in the next tick.
+    fresh: bool,
+    /// Whether it tells what was left out, so that it never is itself.
+    tells: bool,
+}
+
+impl Probes {
+    /// Adds a probe that is built already.
+    pub(crate) fn push(&mut self, name: &str, probe: Box<dyn Probe>, vitals: &Vitals) {
+        let owner = self.free_owner();
+        self.add(name, owner, Some(probe), vitals);
+    }
+
+    /// Builds a probe and adds it; one that is refused is not added.
+    pub(crate) fn build(
+        &mut self,
+        name: &str,
+        plugin: &dyn ProbePlugin,
+        options: &Options,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), BuildError> {
+        let owner = self.free_owner();
+        let probe = build(name, plugin, options, owner, scene)?;
+        self.add(name, owner, Some(probe), scene.vitals);
+        Ok(())
+    }
+
+    /// Adds a probe as it was built, or as one that is absent or closed for this reason.
+    pub(crate) fn start(&mut self, part: ProbePart, scene: &mut Scene<'_>) -> Result<(), BuildError> {
+        if self.running.len() >= PROBE_LIMIT {
+            return Err(BuildError::refused(format!("more than {PROBE_LIMIT} probes"), "leave some out"));
+        }
+        let owner = self.free_owner();
+        let name = Arc::clone(&part.name);
+        let running = self.add(&name, owner, None, scene.vitals);
+        running.part = Some(part);
+        running.begin(scene)
+    }
+
+    fn add(&mut self, name: &str, owner: Owners, probe: Option<Box<dyn Probe>>, vitals: &Vitals) -> &mut Running {
+        let running = Running {
+            name: name.into(),
+            number: vitals.add_probe(name),
+            owner,
+            probe,
+            part: None,
+            retry: Retry::default(),
+            due: None,
+            slow: false,
+            fresh: false,
+            tells: name == VITALS.name(),
+        };
+        self.running.push(running);
+        let last = self.running.len() - 1;
+        &mut self.running[last]
+    }
+
+    /// A bit that no other probe has.
+    fn free_owner(&self) -> Owners {
+        let taken: Owners = self.running.iter().map(|running| running.owner).sum();
+        1_u64.checked_shl(taken.trailing_ones()).unwrap_or(0)
+    }
+
+    /// Whether a probe fares well.
+    pub(crate) fn makes(&self, part: &ProbePart) -> bool {
+        let is = |running: &Running| {
+            running.part.as_ref().is_some_and(|known| {
+                known.name == part.name
+                    && known.plugin.name() == part.plugin.name()
+                    && known.options.is_same(&part.options)
+            })
+        };
+        self.running.iter().any(is)
+    }
+
+    /// Becomes these probes, in their order. Those that are the same stay as they are; whose options changed is taken out
+    /// after a last look and built anew, and goes on from what it had counted. Returns what was done, in words.
+    pub(crate) fn change_to(&mut self, parts: Vec<ProbePart>, scene: &mut Scene<'_>) -> Vec<String> {
+        let mut said = Vec::new();
+        let (kept, changed): (Vec<_>, Vec<_>) = parts
+            .iter()
+            .map(|part| Arc::clone(&part.name))
+            .partition(|name| parts.iter().any(|part| part.name == *name && self.makes(part)));
+        let is_configured = |running: &Running| running.part.is_some();
+        let goes = |running: &Running| is_configured(running) && !kept.contains(&running.name);
+        let gone: Vec<Running> = self.running.extract_if(.., |running| goes(running)).collect();
+        for mut running in gone {
+            running.look(scene);
+            scene.recorder.disown(running.owner);
+            scene.vitals.remove_probe(running.number);
+            if !changed.contains(&running.name) {
+                said.push(format!("probe {} is taken out", running.name));
+            }
+            // In the kernel it has to be gone before a successor is tested there.
+            detach_all([running].into_iter(), thread::Builder::new);
+        }
+        let order: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
+        for part in parts.into_iter().filter(|part| changed.contains(&part.name)) {
+            let name = Arc::clone(&part.name);
+            let started = Instant::now();
+            let outcome = self.start(part, scene);
+            let took = started.elapsed().as_millis();
+            said.push(match outcome {
+                Ok(()) => format!("probe {name} is attached ({took} ms)"),
+                Err(error) => format!("probe {name} is not attached: {error}"),
+            });
+            if let Some(running) = self.running.iter_mut().find(|running| running.name == name) {
+                running.fresh = true;
+            }
+        }
+        let place = |running: &Running| order.iter().position(|name| *name == running.name).unwrap_or(usize::MAX);
+        self.running.sort_by_key(place);
+        self.ended |= scene.recorder.end_abandoned();
+        said
+    }
+
+    /// Decides which probes are left out of this batch, before any is asked: one of them tells.
+    pub(crate) fn leave_out(&mut self, slow_ones: bool, recorder: &mut Recorder, vitals: &Vitals) {
+        let ended = std::mem::take(&mut self.ended);
+        for running in &mut self.running {
+            running.slow &= slow_ones && !running.tells;
+            running.fresh &= slow_ones && ended && !running.tells;
+            if running.slow || running.fresh || running.probe.is_none() {
+                vitals.update_probe(running.number, |probe| probe.skips += 1);
+                recorder.leave_out(&running.name);
+            }
+        }
+    }
+
+    /// Asks all that are not left out; builds those that are due.
+    pub(crate) fn collect(&mut self, scene: &mut Scene<'_>) {
+        for running in &mut self.running {
+            running.try_again(scene);
+            if !std::mem::take(&mut running.slow) && !std::mem::take(&mut running.fresh) {
+                running.look(scene);
+            }
+        }
+    }
+
+    /// Drops the probes, which detaches them.
+    pub(crate) fn detach(self) {
+        detach_all(self.running.into_iter(), thread::Builder::new);
+    }
+}
+
+impl Running {
+    /// Builds it for the first time. An error is why it is absent or closed.
+    fn begin(&mut self, scene: &mut Scene<'_>) -> Result<(), BuildError> {
+        let Some(part) = self.part.clone() else { return Ok(()) };
+        let outcome = build(&self.name, part.plugin, &part.options, self.owner, scene);
+        outcome.map(|probe| self.probe = Some(probe)).inspect_err(|error| {
+            let passing = matches!(error, BuildError::Refused { passing: true, .. });
+            self.is_not_there(passing, &error.to_string(), scene.vitals);
+        })
+    }
+
+    /// It could not be built, or has panicked.
+    fn is_not_there(&mut self, passing: bool, reason: &str, vitals: &Vitals) {
+        let now = Instant::now();
+        self.probe = None;
+        let can_be = passing && self.part.is_some();
+        self.due = can_be.then(|| now + self.retry.failed(now));
+        let state = if can_be { State::Absent } else { State::Closed };
+        vitals.update_probe(self.number, |probe| probe.condition.become_state(state, reason));
+        if self.retry.is_news(now, reason) {
+            let then = if can_be { "; it is tried again" } else { "" };
+            warn!(probe = %self.name, "the probe is {}: {reason}{then}", state.as_str());
+        }
+    }
+
+    fn try_again(&mut self, scene: &mut Scene<'_>) {
+        if self.due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        self.due = None;
+        // Whatever it had before it panicked goes on.
+        scene.recorder.disown(self.owner);
+        if self.begin(scene).is_ok() {
+            scene.vitals.update_probe(self.number, |probe| probe.condition.become_state(State::Working, ""));
+            info!(probe = %self.name, "the probe works now");
+        }
+        scene.recorder.end_abandoned();
+    }
+
+    /// Asks it for its numbers.
+    fn look(&mut self, scene: &mut Scene<'_>) {
+        let Some(probe) = &mut self.probe else { return };
+        let Scene { recorder, vitals, clock, interval } = scene;
+        let started = clock.now().boottime;
+        recorder.set_owner(self.owner);
+        let outcome = catch_unwind(AssertUnwindSafe(|| probe.collect(recorder)));
+        recorder.set_owner(0);
+        let duration = clock.now().boottime.saturating_sub(started);
+        self.slow = duration > *interval;
+        let mut before = State::Working;
+        vitals.update_probe(self.number, |probe| {
+            probe.duration = duration;
+            probe.errors += u64::from(!matches!(outcome, Ok(Ok(()))));
+            before = probe.state();
+            match &outcome {
+                Ok(Ok(())) if before == State::Failing => probe.condition.become_state(State::Working, ""),
+                Ok(Err(error)) => probe.condition.become_state(State::Failing, &chain(error)),
+                _ => {}
+            }
+        });
+        match &outcome {
+            Err(_) => {
+                error!(probe = %self.name, "the probe panicked, and its numbers are missing");
+                if let Some(probe) = self.probe.take() {
+                    detach(&self.name, &Mutex::new(Some(probe)));
+                }
+                self.is_not_there(true, "it panicked, see the log", vitals);
+            }
+            Ok(Err(error)) if before == State::Working => {
+                warn!(probe = %self.name, "{}; further failures are counted, not logged", chain(error));
+            }
+            Ok(Ok(())) if before == State::Failing => info!(probe = %self.name, "the probe works again"),
+            Ok(_) => {}
+        }
+        if !matches!(outcome, Ok(Ok(()))) {
+            recorder.leave_out(&self.name);
+        }
+    }
+}
+
+fn build(
+    name: &str,
+    plugin: &dyn ProbePlugin,
+    options: &Options,
+    owner: Owners,
+    scene: &mut Scene<'_>,
+) -> Result<Box<dyn Probe>, BuildError> {
+    let Scene { recorder, vitals, interval, .. } = scene;
+    recorder.set_owner(owner);
+    vitals.begins_building(name);
+    let context = ProbeContext { recorder, interval: *interval, vitals: Arc::clone(vitals) };
+    // At the start a panic is the program's end, as anywhere else there; later it costs the probe alone.
+    let built = plugin.build(options, context);
+    vitals.ends_building();
+    recorder.set_owner(0);
+    built
+}
+
+/// Drops the probes, each on a thread of its own or, where none can be had, on this one.
+fn detach_all(probes: impl Iterator<Item = Running>, thread: impl Fn() -> thread::Builder) {
+    let probes: Vec<_> = probes.map(|Running { name, probe, .. }| (name, Mutex::new(probe))).collect();
+    thread::scope(|scope| {
+        for (name, probe) in &probes {
+            let detaching = thread().name(name.to_string()).spawn_scoped(scope, || detach(name, probe));
+            if detaching.is_err() {
+                detach(name, probe);
+            }
+        }
+    });
+}
+
+/// Drops a probe, which detaches it. A panic is its own.
+fn detach(name: &str, probe: &Mutex<Option<Box<dyn Probe>>>) {
+    let probe = probe.lock().take();
+    if catch_unwind(AssertUnwindSafe(move || drop(probe))).is_err() {
+        error!(probe = %name, "the probe panicked while it was dropped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::ProbeError;
+
+    #[test]
+    fn a_probe_that_panics_when_dropped_costs_itself_alone_where_no_thread_can_be_had() {
+        struct Panics(Arc<AtomicUsize>);
+        impl Probe for Panics {
+            fn collect(&mut self, _: &mut Recorder) -> Result<(), ProbeError> {
+                Ok(())
+            }
+        }
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                panic!("a bug in somebody's probe");
+            }
+        }
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let running = |name: &str| Running {
+            name: name.into(),
+            number: 0,
+            owner: 0,
+            probe: Some(Box::new(Panics(Arc::clone(&dropped)))),
+            part: None,
+            retry: Retry::default(),
+            due: None,
+            slow: false,
+            fresh: false,
+            tells: false,
+        };
+        // No address space has room for such a stack.
+        detach_all(["a", "b"].map(running).into_iter(), || thread::Builder::new().stack_size(1 << 60));
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+        detach_all(["a", "b"].map(running).into_iter(), thread::Builder::new);
+        assert_eq!(dropped.load(Ordering::Relaxed), 4);
+    }
+}
