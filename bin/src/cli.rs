@@ -26,7 +26,7 @@ a terminal shows a table.";
 
 const AFTER: &str = "\
 Configuration, later wins: built-in default; /etc/ebpf-process/ebpf-process.toml, or the file after --config; \
-environment; --set. `ebpf-process config default` prints all keys and what they mean. For example:
+the files conf.d/*.toml beside it; environment; --set. `ebpf-process config default` prints all keys and what they mean. For example:
 
   EBPF_PROCESS_SINKS__LAN__TYPE=statsd    in the environment, two underscores between levels
   --set sinks.lan.type=statsd             the same; a VALUE is TOML if it can be, else text

@@ -1,11 +1,13 @@
 //! What was typed, and what it means.
 //!
 //! ```text
-//! files, environment, --set -> Sources::load -> Loaded (one table, each value with its origin)
-//!                                            -> Plan (checked: which probes and sinks, with which options)
+//! files -> Sources::read -> Texts
+//! Texts, environment, --set -> Sources::load_texts -> Loaded (one table, each value with its origin)
+//!                                                  -> Plan (checked: which probes and sinks, with which options)
 //! ```
 //!
 //! * [`Sources`] says which layers there are: on the command line, under netdata, or started setuid.
+//! * [`Texts`] is what the files say, to be handed to a process that may not read them.
 //! * [`Loaded`] is the layered table; [`Loaded::show`] prints it with the origin of each value.
 //! * [`Plan`] is the same, checked against a [`Registry`](ebpf_process_core::Registry).
 //! * [`ConfigError`] is a refusal: what is wrong, where, and the way out.
@@ -16,6 +18,7 @@ mod confine;
 mod default;
 mod documented;
 mod error;
+mod files;
 mod layer;
 mod literal;
 mod load;
@@ -24,6 +27,7 @@ mod plan;
 mod raw;
 mod secure;
 mod show;
+mod texts;
 
 pub use confine::confine;
 pub use default::{DEFAULT, default_text};
@@ -33,6 +37,7 @@ pub use load::{CONFIG_VARIABLE, ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM
 pub use netdata::Directories;
 pub use plan::{Plan, PlannedProbe, PlannedSink};
 pub use raw::Rights;
+pub use texts::Texts;
 
 /// The stock `ebpf_process.conf` for netdata's `edit-config`.
 pub const NETDATA_CONF: &str = include_str!("../ebpf_process.conf");

@@ -1,17 +1,18 @@
 //! The layers of the configuration, and the table they make together.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ebpf_process_core::{Figment, OptionsError, Registry};
 use figment::value::{Dict, Value};
 use figment::{Metadata, Profile, Provider as _, Source};
 
+use crate::DEFAULT;
 use crate::error::ConfigError;
+use crate::files::FileLayer;
 use crate::layer::{Layer, nested, parse_key, parse_toml, parse_value};
 use crate::netdata::{self, Directories};
-use crate::{DEFAULT, secure};
+use crate::texts::{Syntax, Texts};
 
 /// The system's configuration; it may be missing.
 pub const SYSTEM_FILE: &str = "/etc/ebpf-process/ebpf-process.toml";
@@ -28,11 +29,8 @@ pub const CONFIG_VARIABLE: &str = "EBPF_PROCESS_CONFIG";
 /// The origin of what nobody has typed.
 const BUILT_IN: &str = "built-in default";
 
-/// More than any configuration needs; a device or an endless pipe ends here.
-const FILE_LIMIT: u64 = 1 << 20;
-
-/// Which layers there are. Later ones win: the built-in default, files in their order, the
-/// environment, `--set`, `--by`.
+/// Which layers there are. Later ones win: the built-in default, files in their order, each followed by those in the
+/// directory `conf.d` beside it, the environment, `--set`, `--by`.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     files: Vec<FileLayer>,
@@ -55,19 +53,6 @@ enum Named {
     Last,
 }
 
-#[derive(Clone, Debug)]
-struct FileLayer {
-    path: PathBuf,
-    required: bool,
-    syntax: Syntax,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Syntax {
-    Toml,
-    Conf,
-}
-
 impl Sources {
     /// The built-in default alone.
     pub fn built_in() -> Self {
@@ -78,7 +63,7 @@ impl Sources {
     pub fn command_line(config: Option<&Path>) -> Self {
         let (file, named) = match config {
             Some(path) => (FileLayer::named(path), Named::Already),
-            None => (FileLayer { path: SYSTEM_FILE.into(), required: false, syntax: Syntax::Toml }, Named::Alone),
+            None => (FileLayer::system(SYSTEM_FILE), Named::Alone),
         };
         Self { files: vec![file], named, ..Self::default() }
     }
@@ -86,10 +71,10 @@ impl Sources {
     /// Under netdata: the system's file, `ebpf_process.conf` and `ebpf-process.toml` from the first
     /// of netdata's directories that has them, then `config`, which must exist.
     pub fn netdata(directories: &Directories, config: Option<&Path>) -> Self {
-        let optional = |path, syntax| FileLayer { path, required: false, syntax };
-        let mut files = vec![optional(SYSTEM_FILE.into(), Syntax::Toml)];
-        files.extend(directories.find("ebpf_process.conf").map(|path| optional(path, Syntax::Conf)));
-        files.extend(directories.find("ebpf-process.toml").map(|path| optional(path, Syntax::Toml)));
+        let mut files = vec![FileLayer::system(SYSTEM_FILE)];
+        for (name, syntax) in [("ebpf_process.conf", Syntax::Conf), ("ebpf-process.toml", Syntax::Toml)] {
+            files.extend(directories.find(name).map(|path| FileLayer::of_netdata(path, syntax)));
+        }
         files.extend(config.map(FileLayer::named));
         let named = if config.is_some() { Named::Already } else { Named::Last };
         Self { files, named, ..Self::default() }
@@ -144,15 +129,29 @@ impl Sources {
         self
     }
 
-    /// Reads all layers. What the default says about probes that this registry lacks is left out.
+    /// Reads all files and makes one table of all layers: [`read`](Self::read), then [`load_texts`](Self::load_texts).
     pub fn load(&self, registry: &Registry) -> Result<Loaded, ConfigError> {
-        let mut warnings = Vec::new();
-        let mut figment = Figment::from(Layer::named(BUILT_IN, built_in(registry)?));
+        self.load_texts(&self.read()?, registry)
+    }
+
+    /// Reads all files, and asks not what is in them: for whoever hands them to a process that may not read them.
+    pub fn read(&self) -> Result<Texts, ConfigError> {
+        let mut texts = Texts::default();
         for file in &self.files {
-            let Some(text) = self.read(file, &mut warnings)? else { continue };
+            file.read(self.trusted_only, &mut texts)?;
+        }
+        Ok(texts)
+    }
+
+    /// Makes one table of all layers, of which these are the files; opens nothing. What the default says about probes that
+    /// this registry lacks is left out.
+    pub fn load_texts(&self, texts: &Texts, registry: &Registry) -> Result<Loaded, ConfigError> {
+        let mut warnings = texts.warnings.clone();
+        let mut figment = Figment::from(Layer::named(BUILT_IN, built_in(registry)?));
+        for file in &texts.files {
             let table = match file.syntax {
-                Syntax::Toml => parse_toml(&file.path, &text)?,
-                Syntax::Conf => netdata::parse(&file.path, &text, &mut warnings),
+                Syntax::Toml => parse_toml(&file.path, &file.text)?,
+                Syntax::Conf => netdata::parse(&file.path, &file.text, &mut warnings),
             };
             figment = figment.merge(Layer::file(&file.path, table));
         }
@@ -169,56 +168,6 @@ impl Sources {
         }
         let root = table_of(&figment);
         Ok(Loaded { figment, root, warnings })
-    }
-
-    fn read(&self, file: &FileLayer, warnings: &mut Vec<String>) -> Result<Option<String>, ConfigError> {
-        let path = &file.path;
-        let refused = |problem: String, way_out: &str| ConfigError::File {
-            path: path.clone(),
-            line: None,
-            problem,
-            way_out: way_out.to_owned(),
-        };
-        let opened = if self.trusted_only { secure::open(path) } else { std::fs::File::open(path) };
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                if file.required {
-                    return Err(refused(
-                        "there is no such file".to_owned(),
-                        "correct the path after --config or in EBPF_PROCESS_CONFIG",
-                    ));
-                }
-                return Ok(None);
-            }
-            Err(error) if self.trusted_only => {
-                warnings.push(format!("{} is ignored: {error}", path.display()));
-                return Ok(None);
-            }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                let way_out = "run as root, or make the file readable for this user";
-                return Err(refused("permission denied".to_owned(), way_out));
-            }
-            Err(error) => return Err(refused(error.to_string(), "name a file that can be read")),
-        };
-        if opened.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(refused("is a directory".to_owned(), "name a file in it"));
-        }
-        let mut bytes = Vec::new();
-        let read = opened.take(FILE_LIMIT + 1).read_to_end(&mut bytes);
-        read.map_err(|error| refused(error.to_string(), "name a file that can be read"))?;
-        if bytes.len() as u64 > FILE_LIMIT {
-            return Err(refused("is larger than 1 MiB".to_owned(), "name a configuration file"));
-        }
-        let text = String::from_utf8(bytes);
-        text.map(Some).map_err(|_| refused("is not UTF-8 text".to_owned(), "save it as UTF-8"))
-    }
-}
-
-impl FileLayer {
-    /// One that somebody names: it must exist.
-    fn named(path: &Path) -> Self {
-        Self { path: path.to_owned(), required: true, syntax: Syntax::Toml }
     }
 }
 

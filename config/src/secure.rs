@@ -26,10 +26,19 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("it is no regular file"));
     }
     guarded(&metadata, "it")?;
-    for directory in path.ancestors().skip(1) {
-        guarded(&directory.symlink_metadata()?, &format!("the directory {}", directory.display()))?;
+    if let Some(parent) = path.parent() {
+        directory(parent)?;
     }
     Ok(file)
+}
+
+/// Whether nobody but root can change what is in a directory: it and all above it belong to root and are writable for
+/// root alone, and none is a link that somebody else could have made.
+pub(crate) fn directory(path: &Path) -> io::Result<()> {
+    for directory in path.ancestors() {
+        guarded(&directory.symlink_metadata()?, &format!("the directory {}", directory.display()))?;
+    }
+    Ok(())
 }
 
 fn guarded(metadata: &std::fs::Metadata, what: &str) -> io::Result<()> {
