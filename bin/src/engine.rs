@@ -18,7 +18,7 @@ use crate::reload::{Reloader, Replan};
 use crate::reloads::Reloads;
 use crate::signals::Caught;
 use crate::surroundings::{Surroundings, probe_part};
-use crate::{privileges, reloads, rights, status};
+use crate::{notify, privileges, reloads, rights, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -156,8 +156,17 @@ impl Engine {
         };
         reloader.start(requests).map_err(no_thread)?;
         info!("counting, one batch every {}", duration::show(self.interval));
+        let watch = notify::watch(notify::Watched {
+            interval: Box::new({
+                let described = Arc::clone(&described);
+                move || described.interval()
+            }),
+            vitals: Arc::clone(self.agent.vitals()),
+            last_batch: Arc::clone(self.agent.last_batch()),
+        });
         let ended = self.agent.run(&moments, listening.stop());
-        drop(ticker);
+        drop((ticker, watch));
+        notify::stopping();
         drop(status);
         let end = match ended {
             Ended::Stopped if listening.asked() => End::Asked,

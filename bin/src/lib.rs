@@ -19,6 +19,7 @@
 //! * `reload` takes over a changed configuration, `reloads` is how that is asked for; `surroundings` is what sinks are built
 //!   with.
 //! * `table` is a sink for people.
+//! * `notify` tells the service manager how the agent fares.
 //! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
 //!   process owes its surroundings.
 
@@ -36,6 +37,7 @@ mod list;
 mod lock;
 mod log;
 mod meeting_place;
+mod notify;
 mod once;
 mod plugin;
 mod privileges;

@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use crate::destinations::Gate;
 use crate::exit::{Exit, Refusal};
+use crate::notify;
 use crate::reloads::{Outcome, Refused, Requests};
 use crate::status::Described;
 use crate::surroundings::{Surroundings, probe_part};
@@ -34,7 +35,9 @@ impl Reloader {
     pub(crate) fn start(mut self, requests: Requests) -> io::Result<()> {
         let work = move || {
             for request in requests {
+                notify::reloading();
                 let outcome = self.reload();
+                notify::ready();
                 if let Some(done) = request {
                     // Whoever asked may have gone.
                     let _ = done.send(outcome);

@@ -13,8 +13,8 @@ use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
 use crate::log::Verbosity;
 use crate::signals::Caught;
-use crate::stdout;
 use crate::table::Table;
+use crate::{notify, stdout};
 
 /// On a terminal a table may be shown, which lines of a log would tear apart.
 pub(crate) fn verbosity() -> Verbosity {
@@ -26,6 +26,7 @@ pub(crate) fn verbosity() -> Verbosity {
 pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows: &Rows) -> Result<Exit, Refusal> {
     rows.want_terminal()?;
     let mut caught = Caught::new()?;
+    notify::meet(elevated);
     let mut plan = careful_plan(registry, &rows.asked_of(sources.clone()), elevated)?;
     let choice = rows.choice(&plan)?;
     if choice.is_some() {

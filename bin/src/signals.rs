@@ -13,6 +13,7 @@ use signal_hook::iterator::{Handle, Signals};
 use tracing::info;
 
 use crate::exit::Refusal;
+use crate::notify;
 use crate::reloads::Reloads;
 
 /// What somebody may send who means well; the usual answer of the kernel is to end the process. They get a handler and
@@ -154,9 +155,12 @@ fn forward(mut signals: Signals, hang_up: HangUp, stop: &Sender<()>, asked: &Ato
         } else if signal == SIGHUP && hang_up == HangUp::Reloads {
             asking.ask();
         } else if signal == SIGHUP {
+            // A service manager that sent it waits for an answer.
+            notify::reloading();
             info!(
                 "SIGHUP does nothing: it was started so (nohup); `ebpf-process reload` reads the configuration again"
             );
+            notify::ready();
         }
     }
 }

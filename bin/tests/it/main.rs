@@ -9,6 +9,7 @@ mod elevated;
 mod examples;
 mod lifetime;
 mod netdata;
+mod notify;
 mod output;
 mod refusals;
 mod rows;
