@@ -98,8 +98,13 @@ enum Command {
     /// What a running agent has counted and missed, and what became of each sink's samples
     #[command(long_about = "Asks the running agent over its Unix socket (status.socket), as root or as its user.\n\n\
         Prints per counter what it counted and missed, and per sink its ledger in samples: offered = written \
-        + unconfirmed + superseded + failed + dropped + rejected + spooled + queued. Exit code 1 when no agent answers.")]
+        + unconfirmed + superseded + failed + dropped + rejected + spooled + queued. Exit code 1 when no agent answers.\n\n\
+        With --watch it asks again and again until SIGINT or SIGTERM (exit code 0), on a terminal in one place; an agent \
+        that goes away, or is not there yet, is waited for.")]
     Status {
+        /// Again every second, or every SECONDS
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+        watch: Option<Duration>,
         /// How to print
         #[arg(long, value_name = "FORMAT", default_value = "table", value_enum)]
         format: status::Format,
@@ -147,8 +152,18 @@ enum Command {
     },
 }
 
+/// As [`interval`], and a number alone is one of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = text.parse().ok().filter(|_| number).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.map_or_else(|| interval(text), in_range)
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
-    let interval = duration::parse(text)?;
+    in_range(duration::parse(text)?)
+}
+
+fn in_range(interval: Duration) -> Result<Duration, String> {
     let range = Duration::from_millis(100)..=Duration::from_hours(1);
     if range.contains(&interval) { Ok(interval) } else { Err("it is not between 100ms and 1h".to_owned()) }
 }
@@ -216,8 +231,8 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         Command::Check { format, scope, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
             check::main(registry, &common.sources(elevated), format, scope)
         }),
-        Command::Status { format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
-            status::main(registry, &common.sources(elevated), format)
+        Command::Status { watch, format, common: later } => with_log(&common.and(later), elevated, quiet, |common| {
+            status::main(registry, &common.sources(elevated), format, watch)
         }),
         Command::Reload { common: later } => {
             with_log(&common.and(later), elevated, quiet, |common| status::reload(registry, &common.sources(elevated)))
@@ -287,6 +302,32 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command(&Registry::default()).debug_assert();
+    }
+
+    #[test]
+    fn a_number_of_seconds_needs_no_unit() {
+        let parse = |words: &[&str]| {
+            let words: Vec<OsString> = ["ebpf-process", "status"].iter().chain(words).map(OsString::from).collect();
+            match parse(&Registry::default(), &words)?.command {
+                Some(Command::Status { watch, .. }) => Ok::<_, clap::Error>(watch),
+                other => panic!("{other:?}"),
+            }
+        };
+        for (words, watch) in [
+            (&[][..], None),
+            (&["--watch"], Some(1_000)),
+            (&["--watch", "--format", "json"], Some(1_000)),
+            (&["--watch", "5"], Some(5_000)),
+            (&["--watch", "0.5"], Some(500)),
+            (&["--watch=200ms"], Some(200)),
+            (&["--watch", "1m"], Some(60_000)),
+        ] {
+            let expected = watch.map(Duration::from_millis);
+            assert_eq!(parse(words).expect("a right command line"), expected, "{words:?}");
+        }
+        for wrong in ["0", "", ".", "-1", "2h", "1 2", "x"] {
+            parse(&["--watch", wrong]).expect_err("no such time");
+        }
     }
 
     #[test]

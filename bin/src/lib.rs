@@ -18,7 +18,7 @@
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `reload` takes over a changed configuration, `reloads` is how that is asked for; `surroundings` is what sinks are built
 //!   with.
-//! * `table` is a sink for people.
+//! * `table` is a sink for people; `in_place` draws on a terminal over what was drawn before.
 //! * `notify` tells the service manager how the agent fares.
 //! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
 //!   process owes its surroundings.
@@ -33,6 +33,7 @@ mod destinations;
 mod engine;
 mod exit;
 mod forecast;
+mod in_place;
 mod list;
 mod lock;
 mod log;

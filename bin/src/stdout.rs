@@ -64,11 +64,22 @@ pub(crate) fn print_for_people(text: &str) -> Result<Exit, Refusal> {
 
 /// Prints the whole of a command's output. A reader that went away is no failure.
 pub(crate) fn print(text: &str) -> Result<Exit, Refusal> {
+    write(text).map(|_| Exit::Fine)
+}
+
+/// Whether somebody may still read what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    On,
+    NoMore,
+}
+
+/// Writes some of a command's output. A reader that went away, a closed terminal as well, is no failure.
+pub(crate) fn write(text: &str) -> Result<Read, Refusal> {
     let mut stdout = io::stdout().lock();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    match printed {
-        Ok(()) => Ok(Exit::Fine),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Fine),
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Read::On),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe || is_closed() => Ok(Read::NoMore),
         Err(error) => Err(Refusal::lasting(format!("cannot write to standard output: {error}; redirect it elsewhere"))),
     }
 }

@@ -21,6 +21,7 @@ use ebpf_process_core::{Column, Sink, SinkError, Uncounted, View};
 
 pub(crate) use self::choice::Choice;
 use self::figures::Figures;
+use crate::in_place::{InPlace, Size};
 use crate::stdout;
 
 /// What a column of numbers is called; none where its values are no single numbers.
@@ -36,13 +37,10 @@ pub(crate) struct Table<W> {
     size: fn() -> Option<Size>,
 }
 
-/// Columns and rows.
-type Size = (usize, usize);
-
 /// Where a table goes.
 enum Place {
-    /// Over the one before, so many lines further up, on a terminal of this size.
-    Same { above: usize, on: Option<Size> },
+    /// Over the one before.
+    Same(InPlace),
     /// Wherever the output is.
     Once,
 }
@@ -50,7 +48,7 @@ enum Place {
 impl Table<Stdout> {
     /// For a terminal: a table per view, in one place. What it shows counts from the baseline, a time since boot.
     pub(crate) fn on_terminal(baseline: Duration, uncounted: Vec<Uncounted>, choice: Option<Choice>) -> Self {
-        Self::new(stdout(), Place::Same { above: 0, on: None }, Figures::since(baseline, uncounted).by(choice))
+        Self::new(stdout(), Place::Same(InPlace::default()), Figures::since(baseline, uncounted).by(choice))
     }
 
     /// One table, for one view.
@@ -74,17 +72,11 @@ impl<W: Write + Send> Sink for Table<W> {
                 let picture = self.figures.picture(size.map(|(columns, _)| (columns, usize::MAX)));
                 picture.lines().join("\n") + "\n"
             }
-            Place::Same { above, on } => {
-                // From further up than its first row nothing can be drawn over.
-                let room = size.map(|(columns, rows)| (columns, rows.saturating_sub(1).max(1)));
+            Place::Same(place) => {
+                let room = InPlace::room(size);
                 let picture = self.figures.picture(room);
                 let lines = room.map_or_else(|| picture.lines(), |(_, lines)| picture.within(lines));
-                // A terminal of another size has moved what it shows.
-                let moved = *above > 0 && *on != size;
-                *on = size;
-                let drawn = over(if moved { None } else { Some(*above) }, &lines);
-                *above = lines.len();
-                drawn
+                place.draw(size, &lines)
             }
         };
         let written = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
@@ -95,27 +87,9 @@ impl<W: Write + Send> Sink for Table<W> {
                 _ => SinkError::failed(error),
             }),
             // A terminal that was closed answers with an input/output error, and never comes back.
-            Place::Same { .. } => written.map_err(SinkError::closed),
+            Place::Same(_) => written.map_err(SinkError::closed),
         }
     }
-}
-
-/// Draws lines over those that were drawn before, so many lines further up, or on an empty screen. A line that is too long
-/// is cut, not wrapped: it would move everything below it.
-fn over(above: Option<usize>, lines: &[String]) -> String {
-    const NO_WRAP: &str = "\x1b[?7l";
-    const WRAP: &str = "\x1b[?7h";
-    const CLEAR_LINE: &str = "\x1b[K";
-    const CLEAR_BELOW: &str = "\x1b[J";
-    const CLEAR_ALL: &str = "\x1b[H\x1b[J";
-    let up = match above {
-        None => CLEAR_ALL.to_owned(),
-        Some(0) => String::new(),
-        Some(above) => format!("\x1b[{above}F"),
-    };
-    let end = format!("{CLEAR_LINE}\r\n");
-    let lines: String = lines.iter().flat_map(|line| [line.as_str(), end.as_str()]).collect();
-    format!("{NO_WRAP}{up}{lines}{CLEAR_BELOW}{WRAP}")
 }
 
 #[cfg(test)]
@@ -128,8 +102,7 @@ mod tests {
     #[test]
     fn once_prints_a_view_and_a_terminal_every_view_in_one_place() {
         let (mut printed, mut drawn) = (Vec::new(), Vec::new());
-        for (output, place, views) in
-            [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same { above: 0, on: None }, 2)]
+        for (output, place, views) in [(&mut printed, Place::Once, 1), (&mut drawn, Place::Same(InPlace::default()), 2)]
         {
             let mut table = Table::new(output, place, Figures::since(Duration::from_secs(99), Vec::new()));
             let mut bench = Bench::new();
@@ -156,7 +129,7 @@ mod tests {
         let missed = Column::counter("hook.missed", Unit::EVENTS, "Missed");
         let mut table = Table::new(
             Vec::new(),
-            Place::Same { above: 0, on: None },
+            Place::Same(InPlace::default()),
             Figures::since(Duration::from_secs(99), Vec::new()),
         );
         let mut bench = Bench::new();

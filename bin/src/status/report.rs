@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use ebpf_process_core::{
 use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Refusal;
 use crate::status::described::{Described, Reload};
 use crate::{configuration, list};
 
@@ -330,6 +332,14 @@ impl Report {
             }
         }
         reasons
+    }
+
+    /// The answer of the agent at this socket.
+    pub(crate) fn read(path: &Path, answer: &str) -> Result<Self, Refusal> {
+        serde_json::from_str(answer).map_err(|error| {
+            let path = path.display();
+            Refusal::lasting(format!("{path} does not answer as an agent of this version: {error}; ask with its own"))
+        })
     }
 
     /// The process number of the agent.

@@ -13,12 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
-use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use crate::exit::Exit;
 use crate::meeting_place::MeetingPlace;
 use crate::reloads::Reloads;
+use crate::status::question::{Answer, Question};
 use crate::status::report::Source;
 
 /// How long a write to somebody who asked may take: an answer fits into the socket's buffer.
@@ -28,24 +28,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// told the status then.
 const SILENCE: Duration = Duration::from_millis(50);
 
-/// The question for the status.
-pub(crate) const STATUS: &str = "status\n";
-
-/// The request to take over the configuration.
-pub(crate) const RELOAD: &str = "reload\n";
-
-/// How long that may take: probes are attached meanwhile.
-pub(crate) const LONGEST_RELOAD: Duration = Duration::from_mins(2);
-
-/// What came of a reload.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Answer {
-    /// It was taken over: what was done, in words.
-    Done { changes: Vec<String> },
-    /// Nothing has changed: why, and whether the configuration is wrong.
-    Refused { error: String, usage: bool },
-}
+/// No question is longer.
+const LONGEST_QUESTION: usize = 16;
 
 /// Until the next attempt when the system has no room for another connection.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -149,7 +133,7 @@ fn answer(mut stream: UnixStream, source: &Source, asking: &Reloads) -> io::Resu
     }
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut answer = if question(&mut stream) == RELOAD.as_bytes() {
+    let mut answer = if question(&mut stream) == Question::Reload.line().as_bytes() {
         // Others who ask meanwhile wait.
         serde_json::to_vec(&match asking.wait() {
             Some(Ok(changes)) => Answer::Done { changes },
@@ -168,7 +152,7 @@ fn question(stream: &mut UnixStream) -> Vec<u8> {
     let mut line = Vec::new();
     let _ = stream.set_read_timeout(Some(SILENCE));
     let mut byte = [0];
-    while line.len() < RELOAD.len() && line.last() != Some(&b'\n') && stream.read_exact(&mut byte).is_ok() {
+    while line.len() < LONGEST_QUESTION && line.last() != Some(&b'\n') && stream.read_exact(&mut byte).is_ok() {
         line.push(byte[0]);
     }
     line

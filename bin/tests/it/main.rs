@@ -18,3 +18,4 @@ mod status;
 mod terminal;
 mod trials;
 mod two_agents;
+mod watch;

@@ -280,9 +280,10 @@ fn a_plugin_of_netdata_tells_nobody_that_netdata_is_ready_or_ends() {
 #[test]
 fn without_a_service_manager_nothing_is_started_for_one() {
     let (_folder, path) = lines_and_a_dead_end();
-    let threads = |command: &mut Command| {
+    let threads = |command: &mut Command, begun: &dyn Fn(&mut Running)| {
         let mut agent = Running::start(command);
         assert!(agent.line().starts_with('{'), "there is a batch");
+        begun(&mut agent);
         let tasks = std::fs::read_dir(format!("/proc/{}/task", agent.pid().as_raw_nonzero())).expect("its threads");
         let names = tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("comm")));
         let count = names.filter(|name| name.as_ref().is_ok_and(|name| name.trim_end() == "notify")).count();
@@ -290,11 +291,14 @@ fn without_a_service_manager_nothing_is_started_for_one() {
         assert_eq!(agent.finish().code(), 0);
         count
     };
-    let mut unmanaged = command(&["run", "--config", &path]);
-    assert_eq!(threads(unmanaged.env_remove("NOTIFY_SOCKET").env("WATCHDOG_USEC", "200000")), 0);
-    assert_eq!(threads(unmanaged.env("NOTIFY_SOCKET", "")), 0);
+    let another_batch = |agent: &mut Running| assert!(agent.line().starts_with('{'), "there is another");
+    let mut command = command(&["run", "--config", &path]);
+    assert_eq!(threads(command.env_remove("NOTIFY_SOCKET").env("WATCHDOG_USEC", "200000"), &another_batch), 0);
+    assert_eq!(threads(command.env("NOTIFY_SOCKET", ""), &another_batch), 0);
     let manager = Manager::new();
-    manager.manage(&mut unmanaged);
-    assert_eq!(threads(&mut unmanaged), 1);
-    assert_eq!(threads(unmanaged.env("NOTIFY_SOCKET", "/nonexistent/notify")), 1, "it runs all the same");
+    manager.manage(&mut command);
+    assert_eq!(threads(&mut command, &|_| drop(manager.until("READY=1"))), 1);
+    // It runs all the same where nobody listens.
+    let said = |agent: &mut Running| agent.wait_for_log("cannot tell the service manager");
+    assert_eq!(threads(command.env("NOTIFY_SOCKET", "/nonexistent/notify"), &said), 1);
 }
