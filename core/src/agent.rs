@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
@@ -168,9 +168,6 @@ impl Agent {
         let (running, mut scene) = self.scene();
         let mut said = running.change_to(probes, &mut scene);
         said.extend(self.outlets.change_to(sinks, (interval, grace), &self.vitals));
-        for line in &said {
-            info!("{line}");
-        }
         said
     }
 
@@ -250,9 +247,11 @@ impl Agent {
         let closing = self.outlets.hang_up(grace);
         // Detaching waits for the kernel: the probes' waits overlap, and the sinks finish meanwhile.
         self.probes.detach();
-        let closed = closing.into_iter().map(|mut outlet| {
-            let in_time = outlet.wait();
-            Closed { tally: outlet.ledger.tally(), name: outlet.name, in_time }
+        let closed: Vec<_> = closing.into_iter().map(|mut outlet| (outlet.wait(), outlet)).collect();
+        let closed = closed.into_iter().filter_map(|(in_time, outlet)| {
+            // A predecessor's numbers are among those of its name.
+            let tally = self.vitals.closed(&outlet.name, &outlet.ledger)?;
+            Some(Closed { name: outlet.name, tally, in_time })
         });
         closed.collect()
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tracing::info;
 
 use crate::batch::Batch;
 use crate::entity::EntityKind;
@@ -113,7 +114,7 @@ impl Outlets {
         let stays = |outlet: &Outlet| parts.iter().any(|part| part.spec.name == outlet.spec().name);
         let gone: Vec<_> = self.open.extract_if(.., |outlet| is_configured(outlet) && !stays(outlet)).collect();
         for outlet in gone {
-            said.push(format!("sink {} is taken out", outlet.spec().name));
+            say(&mut said, format!("sink {} is taken out", outlet.spec().name));
             self.closing.push(outlet.hang_up(grace, None));
         }
         for part in parts {
@@ -127,7 +128,7 @@ impl Outlets {
             };
             if let (Some(place), true) = (place, known.is_some_and(is_same)) {
                 if self.open[place].respecify(with_kinds(part).spec, interval) {
-                    said.push(format!("sink {name} has another selection or pace"));
+                    say(&mut said, format!("sink {name} has another selection or pace"));
                 }
                 continue;
             }
@@ -143,15 +144,15 @@ impl Outlets {
                 let closing = former.hang_up(grace, inherits.then_some(heir));
                 predecessor = Some(Predecessor { legacy, ended: closing.ended(), deadline: closing.deadline() });
                 self.closing.push(closing);
-                said.push(format!("sink {name} is another one"));
+                say(&mut said, format!("sink {name} is another one"));
             } else {
-                said.push(format!("sink {name} is new"));
+                say(&mut said, format!("sink {name} is new"));
             }
             let (ledger, stop, key) = (Arc::new(Ledger::default()), Stop::default(), SinkKey::of(&part));
             let SinkPart { spec, make, .. } = with_kinds(part);
             let beginning = Beginning { built: None, absent: None, make: Some((make, key)), predecessor };
             if let Err(error) = self.push(spec, beginning, (ledger, stop), interval, vitals) {
-                said.push(format!("sink {name} is left out: {error}"));
+                say(&mut said, format!("sink {name} is left out: {error}"));
             }
         }
         said
@@ -170,6 +171,11 @@ impl Outlets {
         let closing = self.open.drain(..).map(|outlet| outlet.hang_up(grace, None));
         self.closing.drain(..).chain(closing).collect()
     }
+}
+
+fn say(said: &mut Vec<String>, what: String) {
+    info!("{what}");
+    said.push(what);
 }
 
 /// A sink gets those kinds that one of its type gets without asking, where its selection names none.

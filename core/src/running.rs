@@ -144,7 +144,7 @@ impl Probes {
             scene.recorder.disown(running.owner);
             scene.vitals.remove_probe(running.number);
             if !changed.contains(&running.name) {
-                said.push(format!("probe {} is taken out", running.name));
+                say(&mut said, format!("probe {} is taken out", running.name));
             }
             // In the kernel it has to be gone before a successor is tested there.
             detach_all([running].into_iter(), thread::Builder::new);
@@ -155,10 +155,11 @@ impl Probes {
             let started = Instant::now();
             let outcome = self.start(part, scene);
             let took = started.elapsed().as_millis();
-            said.push(match outcome {
-                Ok(()) => format!("probe {name} is attached ({took} ms)"),
-                Err(error) => format!("probe {name} is not attached: {error}"),
-            });
+            match outcome {
+                Ok(()) => say(&mut said, format!("probe {name} is attached ({took} ms)")),
+                // The log has it already.
+                Err(error) => said.push(format!("probe {name} is not attached: {error}")),
+            }
             if let Some(running) = self.running.iter_mut().find(|running| running.name == name) {
                 running.fresh = true;
             }
@@ -276,6 +277,11 @@ impl Running {
             recorder.leave_out(&self.name);
         }
     }
+}
+
+fn say(said: &mut Vec<String>, what: String) {
+    info!("{what}");
+    said.push(what);
 }
 
 fn build(

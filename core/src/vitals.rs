@@ -261,6 +261,15 @@ impl Vitals {
         });
     }
 
+    /// What became of all samples of a name, at the end of the one whose book this is. None where another one has taken
+    /// its place.
+    pub(crate) fn closed(&self, name: &str, ledger: &Arc<Ledger>) -> Option<Tally> {
+        let sinks = self.sinks.lock();
+        // Two that were added under one name by hand are two.
+        let Some(sink) = sinks.iter().find(|sink| sink.name == name) else { return Some(ledger.tally()) };
+        Arc::ptr_eq(&sink.ledger, ledger).then(|| sink.tally())
+    }
+
     /// A sink that was taken out of the agent, or replaced, has finished; its book is closed.
     pub(crate) fn retire_sink(&self, name: &str, ledger: &Arc<Ledger>) {
         let sinks = &mut *self.sinks.lock();

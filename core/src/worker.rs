@@ -108,6 +108,8 @@ pub(crate) struct Worker {
     /// The call that has failed and not succeeded since.
     failing: Option<&'static str>,
     panicked: bool,
+    /// It was to be built and could not be, or has panicked.
+    refused: bool,
     /// What the sink has taken since its last flush, and its outlet settles.
     unflushed: Unflushed,
     /// How many batches may be unflushed.
@@ -151,6 +153,7 @@ impl Worker {
             shared: Arc::clone(shared),
             failing: None,
             panicked: false,
+            refused: false,
             unflushed: Unflushed::default(),
             limit: limit.max(1),
             stopping,
@@ -228,7 +231,7 @@ impl Worker {
     /// Builds the sink, as often as it takes. None where the outlet was closed meanwhile.
     fn make(&mut self, make: &mut SinkMaker, stop: &Stop) -> Result<Option<Box<dyn Sink>>, SinkError> {
         loop {
-            if self.shared.is_absent() {
+            if self.refused {
                 let wait = self.retry.failed(Instant::now());
                 // Nothing is ever sent: either the time comes or the end.
                 if let Err(RecvTimeoutError::Disconnected) = self.stopping.recv_timeout(wait) {
@@ -241,8 +244,8 @@ impl Worker {
             match catch_unwind(AssertUnwindSafe(|| make(ledger, stop.clone()))) {
                 Ok(Ok(sink)) => {
                     self.ledger.works();
-                    if self.shared.is_absent() {
-                        self.shared.set_absent(false);
+                    self.shared.set_absent(false);
+                    if std::mem::take(&mut self.refused) {
                         info!(sink = %self.name, "the sink works now");
                     }
                     return Ok(Some(sink));
@@ -256,6 +259,7 @@ impl Worker {
 
     /// It cannot be built now, or has panicked.
     pub(crate) fn be_absent(&mut self, reason: &str) {
+        self.refused = true;
         self.shared.set_absent(true);
         self.ledger.is_absent(reason);
         if self.retry.is_news(Instant::now(), reason) {
