@@ -151,6 +151,9 @@ mod tests {
             }
             assert_eq!(Texts::decode(&[&bytes[..], b"more"].concat()), None);
         }
+        // The inputs that the fuzzer begins with are still what they were made as.
+        let two = include_bytes!("../../tests/fuzz/seeds/texts/two");
+        assert_eq!(Texts::decode(two).map(|texts| texts.paths().count()), Some(2));
     }
 
     #[test]

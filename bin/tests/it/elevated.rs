@@ -95,23 +95,27 @@ fn it_ignores_the_environment_and_gives_up_its_rights() {
     hostile(&finished);
 }
 
-/// A file that only root may read, at the usual place as this one process sees it.
+/// A file that only root may read, at the usual places as this one process sees them.
 #[test]
 fn it_shows_nothing_of_a_file_that_its_caller_may_not_read() {
     let Some(folder) = setuid_copies() else { return };
-    let start = "mount -t tmpfs -o mode=755 none /etc && mkdir /etc/ebpf-process && cd /etc/ebpf-process && umask 077 \
-                 && printf '%s\\n' \"$2\" > ebpf-process.toml && echo mounted \
+    let start = "mount -t tmpfs -o mode=755 none /etc && mkdir -p /etc/ebpf-process/conf.d && cd /etc/ebpf-process \
+                 && umask 077 && printf '%s\\n' \"$2\" > \"$3\" && echo mounted \
                  && exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$1\" 1";
-    for line in ["options.token = hunter2", "interval = hunter2", "hunter2", "interval = \"hunter2\""] {
+    let lines = ["options.token = hunter2", "interval = hunter2", "hunter2", "interval = \"hunter2\""];
+    for (line, file) in lines.into_iter().flat_map(|line| [(line, "ebpf-process.toml"), (line, "conf.d/a.toml")]) {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", start, "sh"]).arg(folder.path().join("ebpf_process.plugin")).arg(line);
+        command
+            .args(["--mount", "sh", "-c", start, "sh"])
+            .arg(folder.path().join("ebpf_process.plugin"))
+            .args([line, file]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let finished = Running::start(&mut command).finish();
         if !finished.stdout.contains("mounted") {
             return skip("setuid tests", &format!("there can be no /etc of its own here: {}", finished.stderr.trim()));
         }
         assert_eq!(finished.code(), 2, "{line}: {finished:?}");
-        assert!(finished.stderr.contains("ebpf-process.toml"), "{line}: {finished:?}");
+        assert!(finished.stderr.contains(file), "{line}: {finished:?}");
         assert!(!finished.stderr.contains("hunter2"), "{line}: {finished:?}");
     }
 }
