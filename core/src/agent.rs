@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 use tracing::warn;
 
+use crate::assistant::Assistant;
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
 use crate::error::BuildError;
@@ -44,6 +45,7 @@ pub struct Agent {
     wall: Duration,
     last_batch: Arc<LastBatch>,
     remote: (Remote, Receiver<Command>),
+    assistant: Option<Arc<dyn Assistant>>,
 }
 
 /// Why [`Agent::run`] returned.
@@ -86,7 +88,13 @@ impl Agent {
             wall: Duration::ZERO,
             last_batch: Arc::default(),
             remote: channel(),
+            assistant: None,
         }
+    }
+
+    /// Who loads and attaches for the probes that are added from now on, as soon as this process no longer can.
+    pub fn set_assistant(&mut self, assistant: Arc<dyn Assistant>) {
+        self.assistant = Some(assistant);
     }
 
     /// The agent's own numbers.
@@ -129,8 +137,8 @@ impl Agent {
     }
 
     fn scene(&mut self) -> (&mut Probes, Scene<'_>) {
-        let Self { probes, recorder, vitals, clock, interval, .. } = self;
-        (probes, Scene { recorder, vitals, clock: &**clock, interval: *interval })
+        let Self { probes, recorder, vitals, clock, interval, assistant, .. } = self;
+        (probes, Scene { recorder, vitals, clock: &**clock, interval: *interval, assistant })
     }
 
     /// Builds a sink and starts its thread. Where its selection names no kinds, it gets those that a sink of its type gets

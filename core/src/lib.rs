@@ -52,6 +52,7 @@
 
 mod access;
 mod agent;
+mod assistant;
 mod batch;
 mod cache;
 mod cells;
@@ -97,6 +98,7 @@ mod worker;
 
 pub use access::{Access, explain};
 pub use agent::{Agent, Closed, Ended};
+pub use assistant::{Assistant, Message};
 pub use batch::{Batch, Scaled, Tick, Value};
 pub use cache::{ColumnCache, RowCache};
 pub use clock::{Clock, Moment, SystemClock, Ticker};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::assistant::{Assistant, Message};
 use crate::entity::Declared;
 use crate::error::{BuildError, ProbeError};
 use crate::option_doc::OptionDoc;
@@ -35,6 +36,9 @@ pub struct ProbeContext<'a> {
     pub interval: Duration,
     /// The agent's own numbers.
     pub vitals: Arc<Vitals>,
+    /// Who loads and attaches in place of this process, where it has given up the rights for that or will do so: see
+    /// [`Assistant::is_needed`].
+    pub assistant: Option<Arc<dyn Assistant>>,
 }
 
 /// A type of probe: what the table `[probes.NAME]` configures.
@@ -76,6 +80,16 @@ pub trait ProbePlugin: Sync {
     /// error is a wrong configuration.
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError>;
 
-    /// Attaches. Called on the main thread before any other thread exists, so it may fork.
+    /// Attaches. Called on the main thread before any other thread exists, so it may fork; or later, with an
+    /// [assistant](ProbeContext::assistant) that is needed.
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>;
+
+    /// Does what the same plugin asks of its [assistant](ProbeContext::assistant) in a process without rights; this runs in
+    /// one that has them, with the options that are configured there. Nothing of the request is taken on trust.
+    fn assist(&self, _options: &Options, _request: Message) -> Result<Message, BuildError> {
+        Err(BuildError::refused(
+            format!("the probe {} asks nothing of a process with more rights", self.name()),
+            "this is a mistake in the probe, please report it",
+        ))
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
+use crate::assistant::Assistant;
 use crate::clock::Clock;
 use crate::condition::State;
 use crate::error::{BuildError, chain};
@@ -29,6 +30,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) vitals: &'a Arc<Vitals>,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) interval: Duration,
+    pub(crate) assistant: &'a Option<Arc<dyn Assistant>>,
 }
 
 /// The probes of an agent, in the order in which they are asked.
@@ -241,7 +243,7 @@ impl Running {
     /// Asks it for its numbers.
     fn look(&mut self, scene: &mut Scene<'_>) {
         let Some(probe) = &mut self.probe else { return };
-        let Scene { recorder, vitals, clock, interval } = scene;
+        let Scene { recorder, vitals, clock, interval, .. } = scene;
         let started = clock.now().boottime;
         recorder.set_owner(self.owner);
         let outcome = catch_unwind(AssertUnwindSafe(|| probe.collect(recorder)));
@@ -291,10 +293,11 @@ fn build(
     owner: Owners,
     scene: &mut Scene<'_>,
 ) -> Result<Box<dyn Probe>, BuildError> {
-    let Scene { recorder, vitals, interval, .. } = scene;
+    let Scene { recorder, vitals, interval, assistant, .. } = scene;
     recorder.set_owner(owner);
     vitals.begins_building(name);
-    let context = ProbeContext { recorder, interval: *interval, vitals: Arc::clone(vitals) };
+    let context =
+        ProbeContext { recorder, interval: *interval, vitals: Arc::clone(vitals), assistant: (*assistant).clone() };
     // At the start a panic is the program's end, as anywhere else there; later it costs the probe alone.
     let built = plugin.build(options, context);
     vitals.ends_building();
