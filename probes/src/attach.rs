@@ -1,13 +1,8 @@
 //! Attaching hooks and letting go of them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use aya::programs::fentry::FEntryLink;
-use aya::programs::fexit::FExitLink;
-use aya::programs::tp_btf::BtfTracePointLink;
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, ProgramFd, TracePoint};
-use aya::{Btf, Ebpf};
-use ebpf_process_core::chain;
 use tracing::debug;
 
 use crate::candidate::Candidate;
@@ -19,6 +14,7 @@ use crate::release::Version;
 use crate::switches;
 use crate::sys;
 use crate::tracefs::{Event, Profile};
+use crate::workshop::{Source, Unloaded, unattached};
 
 /// The programs of one object that are attached.
 #[derive(Debug)]
@@ -38,37 +34,49 @@ struct Link {
     /// The tracefs event of a breakpoint.
     event: Option<Event>,
     program: OwnedFd,
-    /// The perf events that it stands on, by id.
-    ids: Vec<u64>,
+    /// The perf event that it stands on.
+    id: Option<u64>,
     /// Several counters may stand on one program.
     users: usize,
 }
 
-/// What keeps a program attached until it is dropped.
+/// What keeps a program attached.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping them does")]
+#[expect(dead_code, reason = "held for what dropping it does")]
 enum Hold {
-    Fentry(FEntryLink),
-    Fexit(FExitLink),
-    Tracepoint(BtfTracePointLink),
-    Breakpoint(OwnedFd),
-    Events(Vec<OwnedFd>),
-    /// A trampoline or tracepoint that was attached again.
-    Again(OwnedFd),
+    /// Until this descriptor is closed.
+    By(OwnedFd),
     /// Between two attachments, and when the second one failed.
     Lost,
     /// This kernel has no such place.
-    None,
+    Nowhere,
+}
+
+/// A hook that has to be attached again.
+pub(crate) struct Loss<'a> {
+    pub(crate) program: BorrowedFd<'a>,
+    /// The perf event that it stands on.
+    pub(crate) id: Option<u64>,
+}
+
+impl Loss<'_> {
+    /// Attaches the program where it was.
+    pub(crate) fn attach(&self, possible_cpus: usize) -> io::Result<OwnedFd> {
+        match self.id {
+            None => sys::attach_again(self.program),
+            Some(id) => sys::attach_to_event(id, self.program, possible_cpus),
+        }
+    }
 }
 
 impl Links {
     /// Where the filter is aimed, so that nothing is attached before. The names of our tracefs events begin with `prefix`: those of a test stand beside those that count.
-    pub(crate) fn new(prefix: &'static str, _: Aimed) -> Self {
+    pub(crate) const fn new(prefix: &'static str, _: Aimed) -> Self {
         Self { attached: Vec::new(), profile: None, trampolines_refused: None, prefix }
     }
 
     /// Attaches one hook. The error says why in words.
-    pub(crate) fn attach(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
+    pub(crate) fn attach(&mut self, source: &mut Source, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
         if let Some(link) = self.link_mut(hook) {
             link.hold_again(kernel.possible_cpus).map_err(|error| format!("cannot be attached again: {error}"))?;
             link.users += 1;
@@ -77,9 +85,9 @@ impl Links {
         if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (&hook.attach, &self.trampolines_refused) {
             return Err(problem.clone());
         }
-        let link = self.attach_anew(ebpf, kernel, hook).inspect_err(|_| {
+        let link = self.attach_anew(source, kernel, hook).inspect_err(|_| {
             // It may have been loaded before the attachment failed; another candidate may want it.
-            self.unload_unused(ebpf, hook);
+            self.unload_unused(source, hook);
         })?;
         debug!(program = %hook.program, target = hook.attach.target(), "attached");
         self.attached.push((hook.place(), link));
@@ -87,15 +95,13 @@ impl Links {
     }
 
     /// Takes a program out of the kernel, unless it is attached somewhere.
-    fn unload_unused(&self, ebpf: &mut Ebpf, hook: &Hook) {
-        if !self.attached.iter().any(|((program, _), _)| *program == hook.program)
-            && let Err(error) = unload(ebpf, hook)
-        {
-            debug!(program = %hook.program, "cannot unload: {error}");
+    fn unload_unused(&self, source: &mut Source, hook: &Hook) {
+        if !self.attached.iter().any(|((program, _), _)| *program == hook.program) {
+            source.unload(hook);
         }
     }
 
-    fn attach_anew(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+    fn attach_anew(&mut self, source: &mut Source, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
         if !matches!(hook.attach, Attach::Tracepoint(_) | Attach::Event(_))
             && let Some(off) = switches::ftrace_off()
         {
@@ -109,16 +115,19 @@ impl Links {
                 })
             }
             Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
-                let btf = kernel.btf.as_ref().map_err(Clone::clone)?;
-                attach_by_btf(ebpf, &btf.places, hook).map_err(|error| self.explain(hook, &error))
+                let attached = source.load(kernel, hook).and_then(|program| {
+                    let held = sys::attach_again(program.as_fd()).map_err(|error| unattached(&error))?;
+                    Ok(Link { hold: Hold::By(held), event: None, program, id: None, users: 1 })
+                });
+                attached.map_err(|error| self.explain(hook, error))
             }
-            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(ebpf, kernel, hook),
-            Attach::Event(event) => attach_to_event(ebpf, kernel, hook, event),
+            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(source, kernel, hook),
+            Attach::Event(event) => attach_to_event(source, kernel, hook, event),
         }
     }
 
     /// Lets go of hooks, all at once, that nobody else uses.
-    pub(crate) fn detach<'a>(&mut self, ebpf: &mut Ebpf, hooks: impl IntoIterator<Item = &'a Hook>) {
+    pub(crate) fn detach<'a>(&mut self, source: &mut Source, hooks: impl IntoIterator<Item = &'a Hook>) {
         let mut unused = Vec::new();
         for hook in hooks {
             let Some(index) = self.index_of(hook) else { continue };
@@ -132,18 +141,35 @@ impl Links {
         // Before its program can be loaded and attached anew: both would count.
         let_go(links);
         for hook in hooks {
-            self.unload_unused(ebpf, hook);
+            self.unload_unused(source, hook);
         }
     }
 
-    /// Lets go of a hook and attaches the same loaded program again: for one that has stopped firing.
-    pub(crate) fn attach_again(&mut self, hook: &Hook, possible_cpus: usize) -> std::io::Result<()> {
-        let Some(link) = self.link_mut(hook) else { return Ok(()) };
-        if !matches!(link.hold, Hold::None) {
-            // First: a trace event held one program before 4.15, and a trampoline holds each one once.
-            link.hold = Hold::Lost;
+    /// Lets go of hooks and has the same loaded programs attached again: for those that have stopped firing.
+    pub(crate) fn attach_again(
+        &mut self,
+        hooks: &[Hook],
+        attach: &mut dyn FnMut(&[Loss<'_>]) -> io::Result<Vec<OwnedFd>>,
+    ) -> io::Result<()> {
+        let places: Vec<usize> = hooks.iter().filter_map(|hook| self.index_of(hook)).collect();
+        let mut lost = Vec::new();
+        for place in places {
+            let Some((_, link)) = self.attached.get_mut(place) else { continue };
+            if !matches!(link.hold, Hold::Nowhere) && !lost.contains(&place) {
+                // First: a trace event held one program before 4.15, and a trampoline holds each one once.
+                link.hold = Hold::Lost;
+                lost.push(place);
+            }
         }
-        link.hold_again(possible_cpus)
+        let losses: Vec<_> = lost.iter().filter_map(|place| Some(self.attached.get(*place)?.1.loss())).collect();
+        let held = attach(&losses)?;
+        drop(losses);
+        for (place, held) in lost.into_iter().zip(held) {
+            if let Some((_, link)) = self.attached.get_mut(place) {
+                link.hold = Hold::By(held);
+            }
+        }
+        Ok(())
     }
 
     /// The link of this program at this place.
@@ -163,7 +189,7 @@ impl Links {
 
     /// Whether this hook is attached, and to a place that this kernel has.
     pub(crate) fn is_somewhere(&self, hook: &Hook) -> bool {
-        self.link_of(hook).is_some_and(|link| !matches!(link.hold, Hold::None))
+        self.link_of(hook).is_some_and(|link| !matches!(link.hold, Hold::Nowhere))
     }
 
     /// Whether all of a candidate's hooks are trace events on which we stand already.
@@ -172,12 +198,12 @@ impl Links {
     }
 
     /// Reads anew what the breakpoints missed.
-    pub(crate) fn refresh(&mut self) -> std::io::Result<()> {
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
         self.profile.as_mut().map_or(Ok(()), Profile::refresh)
     }
 
     /// How many events the kernel left a candidate's hooks out of, as of the last refresh for breakpoints.
-    pub(crate) fn missed_of(&self, candidate: &Candidate) -> std::io::Result<u64> {
+    pub(crate) fn missed_of(&self, candidate: &Candidate) -> io::Result<u64> {
         let mut missed = 0;
         for (index, hook) in candidate.hooks.iter().enumerate() {
             let Some(link) = self.link_of(hook) else { continue };
@@ -191,11 +217,11 @@ impl Links {
         Ok(missed)
     }
 
-    fn attach_breakpoint(&mut self, ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+    fn attach_breakpoint(&mut self, source: &mut Source, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
         let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
         tracefs.needs_kprobes()?;
         let at_return = matches!(hook.attach, Attach::Kretprobe(_));
-        let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
+        let program = source.load(kernel, hook).map_err(|error| error.problem)?;
         let created = tracefs.create(self.prefix, hook.attach.target(), at_return);
         let (event, id) = created.map_err(|error| no_event(tracefs.root(), &error))?;
         let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus)
@@ -203,39 +229,32 @@ impl Links {
         if self.profile.is_none() {
             self.profile = Some(tracefs.profile().map_err(|error| format!("tracefs hides its misses: {error}"))?);
         }
-        Ok(Link { hold: Hold::Breakpoint(perf), event: Some(event), program, ids: vec![id], users: 1 })
+        Ok(Link { hold: Hold::By(perf), event: Some(event), program, id: Some(id), users: 1 })
     }
 
-    fn explain(&mut self, hook: &Hook, error: &ProgramError) -> String {
-        let code = match error {
-            ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
-            ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-            _ => None,
-        };
-        match (&hook.attach, code) {
+    fn explain(&mut self, hook: &Hook, error: Unloaded) -> String {
+        match (&hook.attach, error.code) {
             (Attach::Fentry(_) | Attach::Fexit(..), Some(libc::EPERM)) => {
                 let problem = "the kernel permits no trampolines (EPERM)".to_owned();
                 self.trampolines_refused.insert(problem).clone()
             }
             (_, Some(libc::EPERM)) => "not permitted (EPERM)".to_owned(),
-            _ => in_short(error),
+            _ => error.problem,
         }
     }
 }
 
 impl Link {
     /// Attaches it where it was lost.
-    fn hold_again(&mut self, possible_cpus: usize) -> std::io::Result<()> {
-        if !matches!(self.hold, Hold::Lost) {
-            return Ok(());
+    fn hold_again(&mut self, possible_cpus: usize) -> io::Result<()> {
+        if matches!(self.hold, Hold::Lost) {
+            self.hold = Hold::By(self.loss().attach(possible_cpus)?);
         }
-        self.hold = if self.ids.is_empty() {
-            Hold::Again(sys::attach_again(self.program.as_fd())?)
-        } else {
-            let perf = self.ids.iter().map(|id| sys::attach_to_event(*id, self.program.as_fd(), possible_cpus));
-            Hold::Events(perf.collect::<std::io::Result<_>>()?)
-        };
         Ok(())
+    }
+
+    fn loss(&self) -> Loss<'_> {
+        Loss { program: self.program.as_fd(), id: self.id }
     }
 }
 
@@ -267,95 +286,21 @@ pub(crate) fn can_attach_again(hook: &Hook, version: Version) -> bool {
     !(trampoline && (Version(5, 10)..Version(5, 14)).contains(&version))
 }
 
-/// Loads and attaches by the names in the kernel's type information.
-fn attach_by_btf(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<Link, ProgramError> {
-    let program = ebpf.program_mut(&hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
-    let (fd, hold) = match &hook.attach {
-        Attach::Fentry(function) => {
-            let program: &mut FEntry = program.try_into()?;
-            program.load(function, btf)?;
-            let link = program.attach()?;
-            (clone_fd(program.fd()?)?, Hold::Fentry(program.take_link(link)?))
-        }
-        Attach::Fexit(function, _) => {
-            let program: &mut FExit = program.try_into()?;
-            program.load(function, btf)?;
-            let link = program.attach()?;
-            (clone_fd(program.fd()?)?, Hold::Fexit(program.take_link(link)?))
-        }
-        Attach::Tracepoint(name) => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(name, btf)?;
-            let link = program.attach()?;
-            (clone_fd(program.fd()?)?, Hold::Tracepoint(program.take_link(link)?))
-        }
-        Attach::Kprobe(_) | Attach::Kretprobe(_) | Attach::Event(_) => {
-            return Err(ProgramError::UnexpectedProgramType);
-        }
-    };
-    Ok(Link { hold, event: None, program: fd, ids: Vec::new(), users: 1 })
-}
-
 /// Attaches a program to an event, if this kernel has it.
-fn attach_to_event(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, event: &str) -> Result<Link, String> {
+fn attach_to_event(source: &mut Source, kernel: &Kernel, hook: &Hook, event: &str) -> Result<Link, String> {
     let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
-    let program = load_for_perf(ebpf, hook).map_err(|error| in_short(&error))?;
+    let program = source.load(kernel, hook).map_err(|error| error.problem)?;
     let id = match tracefs.id_of(event) {
         Ok(id) => id,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && hook.may_lack => {
-            return Ok(Link { hold: Hold::None, event: None, program, ids: Vec::new(), users: 1 });
+        Err(error) if error.kind() == io::ErrorKind::NotFound && hook.may_lack => {
+            return Ok(Link { hold: Hold::Nowhere, event: None, program, id: None, users: 1 });
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(tracefs.no_such_events(&[event])),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(tracefs.no_such_events(&[event])),
         Err(error) => return Err(format!("tracefs hides {event}: {error}")),
     };
     let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus);
-    let held = vec![perf.map_err(|error| no_perf_event(event, &error))?];
-    Ok(Link { hold: Hold::Events(held), event: None, program, ids: vec![id], users: 1 })
-}
-
-/// An error in one line. A verifier's log is kilobytes: its last words say what it refused.
-fn in_short(error: &ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
-    debug!("the verifier's log: {verifier_log}");
-    let log = verifier_log.to_string();
-    let mut told = log.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("processed "));
-    let reason = told.next_back().map_or(String::new(), |line| format!(" ({line})"));
-    format!("the kernel refuses the program: {io_error}{reason}")
-}
-
-/// Loads a program that is hung on a perf event, unless it is loaded: such a program may stand at several places.
-fn load_for_perf(ebpf: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, ProgramError> {
-    match ebpf.program_mut(&hook.program) {
-        Some(Program::KProbe(program)) => {
-            if program.fd().is_err() {
-                program.load()?;
-            }
-            clone_fd(program.fd()?)
-        }
-        Some(Program::TracePoint(program)) => {
-            if program.fd().is_err() {
-                program.load()?;
-            }
-            clone_fd(program.fd()?)
-        }
-        _ => Err(ProgramError::UnexpectedProgramType),
-    }
-}
-
-fn clone_fd(fd: &ProgramFd) -> Result<OwnedFd, ProgramError> {
-    fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError)
-}
-
-/// Takes a program out of the kernel, its link first.
-fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
-    let program = ebpf.program_mut(&hook.program).ok_or(ProgramError::UnexpectedProgramType)?;
-    match hook.attach {
-        Attach::Fentry(_) => <&mut FEntry>::try_from(program)?.unload(),
-        Attach::Fexit(..) => <&mut FExit>::try_from(program)?.unload(),
-        Attach::Tracepoint(_) => <&mut BtfTracePoint>::try_from(program)?.unload(),
-        Attach::Kprobe(_) | Attach::Kretprobe(_) => <&mut KProbe>::try_from(program)?.unload(),
-        Attach::Event(_) => <&mut TracePoint>::try_from(program)?.unload(),
-    }
+    let held = perf.map_err(|error| no_perf_event(event, &error))?;
+    Ok(Link { hold: Hold::By(held), event: None, program, id: Some(id), users: 1 })
 }
 
 #[cfg(test)]
@@ -376,11 +321,11 @@ mod tests {
         let old = hook("clone__kprobe", Attach::Kprobe("_do_fork"));
         let event = hook("clone__kprobe", Attach::Event("a/b".to_owned()));
         for (hook, id) in [(&new, 1), (&old, 2)] {
-            let link = Link { hold: Hold::None, event: None, program: program(), ids: vec![id], users: 1 };
+            let link = Link { hold: Hold::Nowhere, event: None, program: program(), id: Some(id), users: 1 };
             links.attached.push((hook.place(), link));
         }
-        let found = |hook| links.link_of(hook).map(|link| link.ids.clone());
-        assert_eq!((found(&new), found(&old), found(&event)), (Some(vec![1]), Some(vec![2]), None));
+        let found = |hook| links.link_of(hook).and_then(|link| link.id);
+        assert_eq!((found(&new), found(&old), found(&event)), (Some(1), Some(2), None));
     }
 
     #[test]

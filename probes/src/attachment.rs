@@ -24,6 +24,7 @@ use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
 use crate::memory::{MapMemory, SharedMemory};
 use crate::object::{Loaded, Object, Objects};
+use crate::object_maps::ObjectMaps;
 use crate::options::{Hooks, ObjectChoice, ProbeOptions, Tier};
 use crate::programs::Programs;
 use crate::refusal::{REBUILD, nothing_attached, refuse_core, refuse_totals};
@@ -149,6 +150,9 @@ impl Attachment {
             filter.aim(&target)?;
         }
         target.is_there()?;
+        if let Some(own) = &mut attachment.own {
+            own.close();
+        }
         attachment.set_baseline().map_err(|error| refuse_totals("cannot read the totals", &error))?;
         if attachment.chosen.is_empty() && !probe.counters.is_empty() {
             return Err(nothing_attached(probe.name, &attachment.reports));
@@ -490,15 +494,16 @@ fn load(
     kernel: &Kernel,
     target: &Target,
 ) -> Result<(Programs, Filter, MapMemory), BuildError> {
-    let Loaded { mut ebpf, object, not_core } = objects.load(options.object, kernel, target, who)?;
+    let Loaded { ebpf, object, not_core } = objects.load(options.object, kernel, target, who)?;
     let bytes = objects.bytes(object).unwrap_or_default();
     let sizes = Sizes::if_by_whom(object, bytes, who.map_or(0, |who| who.processes));
     let memory = MapMemory::of(bytes, kernel.possible_cpus, &sizes)
         .map_err(|error| BuildError::refused(format!("the probe's own object cannot be read: {error}"), REBUILD))?;
-    let mut filter = Filter::take(&mut ebpf, object)?;
+    let unreadable = |error: io::Error| refuse_totals("the totals cannot be had", &error);
+    let maps = ObjectMaps::of(&ebpf, bytes).map_err(unreadable)?;
+    let mut filter = Filter::of(&maps, object)?;
     let aimed = filter.close(target)?;
-    let mut own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "", aimed)
-        .map_err(|error| refuse_totals("the totals cannot be had", &error))?;
+    let mut own = Programs::new(ebpf, maps, (object, bytes), kernel.possible_cpus, "", aimed).map_err(unreadable)?;
     own.not_core = not_core;
     Ok((own, filter, memory))
 }

@@ -7,19 +7,19 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use aya::Ebpf;
-use aya::maps::{Array, MapData, MapError};
 use ebpf_process_core::chain;
 use parking_lot::Mutex;
 
 use crate::abi::Slot;
 use crate::call::{Numbers, RECORDS, SYSCALL_LIMIT, Watched};
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, hooks_of_calls};
+use crate::elements::Elements;
 use crate::filter::{Aimed, Filter};
 use crate::hook::Attach;
 use crate::kernel::Kernel;
 use crate::memory::{MapMemory, SharedMemory};
 use crate::object::{Object, Objects};
+use crate::object_maps::ObjectMaps;
 use crate::options::Tier;
 use crate::programs::Programs;
 use crate::target::Target;
@@ -75,9 +75,9 @@ impl Walk {
 /// The tables in the kernel.
 enum Tables {
     /// One element each, with everything.
-    Core { calls: Array<MapData, [u32; SYSCALL_LIMIT]>, splits: Array<MapData, [u64; 2 * RECORDS]> },
+    Core { calls: Elements, splits: Elements },
     /// An element for each number and each record.
-    Floor { calls: Array<MapData, u32>, splits: Array<MapData, [u64; 2]> },
+    Floor { calls: Elements, splits: Elements },
 }
 
 /// Who shares a load: those of one filter.
@@ -141,18 +141,19 @@ impl Calls {
             Whose::Target(target, processes) => (target.kind(), Some(*target), "", *processes),
             Whose::Test(kind, _) => (*kind, None, "test_", 0),
         };
-        let mut ebpf = SYSCALLS.load_one(object, kernel, kind, target, processes).map_err(|error| chain(&error))?;
+        let ebpf = SYSCALLS.load_one(object, kernel, kind, target, processes).map_err(|error| chain(&error))?;
         let bytes = SYSCALLS.bytes(object).unwrap_or_default();
         let memory = MapMemory::of(bytes, kernel.possible_cpus, &Sizes::if_by_whom(object, bytes, processes))
             .map_err(|error| error.to_string())?;
         let memory = SharedMemory { maps: format!("{object:?}, {}", whose.name()), memory };
-        let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
-        let tables = Tables::take(&mut ebpf, object)?;
+        let maps = ObjectMaps::of(&ebpf, bytes).map_err(|error| format!("the maps cannot be had: {error}"))?;
+        let mut filter = Filter::of(&maps, object).map_err(|error| error.to_string())?;
+        let tables = Tables::of(&maps, object).map_err(|error| format!("the tables cannot be had: {error}"))?;
         let aimed = match whose {
             Whose::Target(target, _) => filter.close(target).map_err(|error| error.to_string())?,
             Whose::Test(_, aim) => aim(&mut filter)?,
         };
-        let programs = Programs::new(ebpf, object, &SYSCALLS, kernel.possible_cpus, prefix, aimed);
+        let programs = Programs::new(ebpf, maps, (object, bytes), kernel.possible_cpus, prefix, aimed);
         let programs = programs.map_err(|error| format!("the totals cannot be had: {error}"))?;
         let mut calls = Self {
             programs,
@@ -177,6 +178,8 @@ impl Calls {
             // Nothing is watched yet, so nothing passes.
             calls.filter.aim(target).map_err(|error| error.to_string())?;
         }
+        // All at once: probes that come later find them loaded, whatever else is left of the object.
+        calls.programs.load_all(kernel, &hooks_of_calls(object == Object::Floor));
         Ok(calls)
     }
 
@@ -258,7 +261,7 @@ impl Calls {
     /// A call that reads an entry while it changes must find a whole one, and the kernel promises no more than whole
     /// bytes: first come the flags, with which alone nothing is counted, then the record.
     fn watch(&mut self, calls: &[Watched]) -> Result<(), String> {
-        let set = |error: MapError| format!("cannot watch system calls: {}", chain(&error));
+        let set = |error: io::Error| format!("cannot watch system calls: {error}");
         for watched in calls {
             self.tables.set_split(watched).map_err(set)?;
         }
@@ -266,12 +269,12 @@ impl Calls {
         self.change(calls, Watched::entry).map_err(set)
     }
 
-    fn unwatch(&mut self, calls: &[Watched]) -> Result<(), MapError> {
+    fn unwatch(&mut self, calls: &[Watched]) -> io::Result<()> {
         self.change(calls, |watched| watched.entry() & FLAGS)?;
         self.change(calls, |_| 0)
     }
 
-    fn change(&mut self, calls: &[Watched], entry: impl Fn(&Watched) -> u16) -> Result<(), MapError> {
+    fn change(&mut self, calls: &[Watched], entry: impl Fn(&Watched) -> u16) -> io::Result<()> {
         let mut changed = Vec::new();
         for watched in calls {
             let (numbers, half) = (Numbers::of(watched.call.name), u32::from(entry(watched)));
@@ -292,51 +295,50 @@ impl Calls {
 const FLAGS: u16 = 0xff00;
 
 impl Tables {
-    fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, String> {
-        let (calls, splits) = match object {
-            Object::Core | Object::Who => (".data.calls", ".data.splits"),
-            Object::Floor => ("calls", "splits"),
-        };
-        let mut take = |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no {name}"));
-        let (calls, splits) = (take(calls)?, take(splits)?);
-        let tables = match object {
+    fn of(maps: &ObjectMaps, object: Object) -> io::Result<Self> {
+        let elements = |name: &str| maps.elements(name, None);
+        Ok(match object {
             Object::Core | Object::Who => {
-                calls.try_into().and_then(|calls| splits.try_into().map(|splits| Self::Core { calls, splits }))
+                Self::Core { calls: elements(".data.calls")?, splits: elements(".data.splits")? }
             }
-            Object::Floor => {
-                calls.try_into().and_then(|calls| splits.try_into().map(|splits| Self::Floor { calls, splits }))
-            }
-        };
-        tables.map_err(|error| chain(&error))
+            Object::Floor => Self::Floor { calls: elements("calls")?, splits: elements("splits")? },
+        })
     }
 
-    fn set_entries(&mut self, entries: &[u32], changed: &[usize]) -> Result<(), MapError> {
+    fn set_entries(&self, entries: &[u32], changed: &[usize]) -> io::Result<()> {
+        let bytes = |entries: &[u32]| entries.iter().flat_map(|entry| entry.to_ne_bytes()).collect::<Vec<u8>>();
         match self {
-            Self::Core { calls, .. } => match <&[u32; SYSCALL_LIMIT]>::try_from(entries) {
-                Ok(entries) if !changed.is_empty() => calls.set(0, entries, 0),
-                _ => Ok(()),
-            },
+            Self::Core { .. } if changed.is_empty() => Ok(()),
+            Self::Core { calls, .. } => calls.update(&key(0), &bytes(entries)),
             Self::Floor { calls, .. } => changed.iter().try_for_each(|number| {
-                let index = u32::try_from(*number).unwrap_or(u32::MAX);
-                calls.set(index, entries[*number], 0)
+                let entry = entries.get(*number).copied().unwrap_or_default();
+                calls.update(&key(u32::try_from(*number).unwrap_or(u32::MAX)), &bytes(&[entry]))
             }),
         }
     }
 
     /// What tells the two operations of a call apart: `struct split` of abi.h.
-    fn set_split(&mut self, watched: &Watched) -> Result<(), MapError> {
+    fn set_split(&self, watched: &Watched) -> io::Result<()> {
         let Some(split) = watched.call.split else { return Ok(()) };
         let words = [u64::from(split.argument) | u64::from(split.is_pointer) << 32, split.bits];
+        let words = words.map(u64::to_ne_bytes).concat();
         match self {
             Self::Core { splits, .. } => {
-                let mut all = splits.get(&0, 0)?;
-                let first = 2 * watched.record as usize;
-                all[first..first + 2].copy_from_slice(&words);
-                splits.set(0, all, 0)
+                let mut all = vec![0; splits.value_size()];
+                splits.look_up(&key(0), &mut all)?;
+                let first = watched.record as usize * words.len();
+                if let Some(place) = all.get_mut(first..first + words.len()) {
+                    place.copy_from_slice(&words);
+                }
+                splits.update(&key(0), &all)
             }
-            Self::Floor { splits, .. } => splits.set(watched.record, words, 0),
+            Self::Floor { splits, .. } => splits.update(&key(watched.record), &words),
         }
     }
+}
+
+const fn key(number: u32) -> [u8; 4] {
+    number.to_ne_bytes()
 }
 
 #[cfg(test)]
@@ -356,10 +358,15 @@ mod tests {
     impl Calls {
         /// The numbers that are watched, in 64-bit calls and in 32-bit ones, as the kernel has them.
         fn watched(&self) -> (BTreeSet<usize>, BTreeSet<usize>) {
-            let entries: Vec<u32> = match &self.tables {
-                Tables::Core { calls, .. } => calls.get(&0, 0).expect("the table").to_vec(),
-                Tables::Floor { calls, .. } => calls.iter().collect::<Result<_, _>>().expect("the table"),
-            };
+            let mut bytes = vec![0; 4 * SYSCALL_LIMIT];
+            match &self.tables {
+                Tables::Core { calls, .. } => calls.look_up(&key(0), &mut bytes).expect("the table"),
+                Tables::Floor { calls, .. } => (0..).zip(bytes.chunks_exact_mut(4)).for_each(|(number, entry)| {
+                    calls.look_up(&key(number), entry).expect("an entry");
+                }),
+            }
+            let entries: Vec<u32> =
+                bytes.chunks_exact(4).map(|entry| u32::from_ne_bytes(entry.try_into().expect("four"))).collect();
             assert_eq!(entries, self.entries);
             let half =
                 |half: u32| (0..).zip(&entries).filter(|(_, entry)| **entry & half != 0).map(|(n, _)| n).collect();

@@ -213,10 +213,10 @@ impl Counter {
             let Some(name) = watched.call.traced_as() else { continue };
             let event = |when| Attach::Event(format!("syscalls/sys_{when}_{name}"));
             if watched.call.split.is_some() {
-                single.push(hook("split_enter__event", event("enter"), &[], true));
-                single.push(hook("split_exit__event", event("exit"), &[], true));
+                single.push(hook(SPLIT_ENTER, event("enter"), &[], true));
+                single.push(hook(SPLIT_EXIT, event("exit"), &[], true));
             } else {
-                single.push(hook("call_exit__event", event("exit"), &[], true));
+                single.push(hook(CALL_EXIT, event("exit"), &[], true));
             }
         }
         if let Some(last) = single.last_mut() {
@@ -229,13 +229,31 @@ impl Counter {
         };
         let single = (!single.is_empty()).then(|| candidate(single, None));
         let all = [
-            Some(candidate(one("sys_exit", Attach::Tracepoint(SYS_EXIT)), None)),
+            Some(candidate(one(SEES_ALL, Attach::Tracepoint(SYS_EXIT)), None)),
             single,
-            Some(candidate(one("sys_exit__event", Attach::Event(RAW_SYS_EXIT.to_owned())), Some(SINGLE_EVENTS))),
+            Some(candidate(one(SEES_ALL_EVENTS, Attach::Event(RAW_SYS_EXIT.to_owned())), Some(SINGLE_EVENTS))),
         ];
         Ok(all.into_iter().flatten().collect())
     }
 }
+
+/// The programs of system calls, those of the floor or those for kernels with type information. Which trace event a
+/// program stands on is a candidate's to say, and nothing that its loading depends on.
+pub(crate) fn hooks_of_calls(floor: bool) -> Vec<Hook> {
+    let hook = |program: &str, attach| Hook { program: program.to_owned(), attach, proof: Vec::new(), may_lack: false };
+    if !floor {
+        return vec![hook(SEES_ALL, Attach::Tracepoint(SYS_EXIT))];
+    }
+    let events = [SPLIT_ENTER, SPLIT_EXIT, CALL_EXIT, SEES_ALL_EVENTS];
+    events.into_iter().map(|program| hook(program, Attach::Event(RAW_SYS_EXIT.to_owned()))).collect()
+}
+
+/// The programs of the object of system calls.
+const SEES_ALL: &str = "sys_exit";
+const SEES_ALL_EVENTS: &str = "sys_exit__event";
+const SPLIT_ENTER: &str = "split_enter__event";
+const SPLIT_EXIT: &str = "split_exit__event";
+const CALL_EXIT: &str = "call_exit__event";
 
 /// The self-test does an operation of the first part.
 fn first(slots: &[Slot]) -> Vec<Slot> {

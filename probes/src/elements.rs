@@ -4,13 +4,13 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_info};
 
 use crate::sys::bpf;
 
-/// A map whose sizes the kernel itself has told.
+/// A map of known sizes.
 #[derive(Debug)]
 pub(crate) struct Elements {
     descriptor: OwnedFd,
@@ -19,18 +19,18 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
-    /// Of a map whose elements have a value for each of so many processors, or one for all. Kernels before 4.13 tell no
-    /// sizes.
-    pub(crate) fn of(descriptor: OwnedFd, processors: Option<usize>) -> io::Result<Self> {
-        // SAFETY: all fields of both structures are integers, for which zero is a value.
-        let (mut attr, mut info): (bpf_attr, bpf_map_info) = unsafe { (zeroed(), zeroed()) };
-        attr.info.bpf_fd = descriptor.as_raw_fd().cast_unsigned();
-        attr.info.info_len = u32::try_from(size_of::<bpf_map_info>()).unwrap_or(0);
-        attr.info.info = (&raw mut info) as u64;
-        // SAFETY: the kernel writes at most info_len bytes to info, which outlives the call.
-        unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-        let value_size = bytes_of(info.value_size as usize, processors);
-        Ok(Self { descriptor, key_size: info.key_size as usize, value_size })
+    /// Of a map that is said to have keys and values of these sizes, and a value for each of so many processors or one for
+    /// all. The kernel says whether that is so; one before 4.13 says nothing, and then it is taken for granted.
+    pub(crate) fn of(descriptor: OwnedFd, sizes: [usize; 2], processors: Option<usize>) -> io::Result<Self> {
+        match told(descriptor.as_fd()) {
+            Ok(info) if [info.key_size as usize, info.value_size as usize] != sizes => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "this is a map of other sizes"));
+            }
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        let [key_size, value] = sizes;
+        Ok(Self { descriptor, key_size, value_size: bytes_of(value, processors) })
     }
 
     pub(crate) const fn key_size(&self) -> usize {
@@ -50,7 +50,9 @@ impl Elements {
     /// Sets the value of a key.
     pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.check(Some(key), value.len(), self.value_size)?;
-        self.call(bpf_cmd::BPF_MAP_UPDATE_ELEM, key.as_ptr() as u64, value.as_ptr() as u64)
+        // A stack has no keys, and the kernel wants none then.
+        let key = if key.is_empty() { 0 } else { key.as_ptr() as u64 };
+        self.call(bpf_cmd::BPF_MAP_UPDATE_ELEM, key, value.as_ptr() as u64)
     }
 
     /// Takes an element away.
@@ -89,6 +91,23 @@ impl Elements {
         // SAFETY: the kernel reads and writes key_size and value_size bytes, which the callers have, and borrow for so long.
         unsafe { bpf(command, &mut attr) }.map(drop)
     }
+}
+
+/// How many elements a map has.
+pub(crate) fn entries(map: BorrowedFd<'_>) -> io::Result<usize> {
+    told(map).map(|info| info.max_entries as usize)
+}
+
+/// What the kernel says of a map. Before 4.13 it does not know the question (`EINVAL`).
+fn told(map: BorrowedFd<'_>) -> io::Result<bpf_map_info> {
+    // SAFETY: all fields of both structures are integers, for which zero is a value.
+    let (mut attr, mut info): (bpf_attr, bpf_map_info) = unsafe { (zeroed(), zeroed()) };
+    attr.info.bpf_fd = map.as_raw_fd().cast_unsigned();
+    attr.info.info_len = u32::try_from(size_of::<bpf_map_info>()).unwrap_or(0);
+    attr.info.info = (&raw mut info) as u64;
+    // SAFETY: the kernel writes at most info_len bytes to info, which outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info)
 }
 
 /// The bytes that the kernel copies for an element: those of a per-CPU map are rounded up, also where there is one

@@ -1,24 +1,24 @@
 //! Whose events count: the filter in the kernel.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::AsRawFd as _;
 
-use aya::Ebpf;
-use aya::maps::{Array, CgroupArray, MapData};
-use ebpf_process_core::{BuildError, chain};
+use ebpf_process_core::BuildError;
 
 use crate::abi::{FilterSetting, NOBODY, TargetSetting};
+use crate::elements::Elements;
 use crate::hook::{Attach, Hook};
 use crate::object::Object;
+use crate::object_maps::ObjectMaps;
 use crate::refusal::{REBUILD, try_as_root};
 use crate::release::Version;
 use crate::target::{CGROUP_KIND, PID_KIND, Target};
 
-/// The filter's two maps. Programs are loaded with the descriptors of these maps, so it must live until the last one is;
-/// it lives on where the target may end or be made anew.
+/// The filter's two maps.
 pub(crate) struct Filter {
     process: ProcessFilter,
-    cgroup: CgroupArray<MapData>,
+    cgroup: Elements,
 }
 
 /// That a filter lets nobody through who is not wanted. Nothing is attached without it, and only a filter gives it: what a
@@ -36,9 +36,34 @@ impl Aimed {
 /// Where an object keeps the thread group to let through.
 enum ProcessFilter {
     /// In a global variable; the kind of the filter is frozen.
-    Core(Array<MapData, [u64; 2]>),
+    Core(Elements),
     /// In a map, with the kind.
-    Floor(Array<MapData, FilterSetting>),
+    Floor(Elements),
+}
+
+/// The key of the only element.
+const FIRST: [u8; 4] = [0; 4];
+
+impl ProcessFilter {
+    fn setting(&self) -> io::Result<TargetSetting> {
+        let mut bytes = [0; 16];
+        if let Self::Core(variable) = self {
+            variable.look_up(&FIRST, &mut bytes)?;
+        }
+        let word = |half: usize| bytes.as_chunks::<8>().0.get(half).copied().map_or(0, u64::from_ne_bytes);
+        Ok(TargetSetting::of_words([word(0), word(1)]))
+    }
+
+    /// What an object for kernels with type information has.
+    fn set_target(variable: &Elements, target: TargetSetting) -> io::Result<()> {
+        let [first, second] = target.words().map(u64::to_ne_bytes);
+        variable.update(&FIRST, &[first, second].concat())
+    }
+
+    /// What one for the floor has.
+    fn set_setting(map: &Elements, setting: FilterSetting) -> io::Result<()> {
+        map.update(&FIRST, &setting.map(u32::to_ne_bytes).concat())
+    }
 }
 
 /// The program that notices when another process gets the number of the one that counts.
@@ -59,19 +84,16 @@ fn guard(program: &str, attach: Attach) -> Hook {
 }
 
 impl Filter {
-    pub(crate) fn take(ebpf: &mut Ebpf, object: Object) -> Result<Self, BuildError> {
-        let broken = || BuildError::refused("the kernel object is not the one this program was made for", REBUILD);
-        let name = match object {
-            Object::Core | Object::Who => ".data.filter",
-            Object::Floor => "filter",
+    pub(crate) fn of(maps: &ObjectMaps, object: Object) -> Result<Self, BuildError> {
+        let elements = |name: &str| {
+            let broken = |error| format!("the kernel object is not the one this program was made for: {error}");
+            maps.elements(name, None).map_err(|error| BuildError::refused(broken(error), REBUILD))
         };
-        let process = ebpf.take_map(name).ok_or_else(broken)?;
-        let cgroup = ebpf.take_map("filter_cgroup").ok_or_else(broken)?;
         let process = match object {
-            Object::Core | Object::Who => process.try_into().map(ProcessFilter::Core),
-            Object::Floor => process.try_into().map(ProcessFilter::Floor),
+            Object::Core | Object::Who => ProcessFilter::Core(elements(".data.filter")?),
+            Object::Floor => ProcessFilter::Floor(elements("filter")?),
         };
-        Ok(Self { process: process.map_err(|_| broken())?, cgroup: cgroup.try_into().map_err(|_| broken())? })
+        Ok(Self { process, cgroup: elements("filter_cgroup")? })
     }
 
     /// What has to be attached for this target besides the counters' programs.
@@ -91,11 +113,11 @@ impl Filter {
     /// until it is set, and what a stranger has begun meanwhile is counted when it ends.
     pub(crate) fn close(&mut self, target: &Target) -> Result<Aimed, BuildError> {
         let kind = target.kind();
-        let set = match &mut self.process {
+        let set = match &self.process {
             ProcessFilter::Core(_) if kind == PID_KIND => self.set_tgid(NOBODY),
             ProcessFilter::Core(_) => Ok(Aimed(())),
             ProcessFilter::Floor(setting) => {
-                let set = closed(kind).map_or(Ok(()), |closed| setting.set(0, closed, 0));
+                let set = closed(kind).map_or(Ok(()), |closed| ProcessFilter::set_setting(setting, closed));
                 set.map(Aimed).map_err(|error| problem(&error))
             }
         };
@@ -115,39 +137,40 @@ impl Filter {
     /// At nobody: the process that counted has ended and its number may be another's. What is released later of its tasks
     /// still counts. The kernel side has done it already where the number was given away.
     pub(crate) fn let_nobody_through(&mut self) -> Result<(), String> {
-        let set = match &mut self.process {
-            ProcessFilter::Core(variable) => variable.get(&0, 0).and_then(|words| {
-                let setting = TargetSetting::of_words(words);
+        let set = match &self.process {
+            ProcessFilter::Core(variable) => self.process.setting().and_then(|setting| {
                 if setting.tgid == NOBODY {
                     return Ok(());
                 }
                 let reborn = if setting.reborn == 0 { now() } else { setting.reborn };
-                variable.set(0, TargetSetting { tgid: NOBODY, reborn, ..setting }.words(), 0)
+                ProcessFilter::set_target(variable, TargetSetting { tgid: NOBODY, reborn, ..setting })
             }),
-            ProcessFilter::Floor(setting) => setting.set(0, [PID_KIND, NOBODY], 0),
+            ProcessFilter::Floor(setting) => ProcessFilter::set_setting(setting, [PID_KIND, NOBODY]),
         };
         set.map_err(|error| problem(&error))
     }
 
     /// At a thread group.
     pub(crate) fn set_tgid(&mut self, tgid: u32) -> Result<Aimed, String> {
-        let set = match &mut self.process {
-            ProcessFilter::Core(variable) => variable.set(0, TargetSetting { tgid, named: tgid, reborn: 0 }.words(), 0),
-            ProcessFilter::Floor(setting) => setting.set(0, [PID_KIND, tgid], 0),
+        let set = match &self.process {
+            ProcessFilter::Core(variable) => {
+                ProcessFilter::set_target(variable, TargetSetting { tgid, named: tgid, reborn: 0 })
+            }
+            ProcessFilter::Floor(setting) => ProcessFilter::set_setting(setting, [PID_KIND, tgid]),
         };
         set.map(Aimed).map_err(|error| problem(&error))
     }
 
     /// At the tasks of a control group, whatever was let through before.
     pub(crate) fn aim_at_group(&mut self, directory: &File) -> Result<Aimed, String> {
-        if let ProcessFilter::Floor(setting) = &mut self.process {
-            setting.set(0, [CGROUP_KIND, 0], 0).map_err(|error| problem(&error))?;
+        if let ProcessFilter::Floor(setting) = &self.process {
+            ProcessFilter::set_setting(setting, [CGROUP_KIND, 0]).map_err(|error| problem(&error))?;
         }
         self.set_cgroup(directory).map(Aimed)
     }
 
     pub(crate) fn set_cgroup(&mut self, directory: &File) -> Result<(), String> {
-        self.cgroup.set(0, directory.as_raw_fd(), 0).map_err(|error| problem(&error))
+        self.cgroup.update(&FIRST, &directory.as_raw_fd().to_ne_bytes()).map_err(|error| problem(&error))
     }
 }
 
@@ -161,8 +184,8 @@ const fn closed(kind: u32) -> Option<FilterSetting> {
     }
 }
 
-fn problem(error: &aya::maps::MapError) -> String {
-    format!("cannot set the filter: {}", chain(error))
+fn problem(error: &io::Error) -> String {
+    format!("cannot set the filter: {error}")
 }
 
 /// Of the clock that a task's start is taken from, in nanoseconds.

@@ -54,6 +54,7 @@ mod mounts;
 mod named;
 mod need;
 mod object;
+mod object_maps;
 mod only;
 mod options;
 mod ours;
@@ -81,6 +82,7 @@ mod wanted;
 mod watch;
 mod way;
 mod who;
+mod workshop;
 
 pub use abi::Slot;
 pub use call::Call;

@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd as _;
-
-use aya::Ebpf;
-use aya::maps::{Map as Loaded, MapData};
 
 use crate::elements::Elements;
+use crate::object_maps::ObjectMaps;
 
 /// The maps of a loaded object, by the names that they have in it.
 #[derive(Debug)]
@@ -26,11 +23,11 @@ pub struct Map {
 }
 
 impl Maps {
-    pub(crate) fn of(ebpf: &Ebpf, possible_cpus: usize, counters: Vec<&'static str>) -> io::Result<Self> {
-        let by_name = ebpf.maps().filter_map(|(name, map)| {
-            let (data, is_per_cpu) = data_of(map)?;
+    pub(crate) fn of(maps: &ObjectMaps, possible_cpus: usize, counters: Vec<&'static str>) -> io::Result<Self> {
+        let by_name = maps.readable().map(|(name, is_per_cpu)| {
             let processors = is_per_cpu.then_some(possible_cpus);
-            Some(Map::new(data, processors).map(|map| (name.to_owned(), map)))
+            let elements = maps.elements(name, processors)?;
+            Ok((name.to_owned(), Map { elements, processors: processors.unwrap_or(1) }))
         });
         Ok(Self { by_name: by_name.collect::<io::Result<_>>()?, counters })
     }
@@ -57,11 +54,6 @@ impl Maps {
 }
 
 impl Map {
-    fn new(data: &MapData, processors: Option<usize>) -> io::Result<Self> {
-        let descriptor = data.fd().as_fd().try_clone_to_owned()?;
-        Ok(Self { elements: Elements::of(descriptor, processors)?, processors: processors.unwrap_or(1) })
-    }
-
     /// The bytes of a key.
     pub const fn key_size(&self) -> usize {
         self.elements.key_size()
@@ -117,14 +109,5 @@ fn found(done: io::Result<()>) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// What can be read one by one, and whether it has a value for each processor.
-fn data_of(map: &Loaded) -> Option<(&MapData, bool)> {
-    match map {
-        Loaded::Array(data) | Loaded::HashMap(data) | Loaded::LruHashMap(data) => Some((data, false)),
-        Loaded::PerCpuArray(data) | Loaded::PerCpuHashMap(data) | Loaded::PerCpuLruHashMap(data) => Some((data, true)),
-        _ => None,
     }
 }

@@ -22,6 +22,7 @@ use crate::filter::{Aimed, Filter};
 use crate::hook::Attach;
 use crate::kernel::Kernel;
 use crate::object::{Object, Objects};
+use crate::object_maps::ObjectMaps;
 use crate::owner;
 use crate::programs::Programs;
 use crate::release::Version;
@@ -120,10 +121,12 @@ impl Trial {
         // Which hooks fire does not depend on how their records are kept.
         let object = if object == Object::Who { Object::Core } else { object };
         let kind = trial.aim.kind();
-        let mut ebpf = objects.load_one(object, kernel, kind, None, 0).map_err(|error| error.to_string())?;
-        let mut filter = Filter::take(&mut ebpf, object).map_err(|error| error.to_string())?;
+        let ebpf = objects.load_one(object, kernel, kind, None, 0).map_err(|error| error.to_string())?;
+        let bytes = objects.bytes(object).unwrap_or_default();
+        let maps = ObjectMaps::of(&ebpf, bytes).map_err(|error| error.to_string())?;
+        let mut filter = Filter::of(&maps, object).map_err(|error| error.to_string())?;
         let aimed = trial.aim.set(&mut filter)?;
-        let own = Programs::new(ebpf, object, objects, kernel.possible_cpus, "test_", aimed);
+        let own = Programs::new(ebpf, maps, (object, bytes), kernel.possible_cpus, "test_", aimed);
         trial.own = Some(own.map_err(|error| error.to_string())?);
         trial.filter = Some(filter);
         Ok(trial)

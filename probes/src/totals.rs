@@ -1,15 +1,13 @@
 //! Reading an object's totals without allocating.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::maps::Map;
-
 use crate::abi::{KPROBE_TOTALS, Record, Slot, TOTALS};
 use crate::memory;
+use crate::object_maps::ObjectMaps;
 use crate::options::Tier;
 use crate::sys::{self, Guarded, Mapping};
 use crate::who::Table;
@@ -38,22 +36,18 @@ struct Breakpoints {
 impl Totals {
     /// Of an object that was loaded from these bytes. The kernel copies the records of each *possible* processor, so that
     /// many the buffer has.
-    pub(crate) fn new(ebpf: &mut Ebpf, object: &[u8], possible_cpus: usize) -> io::Result<Self> {
-        let by_whom = Table::take(ebpf, object)?;
-        let map = match ebpf.map(TOTALS) {
-            Some(Map::PerCpuArray(map)) => Some(map.fd().as_fd().try_clone_to_owned()?),
-            _ => None,
-        };
+    pub(crate) fn new(maps: &ObjectMaps, object: &[u8], possible_cpus: usize) -> io::Result<Self> {
+        let by_whom = Table::of(maps, object)?;
+        let is_per_cpu = maps.readable().any(|(name, is_per_cpu)| name == TOTALS && is_per_cpu);
+        let map = maps.descriptor(TOTALS).filter(|_| is_per_cpu).map(|map| map.try_clone_to_owned()).transpose()?;
         // A kernel before 4.13 describes no map that it has.
         let [words_per_cpu, of_breakpoints] =
             memory::value_sizes(object, [TOTALS, KPROBE_TOTALS]).map(|bytes| bytes.div_ceil(size_of::<u64>()));
-        let breakpoints = match ebpf.map(KPROBE_TOTALS) {
-            Some(Map::Array(map)) => {
-                let mapping = Mapping::new(map.fd().as_fd(), of_breakpoints * possible_cpus)?;
-                Some(Breakpoints { mapping, words_per_cpu: of_breakpoints })
-            }
-            _ => None,
-        };
+        let breakpoints = maps.descriptor(KPROBE_TOTALS).map(|map| {
+            let mapping = Mapping::new(map, of_breakpoints * possible_cpus)?;
+            Ok::<_, io::Error>(Breakpoints { mapping, words_per_cpu: of_breakpoints })
+        });
+        let breakpoints = breakpoints.transpose()?;
         let per_cpu = Guarded::new(possible_cpus * words_per_cpu)?;
         Ok(Self { map, per_cpu, words_per_cpu, is_read: false, breakpoints, by_whom })
     }

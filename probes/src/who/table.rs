@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::maps::{Map, MapData, RingBuf, Stack};
+use aya::maps::{MapData, RingBuf};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::abi::{Doer, FIRST_PLACE, GROUP_HEAD, GROUP_PATH, HEAD_WORDS, Head, LOST, OTHER, TAKEN_WORDS, is_whole};
@@ -18,6 +16,7 @@ use super::inbox::{Inbox, SharedInbox, Source};
 use crate::abi::{Record, Slot};
 use crate::memory;
 use crate::object::Object;
+use crate::object_maps::ObjectMaps;
 use crate::sys::Mapping;
 
 pub(crate) const ELEMENTS: &str = "elements";
@@ -73,8 +72,6 @@ pub(crate) struct Table {
     words_per_element: usize,
     ends: RingBuf<MapData>,
     groups: RingBuf<MapData>,
-    /// Programs are loaded with its descriptor.
-    _vacant: Stack<MapData, u32>,
     states: Vec<State>,
     /// Behind it no place was ever anybody's, as of the last look.
     end: usize,
@@ -112,6 +109,18 @@ struct Pending {
     doer: Doer,
 }
 
+/// Makes all places of an object that was just loaded nobody's, where it is one that tells by whom.
+pub(crate) fn vacate(maps: &ObjectMaps) -> io::Result<()> {
+    if maps.descriptor(VACANT).is_none() {
+        return Ok(());
+    }
+    let vacant = maps.elements(VACANT, None)?;
+    // The first ones are given away first: what is in use stays close together.
+    (FIRST_PLACE..maps.entries(ELEMENTS)?)
+        .rev()
+        .try_for_each(|place| vacant.update(&[], &u32::try_from(place).unwrap_or(u32::MAX).to_ne_bytes()))
+}
+
 /// Those to whom gains go.
 struct Gained<'a> {
     inboxes: Vec<MutexGuard<'a, Inbox>>,
@@ -123,28 +132,20 @@ struct Gained<'a> {
 const LOOKS: u32 = 2;
 
 impl Table {
-    /// Of a loaded object, where it is one that tells by whom.
-    pub(crate) fn take(ebpf: &mut Ebpf, object: &[u8]) -> io::Result<Option<Self>> {
-        let Some(Map::Array(elements)) = ebpf.map(ELEMENTS) else { return Ok(None) };
+    /// Of the maps of an object, where it is one that tells by whom.
+    pub(crate) fn of(maps: &ObjectMaps, object: &[u8]) -> io::Result<Option<Self>> {
+        let Some(elements) = maps.descriptor(ELEMENTS) else { return Ok(None) };
         let [bytes] = memory::value_sizes(object, [ELEMENTS]);
         let words_per_element = bytes.div_ceil(size_of::<u64>());
-        let count = elements.info().map_err(io::Error::other)?.max_entries() as usize;
-        let mapping = Mapping::new(elements.fd().as_fd(), words_per_element * count)?;
-        let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| io::Error::other(format!("no map {name}")));
-        let mut vacant = Stack::<MapData, u32>::try_from(map(VACANT)?).map_err(io::Error::other)?;
-        // The first ones are given away first: what is in use stays close together.
-        for place in (FIRST_PLACE..count).rev() {
-            vacant.push(u32::try_from(place).unwrap_or(u32::MAX), 0).map_err(io::Error::other)?;
-        }
-        let ends = RingBuf::try_from(map(ENDS)?).map_err(io::Error::other)?;
-        let groups = RingBuf::try_from(map(GROUPS)?).map_err(io::Error::other)?;
+        let count = maps.entries(ELEMENTS)?;
+        let mapping = Mapping::new(elements, words_per_element * count)?;
+        let (ends, groups) = (maps.ring(ENDS)?, maps.ring(GROUPS)?);
         let words = words_per_element - HEAD_WORDS;
         Ok(Some(Self {
             mapping,
             words_per_element,
             ends,
             groups,
-            _vacant: vacant,
             states: vec![State { turn: 0, doer: Doer::Other }; count],
             end: FIRST_PLACE,
             read: std::iter::once(0..words).collect(),
