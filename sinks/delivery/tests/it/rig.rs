@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{context, offer};
-use ebpf_process_core::{Ledger, SinkState, Tally};
+use ebpf_process_core::{Ledger, State, Tally};
 use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Peer, Verdict};
 use parking_lot::Mutex;
 
@@ -86,8 +86,8 @@ impl Rig {
     }
 
     /// How the sink fares, as the status has it.
-    pub(crate) fn state(&self) -> SinkState {
-        self.ledger.condition().0
+    pub(crate) fn state(&self) -> State {
+        self.ledger.condition().state
     }
 
     /// The book, which balances.

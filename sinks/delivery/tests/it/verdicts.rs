@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use ebpf_process_core::SinkState;
+use ebpf_process_core::State;
 use ebpf_process_delivery::{DeliveryOptions, Frame, Verdict};
 use parking_lot::Mutex;
 
@@ -323,7 +323,7 @@ fn poisoned_frames_in_a_row_block_nobody() {
         taken.sort_unstable();
         assert_eq!(taken, (0..healthy + 50).filter(|n| n % 10 != 3 || *n > healthy).collect::<Vec<_>>());
         assert!(rig.now() - start < SECOND * 60 * 40, "{poisoned} {on_disk}: {:?}", rig.now() - start);
-        assert_eq!(rig.state(), SinkState::Working);
+        assert_eq!(rig.state(), State::Working);
     }
 }
 
@@ -368,12 +368,12 @@ fn while_nothing_gets_through_what_is_refused_in_doubt_is_kept_and_asked_for_rar
             rig.wait(SECOND);
             let tally = rig.tally();
             assert_eq!((tally.written, tally.rejected_total(), tally.dropped_total()), (0, 0, 0));
-            assert_eq!(rig.state(), SinkState::Failing);
+            assert_eq!(rig.state(), State::Failing);
         }
         assert!(asked.load(Ordering::Relaxed) < 300, "{asked:?}");
         *wrong.lock() = false;
         rig.finish();
-        assert_eq!((rig.tally().written, rig.state()), (30_000, SinkState::Working));
+        assert_eq!((rig.tally().written, rig.state()), (30_000, State::Working));
     }
 }
 
