@@ -132,8 +132,8 @@ fn need(plugin: &str, access: &Access) -> Option<Kept> {
         Access::Connect(path) if refused(path, Mode::WRITE_OK) || (!path.exists() && refused_to_make(path)) => {
             (WRITE_ALL, format!("connect to {}", path.display()))
         }
-        Access::Listen(port) if *port > 0 && *port < first_unprivileged_port() => {
-            (LOW_PORT, format!("listen on port {port}"))
+        Access::Listen(address) if address.port() > 0 && address.port() < first_unprivileged_port() => {
+            (LOW_PORT, format!("listen on port {}", address.port()))
         }
         // Others with the same user may have rights that this process has given up, which is enough to be refused.
         Access::Executables if std::fs::read_link(FIRST_PROCESS).is_err() => {
@@ -248,9 +248,9 @@ mod tests {
             (Access::Connect(closed_dir.join("socket")), Some("CAP_DAC_OVERRIDE")),
             (Access::Read(other), Some("CAP_DAC_READ_SEARCH")),
             (Access::Read(path("missing")), None),
-            (Access::Listen(80), Some("CAP_NET_BIND_SERVICE")),
-            (Access::Listen(19435), None),
-            (Access::Listen(0), None),
+            (Access::Listen(([127, 0, 0, 1], 80).into()), Some("CAP_NET_BIND_SERVICE")),
+            (Access::Listen(([127, 0, 0, 1], 19435).into()), None),
+            (Access::Listen(([127, 0, 0, 1], 0).into()), None),
             (Access::Executables, Some("CAP_SYS_PTRACE")),
         ] {
             let needed = needed(vec![("sinks.x".to_owned(), access.clone())]);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Subcommand;
 use ebpf_process_config::Sources;
-use ebpf_process_core::{HostName, Ledger, Registry, SinkContext, Stop, chain, nearest_of, size};
+use ebpf_process_core::{Ledger, Registry, SinkContext, chain, nearest_of, size};
 use ebpf_process_delivery::{SegmentReport, inspect, repair};
 
 use crate::common::Common;
@@ -73,14 +73,10 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
     };
     let ledger = Arc::new(Ledger::default());
     let context = SinkContext {
-        name: name.to_owned(),
-        host: HostName::system(),
         instance: plan.instance.clone(),
-        interval: plan.interval,
         scope: plan.scope,
-        stop: Stop::default(),
         ledger: Arc::clone(&ledger),
-        joins: false,
+        ..SinkContext::new(name, plan.interval)
     };
     let mut sink = planned.plugin.build(&planned.options, context)?;
     let refusal = |error| Refusal::lasting(chain(&error));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_config::{Plan, PlannedProbe, PlannedSink};
-use ebpf_process_core::{HostName, Ledger, OutletSpec, ProbePart, Scope, Setting, SinkContext, SinkPart, Stop, Vitals};
+use ebpf_process_core::{
+    Direct, HostName, Ledger, Opener, OutletSpec, ProbePart, Scope, Setting, SinkContext, SinkPart, Stop, Vitals,
+};
 
 use crate::destinations::{Claim, Gate};
 
@@ -20,30 +22,33 @@ pub(crate) struct Surroundings {
     scope: Scope,
     host: HostName,
     instance: Option<String>,
+    /// By whom its sinks open things.
+    opener: Arc<dyn Opener>,
 }
 
 impl Surroundings {
     /// Of a plan, at this interval.
     pub(crate) fn of(plan: &Plan, interval: Duration) -> Self {
-        Self { interval, scope: plan.scope, host: HostName::system(), instance: plan.instance.clone() }
+        let opener = Arc::new(Direct::default());
+        Self { interval, scope: plan.scope, host: HostName::system(), instance: plan.instance.clone(), opener }
     }
 
     /// The same agent with another plan.
     pub(crate) fn with(&self, plan: &Plan) -> Self {
-        Self { interval: plan.interval, scope: plan.scope, host: self.host.clone(), instance: plan.instance.clone() }
+        let (instance, opener) = (plan.instance.clone(), Arc::clone(&self.opener));
+        Self { interval: plan.interval, scope: plan.scope, host: self.host.clone(), instance, opener }
     }
 
     /// What a sink is built with.
     pub(crate) fn context(&self, spec: &OutletSpec, ledger: Arc<Ledger>, stop: Stop) -> SinkContext {
         SinkContext {
-            name: spec.name.clone(),
             host: self.host.clone(),
             instance: self.instance.clone(),
-            interval: spec.interval.unwrap_or(self.interval),
             scope: self.scope,
             stop,
             ledger,
-            joins: false,
+            opener: Arc::clone(&self.opener),
+            ..SinkContext::new(&*spec.name, spec.interval.unwrap_or(self.interval))
         }
     }
 

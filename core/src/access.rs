@@ -1,9 +1,12 @@
 //! What a plugin opens while it runs: by which the agent knows the rights that it must keep.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::opener::Program;
 
 /// Something outside the process that a plugin opens after the start, for the first time or anew.
 ///
@@ -17,12 +20,14 @@ pub enum Access {
     Read(PathBuf),
     /// A file that is written, and made anew where somebody has moved it away.
     Write(PathBuf),
-    /// A directory in which files are made and removed.
+    /// A directory in which files are made and removed; [that of an instance](Self::of_instance), where the agent is one.
     Directory(PathBuf),
     /// A Unix socket of somebody else's, connected to again whenever its owner has started anew.
     Connect(PathBuf),
-    /// A port to listen on, TCP or UDP.
-    Listen(u16),
+    /// An address to listen at over TCP.
+    Listen(SocketAddr),
+    /// A program that is started, with its arguments and environment.
+    Program(Program),
     /// Which programs other users' processes run: the links `/proc/PID/exe`.
     Executables,
 }
@@ -32,9 +37,28 @@ impl Access {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Read(path) | Self::Write(path) | Self::Directory(path) | Self::Connect(path) => Some(path),
-            Self::Listen(_) | Self::Executables => None,
+            Self::Listen(_) | Self::Program(_) | Self::Executables => None,
         }
     }
+
+    /// The same for an agent that is one of several on this host: each has a [directory](Self::Directory) of its own,
+    /// `DIRECTORY-NAME`.
+    #[must_use]
+    pub fn of_instance(self, instance: Option<&str>) -> Self {
+        match self {
+            Self::Directory(path) => Self::Directory(instance_directory(path, instance)),
+            other => other,
+        }
+    }
+}
+
+/// Where an agent that is one of several on this host keeps what another one keeps in `directory`.
+pub fn instance_directory(directory: PathBuf, instance: Option<&str>) -> PathBuf {
+    let Some(name) = instance else { return directory };
+    let mut path = directory.into_os_string();
+    path.push("-");
+    path.push(name);
+    path.into()
 }
 
 /// The words for an error from opening a path while the agent runs: where it is a right that is missing, which one and

@@ -11,6 +11,7 @@ use crate::access::Access;
 use crate::error::{BuildError, SinkError};
 use crate::host::HostName;
 use crate::ledger::Ledger;
+use crate::opener::{Direct, Opener};
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::trial::{Finding, TrialContext};
@@ -118,6 +119,26 @@ pub struct SinkContext {
     /// Whether the agent has counted before this sink was there: then totals do not begin at 0 with its first view, and a
     /// sink that sends increments has those since then to send. What was sent before is its predecessor's, if it had one.
     pub joins: bool,
+    /// Opens what the sink has named in [`SinkPlugin::opens`], also where the agent's user may not.
+    pub opener: Arc<dyn Opener>,
+}
+
+impl SinkContext {
+    /// What a sink of this name is given by an agent of this host that has no rights to give up. What is different is
+    /// set in the fields.
+    pub fn new(name: impl Into<String>, interval: Duration) -> Self {
+        Self {
+            name: name.into(),
+            host: HostName::system(),
+            instance: None,
+            interval,
+            scope: Scope::Host,
+            stop: Stop::default(),
+            ledger: Arc::new(Ledger::default()),
+            opener: Arc::new(Direct::default()),
+            joins: false,
+        }
+    }
 }
 
 /// What the kernel's numbers describe.
@@ -210,8 +231,9 @@ pub trait SinkPlugin: Sync {
     }
 
     /// What the sink opens, with these options, after the agent has given up most of its rights: in [`build`](Self::build)
-    /// and whenever it opens something anew. Without side effects, as [`check`](Self::check). Where this machine lets the
-    /// agent's user open it only by a capability, the agent keeps that one; what is not named here is opened without.
+    /// and whenever it opens something anew. Without side effects, as [`check`](Self::check). It opens them by
+    /// [`SinkContext::opener`], which opens nothing else with more rights than the agent's user has: paths and addresses
+    /// are compared as they are written here.
     fn opens(&self, _options: &Options) -> Vec<Access> {
         Vec::new()
     }

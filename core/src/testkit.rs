@@ -22,7 +22,7 @@ use crate::lens::Lens;
 use crate::metric::Column;
 use crate::recorder::Recorder;
 use crate::selection::Selection;
-use crate::sink::{Scope, Sink, SinkContext, Stop};
+use crate::sink::{Sink, SinkContext};
 use crate::top::Top;
 use crate::view::{KeptView, View};
 
@@ -222,16 +222,7 @@ pub fn loopback() -> Ipv4Addr {
 
 /// A context for a sink under test: host `host`, interval one second, the whole host in scope.
 pub fn context(name: &str) -> SinkContext {
-    SinkContext {
-        name: name.to_owned(),
-        host: HostName::of(|| "host".to_owned()),
-        instance: None,
-        interval: Duration::from_secs(1),
-        scope: Scope::Host,
-        stop: Stop::default(),
-        ledger: Arc::new(Ledger::default()),
-        joins: false,
-    }
+    SinkContext { host: HostName::of(|| "host".to_owned()), ..SinkContext::new(name, Duration::from_secs(1)) }
 }
 
 /// Enters samples in a sink's book as its outlet does before the sink sees them.

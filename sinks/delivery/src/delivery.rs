@@ -67,7 +67,7 @@ impl<C: Carrier> Delivery<C> {
         let health = Health::new(&context.name);
         let spool = match options
             .spool_of(context.instance.as_deref())
-            .map(|directory| Spool::open(&directory, options.spool_size))
+            .map(|directory| Spool::open_by(Arc::clone(&context.opener), &directory, options.spool_size))
         {
             None => None,
             Some(Ok((spool, recovery))) => {

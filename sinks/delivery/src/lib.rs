@@ -84,6 +84,6 @@ pub use lookup::{Lookup, Resolve};
 pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
 pub use print::{Print, Printed, Printer};
-pub use spool::{Losses, Recovery, Spool, SpoolError};
+pub use spool::{Losses, Recovery, Spool, SpoolError, is_of_a_spool};
 pub use unread::Unread;
 pub use verdict::Verdict;

@@ -1,14 +1,14 @@
 //! A file that whole lines are appended to, or a FIFO.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::SinkContext;
+use ebpf_process_core::{Opener, SinkContext};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::unread::Unread;
@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct LineFile {
     path: PathBuf,
+    opener: Arc<dyn Opener>,
     file: Option<File>,
     /// The file ends in half a line: the next one begins with a line end.
     torn: bool,
@@ -35,10 +36,10 @@ pub struct LineFile {
 impl LineFile {
     /// Opens the file, or makes it, with its directory where that alone is missing. A FIFO that nobody reads is for later.
     pub fn open(path: &Path, context: &SinkContext) -> io::Result<Self> {
-        let mut file = Self { unread: Some(Unread::nowhere(context)), ..Self::regular(path) };
+        let mut file = Self { unread: Some(Unread::nowhere(context)), ..Self::regular(path, &context.opener) };
         let opened = match file.reopen() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                path.parent().map_or(Err(error), fs::create_dir).and_then(|()| file.reopen())
+                file.opener.directory_of(path).and_then(|()| file.reopen())
             }
             opened => opened,
         };
@@ -50,8 +51,8 @@ impl LineFile {
 
     /// A regular file, opened or made with its first lines; its directory has to be there. A FIFO is refused, since what
     /// it takes nobody may read. Nothing is entered in a book.
-    pub fn regular(path: &Path) -> Self {
-        Self { path: path.to_owned(), file: None, torn: false, unread: None }
+    pub fn regular(path: &Path, opener: &Arc<dyn Opener>) -> Self {
+        Self { path: path.to_owned(), opener: Arc::clone(opener), file: None, torn: false, unread: None }
     }
 
     /// Appends one line or several, which end in a line end and have so many samples. After an error nothing of them is in
@@ -137,18 +138,16 @@ impl LineFile {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let there = fs::metadata(&self.path);
-        if self.unread.is_none() && there.as_ref().is_ok_and(|there| !there.is_file()) {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+        let refused = |there: &Metadata| self.unread.is_none() && !there.is_file();
+        let not_regular = || io::Error::new(ErrorKind::InvalidInput, "it is not a regular file");
+        // Before it is opened: the reader of a FIFO would take that for its writer's end.
+        if fs::metadata(&self.path).is_ok_and(|there| refused(&there)) {
+            return Err(not_regular());
         }
-        let is_fifo = there.is_ok_and(|there| there.file_type().is_fifo());
-        let mut options = OpenOptions::new();
-        // Opening a FIFO would wait for its reader, and whoever opens it for reading too is its reader.
-        options.append(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-        if !is_fifo {
-            options.read(true).create(true);
+        let mut file = self.opener.append(&self.path)?;
+        if refused(&file.metadata()?) {
+            return Err(not_regular());
         }
-        let mut file = options.open(&self.path)?;
         self.torn = file.metadata()?.is_file() && !ends_in_a_line_end(&mut file)?;
         if let Some(unread) = &mut self.unread {
             unread.watch(&file);
@@ -204,8 +203,11 @@ fn ends_in_a_line_end(file: &mut File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
     use ebpf_process_core::testkit::{context, offer};
-    use rustix::fs::{CWD, Mode, mkfifoat};
+    use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
     use super::*;
 
@@ -339,7 +341,7 @@ mod tests {
     fn where_nobody_keeps_a_book_only_a_regular_file_is_appended_to() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("lines");
-        let mut file = LineFile::regular(&path);
+        let mut file = LineFile::regular(&path, &context("lines").opener);
         assert!(!path.exists());
         file.append(b"one\n", 0).expect("a line");
         fs::rename(&path, folder.path().join("lines.1")).expect("rotated");
@@ -349,7 +351,9 @@ mod tests {
         mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
         let error = file.append(b"four\n", 0).expect_err("a FIFO");
         assert!(file.explain(&error).contains("not a regular file"), "{}", file.explain(&error));
-        let error = LineFile::regular(&folder.path().join("no/lines")).append(b"one\n", 0).expect_err("no directory");
+        let error = LineFile::regular(&folder.path().join("no/lines"), &context("lines").opener)
+            .append(b"one\n", 0)
+            .expect_err("no directory");
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ebpf_process_core::{Options, OptionsError, duration, size};
+use ebpf_process_core::{Options, OptionsError, duration, instance_directory, size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,12 +52,7 @@ impl DeliveryOptions {
     /// The directory of this agent's spool, if there is one: each named instance on a host has its own,
     /// `DIRECTORY-NAME`.
     pub fn spool_of(&self, instance: Option<&str>) -> Option<PathBuf> {
-        let mut path = self.spool.clone()?.into_os_string();
-        if let Some(name) = instance {
-            path.push("-");
-            path.push(name);
-        }
-        Some(path.into())
+        Some(instance_directory(self.spool.clone()?, instance))
     }
 
     /// Whether the values make sense; `options` is the sink's own table, in which this one is

@@ -1,5 +1,6 @@
 //! One file of a spool: records, one after another.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -57,6 +58,12 @@ pub(crate) fn list(directory: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Whether a file of this name is a segment, or one that is being repaired.
+pub(crate) fn is_name(found: &OsStr) -> bool {
+    let Some((stem, end)) = found.to_str().and_then(|found| found.split_once('.')) else { return false };
+    stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()) && ["segment", "repaired"].contains(&end)
 }
 
 /// Makes a segment without records. What an earlier attempt left under the number is overwritten.

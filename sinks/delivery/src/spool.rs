@@ -7,10 +7,14 @@
 //! full; a power failure may cost the newest one.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, io, mem};
+
+use ebpf_process_core::{Direct, Opener};
 
 use crate::cursor::{Cursor, Position};
 use crate::frame::Frame;
@@ -28,6 +32,7 @@ pub(crate) const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Spool {
     directory: PathBuf,
+    opener: Arc<dyn Opener>,
     /// Held as long as the file is open.
     lock: File,
     /// Whether everything in the directory has been taken over since it was locked.
@@ -122,19 +127,26 @@ pub(crate) fn lock(directory: &Path) -> Result<File, SpoolError> {
     }
 }
 
-fn make(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+/// Whether a spool makes files of this name.
+pub fn is_of_a_spool(name: &OsStr) -> bool {
+    name == LOCK || name == cursor::NAME || segment::is_name(name)
 }
 
 impl Spool {
     /// Opens a directory, making it if need be, and takes over what an earlier process left there.
     /// `limit` is what its segments may take, in bytes.
     pub fn open(directory: &Path, limit: u64) -> Result<(Self, Recovery), SpoolError> {
-        make(directory).map_err(SpoolError::at(directory))?;
+        Self::open_by(Arc::new(Direct::default()), directory, limit)
+    }
+
+    /// The same where the directory may have to be made by somebody who has more rights.
+    pub fn open_by(opener: Arc<dyn Opener>, directory: &Path, limit: u64) -> Result<(Self, Recovery), SpoolError> {
+        opener.directory(directory).map_err(SpoolError::at(directory))?;
         let lock = lock(directory)?;
         let cursor = Cursor::open(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
         let mut spool = Self {
             directory: directory.to_owned(),
+            opener,
             lock,
             adopted: true,
             limit,
@@ -323,7 +335,7 @@ impl Spool {
         let there = fs::metadata(self.directory.join(LOCK));
         let is_ours = there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
         if !is_ours {
-            make(&self.directory)?;
+            self.opener.directory(&self.directory)?;
             self.lock = match lock(&self.directory) {
                 Ok(lock) => lock,
                 Err(SpoolError::Unusable(_, error)) => return Err(error),

@@ -1,10 +1,10 @@
 //! What lets us in: secrets and certificates, as they were last read.
 
-use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ebpf_process_core::BuildError;
+use ebpf_process_core::{BuildError, Opener};
 use rustls::ClientConfig;
 use ureq::{Proxy, ProxyProtocol};
 
@@ -24,12 +24,12 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Reads everything; connects to nothing.
-    pub(crate) fn read(server: &ServerOptions) -> Result<Self, BuildError> {
-        let endpoint = Endpoint::new(server)?;
-        let proxy = server.proxy.as_ref().map(|proxy| read_proxy(&proxy.reveal("proxy")?)).transpose()?;
+    pub(crate) fn read(server: &ServerOptions, opener: &dyn Opener) -> Result<Self, BuildError> {
+        let endpoint = Endpoint::new(server, opener)?;
+        let proxy = server.proxy.as_ref().map(|proxy| read_proxy(&proxy.reveal("proxy", opener)?)).transpose()?;
         let encrypted =
             server.is_encrypted() || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
-        let certificates = if encrypted { Some(read_certificates(server)?) } else { None };
+        let certificates = if encrypted { Some(read_certificates(server, opener)?) } else { None };
         Ok(Self { endpoint, proxy, certificates })
     }
 
@@ -47,14 +47,15 @@ fn read_proxy(address: &str) -> Result<Proxy, BuildError> {
     })
 }
 
-fn read_certificates(server: &ServerOptions) -> Result<Certificates, BuildError> {
+fn read_certificates(server: &ServerOptions, opener: &dyn Opener) -> Result<Certificates, BuildError> {
     let roots = match &server.ca_file {
-        Some(path) => Roots::Given { pem: read("ca_file", path)?, path: path.display().to_string() },
+        Some(path) => Roots::Given { pem: read("ca_file", path, opener)?, path: path.display().to_string() },
         None => Roots::System(rustls_native_certs::load_native_certs().certs),
     };
     let client = match &server.client {
         None => None,
         Some(files) => {
+            let read = |key, path: &Path| read(key, path, opener);
             Some(Client { certificate: read("client_cert", &files.certificate)?, key: read("client_key", &files.key)? })
         }
     };
@@ -62,8 +63,9 @@ fn read_certificates(server: &ServerOptions) -> Result<Certificates, BuildError>
 }
 
 /// A file in PEM format; some editors put a mark of three bytes before it.
-fn read(key: &str, path: &Path) -> Result<Vec<u8>, BuildError> {
-    let pem = fs::read(path).map_err(|error| {
+fn read(key: &str, path: &Path, opener: &dyn Opener) -> Result<Vec<u8>, BuildError> {
+    let mut pem = Vec::new();
+    opener.read(path).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| {
         let problem = format!("cannot read the file of the option {key}, {}: {error}", path.display());
         BuildError::refused(problem, "make it readable for the agent's user")
     })?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::BuildError;
+use ebpf_process_core::{BuildError, Opener};
 
 use crate::options::{Credentials, Place, ServerOptions};
 use crate::secret::Secret;
@@ -23,7 +23,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// Puts the address together and reads the secrets.
-    pub(crate) fn new(server: &ServerOptions) -> Result<Self, BuildError> {
+    pub(crate) fn new(server: &ServerOptions, opener: &dyn Opener) -> Result<Self, BuildError> {
         let (path, mut query) = match &server.place {
             Place::V1 { database, retention_policy } => {
                 let mut query = vec![("db", database.clone()), ("precision", "ns".to_owned())];
@@ -41,7 +41,7 @@ impl Endpoint {
             }
         };
         let reveal = |password: &Option<Secret>| match password {
-            Some(password) => password.reveal("password"),
+            Some(password) => password.reveal("password", opener),
             None => Ok(String::new()),
         };
         let mut secrets = Vec::new();
@@ -62,7 +62,7 @@ impl Endpoint {
             }
             Some(credentials @ (Credentials::Token(token) | Credentials::Bearer(token))) => {
                 let scheme = if matches!(credentials, Credentials::Token(_)) { "Token" } else { "Bearer" };
-                let token = token.reveal("token")?;
+                let token = token.reveal("token", opener)?;
                 let header = format!("{scheme} {token}");
                 secrets.push(token);
                 Some(header)
@@ -133,7 +133,7 @@ mod tests {
             gzip: true,
             create_database: false,
         };
-        Endpoint::new(&server).expect("an endpoint")
+        Endpoint::new(&server, &ebpf_process_core::Direct::default()).expect("an endpoint")
     }
 
     fn v1(database: &str) -> Place {

@@ -2,16 +2,18 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::Opener;
 use ebpf_process_delivery::{Carrier, Frame, LineFile, Verdict};
 
 /// A regular file, which may be rotated.
 pub(crate) struct File(LineFile);
 
 impl File {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self(LineFile::regular(path))
+    pub(crate) fn new(path: &Path, opener: &Arc<dyn Opener>) -> Self {
+        Self(LineFile::regular(path, opener))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::{BuildError, Stop};
+use ebpf_process_core::{BuildError, Opener, SinkContext, Stop};
 use ebpf_process_delivery::{Carrier, Frame, Lookup, Resolve, Verdict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -64,6 +64,7 @@ pub(crate) struct Http {
     agent: Agent,
     shared: Arc<Shared>,
     stop: Stop,
+    opener: Arc<dyn Opener>,
     /// The connection over which a compressed body was understood.
     unpacks: Option<u64>,
     /// How many frames in a row were refused compressed and taken plain.
@@ -75,21 +76,23 @@ pub(crate) struct Http {
 
 impl Http {
     /// Reads secrets and certificates; connects to nothing yet.
-    pub(crate) fn new(server: ServerOptions, sink: &str, stop: Stop) -> Result<Self, BuildError> {
-        Self::with_names(server, sink, stop, Lookup::system())
+    pub(crate) fn new(server: ServerOptions, context: &SinkContext) -> Result<Self, BuildError> {
+        Self::with_names(server, context, Lookup::system())
     }
 
     /// The same with another way from names to addresses.
-    fn with_names(server: ServerOptions, sink: &str, stop: Stop, resolve: Resolve) -> Result<Self, BuildError> {
+    fn with_names(server: ServerOptions, context: &SinkContext, resolve: Resolve) -> Result<Self, BuildError> {
         // A proxy finds the server by itself.
         let option = if server.proxy.is_some() { "proxy" } else { "url" };
         let zone = server.zone.clone().filter(|_| server.proxy.is_none());
         let names = Arc::new(Names::new(resolve, option, zone));
-        let admission = Admission::read(&server)?;
+        let (stop, opener) = (context.stop.clone(), Arc::clone(&context.opener));
+        let admission = Admission::read(&server, &*opener)?;
         let shared = Arc::default();
-        let agent = connect_by(&server, &admission, &names, &shared, &stop)?;
+        let agent = connect_by(&server, &admission, &names, &shared, &stop, &opener)?;
         Ok(Self {
-            sink: sink.to_owned(),
+            sink: context.name.clone(),
+            opener,
             server,
             names,
             admission,
@@ -238,11 +241,11 @@ impl Http {
 
     /// Reads again what lets us in; whether it has changed. The error is for a person.
     fn read_again(&mut self) -> Result<bool, BuildError> {
-        let admission = Admission::read(&self.server)?;
+        let admission = Admission::read(&self.server, &*self.opener)?;
         if admission == self.admission {
             return Ok(false);
         }
-        self.agent = connect_by(&self.server, &admission, &self.names, &self.shared, &self.stop)?;
+        self.agent = connect_by(&self.server, &admission, &self.names, &self.shared, &self.stop, &self.opener)?;
         self.admission = admission;
         info!(sink = %self.sink, "secrets or certificates have changed, and were read again");
         Ok(true)
@@ -282,6 +285,7 @@ fn connect_by(
     names: &Arc<Names>,
     shared: &Arc<Shared>,
     stop: &Stop,
+    opener: &Arc<dyn Opener>,
 ) -> Result<Agent, BuildError> {
     let (tunnel, passes_on) = match &admission.proxy {
         Some(proxy) if server.is_encrypted() => (Some(proxy), None),
@@ -297,7 +301,7 @@ fn connect_by(
         .build();
     let (shared, patience) = (Arc::clone(shared), Patience(stop.clone()));
     if let Some(path) = &server.socket {
-        let connector = UnixConnector::new(path).chain(patience).chain(Front::new(shared, None));
+        let connector = UnixConnector::new(path, Arc::clone(opener)).chain(patience).chain(Front::new(shared, None));
         return Ok(Agent::with_parts(config, connector, NoResolver));
     }
     let origin = passes_on.as_ref().map(|_| server.origin());
@@ -330,7 +334,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::sync::atomic::{AtomicU16, Ordering};
 
-    use ebpf_process_core::testkit::loopback;
+    use ebpf_process_core::testkit::{context, loopback};
 
     use super::*;
     use crate::options::Place;
@@ -376,7 +380,7 @@ mod tests {
         let mut frame = Frame::default();
         frame.push(b"m f=1i 1\n", 1);
         let server = ServerOptions { create_database: true, ..*server };
-        let mut http = Http::new(server, "db", Stop::default()).expect("a carrier");
+        let mut http = Http::new(server, &context("db")).expect("a carrier");
         // Also where the answer before was that there is no database: this is no answer at all.
         for before in [0, NOT_FOUND] {
             http.status = before;
@@ -417,7 +421,7 @@ mod tests {
             );
         let base = "http://[fe80::1]:8086".to_owned();
         let server = ServerOptions { base, zone: Some("eth0".to_owned()), ..example() };
-        let mut http = Http::with_names(server, "db", Stop::default(), resolve).expect("a carrier");
+        let mut http = Http::with_names(server, &context("db"), resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"m f=1i 1\n", 1);
         assert_eq!(http.send(&frame, Duration::MAX), Verdict::Accepted);
@@ -428,7 +432,7 @@ mod tests {
         let nobody = TcpListener::bind((loopback(), 0)).and_then(|port| port.local_addr()).expect("a port");
         let there = once();
         let resolve: Resolve = Arc::new(move |_| Ok(vec![nobody, there]));
-        let mut http = Http::with_names(example(), "db", Stop::default(), resolve).expect("a carrier");
+        let mut http = Http::with_names(example(), &context("db"), resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"m f=1i 1\n", 1);
         assert_eq!(http.send(&frame, Duration::MAX), Verdict::Accepted);
@@ -444,7 +448,7 @@ mod tests {
             0 => Err(io::ErrorKind::NotFound.into()),
             port => Ok(vec![([127, 0, 0, 1], port).into()]),
         });
-        let mut http = Http::with_names(server, "db", Stop::default(), resolve).expect("a carrier");
+        let mut http = Http::with_names(server, &context("db"), resolve).expect("a carrier");
         let mut frame = Frame::default();
         frame.push(b"", 1);
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -183,9 +183,9 @@ impl SinkPlugin for InfluxPlugin {
                 let print = LinePrint { encoder, host: context.host.clone() };
                 return Ok(Box::new(Printer::new(print, stdout(), unread, &context)));
             }
-            Target::File(path) => Box::new(file::File::new(&path)),
+            Target::File(path) => Box::new(file::File::new(&path, &context.opener)),
             Target::Udp(address) => Box::new(udp::Udp::new(&address, Lookup::system())),
-            Target::Server(server) => Box::new(http::Http::new(*server, &context.name, context.stop.clone())?),
+            Target::Server(server) => Box::new(http::Http::new(*server, &context)?),
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;
         let (packer, ledger) = (Packer::new(limits), context.ledger);

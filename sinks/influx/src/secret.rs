@@ -1,9 +1,10 @@
 //! Text that is never printed: written in the configuration, or where that says it is.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::{env, fmt, fs};
+use std::{env, fmt};
 
-use ebpf_process_core::BuildError;
+use ebpf_process_core::{BuildError, Opener};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -39,11 +40,12 @@ impl Secret {
     }
 
     /// The secret itself; `key` is the option's name, for messages.
-    pub(crate) fn reveal(&self, key: &str) -> Result<String, BuildError> {
+    pub(crate) fn reveal(&self, key: &str, opener: &dyn Opener) -> Result<String, BuildError> {
         let text = match self {
             Self::Text(text) => text.clone(),
             Self::File(path) => {
-                let text = fs::read_to_string(path).map_err(|error| {
+                let mut text = String::new();
+                opener.read(path).and_then(|mut file| file.read_to_string(&mut text)).map_err(|error| {
                     let problem = format!("cannot read the file of the option {key}, {}: {error}", path.display());
                     BuildError::refused(problem, "make it readable for the agent's user")
                 })?;
@@ -113,7 +115,9 @@ impl<'de> Deserialize<'de> for Secret {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ebpf_process_core::Options;
+    use std::fs;
+
+    use ebpf_process_core::{Direct, Options};
 
     use super::*;
 
@@ -140,7 +144,7 @@ mod tests {
             (read(BTreeMap::from([("env", "PATH")])), &variable),
         ];
         for (secret, text) in cases {
-            assert_eq!(secret.expect("a secret").reveal("token").expect("text"), text);
+            assert_eq!(secret.expect("a secret").reveal("token", &Direct::default()).expect("text"), text);
         }
     }
 
@@ -160,7 +164,7 @@ mod tests {
             (Secret::Env("NO_SUCH_NAME".to_owned()), "NO_SUCH_NAME"),
             (Secret::Text("12345\nX-Forged: 1".to_owned()), "control"),
         ] {
-            let error = wrong.reveal("token").expect_err("no text").to_string();
+            let error = wrong.reveal("token", &Direct::default()).expect_err("no text").to_string();
             assert!(error.contains(word) && error.contains("token") && !error.contains("12345"), "{error}");
         }
         assert_eq!(format!("{:?}", Secret::Text("12345".to_owned())), "\"...\"");

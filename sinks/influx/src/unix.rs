@@ -3,10 +3,10 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use ebpf_process_core::{Opener, SocketKind};
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -17,11 +17,12 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 #[derive(Debug)]
 pub(crate) struct UnixConnector {
     path: PathBuf,
+    opener: Arc<dyn Opener>,
 }
 
 impl UnixConnector {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+    pub(crate) fn new(path: &Path, opener: Arc<dyn Opener>) -> Self {
+        Self { path: path.to_owned(), opener }
     }
 }
 
@@ -29,18 +30,12 @@ impl Connector for UnixConnector {
     type Out = UnixTransport;
 
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<UnixTransport>, Error> {
-        let stream = open(&self.path, left(details.timeout)?).map_err(|error| explain(error, details.timeout))?;
+        // With a full backlog it would wait for ever.
+        let socket = self.opener.connect(&self.path, SocketKind::Stream, left(details.timeout)?);
+        let stream = UnixStream::from(socket.map_err(|error| explain(error, details.timeout))?);
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(UnixTransport { stream, buffers }))
     }
-}
-
-/// Connects within a time limit: with a full backlog it would wait for ever.
-fn open(path: &Path, limit: Option<Duration>) -> io::Result<UnixStream> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, limit)?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(UnixStream::from(socket))
 }
 
 /// What is left of a time limit, for a socket, to which zero would mean for ever.

@@ -241,7 +241,8 @@ impl SinkPlugin for PrometheusPlugin {
             return Ok(Box::new(Printer::new(pages, output, unread, &context)));
         };
         let exposition = Arc::new(Mutex::new(Exposition::new(encoder, Arc::clone(&context.ledger))));
-        let server = Server::start(address, &settings.path, server::PATIENCE, Arc::clone(&exposition));
+        let server =
+            Server::start(&*context.opener, address, &settings.path, server::PATIENCE, Arc::clone(&exposition));
         let server = server.map_err(|error| {
             let way_out = format!("set {}.listen to an address of this host and a port that is free", options.path());
             let passing = matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable);
@@ -252,7 +253,7 @@ impl SinkPlugin for PrometheusPlugin {
 
     fn opens(&self, options: &Options) -> Vec<Access> {
         let address = Settings::read(options).ok().and_then(|(_, address)| address);
-        address.map(|address| Access::Listen(address.port())).into_iter().collect()
+        address.map(Access::Listen).into_iter().collect()
     }
 
     fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {

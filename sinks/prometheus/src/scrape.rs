@@ -68,7 +68,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use ebpf_process_core::testkit::{Bench, offer};
-    use ebpf_process_core::{Column, Selection, Unit};
+    use ebpf_process_core::{Column, Direct, Selection, Unit};
 
     use super::*;
     use crate::Encoder;
@@ -81,7 +81,8 @@ mod tests {
         let ledger = Arc::new(Ledger::default());
         let exposition = Arc::new(Mutex::new(Exposition::new(Encoder::new("x"), Arc::clone(&ledger))));
         let address = "127.0.0.1:0".parse().expect("an address");
-        let server = Server::start(address, "/metrics", LIMIT, Arc::clone(&exposition)).expect("a server");
+        let server =
+            Server::start(&Direct::default(), address, "/metrics", LIMIT, Arc::clone(&exposition)).expect("a server");
         let address = server.address();
         let mut sink = ScrapeSink::new("scrape".to_owned(), &ledger, exposition, server);
         let mut bench = Bench::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::Opener;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -42,12 +43,13 @@ pub(crate) struct Server {
 impl Server {
     /// Listens, and starts the thread.
     pub(crate) fn start(
+        opener: &dyn Opener,
         listen: SocketAddr,
         path: &str,
         patience: Duration,
         exposition: Arc<Mutex<Exposition>>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen)?;
+        let listener = opener.listen(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (ended, hang_up) = io::pipe()?;
@@ -194,6 +196,7 @@ fn timespec(duration: Duration) -> Timespec {
 
 #[cfg(test)]
 mod tests {
+    use ebpf_process_core::Direct;
     use std::cell::RefCell;
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
@@ -219,7 +222,8 @@ mod tests {
             let exposition = Exposition::new(Encoder::new("x"), Arc::new(Ledger::default()));
             let exposition = Arc::new(Mutex::new(exposition));
             let address = "127.0.0.1:0".parse().expect("an address");
-            let server = Server::start(address, "/metrics", patience, Arc::clone(&exposition)).expect("a server");
+            let server = Server::start(&Direct::default(), address, "/metrics", patience, Arc::clone(&exposition))
+                .expect("a server");
             Self { server, exposition, bench: RefCell::default() }
         }
 
@@ -386,7 +390,7 @@ mod tests {
         let Scene { server: first, exposition, .. } = Scene::new(LIMIT);
         let address = first.address();
         let client = connect(&first);
-        let start = || Server::start(address, "/", LIMIT, Arc::clone(&exposition));
+        let start = || Server::start(&Direct::default(), address, "/", LIMIT, Arc::clone(&exposition));
         assert!(start().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
         drop(first);
         assert_eq!(rest(client), "");

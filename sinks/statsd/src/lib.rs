@@ -129,8 +129,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
-    SinkContext, SinkError, SinkPlugin, Stop, TrialContext, View,
+    Access, BuildError, Cause, Claims, Direct, Finding, HostName, Ledger, Opener, OptionDoc, Options, OptionsError,
+    Settlement, Sink, SinkContext, SinkError, SinkPlugin, Stop, TrialContext, View,
 };
 use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Print, Printed, Printer, Unread};
 use tracing::info;
@@ -192,7 +192,7 @@ impl SinkPlugin for StatsdPlugin {
         let encoder = encoder.with_host(&context.host.now(), settings.host);
         let encoder = if settings.whole_units { encoder.in_whole_units() } else { encoder };
         let host = context.host.clone();
-        let Some(transport) = transport(settings) else {
+        let Some(transport) = transport(settings, &context.opener) else {
             let lines = Lines { encoder, host, bytes: Vec::new() };
             return Ok(Box::new(Printer::new(lines, stdout(), Unread::new(stdout(), &context), &context)));
         };
@@ -205,7 +205,8 @@ impl SinkPlugin for StatsdPlugin {
         let Ok(settings) = Settings::read(options) else { return Vec::new() };
         let Some(place) = settings.address.destination() else { return Vec::new() };
         // A name and a connection may each take their time.
-        let Some(mut transport) = transport(Settings { timeout: context.limit / 3, ..settings }) else {
+        let opener: Arc<dyn Opener> = Arc::new(Direct::default());
+        let Some(mut transport) = transport(Settings { timeout: context.limit / 3, ..settings }, &opener) else {
             return Vec::new();
         };
         vec![match transport.try_out(Instant::now()) {
@@ -240,7 +241,7 @@ impl SinkPlugin for StatsdPlugin {
 }
 
 /// The way to a receiver, if it is not standard output.
-fn transport(settings: Settings) -> Option<Box<dyn Transport>> {
+fn transport(settings: Settings, opener: &Arc<dyn Opener>) -> Option<Box<dyn Transport>> {
     let Settings { address, length_prefix, timeout, resolve_every, max_packet, .. } = settings;
     let framing = if length_prefix { Framing::Length } else { Framing::Lines };
     let now = Instant::now();
@@ -253,8 +254,8 @@ fn transport(settings: Settings) -> Option<Box<dyn Transport>> {
             Box::new(Udp::new(Datagrams::new(lookup(&receiver)).cut(size), timeout))
         }
         Address::Tcp(receiver) => Box::new(Stream::new(Target::Tcp(lookup(&receiver)), framing, timeout, now)),
-        Address::Unixgram(path) => Box::new(Unixgram::new(path, timeout, now)),
-        Address::Unix(path) => Box::new(Stream::new(Target::Unix(path), framing, timeout, now)),
+        Address::Unixgram(path) => Box::new(Unixgram::new(path, Arc::clone(opener), timeout, now)),
+        Address::Unix(path) => Box::new(Stream::new(Target::Unix(path, Arc::clone(opener)), framing, timeout, now)),
     })
 }
 

@@ -3,13 +3,13 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::explain;
+use ebpf_process_core::{Opener, SocketKind, explain};
 use ebpf_process_delivery::{Backoff, Lookup, Peer, look_for_close};
 use rustix::net::sockopt::set_tcp_user_timeout;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::packets::Fate;
 use crate::transport::{self, Transport};
@@ -26,7 +26,7 @@ pub(crate) enum Framing {
 /// Whom to connect to.
 pub(crate) enum Target {
     Tcp(Lookup),
-    Unix(PathBuf),
+    Unix(PathBuf, Arc<dyn Opener>),
 }
 
 /// A connection that is made anew, at most once per view, when it is lost.
@@ -173,7 +173,11 @@ impl Target {
                 }
                 Err(last)
             }
-            Self::Unix(path) => Ok(Connection { socket: unix(path)?, receiver: None }),
+            Self::Unix(path, opener) => {
+                // Where there is no room for one more connection, that is an error.
+                let socket = opener.connect(path, SocketKind::Stream, Some(Duration::ZERO))?;
+                Ok(Connection { socket, receiver: None })
+            }
         }
     }
 
@@ -191,7 +195,7 @@ impl Target {
     fn explain(&self, error: &io::Error) -> String {
         let receiver = match self {
             Self::Tcp(lookup) => format!("tcp://{}", lookup.receiver()),
-            Self::Unix(path) => format!("unix://{}", path.display()),
+            Self::Unix(path, _) => format!("unix://{}", path.display()),
         };
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -201,7 +205,7 @@ impl Target {
             io::ErrorKind::UnexpectedEof => format!("{receiver} has closed the connection"),
             _ => match self {
                 Self::Tcp(_) => format!("cannot send to {receiver}: {error}"),
-                Self::Unix(_) => format!("cannot send to {receiver}: {}", explain(error)),
+                Self::Unix(..) => format!("cannot send to {receiver}: {}", explain(error)),
             },
         }
     }
@@ -236,21 +240,14 @@ fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<OwnedFd> {
     Ok(stream.into())
 }
 
-/// Never waits: where there is no room for one more connection, that is an error.
-fn unix(path: &Path) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
+
+    use ebpf_process_core::Direct;
 
     use super::*;
 
@@ -301,7 +298,8 @@ mod tests {
         let large = b"a:1|c\n".repeat(4 << 20);
         for framing in [Framing::Lines, Framing::Length] {
             let now = Instant::now();
-            let mut stream = Stream::new(Target::Unix(path.clone()), framing, TIMEOUT, now);
+            let mut stream =
+                Stream::new(Target::Unix(path.clone(), Arc::new(Direct::default())), framing, TIMEOUT, now);
             stream.begin(now);
             let fate = stream.send(&large);
             assert_eq!(stream.send(b"b:1|c"), Fate::Lost);

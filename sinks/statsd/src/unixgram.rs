@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::explain;
+use ebpf_process_core::{Opener, SocketKind, explain};
 
 use crate::packets::Fate;
 use crate::transport::{self, Transport, is_too_large};
@@ -13,6 +14,7 @@ use crate::transport::{self, Transport, is_too_large};
 /// A socket connected by its path, and again when whoever listened there is gone.
 pub(crate) struct Unixgram {
     path: PathBuf,
+    opener: Arc<dyn Opener>,
     socket: Option<UnixDatagram>,
     /// How long the packets of a view may wait for room, all together.
     timeout: Duration,
@@ -22,18 +24,22 @@ pub(crate) struct Unixgram {
 
 impl Unixgram {
     /// Connects to nobody yet.
-    pub(crate) fn new(path: PathBuf, timeout: Duration, now: Instant) -> Self {
-        Self { path, socket: None, timeout, deadline: now, problem: None }
+    pub(crate) fn new(path: PathBuf, opener: Arc<dyn Opener>, timeout: Duration, now: Instant) -> Self {
+        Self { path, opener, socket: None, timeout, deadline: now, problem: None }
     }
 
     /// A datagram arrives whole or not at all, and an error is this one's.
     fn attempt(&mut self, packet: &[u8]) -> io::Result<()> {
-        let socket = self.socket.take().map_or_else(|| connect(&self.path), Ok)?;
+        let socket = self.socket.take().map_or_else(|| self.connect(), Ok)?;
         let outcome = transport::send(&socket, packet, self.deadline);
         if !outcome.as_ref().is_err_and(is_gone) {
             self.socket = Some(socket);
         }
         outcome.map(drop)
+    }
+
+    fn connect(&self) -> io::Result<UnixDatagram> {
+        self.opener.connect(&self.path, SocketKind::Datagram, Some(Duration::ZERO)).map(UnixDatagram::from)
     }
 
     fn explain(&self, error: &io::Error) -> String {
@@ -79,14 +85,8 @@ impl Transport for Unixgram {
     }
 
     fn try_out(&mut self, _: Instant) -> Result<(), String> {
-        connect(&self.path).map(drop).map_err(|error| self.explain(&error))
+        self.connect().map(drop).map_err(|error| self.explain(&error))
     }
-}
-
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(path)?;
-    Ok(socket)
 }
 
 /// Whether nobody has the socket any more that this one is connected to.
@@ -97,6 +97,8 @@ fn is_gone(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ebpf_process_core::Direct;
+
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_millis(20);
@@ -104,7 +106,7 @@ mod tests {
     fn scene() -> (tempfile::TempDir, PathBuf, Unixgram) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
-        let unixgram = Unixgram::new(path.clone(), TIMEOUT, Instant::now());
+        let unixgram = Unixgram::new(path.clone(), Arc::new(Direct::default()), TIMEOUT, Instant::now());
         (folder, path, unixgram)
     }
 

@@ -1,10 +1,9 @@
 //! The sinks, each to a receiver of its own.
 
 use std::io::{self, PipeReader};
-use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::{Agent, HostName, Ledger, Options, OutletSpec, Scope, SinkContext, SinkPlugin, chain};
+use ebpf_process_core::{Agent, HostName, Options, OutletSpec, SinkContext, SinkPlugin, chain};
 use ebpf_process_tests::receivers::free_tcp_port;
 use ebpf_process_tests::{Failure, Outcome};
 use serde_json::{Value, json};
@@ -78,14 +77,9 @@ pub(crate) fn add(agent: &mut Agent, name: &str, options: &Options, interval: Du
     let plugin = ebpf_process_sinks::all().iter().find(|plugin| plugin.name() == name);
     let plugin: &dyn SinkPlugin = *plugin.ok_or_else(|| Failure::new(format!("this build has no sink {name}")))?;
     let context = SinkContext {
-        name: name.to_owned(),
         host: HostName::of(|| "load".to_owned()),
-        instance: None,
-        interval,
-        scope: Scope::Host,
         stop: agent.stop_signal(),
-        ledger: Arc::new(Ledger::default()),
-        joins: false,
+        ..SinkContext::new(name, interval)
     };
     let added = agent.add_sink(plugin, options, OutletSpec::new(name), context);
     added.map_err(|error| Failure::new(format!("sink {name}: {}", chain(&error))))

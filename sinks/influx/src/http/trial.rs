@@ -1,8 +1,8 @@
 //! A server tried out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ebpf_process_core::{BuildError, Finding, Stop, TrialContext};
+use ebpf_process_core::{BuildError, Finding, SinkContext, TrialContext};
 use ebpf_process_delivery::{Frame, Verdict};
 
 use super::{Http, NOT_FOUND};
@@ -12,7 +12,7 @@ use crate::options::ServerOptions;
 pub(crate) fn try_out(server: ServerOptions, context: &TrialContext) -> Finding {
     let (name, place, create) = (server.name.clone(), server.place.to_string(), server.create_database);
     let end = Instant::now() + server.timeout.min(context.limit);
-    let mut http = match Http::new(server, &context.name, Stop::default()) {
+    let mut http = match Http::new(server, &SinkContext::new(&*context.name, Duration::from_secs(1))) {
         Ok(http) => http,
         Err(BuildError::Refused { problem, way_out, .. }) => return Finding::error(problem, way_out),
         Err(error) => return Finding::error(error.to_string(), "check the options of this sink"),

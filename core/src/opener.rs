@@ -1,0 +1,243 @@
+//! How a plugin opens what it has named: by itself, or through a process that may more.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+use rustix::io::ioctl_fionbio;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+/// Opens what a plugin has named in [`SinkPlugin::opens`](crate::SinkPlugin::opens), and nothing that it has not.
+///
+/// The agent gives up its rights after the start; what its user may not open then is opened for it by a process that
+/// has kept them. A plugin need not know: it asks its [`SinkContext::opener`](crate::SinkContext::opener) whenever it
+/// opens something, for the first time or anew. An error is what the kernel says, or a refusal in words
+/// ([`PermissionDenied`](io::ErrorKind::PermissionDenied) without a number). May be asked from any thread.
+pub trait Opener: Send + Sync + Debug {
+    /// Opens a file for reading: [`Access::Read`](crate::Access::Read).
+    fn read(&self, path: &Path) -> io::Result<File>;
+
+    /// Opens a file for appending, and for reading where it is a regular one, which is made if it is missing:
+    /// [`Access::Write`](crate::Access::Write). Never waits: a FIFO that nobody reads is an error (`ENXIO`), and writing
+    /// to it does not wait either.
+    fn append(&self, path: &Path) -> io::Result<File>;
+
+    /// Makes the directory of a file that is to be [appended](Self::append) to, where it alone is missing; the path is
+    /// the file's.
+    fn directory_of(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a directory if it is missing, and sees to it that the calling process can make and remove files in it:
+    /// [`Access::Directory`](crate::Access::Directory).
+    fn directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Connects to a Unix socket: [`Access::Connect`](crate::Access::Connect). Where a listener has no room it is waited
+    /// for, no longer than the limit ([`WouldBlock`](io::ErrorKind::WouldBlock)); with a limit of zero not at all.
+    /// Operations on the socket wait.
+    fn connect(&self, path: &Path, kind: SocketKind, limit: Option<Duration>) -> io::Result<OwnedFd>;
+
+    /// Listens at exactly this address over TCP: [`Access::Listen`](crate::Access::Listen).
+    fn listen(&self, address: SocketAddr) -> io::Result<TcpListener>;
+
+    /// Starts a program, without a shell: [`Access::Program`](crate::Access::Program). It ends with the agent at the
+    /// latest.
+    fn start(&self, program: &Program) -> io::Result<Started>;
+
+    /// Kills a program that was started and waits for its end; its number is then nobody's.
+    fn end(&self, number: u32) -> io::Result<ExitStatus>;
+
+    /// How a program has ended, if it has: then its number is nobody's any more. Never waits for it.
+    fn ended(&self, number: u32) -> io::Result<Option<ExitStatus>>;
+}
+
+/// What goes over a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// Bytes.
+    Stream,
+    /// Messages.
+    Datagram,
+}
+
+/// A program that a plugin starts, with everything that decides what it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// The program, by its absolute path.
+    pub path: PathBuf,
+    /// Its arguments, without its name.
+    pub arguments: Vec<OsString>,
+    /// Its environment beside `PATH` and `HOME`; there is no other.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// A program that runs. Its standard error is the agent's.
+#[derive(Debug)]
+pub struct Started {
+    /// Where its standard input comes from.
+    pub input: OwnedFd,
+    /// Where its standard output goes to.
+    pub output: OwnedFd,
+    /// By which it is [ended](Opener::end).
+    pub number: u32,
+}
+
+/// What every started program finds in its environment beside what is configured for it.
+pub const PROGRAM_ENVIRONMENT: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/")];
+
+impl Program {
+    /// The command that runs it with nothing but its own environment.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments).env_clear().envs(PROGRAM_ENVIRONMENT);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// Opens with the rights of this process: what an [`Opener`] is where nobody has more of them.
+#[derive(Debug, Default)]
+pub struct Direct {
+    started: Mutex<BTreeMap<u32, Child>>,
+}
+
+impl Opener for Direct {
+    fn read(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    fn append(&self, path: &Path) -> io::Result<File> {
+        let is_fifo = fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo());
+        let mut options = OpenOptions::new();
+        // Opening a FIFO would wait for its reader, and whoever opens it for reading too is its reader.
+        options.append(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        if !is_fifo {
+            options.read(true).create(true);
+        }
+        options.open(path)
+    }
+
+    fn directory_of(&self, path: &Path) -> io::Result<()> {
+        path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), fs::create_dir)
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn connect(&self, path: &Path, kind: SocketKind, limit: Option<Duration>) -> io::Result<OwnedFd> {
+        let kind = match kind {
+            SocketKind::Stream => SocketType::STREAM,
+            SocketKind::Datagram => SocketType::DGRAM,
+        };
+        let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+        let at_once = limit.is_some_and(|limit| limit.is_zero());
+        if at_once {
+            ioctl_fionbio(&socket, true)?;
+        } else {
+            set_socket_timeout(&socket, Timeout::Send, limit)?;
+        }
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        if at_once {
+            ioctl_fionbio(&socket, false)?;
+        } else {
+            set_socket_timeout(&socket, Timeout::Send, None)?;
+        }
+        Ok(socket)
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(address)
+    }
+
+    fn start(&self, program: &Program) -> io::Result<Started> {
+        let mut command = program.command();
+        let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("it has no pipes"));
+        };
+        let number = child.id();
+        self.started.lock().insert(number, child);
+        Ok(Started { input: input.into(), output: output.into(), number })
+    }
+
+    fn end(&self, number: u32) -> io::Result<ExitStatus> {
+        let mut child = self.started.lock().remove(&number).ok_or_else(not_started)?;
+        child.kill()?;
+        child.wait()
+    }
+
+    fn ended(&self, number: u32) -> io::Result<Option<ExitStatus>> {
+        let mut started = self.started.lock();
+        let ended = started.get_mut(&number).ok_or_else(not_started)?.try_wait()?;
+        if ended.is_some() {
+            started.remove(&number);
+        }
+        Ok(ended)
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        for child in self.started.get_mut().values_mut() {
+            // One that has ended by itself needs no more than to be waited for.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn not_started() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no program of this number was started, or its end was told")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_program_runs_in_pipes_with_its_own_environment_and_is_ended() {
+        let opener = Direct::default();
+        let program = |script: &str| Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: vec![("WORD".into(), "two words".into())],
+        };
+        let echo = opener.start(&program("read line; echo \"$line $WORD $HOME $CARGO\"")).expect("a program");
+        File::from(echo.input).write_all(b"one\n").expect("a line");
+        let mut said = String::new();
+        File::from(echo.output).read_to_string(&mut said).expect("text");
+        assert_eq!(said, "one two words / \n");
+        let sleeper = opener.start(&program("exec sleep 1000")).expect("a program");
+        assert_eq!(opener.ended(sleeper.number).expect("it is ours"), None);
+        assert!(!opener.end(sleeper.number).expect("ended").success());
+        assert!(opener.end(sleeper.number).is_err(), "its number is nobody's");
+    }
+
+    #[test]
+    fn a_listener_without_room_is_waited_for_no_longer_than_the_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let _listener = UnixListener::bind(&path).expect("a listener");
+        let opener = Direct::default();
+        let connect = |limit| opener.connect(&path, SocketKind::Stream, Some(limit));
+        let connected: Vec<_> = (0..10_000).map_while(|_| connect(Duration::ZERO).ok()).collect();
+        assert!(connected.len() < 10_000);
+        let refused = connect(Duration::from_millis(1)).expect_err("no room");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    }
+}
