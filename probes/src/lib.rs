@@ -105,4 +105,5 @@ pub use process::PROCESS;
 pub use reader::Reader;
 pub use release::Version;
 pub use sync::SYNC;
+pub use sys::{PANICKED, fork_alone, fork_apart};
 pub use way::{Fails, Function, Way};

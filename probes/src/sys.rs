@@ -1,10 +1,12 @@
 //! The system calls that no safe crate offers as we need them, and, with `elements`, all unsafe code of the project.
 
-#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2), and fork(2) for a child that only ends")]
+#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2), and fork(2)")]
 
+use std::fs::File;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -338,6 +340,83 @@ pub(crate) fn fork_and_reap(before_exit: &mut dyn FnMut(u32) -> io::Result<()>) 
     told
 }
 
+/// Forks a process that goes on without a program of its own: it runs `child`, and ends with what that returns, or with
+/// [`PANICKED`], without a destructor of anything that it has inherited. Returns its process number.
+///
+/// Refused unless the calling thread is the only one of this process: then nobody else holds a lock that the child would
+/// wait for, and the child may do everything. In the child all signals are blocked that can be: the handlers that it
+/// has inherited speak of descriptors which it may have closed.
+///
+/// It lives in this crate because all unsafe code does; it has nothing to do with probes.
+pub fn fork_alone(child: impl FnOnce() -> u8) -> io::Result<u32> {
+    fork_with(|| (), |()| child())
+}
+
+/// The same of a child that keeps, of all descriptors, this one and its standard error: standard input and output are
+/// `/dev/null`, the others are closed. What `child` has captured must own no descriptor.
+pub fn fork_apart(kept: OwnedFd, child: impl FnOnce(OwnedFd) -> u8) -> io::Result<u32> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    // Whoever was started without a standard error has something else at its number by now.
+    let kept = if kept.as_raw_fd() > libc::STDERR_FILENO { kept } else { rustix::io::fcntl_dupfd_cloexec(&kept, 3)? };
+    let alone = || {
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        close_all_but(&kept)
+    };
+    fork_with(alone, |closed| match closed {
+        Ok(()) => {
+            // The parent's copy is the parent's to close.
+            // SAFETY: in the child the descriptor is open, and nobody else of this process will use or close it: the
+            // parent's values are never dropped here.
+            child(unsafe { OwnedFd::from_raw_fd(kept.as_raw_fd()) })
+        }
+        Err(_) => PANICKED,
+    })
+}
+
+/// How a forked process ends that has panicked.
+pub const PANICKED: u8 = 101;
+
+/// Forks; the child runs the one and then the other.
+fn fork_with<T>(first: impl FnOnce() -> T, then: impl FnOnce(T) -> u8) -> io::Result<u32> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    if !status.lines().any(|line| line.split_whitespace().eq(["Threads:", "1"])) {
+        return Err(io::Error::other("this process has other threads, whose locks a child would wait for for ever"));
+    }
+    // SAFETY: a set of signals is plain data, of which sigfillset and pthread_sigmask write all.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { (zeroed(), zeroed()) };
+    // SAFETY: both sets outlive the calls, which cannot fail for this way of changing the mask.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+    }
+    // SAFETY: this is the only thread, so the child is a whole process: no lock is held by somebody who is not there.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let run = AssertUnwindSafe(|| then(first()));
+        let code = std::panic::catch_unwind(run).unwrap_or(PANICKED);
+        // SAFETY: ends the child at once; nothing of what it shares with its parent is flushed, deleted or unlocked.
+        unsafe { libc::_exit(code.into()) }
+    }
+    let failed = io::Error::last_os_error();
+    // SAFETY: the set is the one that was read above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    u32::try_from(pid).map_err(|_| failed)
+}
+
+/// Closes all descriptors but the standard ones and this one. For a child that has just been forked and owns none.
+fn close_all_but(kept: &OwnedFd) -> io::Result<()> {
+    let entries = std::fs::read_dir("/proc/self/fd")?;
+    // All are listed before any is closed; that of the list itself is closed by then.
+    let open: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|open| *open > libc::STDERR_FILENO && *open != kept.as_raw_fd()) {
+        // SAFETY: who owns the descriptors that this closes runs in the parent, which has its own; in the child nothing
+        // of theirs is ever used or dropped.
+        unsafe { libc::close(descriptor) };
+    }
+    Ok(())
+}
+
 /// Waits for the end of a child. Where SIGCHLD is ignored (who starts us may have done that) the kernel reaps it by
 /// itself: then waitpid(2) waits as well, and says `ECHILD` when it is gone.
 fn reap(pid: libc::pid_t) -> io::Result<()> {
@@ -473,6 +552,18 @@ mod tests {
         fork_and_reap(&mut |_| Ok(())).expect("a child");
         // Process 1 is nobody's child: what waitpid(2) says where SIGCHLD is ignored, which a test may not do to others.
         reap(1).expect("gone is reaped");
+    }
+
+    #[test]
+    fn nobody_forks_beside_other_threads() {
+        let (hold, release) = io::pipe().expect("a pipe");
+        std::thread::scope(|scope| {
+            let wait = || io::Read::read(&mut &hold, &mut [0]).expect("the end");
+            std::thread::Builder::new().spawn_scoped(scope, wait).expect("a thread");
+            let refused = fork_alone(|| 0).expect_err("there are two threads at least");
+            assert!(refused.to_string().contains("other threads"), "{refused}");
+            drop(release);
+        });
     }
 
     #[test]
