@@ -206,7 +206,10 @@ impl Gate for Claims {
             Ok(Ok(lock)) => Ok(Claim(lock)),
             Ok(Err(holder)) => Err(taken(&destination, holder)),
             // As at the start: without locks it runs all the same.
-            Err(_) => Ok(Claim::default()),
+            Err(error) => {
+                warn!(sink = sink.spec.name, "{UNKNOWN} ({error})");
+                Ok(Claim::default())
+            }
         }
     }
 }
@@ -230,6 +233,9 @@ impl Claims {
     }
 }
 
+/// What is said where no lock can be had, before the reason.
+const UNKNOWN: &str = "cannot tell whether another agent sends the same numbers to the same places: no lock";
+
 fn taken(destination: &str, holder: Holder) -> BuildError {
     let problem = format!("{} sends to {destination} already, where everything would be counted twice", who(holder));
     let way_out = "stop one of them, or tell them apart by instance = \"NAME\" in one configuration";
@@ -245,9 +251,7 @@ pub(crate) fn claim(
     directory: Result<PathBuf, String>,
     mut asked: impl FnMut() -> bool,
 ) -> Result<Claimed, Refusal> {
-    let unknown = |problem: &str| {
-        warn!("cannot tell whether another agent sends the same numbers to the same places: no lock ({problem})");
-    };
+    let unknown = |problem: &str| warn!("{UNKNOWN} ({problem})");
     let destinations: BTreeSet<String> = plan.sinks.iter().filter_map(destination_of).collect();
     let place = directory.and_then(|directory| {
         MeetingPlace::at(&directory).map_err(|error| format!("{}: {error}", directory.display()))

@@ -60,7 +60,10 @@ pub(crate) fn ask(path: &Path, question: Question) -> io::Result<String> {
         _ => {}
     }
     let mut answer = String::new();
-    stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
+    match stream.take(LONGEST_ANSWER).read_to_string(&mut answer) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => return Err(error),
+        _ => {}
+    }
     match answer.as_bytes() {
         // Whoever may not ask is hung up on.
         [] => Err(ErrorKind::PermissionDenied.into()),
