@@ -1,5 +1,7 @@
 //! Attaching hooks and letting go of them.
 
+mod text;
+
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -13,18 +15,20 @@ use crate::refusal::{no_event, no_perf_event};
 use crate::release::Version;
 use crate::switches;
 use crate::sys;
-use crate::tracefs::{Event, Profile};
+use crate::tracefs::{self, Event, Names, Profile};
 use crate::workshop::{Source, Unloaded, unattached};
 
-/// The programs of one object that are attached.
-#[derive(Debug)]
+pub(crate) use text::{LinksText, SharedText};
+
+/// The programs of one object that are attached, and where others come from.
 pub(crate) struct Links {
     /// By program and place: two counters that want one program at two places have two links.
     attached: Vec<(Place, Link)>,
+    source: Source,
     profile: Option<Profile>,
     /// Trampolines are refused by some kernels before they look at the function: asked once.
     trampolines_refused: Option<String>,
-    prefix: &'static str,
+    names: Names,
 }
 
 /// An attached program; the fields' order is the order of letting go.
@@ -42,10 +46,11 @@ struct Link {
 
 /// What keeps a program attached.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping it does")]
 enum Hold {
     /// Until this descriptor is closed.
     By(OwnedFd),
+    /// Another process has it.
+    There,
     /// Between two attachments, and when the second one failed.
     Lost,
     /// This kernel has no such place.
@@ -54,10 +59,16 @@ enum Hold {
 
 /// A hook that has to be attached again.
 pub(crate) struct Loss<'a> {
+    pub(crate) place: &'a Place,
     pub(crate) program: BorrowedFd<'a>,
+    /// The tracefs event of a breakpoint.
+    pub(crate) event: Option<&'a str>,
     /// The perf event that it stands on.
-    pub(crate) id: Option<u64>,
+    id: Option<u64>,
 }
+
+/// Attaches lost hooks, all in their order: this process, or another one for it.
+pub(crate) type AttachLost<'a> = dyn FnMut(&[Loss<'_>]) -> io::Result<Vec<OwnedFd>> + 'a;
 
 impl Loss<'_> {
     /// Attaches the program where it was.
@@ -70,38 +81,71 @@ impl Loss<'_> {
 }
 
 impl Links {
-    /// Where the filter is aimed, so that nothing is attached before. The names of our tracefs events begin with `prefix`: those of a test stand beside those that count.
-    pub(crate) const fn new(prefix: &'static str, _: Aimed) -> Self {
-        Self { attached: Vec::new(), profile: None, trampolines_refused: None, prefix }
+    /// Where the filter is aimed, so that nothing is attached before.
+    pub(crate) const fn new(source: Source, names: Names, _: Aimed) -> Self {
+        Self { attached: Vec::new(), source, profile: None, trampolines_refused: None, names }
+    }
+
+    /// Loads the programs of these hooks: from here on no others can be attached.
+    pub(crate) fn load_all(&mut self, kernel: &Kernel, hooks: &[Hook]) {
+        self.source.load_all(kernel, hooks);
+    }
+
+    /// Lets go of what is needed to load programs: from here on there are those that stand.
+    pub(crate) fn close(&mut self) {
+        self.source = Source::Closed;
+    }
+
+    /// Whether there are all programs of a candidate.
+    pub(crate) fn can_serve(&self, candidate: &Candidate) -> bool {
+        candidate.hooks.iter().all(|hook| self.source.has(&hook.program))
+    }
+
+    /// Attaches all of these hooks, or none. The error says why in words.
+    pub(crate) fn attach_all(&mut self, kernel: &Kernel, hooks: &[Hook]) -> Result<(), String> {
+        for (attached, hook) in hooks.iter().enumerate() {
+            if let Err(problem) = self.attach(kernel, hook) {
+                self.detach(&hooks[..attached]);
+                return Err(problem);
+            }
+        }
+        if hooks.iter().all(|hook| !self.is_somewhere(hook)) && !hooks.is_empty() {
+            self.detach(hooks);
+            return Err(no_such_events(kernel, hooks));
+        }
+        Ok(())
     }
 
     /// Attaches one hook. The error says why in words.
-    pub(crate) fn attach(&mut self, source: &mut Source, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
-        if let Some(link) = self.link_mut(hook) {
-            link.hold_again(kernel.possible_cpus).map_err(|error| format!("cannot be attached again: {error}"))?;
+    pub(crate) fn attach(&mut self, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
+        if let Some((place, link)) = self.entry_mut(hook) {
+            link.hold_again(place, kernel.possible_cpus)
+                .map_err(|error| format!("cannot be attached again: {error}"))?;
             link.users += 1;
             return Ok(());
         }
         if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (&hook.attach, &self.trampolines_refused) {
             return Err(problem.clone());
         }
-        let link = self.attach_anew(source, kernel, hook).inspect_err(|_| {
+        let attached = self.attach_anew(kernel, hook);
+        if attached.is_err() {
             // It may have been loaded before the attachment failed; another candidate may want it.
-            self.unload_unused(source, hook);
-        })?;
+            self.unload_unused(hook);
+        }
+        let link = attached?;
         debug!(program = %hook.program, target = hook.attach.target(), "attached");
         self.attached.push((hook.place(), link));
         Ok(())
     }
 
     /// Takes a program out of the kernel, unless it is attached somewhere.
-    fn unload_unused(&self, source: &mut Source, hook: &Hook) {
+    fn unload_unused(&mut self, hook: &Hook) {
         if !self.attached.iter().any(|((program, _), _)| *program == hook.program) {
-            source.unload(hook);
+            self.source.unload(hook);
         }
     }
 
-    fn attach_anew(&mut self, source: &mut Source, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+    fn attach_anew(&mut self, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
         if !matches!(hook.attach, Attach::Tracepoint(_) | Attach::Event(_))
             && let Some(off) = switches::ftrace_off()
         {
@@ -115,19 +159,19 @@ impl Links {
                 })
             }
             Attach::Fentry(_) | Attach::Fexit(..) | Attach::Tracepoint(_) => {
-                let attached = source.load(kernel, hook).and_then(|program| {
+                let attached = self.source.load(kernel, hook).and_then(|program| {
                     let held = sys::attach_again(program.as_fd()).map_err(|error| unattached(&error))?;
                     Ok(Link { hold: Hold::By(held), event: None, program, id: None, users: 1 })
                 });
                 attached.map_err(|error| self.explain(hook, error))
             }
-            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(source, kernel, hook),
-            Attach::Event(event) => attach_to_event(source, kernel, hook, event),
+            Attach::Kprobe(_) | Attach::Kretprobe(_) => self.attach_breakpoint(kernel, hook),
+            Attach::Event(event) => attach_to_event(&mut self.source, kernel, hook, event),
         }
     }
 
     /// Lets go of hooks, all at once, that nobody else uses.
-    pub(crate) fn detach<'a>(&mut self, source: &mut Source, hooks: impl IntoIterator<Item = &'a Hook>) {
+    pub(crate) fn detach<'a>(&mut self, hooks: impl IntoIterator<Item = &'a Hook>) {
         let mut unused = Vec::new();
         for hook in hooks {
             let Some(index) = self.index_of(hook) else { continue };
@@ -141,16 +185,12 @@ impl Links {
         // Before its program can be loaded and attached anew: both would count.
         let_go(links);
         for hook in hooks {
-            self.unload_unused(source, hook);
+            self.unload_unused(hook);
         }
     }
 
     /// Lets go of hooks and has the same loaded programs attached again: for those that have stopped firing.
-    pub(crate) fn attach_again(
-        &mut self,
-        hooks: &[Hook],
-        attach: &mut dyn FnMut(&[Loss<'_>]) -> io::Result<Vec<OwnedFd>>,
-    ) -> io::Result<()> {
+    pub(crate) fn attach_again(&mut self, hooks: &[Hook], attach: &mut AttachLost<'_>) -> io::Result<()> {
         let places: Vec<usize> = hooks.iter().filter_map(|hook| self.index_of(hook)).collect();
         let mut lost = Vec::new();
         for place in places {
@@ -161,7 +201,8 @@ impl Links {
                 lost.push(place);
             }
         }
-        let losses: Vec<_> = lost.iter().filter_map(|place| Some(self.attached.get(*place)?.1.loss())).collect();
+        let losses: Vec<_> =
+            lost.iter().filter_map(|place| self.attached.get(*place).map(|(place, link)| link.loss(place))).collect();
         let held = attach(&losses)?;
         drop(losses);
         for (place, held) in lost.into_iter().zip(held) {
@@ -178,8 +219,48 @@ impl Links {
     }
 
     fn link_mut(&mut self, hook: &Hook) -> Option<&mut Link> {
+        self.entry_mut(hook).map(|(_, link)| link)
+    }
+
+    fn entry_mut(&mut self, hook: &Hook) -> Option<&mut (Place, Link)> {
         let index = self.index_of(hook)?;
-        self.attached.get_mut(index).map(|(_, link)| link)
+        self.attached.get_mut(index)
+    }
+
+    /// Takes over what another process has attached.
+    pub(crate) fn take_over(&mut self, mut others: Self) {
+        for (place, link) in std::mem::take(&mut others.attached) {
+            match self.attached.iter_mut().find(|(own, _)| *own == place) {
+                None => self.attached.push((place, link)),
+                Some((_, own)) if matches!(own.hold, Hold::Lost) => (own.hold, own.id) = (link.hold, link.id),
+                Some(_) => {}
+            }
+        }
+        self.profile = self.profile.take().or_else(|| others.profile.take());
+    }
+
+    /// One user more of each of these hooks, which must stand.
+    pub(crate) fn join(&mut self, hooks: &[Hook]) -> Result<(), String> {
+        if let Some(hook) = hooks.iter().find(|hook| self.index_of(hook).is_none()) {
+            return Err(format!("{} is not attached", hook.attach.target()));
+        }
+        for hook in hooks {
+            self.count_user(hook, |users| users + 1);
+        }
+        Ok(())
+    }
+
+    /// One user less, of hooks that stay attached until somebody joins.
+    pub(crate) fn leave(&mut self, hooks: &[Hook]) {
+        for hook in hooks {
+            self.count_user(hook, |users| users.saturating_sub(1));
+        }
+    }
+
+    fn count_user(&mut self, hook: &Hook, count: impl Fn(usize) -> usize) {
+        if let Some(link) = self.link_mut(hook) {
+            link.users = count(link.users);
+        }
     }
 
     /// They are few, and to look for one allocates nothing.
@@ -217,12 +298,12 @@ impl Links {
         Ok(missed)
     }
 
-    fn attach_breakpoint(&mut self, source: &mut Source, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
+    fn attach_breakpoint(&mut self, kernel: &Kernel, hook: &Hook) -> Result<Link, String> {
         let tracefs = kernel.tracefs.as_ref().map_err(Clone::clone)?;
         tracefs.needs_kprobes()?;
         let at_return = matches!(hook.attach, Attach::Kretprobe(_));
-        let program = source.load(kernel, hook).map_err(|error| error.problem)?;
-        let created = tracefs.create(self.prefix, hook.attach.target(), at_return);
+        let program = self.source.load(kernel, hook).map_err(|error| error.problem)?;
+        let created = tracefs.create(self.names, hook.attach.target(), at_return);
         let (event, id) = created.map_err(|error| no_event(tracefs.root(), &error))?;
         let perf = sys::attach_to_event(id, program.as_fd(), kernel.possible_cpus)
             .map_err(|error| no_perf_event("it", &error))?;
@@ -246,15 +327,15 @@ impl Links {
 
 impl Link {
     /// Attaches it where it was lost.
-    fn hold_again(&mut self, possible_cpus: usize) -> io::Result<()> {
+    fn hold_again(&mut self, place: &Place, possible_cpus: usize) -> io::Result<()> {
         if matches!(self.hold, Hold::Lost) {
-            self.hold = Hold::By(self.loss().attach(possible_cpus)?);
+            self.hold = Hold::By(self.loss(place).attach(possible_cpus)?);
         }
         Ok(())
     }
 
-    fn loss(&self) -> Loss<'_> {
-        Loss { program: self.program.as_fd(), id: self.id }
+    fn loss<'a>(&'a self, place: &'a Place) -> Loss<'a> {
+        Loss { place, program: self.program.as_fd(), event: self.event.as_ref().map(Event::name), id: self.id }
     }
 }
 
@@ -276,7 +357,16 @@ fn let_go(links: impl IntoIterator<Item = Link>) {
         let_go.collect()
     });
     // An event can be removed when nothing stands on it any more.
-    drop(events);
+    tracefs::remove(events.into_iter().flatten());
+}
+
+fn no_such_events(kernel: &Kernel, hooks: &[Hook]) -> String {
+    let events = hooks.iter().filter_map(|hook| match &hook.attach {
+        Attach::Event(event) => Some(event.as_str()),
+        _ => None,
+    });
+    let events: Vec<&str> = events.collect();
+    kernel.tracefs.as_ref().map_or_else(Clone::clone, |tracefs| tracefs.no_such_events(&events))
 }
 
 /// Whether a loaded program can be attached a second time: from 5.10 to 5.13 a trampoline forgets its function when it is
@@ -315,7 +405,7 @@ mod tests {
 
     #[test]
     fn links_are_found_by_target_and_not_by_program() {
-        let mut links = Links::new("", Aimed::at_everybody());
+        let mut links = Links::new(Source::Closed, Names::default(), Aimed::at_everybody());
         let program = || OwnedFd::from(File::open("/dev/null").expect("a descriptor"));
         let new = hook("clone__kprobe", Attach::Kprobe("kernel_clone"));
         let old = hook("clone__kprobe", Attach::Kprobe("_do_fork"));

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ebpf_process_core::{ColumnId, KindId, Recorder, Refused};
 
 use crate::abi::Record;
-use crate::attachment::{Chosen, Inboxes};
+use crate::attachment::Inboxes;
+use crate::built::Chosen;
 use crate::counter::{Field, Output};
 use crate::options::Mode;
 use crate::who::{Feeds, Rows, WhoOptions};

@@ -3,6 +3,7 @@
 use std::str::FromStr as _;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use syscalls::{x86, x86_64};
 
 use crate::abi::Slot;
@@ -22,7 +23,7 @@ pub struct Call {
 }
 
 /// How one system call is two operations: by the bits of an argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Split {
     /// Counted from 0, below 3.
     pub(crate) argument: u32,
@@ -96,6 +97,53 @@ pub(crate) const CALL_SIZE: u16 = 0x8000;
 /// Who has which record: a system call has one, whoever watches it. `None` is the second one of a call that splits, and
 /// the first record of all, which is nobody's.
 static KNOWN: Mutex<Vec<Option<Call>>> = Mutex::new(Vec::new());
+
+/// Who has which record, for another process: the calls by name, in the order of their records.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RecordsText(Vec<Option<CallText>>);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CallText {
+    name: String,
+    moves_bytes: bool,
+    split: Option<Split>,
+}
+
+impl RecordsText {
+    /// As it is in this process.
+    pub(crate) fn own() -> Self {
+        let text =
+            |call: &Call| CallText { name: call.name.to_owned(), moves_bytes: call.moves_bytes, split: call.split };
+        Self(KNOWN.lock().iter().map(|call| call.as_ref().map(text)).collect())
+    }
+
+    /// Gives the calls the records that they have in the other process. A call that has another one here already is an
+    /// error: it may be watched.
+    pub(crate) fn adopt(self) -> Result<(), String> {
+        if self.0.len() > RECORDS {
+            return Err(format!("at most {RECORDS} records of system calls can be known"));
+        }
+        let call = |CallText { name, moves_bytes, split }: CallText| {
+            let native = x86_64::Sysno::from_str(&name).ok().map(|call| call.name());
+            let i386 = || x86::Sysno::from_str(&name).ok().map(|call| call.name());
+            let known = native.or_else(i386).ok_or_else(|| format!("no system call is named {name:?}"))?;
+            Ok(Call { moves_bytes, split, ..Call::status(known) })
+        };
+        let theirs = self.0.into_iter().map(|other| other.map(call).transpose()).collect::<Result<Vec<_>, String>>()?;
+        let mut known = KNOWN.lock();
+        let same = |ours: &Option<Call>, theirs: &Option<Call>| {
+            let told = |call: &Call| (call.name, call.moves_bytes, call.split);
+            ours.as_ref().map(told) == theirs.as_ref().map(told)
+        };
+        if let Some((ours, _)) = known.iter().zip(&theirs).find(|(ours, theirs)| !same(ours, theirs)) {
+            let name = ours.map_or("a second part", |call| call.name);
+            return Err(format!("{name} has another record in this process"));
+        }
+        let known_before = known.len();
+        known.extend(theirs.into_iter().skip(known_before));
+        Ok(())
+    }
+}
 
 impl Watched {
     /// The call with its record: a new one if nobody has watched it before.
@@ -238,6 +286,28 @@ mod tests {
             assert_eq!((numbers.native.as_slice(), numbers.i386), (native, i386), "{name}");
         }
         assert_eq!(Numbers::of("no_such_call"), None);
+    }
+
+    #[test]
+    fn records_of_another_process_are_taken_over_where_nothing_speaks_against_it() {
+        Watched::new(Call::status("getpriority")).expect("a record");
+        RecordsText::own().adopt().expect("the same");
+        let text = |name: &str, moves_bytes| CallText { name: name.to_owned(), moves_bytes, split: None };
+        // Tests that run beside this one may add some between the two.
+        let record = loop {
+            let mut longer = RecordsText::own();
+            let record = longer.0.len();
+            longer.0.push(Some(text("munlockall", false)));
+            if longer.adopt().is_ok() {
+                break record;
+            }
+        };
+        assert_eq!(Watched::new(Call::status("munlockall")).expect("a record").record as usize, record);
+        let others = RecordsText(vec![None, Some(text("no_such_call", false))]);
+        assert!(others.adopt().expect_err("no call").contains("no_such_call"));
+        let others = RecordsText(vec![None, Some(text("mlockall", true))]);
+        assert!(others.adopt().expect_err("another record").contains("another record"));
+        assert!(RecordsText((0..=RECORDS).map(|_| None).collect()).adopt().is_err());
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::chain;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::abi::Slot;
+use crate::attach::{AttachLost, Links};
 use crate::call::{Numbers, RECORDS, SYSCALL_LIMIT, Watched};
 use crate::candidate::{Candidate, hooks_of_calls};
 use crate::elements::Elements;
@@ -21,10 +22,13 @@ use crate::memory::{MapMemory, SharedMemory};
 use crate::object::{Object, Objects};
 use crate::object_maps::ObjectMaps;
 use crate::options::Tier;
+use crate::owner::Owner;
 use crate::programs::Programs;
 use crate::target::Target;
+use crate::tracefs::Names;
 use crate::vigil::Vigil;
-use crate::who::Sizes;
+use crate::who::{self, Sizes};
+use crate::workshop::Source;
 
 /// The object of system calls.
 pub(crate) static SYSCALLS: Objects = Objects {
@@ -83,8 +87,14 @@ enum Tables {
 /// Who shares a load: those of one filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    object: Object,
-    filter: String,
+    pub(crate) object: Object,
+    pub(crate) filter: String,
+}
+
+impl Key {
+    pub(crate) fn of(object: Object, whose: &Whose<'_>) -> Self {
+        Self { object, filter: whose.name() }
+    }
 }
 
 /// The object of system calls that has the programs of a candidate: trace events are the floor's.
@@ -100,11 +110,14 @@ pub(crate) enum Whose<'a> {
     Test(u32, &'a dyn Fn(&mut Filter) -> Result<Aimed, String>),
 }
 
+/// How the name of a self-test's filter begins.
+const TEST: &str = "test ";
+
 impl Whose<'_> {
     fn name(&self) -> String {
         match self {
             Self::Target(target, processes) => format!("{}, {processes}", target.identity()),
-            Self::Test(kind, _) => format!("test {kind}"),
+            Self::Test(kind, _) => format!("{TEST}{kind}"),
         }
     }
 }
@@ -115,49 +128,112 @@ fn known(shared: &[(Key, Weak<Mutex<Calls>>)], key: &Key) -> Option<Arc<Mutex<Ca
     shared.iter().find(|(other, _)| other == key).and_then(|(_, calls)| calls.upgrade())
 }
 
-impl Calls {
-    /// The load with this filter: somebody else's, or a new one that watches nothing yet.
-    pub(crate) fn shared(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Arc<Mutex<Self>>, String> {
-        let key = Key { object, filter: whose.name() };
-        let mut shared = SHARED.lock();
-        shared.retain(|(_, calls)| calls.strong_count() > 0);
-        if let Some(calls) = known(&shared, &key) {
-            return Ok(calls);
-        }
-        let calls = Arc::new(Mutex::new(Self::load(kernel, object, whose)?));
-        shared.push((key, Arc::downgrade(&calls)));
-        Ok(calls)
-    }
+/// The object in the kernel, with its filter aimed, before anything is watched.
+pub(crate) struct LoadedCalls {
+    pub(crate) key: Key,
+    pub(crate) programs: Programs,
+    /// By whom: so many processes have records of their own.
+    pub(crate) processes: u32,
+    /// Why nothing guards the filter's target, where something should.
+    pub(crate) unguarded: Option<String>,
+}
 
-    /// Whether somebody's programs with this filter stand on all trace events of a candidate.
-    pub(crate) fn stand_on_events(target: &Target, candidate: &Candidate) -> bool {
-        let key = Key { object: object_for(candidate), filter: Whose::Target(target, 0).name() };
-        let calls = known(&SHARED.lock(), &key);
-        calls.is_some_and(|calls| calls.lock().programs.stand_on_events(candidate))
-    }
-
-    fn load(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Self, String> {
+impl LoadedCalls {
+    /// Loads the object with this filter. The names of its tracefs events would be these.
+    pub(crate) fn load(
+        kernel: &Kernel,
+        object: Object,
+        whose: &Whose<'_>,
+        owner: Option<Owner>,
+    ) -> Result<Self, String> {
         let (kind, target, prefix, processes) = match whose {
             Whose::Target(target, processes) => (target.kind(), Some(*target), "", *processes),
             Whose::Test(kind, _) => (*kind, None, "test_", 0),
         };
         let ebpf = SYSCALLS.load_one(object, kernel, kind, target, processes).map_err(|error| chain(&error))?;
         let bytes = SYSCALLS.bytes(object).unwrap_or_default();
-        let memory = MapMemory::of(bytes, kernel.possible_cpus, &Sizes::if_by_whom(object, bytes, processes))
-            .map_err(|error| error.to_string())?;
-        let memory = SharedMemory { maps: format!("{object:?}, {}", whose.name()), memory };
-        let maps = ObjectMaps::of(&ebpf, bytes).map_err(|error| format!("the maps cannot be had: {error}"))?;
+        let unreadable = |error: io::Error| format!("the totals cannot be had: {error}");
+        let maps = ObjectMaps::of(&ebpf, bytes).map_err(unreadable)?;
+        who::vacate(&maps).map_err(unreadable)?;
         let mut filter = Filter::of(&maps, object).map_err(|error| error.to_string())?;
-        let tables = Tables::of(&maps, object).map_err(|error| format!("the tables cannot be had: {error}"))?;
         let aimed = match whose {
             Whose::Target(target, _) => filter.close(target).map_err(|error| error.to_string())?,
             Whose::Test(_, aim) => aim(&mut filter)?,
         };
-        let programs = Programs::new(ebpf, maps, (object, bytes), kernel.possible_cpus, prefix, aimed);
-        let programs = programs.map_err(|error| format!("the totals cannot be had: {error}"))?;
-        let mut calls = Self {
+        let links = Links::new(Source::Object(Box::new(ebpf)), Names { prefix, owner }, aimed);
+        let mut programs = Programs::new(links, maps, (object, bytes), kernel.possible_cpus).map_err(unreadable)?;
+        let mut unguarded = None;
+        if let Some(target) = target {
+            if let Some(guard) = filter.guard(target, kernel.facts.version) {
+                unguarded = programs.attach_guard(kernel, &guard).err();
+            }
+            if object == Object::Who {
+                programs.follow(kernel)?;
+            }
+            // Nothing is watched yet, so nothing passes.
+            filter.aim(target).map_err(|error| error.to_string())?;
+        }
+        // All at once: probes that come later find them loaded, whatever else is left of the object.
+        programs.links.load_all(kernel, &hooks_of_calls(object == Object::Floor));
+        Ok(Self { key: Key::of(object, whose), programs, processes, unguarded })
+    }
+}
+
+/// Whether an object has records for all calls of a candidate; else why not.
+pub(crate) fn has_records(object: Object, candidate: &Candidate) -> Result<(), String> {
+    let limit = if object == Object::Who { who::records(SYSCALLS.bytes(object).unwrap_or_default()) } else { RECORDS };
+    let last = candidate.calls.iter().flat_map(|watched| watched.call.parts(watched.record)).map(|(_, record)| record);
+    if last.max().is_some_and(|last| last as usize >= limit) {
+        return Err(format!("by whom at most {} system calls can be counted (probes.by)", limit - 1));
+    }
+    Ok(())
+}
+
+impl Calls {
+    /// The load with this filter: somebody else's, or a new one that watches nothing yet.
+    pub(crate) fn shared(kernel: &Kernel, object: Object, whose: &Whose<'_>) -> Result<Arc<Mutex<Self>>, String> {
+        Self::known_or(&Key::of(object, whose), || LoadedCalls::load(kernel, object, whose, None))
+    }
+
+    /// All that count for good, by their keys.
+    pub(crate) fn all_shared() -> Vec<(Key, Arc<Mutex<Self>>)> {
+        let shared = SHARED.lock();
+        let for_good = shared.iter().filter(|(key, _)| !key.filter.starts_with(TEST));
+        for_good.filter_map(|(key, calls)| Some((key.clone(), calls.upgrade()?))).collect()
+    }
+
+    /// The load of this key: the one that there is, or else this one, which watches nothing yet.
+    pub(crate) fn known_or(
+        key: &Key,
+        load: impl FnOnce() -> Result<LoadedCalls, String>,
+    ) -> Result<Arc<Mutex<Self>>, String> {
+        let mut shared = SHARED.lock();
+        shared.retain(|(_, calls)| calls.strong_count() > 0);
+        if let Some(calls) = known(&shared, key) {
+            return Ok(calls);
+        }
+        let calls = Arc::new(Mutex::new(Self::of(load()?)?));
+        shared.push((key.clone(), Arc::downgrade(&calls)));
+        Ok(calls)
+    }
+
+    /// Whether somebody's programs with this filter stand on all trace events of a candidate.
+    pub(crate) fn stand_on_events(target: &Target, candidate: &Candidate) -> bool {
+        let key = Key::of(object_for(candidate), &Whose::Target(target, 0));
+        let calls = known(&SHARED.lock(), &key);
+        calls.is_some_and(|calls| calls.lock().programs.stand_on_events(candidate))
+    }
+
+    fn of(LoadedCalls { key, programs, processes, unguarded }: LoadedCalls) -> Result<Self, String> {
+        let Key { object, filter } = key;
+        let bytes = SYSCALLS.bytes(object).unwrap_or_default();
+        let sizes = Sizes::if_by_whom(object, bytes, processes);
+        let memory = MapMemory::of(bytes, programs.possible_cpus(), &sizes).map_err(|error| error.to_string())?;
+        let tables =
+            Tables::of(&programs.maps, object).map_err(|error| format!("the tables cannot be had: {error}"))?;
+        Ok(Self {
+            filter: Filter::of(&programs.maps, object).map_err(|error| error.to_string())?,
             programs,
-            filter,
             tables,
             entries: vec![0; SYSCALL_LIMIT],
             users: vec![0; RECORDS],
@@ -165,33 +241,20 @@ impl Calls {
             vigil: Vigil::new(Duration::ZERO),
             loaded: Instant::now(),
             walk: Walk { number: 0, at: Instant::now() },
-            unguarded: None,
-            memory,
-        };
-        if let Some(target) = target {
-            if let Some(guard) = calls.filter.guard(target, kernel.facts.version) {
-                calls.unguarded = calls.programs.attach_guard(kernel, &guard).err();
-            }
-            if object == Object::Who {
-                calls.programs.follow(kernel)?;
-            }
-            // Nothing is watched yet, so nothing passes.
-            calls.filter.aim(target).map_err(|error| error.to_string())?;
-        }
-        // All at once: probes that come later find them loaded, whatever else is left of the object.
-        calls.programs.load_all(kernel, &hooks_of_calls(object == Object::Floor));
-        Ok(calls)
+            unguarded,
+            memory: SharedMemory { maps: format!("{object:?}, {filter}"), memory },
+        })
     }
 
     /// Attaches a candidate's hooks and counts its calls from now on. The error says why in words.
     pub(crate) fn attach(&mut self, kernel: &Kernel, candidate: &Candidate) -> Result<(), String> {
-        let last =
-            candidate.calls.iter().flat_map(|watched| watched.call.parts(watched.record)).map(|(_, record)| record);
-        let limit = self.programs.records();
-        if last.max().is_some_and(|last| last as usize >= limit) {
-            return Err(format!("by whom at most {} system calls can be counted (probes.by)", limit - 1));
-        }
+        has_records(self.programs.object, candidate)?;
         self.programs.attach(kernel, &candidate.hooks)?;
+        self.count(candidate)
+    }
+
+    /// Counts the calls of a candidate whose hooks stand.
+    fn count(&mut self, candidate: &Candidate) -> Result<(), String> {
         let new: Vec<_> = candidate.calls.iter().filter(|watched| !self.is_watched(watched)).copied().collect();
         if let Err(problem) = self.watch(&new) {
             // What stays in a table counts in a record that nobody reads.
@@ -235,11 +298,11 @@ impl Calls {
 
     /// Lets go of a candidate's hooks and attaches them again, unless its program counts for somebody: then it fires, and to
     /// let go of it would cost that one events. Whether it was done.
-    pub(crate) fn attach_again(&mut self, candidate: &Candidate) -> io::Result<bool> {
+    pub(crate) fn attach_again(&mut self, candidate: &Candidate, attach: &mut AttachLost<'_>) -> io::Result<bool> {
         if candidate.sees_every_call() && self.vigil.moves(self.loaded.elapsed()) {
             return Ok(false);
         }
-        self.programs.attach_again(candidate).map(|()| true)
+        self.programs.links.attach_again(&candidate.hooks, attach).map(|()| true)
     }
 
     fn is_watched(&self, watched: &Watched) -> bool {
@@ -288,6 +351,65 @@ impl Calls {
             changed.extend(native.into_iter().chain(i386));
         }
         self.tables.set_entries(&self.entries, &changed)
+    }
+}
+
+/// What one probe counts by the shared programs, until it is dropped: others may go on with them.
+pub(crate) struct Share {
+    calls: Arc<Mutex<Calls>>,
+    held: Vec<Candidate>,
+}
+
+impl Share {
+    pub(crate) const fn new(calls: Arc<Mutex<Calls>>) -> Self {
+        Self { calls, held: Vec::new() }
+    }
+
+    /// The programs.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock()
+    }
+
+    /// The same, for somebody else.
+    pub(crate) fn programs(&self) -> Arc<Mutex<Calls>> {
+        Arc::clone(&self.calls)
+    }
+
+    /// The programs of another process's making, which are shared from now on.
+    pub(crate) fn taken_over(loaded: LoadedCalls) -> Result<Self, String> {
+        let key = loaded.key.clone();
+        Calls::known_or(&key, || Ok(loaded)).map(Self::new)
+    }
+
+    /// The programs of this key, with what another process has attached for them.
+    pub(crate) fn with(key: &Key, links: Links) -> Result<Self, String> {
+        let calls = known(&SHARED.lock(), key).ok_or("the programs of system calls are gone meanwhile")?;
+        calls.lock().programs.links.take_over(links);
+        Ok(Self::new(calls))
+    }
+
+    /// Counts the calls of a candidate whose hooks stand. The error says why in words.
+    pub(crate) fn join(&mut self, candidate: &Candidate) -> Result<(), String> {
+        let mut calls = self.calls.lock();
+        has_records(calls.programs.object, candidate)?;
+        calls.programs.links.join(&candidate.hooks)?;
+        calls.count(candidate)?;
+        drop(calls);
+        self.held.push(candidate.clone());
+        Ok(())
+    }
+
+    /// Attaches a candidate's hooks and counts its calls from now on. The error says why in words.
+    pub(crate) fn attach(&mut self, kernel: &Kernel, candidate: &Candidate) -> Result<(), String> {
+        self.lock().attach(kernel, candidate)?;
+        self.held.push(candidate.clone());
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.calls.lock().detach(&self.held);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::way::{Fails, Function, Shape, Way};
 /// One way to count a counter. All of its hooks must attach and prove themselves.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
+    /// Its place among those of its counter in a mode.
+    pub(crate) index: usize,
     pub(crate) tier: Tier,
     pub(crate) layer: Layer,
     pub(crate) hooks: Vec<Hook>,
@@ -80,6 +82,7 @@ impl Candidate {
 
     fn new(tier: Tier, layer: Layer, hooks: Vec<Hook>, parts: Vec<Vec<Slot>>) -> Self {
         Self {
+            index: 0,
             tier,
             layer,
             hooks,
@@ -123,7 +126,16 @@ impl Counter {
         all.extend(self.by_calls()?);
         // Stable: among equally cheap ones the order of the rows decides.
         all.sort_by_key(Candidate::rank);
+        (0..).zip(&mut all).for_each(|(index, candidate)| candidate.index = index);
         Ok(all)
+    }
+
+    /// The same, without those by system calls where these cannot be watched, and then why not.
+    pub(crate) fn possible(&self, mode: Mode) -> (Vec<Candidate>, Option<String>) {
+        match self.candidates(mode) {
+            Ok(all) => (all, None),
+            Err(problem) => (self.calls(&[]).candidates(mode).unwrap_or_default(), Some(problem)),
+        }
     }
 
     fn by_way(&self, way: &Way, mode: Mode) -> Vec<Candidate> {

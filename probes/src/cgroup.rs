@@ -1,12 +1,13 @@
 //! Control groups of the v2 hierarchy, by path: opened, and watched for being made anew.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, open, stat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::abi::CGROUP_NAME;
 use crate::mounts;
@@ -22,6 +23,14 @@ pub(crate) struct NamedCgroup {
     /// Where the hierarchy is mounted, and the path in it.
     full: CString,
     /// Device and inode of the group that was opened last, while it is there.
+    identity: Option<(u64, u64)>,
+}
+
+/// A group in a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NamedText {
+    path: Vec<u8>,
+    full: Vec<u8>,
     identity: Option<(u64, u64)>,
 }
 
@@ -81,6 +90,18 @@ impl NamedCgroup {
         let mut name = [0; CGROUP_NAME];
         name.get_mut(..given.len())?.copy_from_slice(given);
         Some((parent, name))
+    }
+
+    /// In a message.
+    pub(crate) fn text(&self) -> NamedText {
+        let path = self.path.as_os_str().as_bytes().to_vec();
+        NamedText { path, full: self.full.as_bytes().to_vec(), identity: self.identity }
+    }
+
+    /// One that another process has opened.
+    pub(crate) fn of_text(text: NamedText) -> Result<Self, String> {
+        let full = CString::new(text.full).map_err(|error| error.to_string())?;
+        Ok(Self { path: OsString::from_vec(text.path).into(), full, identity: text.identity })
     }
 
     /// Its path as it was named.

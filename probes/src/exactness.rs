@@ -1,5 +1,7 @@
 //! Whether a counter's number can lack events, and why: a finding, from everything that is known of its hooks.
 
+use serde::{Deserialize, Serialize};
+
 use crate::candidate::Candidate;
 use crate::counter::{Counter, Field};
 use crate::doubt::Doubt;
@@ -9,7 +11,7 @@ use crate::preemption::Preemption;
 use crate::release::Version;
 
 /// What of the machine decides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) version: Version,
     pub(crate) preemption: Preemption,

@@ -27,6 +27,11 @@ pub(crate) struct Filter {
 pub(crate) struct Aimed(());
 
 impl Aimed {
+    /// By the process that has loaded the programs.
+    pub(crate) const fn by_another() -> Self {
+        Self(())
+    }
+
     /// At everybody: for a self-test that cannot tell who it is.
     pub(crate) const fn at_everybody() -> Self {
         Self(())
@@ -77,6 +82,11 @@ fn number_again(object: Object) -> Hook {
 /// The program that notices when the control group that counts is made anew.
 fn cgroup_again() -> Hook {
     guard("cgroup_again", Attach::Tracepoint("cgroup_mkdir"))
+}
+
+/// All that guard a filter's target.
+pub(crate) fn guards() -> [Hook; 3] {
+    [number_again(Object::Core), number_again(Object::Floor), cgroup_again()]
 }
 
 fn guard(program: &str, attach: Attach) -> Hook {

@@ -1,6 +1,6 @@
 //! The vocabulary of hooks: programs and their places, and what became of each counter.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::abi::Slot;
 use crate::doubt::Doubt;
@@ -44,6 +44,25 @@ pub(crate) enum Attach {
     /// This trace event of tracefs (`category/name`), by perf. For kernels without type information and kprobes: each
     /// event costs several times a raw tracepoint.
     Event(String),
+}
+
+/// A place in a message. What it means is known from the hooks of the probe that it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlaceText {
+    program: String,
+    attach: String,
+}
+
+impl PlaceText {
+    pub(crate) fn of((program, attach): &Place) -> Self {
+        Self { program: program.clone(), attach: format!("{attach:?}") }
+    }
+
+    /// The hook at this place.
+    pub(crate) fn find<'a>(&self, hooks: &'a [Hook]) -> Result<&'a Hook, String> {
+        let is_here = |hook: &&Hook| hook.program == self.program && format!("{:?}", hook.attach) == self.attach;
+        hooks.iter().find(is_here).ok_or_else(|| format!("there is no hook {} at {}", self.program, self.attach))
+    }
 }
 
 impl Attach {

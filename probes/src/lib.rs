@@ -22,9 +22,12 @@ compile_error!(
 );
 
 mod abi;
+mod assist;
 mod attach;
 mod attachment;
 mod btf;
+mod building;
+mod built;
 mod by_whom;
 mod call;
 mod calls;
@@ -43,6 +46,7 @@ mod feed;
 mod file;
 mod filter;
 mod floor;
+mod handover;
 mod hook;
 mod kernel;
 mod kernel_probe;
@@ -82,6 +86,7 @@ mod wanted;
 mod watch;
 mod way;
 mod who;
+mod wire;
 mod workshop;
 
 pub use abi::Slot;

@@ -49,6 +49,17 @@ impl NamedProcess {
         HERE.find(pid, start_time)
     }
 
+    /// One that another process has found.
+    pub(crate) fn found_by_another(pid: u32, descriptor: Option<OwnedFd>, start_time: Option<u64>) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        Some(Self { pid, descriptor, start_time })
+    }
+
+    /// Its descriptor, where the kernel has such.
+    pub(crate) fn into_descriptor(self) -> Option<OwnedFd> {
+        self.descriptor
+    }
+
     /// Its id.
     pub(crate) const fn id(&self) -> u32 {
         self.pid.as_raw_nonzero().get().cast_unsigned()

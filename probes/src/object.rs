@@ -2,6 +2,7 @@
 
 use aya::{Ebpf, EbpfError};
 use ebpf_process_core::{BuildError, chain};
+use serde::{Deserialize, Serialize};
 
 use crate::abi::KPROBE_TOTALS;
 use crate::kernel::{Kernel, TypeInformation};
@@ -13,7 +14,7 @@ use crate::target::Target;
 use crate::who::{Sizes, WhoOptions};
 
 /// Which of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Object {
     /// Relocated by the kernel's type information.
     Core,

@@ -53,6 +53,11 @@ impl ObjectMaps {
         maps.collect::<io::Result<_>>().map(Self)
     }
 
+    /// Names and descriptors, to be handed over.
+    pub(crate) fn into_descriptors(self) -> Vec<(String, OwnedFd)> {
+        self.0.into_iter().map(|map| (map.name, map.descriptor)).collect()
+    }
+
     /// Those that can be read one by one, and whether each has a value for each processor.
     pub(crate) fn readable(&self) -> impl Iterator<Item = (&str, bool)> {
         let kind_is = |map: &ObjectMap, kinds: [bpf_map_type; 3]| kinds.into_iter().any(|kind| kind as u32 == map.kind);

@@ -101,6 +101,12 @@ impl ProbeOptions {
         Ok(read)
     }
 
+    /// All of them in one text, by which two processes know whether they have read the same.
+    pub(crate) fn fingerprint(&self) -> String {
+        // The rules are in a file, which each reads for itself.
+        format!("{:?}", Self { rules: None, ..self.clone() })
+    }
+
     /// The labels of a process beside its number and its name, each once, if processes have rows.
     fn chosen_labels(&self) -> Vec<ProcessLabel> {
         let mut labels = if self.by.contains(&By::Process) { self.process_labels.clone() } else { Vec::new() };
@@ -192,7 +198,7 @@ pub(crate) enum ObjectChoice {
 }
 
 /// A way to hook the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// A trampoline on the function: fentry or fexit.

@@ -43,6 +43,9 @@ impl Owner {
     }
 }
 
+/// Whoever asks for something is looked for among so many ancestors.
+const GENERATIONS: usize = 64;
+
 /// The processes that a proc file system shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Processes {
@@ -67,11 +70,24 @@ impl Processes {
         self.own
     }
 
+    /// Whether an owner is this process, or one that it comes from.
+    pub(crate) fn descend_from(&self, owner: Owner) -> bool {
+        let mut process = self.root.join("self");
+        for _ in 0..GENERATIONS {
+            if is(&process, owner) {
+                return true;
+            }
+            let Some(parent) = parent(&process).filter(|parent| *parent > 0) else { return false };
+            process = self.root.join(parent.to_string());
+        }
+        false
+    }
+
     /// Whether an owner is known not to live any more. Of other namespaces only who sees all processes can tell.
     pub(crate) fn know_dead(&self, owner: Owner) -> bool {
         let ours = owner.namespace == 0 || owner.namespace == self.own.namespace;
         if ours && self.own_view {
-            start_time(&self.root.join(owner.pid.to_string())) != Some(owner.start)
+            !lives(&self.root.join(owner.pid.to_string()), owner.start)
         } else if ours || self.own.namespace == INITIAL {
             fs::read_dir(&self.root).is_ok_and(|all| !all.flatten().any(|process| is(&process.path(), owner)))
         } else {
@@ -82,7 +98,7 @@ impl Processes {
 
 /// Whether the process of this folder is an owner, as far as can be seen.
 fn is(process: &Path, owner: Owner) -> bool {
-    start_time(process) == Some(owner.start)
+    lives(process, owner.start)
         && pids(process).is_none_or(|pids| pids.last() == Some(&owner.pid))
         && namespace(process).ok().is_none_or(|number| number == owner.namespace || owner.namespace == 0)
 }
@@ -108,10 +124,27 @@ pub(crate) fn text(file: &Path) -> Option<String> {
 
 /// When a process started, in clock ticks since boot (field 22 of its `stat`).
 pub(crate) fn start_time(process: &Path) -> Option<u64> {
-    let stat = text(&process.join("stat"))?;
+    field(&text(&process.join("stat"))?, 22)?.parse().ok()
+}
+
+/// Whether the process of this folder started then and has not ended: a zombie holds nothing any more.
+fn lives(process: &Path, start: u64) -> bool {
+    text(&process.join("stat")).is_some_and(|stat| {
+        let has_ended = matches!(field(&stat, 3), Some("Z" | "X"));
+        !has_ended && field(&stat, 22).and_then(|started| started.parse().ok()) == Some(start)
+    })
+}
+
+/// A process's parent, as the proc file system counts.
+fn parent(process: &Path) -> Option<u32> {
+    field(&text(&process.join("stat"))?, 4)?.parse().ok()
+}
+
+/// A field of `stat` from the third on, by its number in proc(5).
+fn field(stat: &str, number: usize) -> Option<&str> {
     // The name in brackets may hold anything, brackets included: count from its end.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    rest.split_whitespace().nth(number.checked_sub(3)?)
 }
 
 #[cfg(test)]
@@ -187,6 +220,25 @@ mod tests {
         let seen = Processes::at(proc.path(), 2);
         assert!(!seen.know_dead(owner(CONTAINER, 2, 90)), "itself");
         assert!(seen.know_dead(owner(CONTAINER, 3, 90)));
+    }
+
+    #[test]
+    fn a_zombie_has_ended_and_an_ancestor_is_known() {
+        let proc = proc(&[("self", "7", INITIAL, 70), ("9", "9", INITIAL, 90), ("8", "8", INITIAL, 80)]);
+        let stat = |process: &str, state: &str, parent: u32, start: u64| {
+            let fields = "0 ".repeat(17);
+            let text = format!("1 (a ) b) {state} {parent} {fields}{start} 0\n");
+            fs::write(proc.path().join(process).join("stat"), text).expect("its stat");
+        };
+        stat("self", "R", 9, 70);
+        stat("9", "S", 8, 90);
+        let seen = Processes::at(proc.path(), 7);
+        let descend = |pid, start| seen.descend_from(owner(INITIAL, pid, start));
+        assert!(descend(7, 70) && descend(9, 90) && descend(8, 80));
+        assert!(!descend(8, 81) && !descend(6, 60) && !descend(1, 1));
+        assert!(!seen.know_dead(owner(INITIAL, 9, 90)));
+        stat("9", "Z", 8, 90);
+        assert!(seen.know_dead(owner(INITIAL, 9, 90)) && !descend(9, 90));
     }
 
     #[test]

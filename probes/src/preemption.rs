@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
+use serde::{Deserialize, Serialize};
+
 use crate::release::{Version, build_configuration};
 
 /// Whether a task can be preempted inside the kernel, and so inside a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Preemption {
     /// `none` or `voluntary`: never.
     Never,
@@ -29,6 +31,16 @@ pub(crate) struct InForce(Option<File>);
 impl InForce {
     pub(crate) fn open() -> Self {
         Self(IN_FORCE.iter().find_map(|path| File::open(path).ok()))
+    }
+
+    /// The open file, for another process.
+    pub(crate) fn into_file(self) -> Option<File> {
+        self.0
+    }
+
+    /// Of a file that another process has opened.
+    pub(crate) const fn of_file(file: Option<File>) -> Self {
+        Self(file)
     }
 
     /// What it says now; nothing where there is no such file.

@@ -3,17 +3,22 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, ColumnId, Declared, OptionDoc, Options, OptionsError, Probe, ProbeContext, ProbeError,
-    ProbePlugin, Recorder, Refused, RowId,
+    Access, Assistant, BuildError, ColumnId, Declared, Message, OptionDoc, Options, OptionsError, Probe, ProbeContext,
+    ProbeError, ProbePlugin, Recorder, Refused, RowId,
 };
 use ebpf_process_names::FOLDERS;
 use tracing::{debug, info, warn};
 
-use crate::attachment::{Attachment, Chosen};
+use crate::assist;
+use crate::attach::Loss;
+use crate::attachment::Attachment;
+use crate::building::{For, build};
+use crate::built::Chosen;
 use crate::by_whom::ByWhom;
 use crate::candidate::Candidate;
 use crate::catalog::{HookColumns, of_every_probe};
@@ -25,20 +30,20 @@ use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
 use crate::memory::{MapMemory, SharedMemory};
-use crate::options::{COMMON_KEYS, Mode, ProbeOptions, Tier};
-use crate::preemption::{InForce, Preemption};
+use crate::options::{COMMON_KEYS, Mode, ProbeOptions};
+use crate::preemption::Preemption;
 use crate::reader::Reader;
 use crate::refusal::{REBUILD, refuse_totals};
 use crate::selftest::Trial;
 use crate::standing::Standing;
-use crate::switches::Board;
 use crate::vigil::{Duty, HOOKS, Vigil, demand};
 use crate::who::kinds;
 
 impl KernelProbe {
     /// Attaches, tests and detaches again.
     pub fn survey(&self, options: &Options) -> Result<Survey, BuildError> {
-        let mut attachment = Attachment::new(self, &ProbeOptions::of(options)?)?;
+        let options = ProbeOptions::of(options)?;
+        let mut attachment = Attachment::new(self, &options, build(self, &options, For::Myself)?)?;
         let counters = std::mem::take(&mut attachment.reports);
         Ok(Survey { counters, memory: attachment.memory, shared: attachment.calls_memory() })
     }
@@ -109,7 +114,11 @@ impl ProbePlugin for KernelProbe {
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
         let options = ProbeOptions::of(options)?;
-        let mut attachment = Attachment::new(self, &options)?;
+        let built = match context.assistant.as_ref().filter(|assistant| assistant.is_needed()) {
+            Some(assistant) => assist::build(self, &options, assistant)?,
+            None => build(self, &options, For::Myself)?,
+        };
+        let mut attachment = Attachment::new(self, &options, built)?;
         for report in &attachment.reports {
             if let Some(hook) = &report.hook {
                 debug!(counter = report.counter, tier = %hook.tier, function = hook.function, "hooked");
@@ -130,7 +139,13 @@ impl ProbePlugin for KernelProbe {
             (Some(_), Ok(None)) => return Err(BuildError::refused("a reader needs an object with maps", REBUILD)),
             (Some(_), Err(error)) => return Err(refuse_totals("the maps cannot be had", &error)),
         };
-        Ok(Box::new(CountingProbe::new(self.name, attachment, options, reader, context.recorder)?))
+        let mut probe = CountingProbe::new(self.name, attachment, options, reader, context.recorder)?;
+        probe.assistant = context.assistant;
+        Ok(Box::new(probe))
+    }
+
+    fn assist(&self, options: &Options, request: Message) -> Result<Message, BuildError> {
+        self.answer(&ProbeOptions::of(options)?, request)
     }
 }
 
@@ -141,11 +156,11 @@ struct CountingProbe {
     options: ProbeOptions,
     /// Of the machine, as found now.
     facts: Facts,
-    in_force: InForce,
     looked: Instant,
     started: Instant,
-    switches: Board,
     letting_go: Option<JoinHandle<()>>,
+    /// Who attaches again what has stopped firing, where this process cannot.
+    assistant: Option<Arc<dyn Assistant>>,
     host: RowId,
     hooks: HookColumns,
     /// By chosen counter.
@@ -183,10 +198,6 @@ impl CountingProbe {
         let series = series.collect::<Result<Vec<_>, _>>()?;
         let facts = attachment.facts;
         let (looked, started) = (Instant::now(), Instant::now());
-        let tiers = [Tier::Fentry, Tier::Kprobe, Tier::Tracepoint].into_iter();
-        let chosen = &attachment.chosen;
-        let switches = Board::of(tiers.filter(|tier| chosen.iter().any(|chosen| chosen.candidate.tier == *tier)));
-        let in_force = InForce::open();
         let by_whom = options.who().map(|who| ByWhom::new(&who, &attachment.chosen, options.mode, recorder));
         let by_whom = by_whom.transpose()?;
         Ok(Self {
@@ -194,11 +205,10 @@ impl CountingProbe {
             attachment,
             options,
             facts,
-            in_force,
             looked,
             started,
-            switches,
             letting_go: None,
+            assistant: None,
             host: recorder.host(),
             hooks,
             series,
@@ -241,7 +251,7 @@ impl CountingProbe {
     /// the next.
     fn watch(&mut self) {
         let now = self.started.elapsed();
-        for (tier, fires) in self.switches.look() {
+        for (tier, fires) in self.attachment.switches.look() {
             if fires {
                 info!(%tier, "its hooks are switched on again");
             }
@@ -266,7 +276,7 @@ impl CountingProbe {
             return;
         };
         let (counter, candidate) = (chosen.counter, &chosen.candidate);
-        let known_off = self.switches.silences(candidate.tier);
+        let known_off = self.attachment.switches.silences(candidate.tier);
         let duty = std::mem::replace(&mut series.duty, Duty::Nothing);
         let fires = match duty {
             Duty::Nothing => return,
@@ -320,7 +330,13 @@ impl CountingProbe {
             warn!(counter = name, "this kernel attaches a trampoline once (Linux 5.10 to 5.13); restart the agent");
             return;
         }
-        match self.attachment.attach_again(index) {
+        let (probe, possible_cpus) = (self.name, self.attachment.possible_cpus);
+        let helper = self.assistant.as_ref().filter(|assistant| assistant.is_needed());
+        let mut attach = |losses: &[Loss<'_>]| match helper {
+            Some(assistant) => assist::attach_again(probe, assistant, losses),
+            None => losses.iter().map(|loss| loss.attach(possible_cpus)).collect(),
+        };
+        match self.attachment.attach_again(index, &mut attach) {
             Ok(true) => info!(counter = name, "its hooks were attached again"),
             Ok(false) => {
                 warn!(
@@ -349,7 +365,9 @@ impl CountingProbe {
             return;
         }
         self.looked = Instant::now();
-        let Some(preemption) = self.in_force.read().filter(|_| self.facts.preemption != Preemption::RealTime) else {
+        let Some(preemption) =
+            self.attachment.in_force.read().filter(|_| self.facts.preemption != Preemption::RealTime)
+        else {
             return;
         };
         self.facts.preemption = preemption;

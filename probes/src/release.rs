@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{self, Read as _};
 
+use serde::{Deserialize, Serialize};
+
 /// The first two numbers of a kernel's version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u32, pub u32);
 
 impl Version {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::debug;
 
+use crate::attach::Links;
 use crate::calls::{Calls, Whose, object_for};
 use crate::candidate::Candidate;
 use crate::cgroup;
@@ -27,7 +28,9 @@ use crate::owner;
 use crate::programs::Programs;
 use crate::release::Version;
 use crate::target::{CGROUP_KIND, PID_KIND};
+use crate::tracefs::Names;
 use crate::vigil::Seen;
+use crate::workshop::Source;
 
 /// A release is seen one RCU grace period later; on a busy machine that can be long.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -126,7 +129,9 @@ impl Trial {
         let maps = ObjectMaps::of(&ebpf, bytes).map_err(|error| error.to_string())?;
         let mut filter = Filter::of(&maps, object).map_err(|error| error.to_string())?;
         let aimed = trial.aim.set(&mut filter)?;
-        let own = Programs::new(ebpf, maps, (object, bytes), kernel.possible_cpus, "test_", aimed);
+        let names = Names { prefix: "test_", owner: None };
+        let links = Links::new(Source::Object(Box::new(ebpf)), names, aimed);
+        let own = Programs::new(links, maps, (object, bytes), kernel.possible_cpus);
         trial.own = Some(own.map_err(|error| error.to_string())?);
         trial.filter = Some(filter);
         Ok(trial)

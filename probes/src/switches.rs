@@ -53,6 +53,17 @@ impl Board {
         Self(switches.map(|(tier, switch)| Position { tier, switch, off: false }).collect())
     }
 
+    /// Tiers, paths and open files, for another process.
+    pub(crate) fn into_files(self) -> impl Iterator<Item = (Tier, PathBuf, File)> {
+        self.0.into_iter().map(|Position { tier, switch: Switch { path, file }, .. }| (tier, path, file))
+    }
+
+    /// Of files that another process has opened.
+    pub(crate) fn of_files(files: impl IntoIterator<Item = (Tier, PathBuf, File)>) -> Self {
+        let position = |(tier, path, file)| Position { tier, switch: Switch { path, file }, off: false };
+        Self(files.into_iter().map(position).collect())
+    }
+
     /// Looks at all of them, and says for each tier with a switch that was turned whether its hooks fire now, which takes
     /// all of its switches. Allocates nothing while nothing is turned.
     pub(crate) fn look(&mut self) -> Vec<(Tier, bool)> {

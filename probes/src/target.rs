@@ -4,11 +4,13 @@ use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebpf_process_core::BuildError;
+use serde::{Deserialize, Serialize};
 
 use crate::abi::CGROUP_NAME;
-use crate::cgroup::NamedCgroup;
+use crate::cgroup::{NamedCgroup, NamedText};
 use crate::named::{Life, NamedProcess};
 use crate::only::Only;
+use crate::wire::{Incoming, Number, Outgoing};
 
 /// `FILTER_PID` and `FILTER_CGROUP` of abi.h.
 pub(crate) const PID_KIND: u32 = 1;
@@ -66,7 +68,45 @@ impl Target {
     }
 }
 
+/// A target in a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum TargetText {
+    Everything,
+    Process { pid: u32, start_time: Option<u64>, descriptor: Option<Number> },
+    Cgroup { group: NamedText, directory: Number },
+}
+
 impl Target {
+    /// For another process.
+    pub(crate) fn into_text(self, outgoing: &mut Outgoing) -> TargetText {
+        match self {
+            Self::Everything => TargetText::Everything,
+            Self::Process(process) => {
+                let (pid, start_time) = (process.id(), process.start_time());
+                let descriptor = process.into_descriptor().map(|descriptor| outgoing.add(descriptor));
+                TargetText::Process { pid, start_time, descriptor }
+            }
+            Self::Cgroup(group, directory) => {
+                TargetText::Cgroup { group: group.text(), directory: outgoing.add(directory) }
+            }
+        }
+    }
+
+    /// What another process has found.
+    pub(crate) fn of_text(text: TargetText, incoming: &mut Incoming) -> Result<Self, String> {
+        match text {
+            TargetText::Everything => Ok(Self::Everything),
+            TargetText::Process { pid, start_time, descriptor } => {
+                let descriptor = descriptor.map(|descriptor| incoming.take(descriptor)).transpose()?;
+                let process = NamedProcess::found_by_another(pid, descriptor, start_time);
+                process.map(Self::Process).ok_or_else(|| format!("{pid} is no process"))
+            }
+            TargetText::Cgroup { group, directory } => {
+                Ok(Self::Cgroup(NamedCgroup::of_text(group)?, incoming.take(directory)?.into()))
+            }
+        }
+    }
+
     /// What it is, in words that no other one has: a number or a path may name another one later. Where that is not known
     /// it has words of its own each time.
     pub(crate) fn identity(&self) -> String {
@@ -80,7 +120,11 @@ impl Target {
             }
         };
         which.map_or_else(
-            || format!("{what}, unknown {}", UNKNOWN.fetch_add(1, Ordering::Relaxed)),
+            || {
+                // Those of another process are not these.
+                let number = UNKNOWN.fetch_add(1, Ordering::Relaxed);
+                format!("{what}, unknown {number} of process {}", std::process::id())
+            },
             |which| format!("{what}, {which}"),
         )
     }

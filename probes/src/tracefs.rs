@@ -4,8 +4,10 @@
 //! kretprobe misses; a tracefs event can (`r4096:`), and counts what it missed. Events outlive
 //! their maker, so ours carry who that is, and whoever starts next sweeps those of the dead.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,6 +24,15 @@ pub(crate) const MAX_ACTIVE: u32 = 4096;
 
 /// Where tracefs is usually mounted, first the modern place.
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// How events are named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Names {
+    /// What the names begin with: those of a test stand beside those that count.
+    pub(crate) prefix: &'static str,
+    /// With whom they shall end, if that is not this process.
+    pub(crate) owner: Option<Owner>,
+}
 
 /// A mounted tracefs.
 #[derive(Clone, Debug)]
@@ -46,7 +57,7 @@ impl Tracefs {
         for root in usual.chain(elsewhere.iter().cloned()).chain(below) {
             match fs::read_to_string(root.join("README")) {
                 Ok(readme) => {
-                    let processes = Processes::at(Path::new("/proc"), std::process::id());
+                    let processes = processes();
                     let takes_instances = takes_instances(&readme);
                     return Ok(Self { root, processes, takes_instances, commands: Arc::default() });
                 }
@@ -95,15 +106,17 @@ impl Tracefs {
         format!("this kernel has no such events{why}")
     }
 
-    /// Makes an event on the start or the end of a function and returns its name, which begins with `prefix`, and id.
-    pub(crate) fn create(&self, prefix: &str, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
+    /// Makes an event on the start or the end of a function and returns it with its id.
+    pub(crate) fn create(&self, names: Names, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
+        let Names { prefix, owner } = names;
         let letter = if at_return { 'r' } else { 'p' };
         let number = CREATED.fetch_add(1, Ordering::Relaxed);
-        let name = event_name(&format!("{prefix}{letter}_"), function, number, self.processes.own());
+        let owner = owner.unwrap_or_else(|| self.processes.own());
+        let name = event_name(&format!("{prefix}{letter}_"), function, number, owner);
         let instances = if at_return && self.takes_instances { MAX_ACTIVE.to_string() } else { String::new() };
         self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"))?;
-        let event = Event { tracefs: self.clone(), name };
-        let id = read_id(&self.root.join("events").join(GROUP).join(&event.name))?;
+        let event = Event { by: By::Us(self.clone()), name };
+        let id = self.id_of_ours(&event.name)?;
         Ok((event, id))
     }
 
@@ -116,7 +129,23 @@ impl Tracefs {
         };
         let ours = events.lines().filter_map(event_of_ours);
         let dead = ours.filter(|name| Owner::of_event(name).is_some_and(|owner| self.processes.know_dead(owner)));
-        dead.map(|name| self.command(&format!("-:{GROUP}/{name}"))).fold(Ok(()), io::Result::and)
+        dead.map(|name| self.remove(name)).fold(Ok(()), io::Result::and)
+    }
+
+    /// Whether an event of ours was made by this process or for one that it comes from.
+    pub(crate) fn may_touch(&self, name: &str) -> bool {
+        let is_plain = name.len() <= LONGEST && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        is_plain && Owner::of_event(name).is_some_and(|owner| self.processes.descend_from(owner))
+    }
+
+    /// The id of an event of ours.
+    pub(crate) fn id_of_ours(&self, name: &str) -> io::Result<u64> {
+        read_id(&self.root.join("events").join(GROUP).join(name))
+    }
+
+    /// Removes an event of ours, on which nothing stands any more.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        self.command(&format!("-:{GROUP}/{name}"))
     }
 
     /// Opens the file with what every event missed.
@@ -140,6 +169,20 @@ impl Tracefs {
         let _ = self.commands.set(commands);
         done
     }
+}
+
+/// This process, as an owner of events.
+pub(crate) fn own_number() -> Owner {
+    processes().own()
+}
+
+/// Whether this process is an owner, or comes from it.
+pub(crate) fn descend_from(owner: Owner) -> bool {
+    processes().descend_from(owner)
+}
+
+fn processes() -> Processes {
+    Processes::at(Path::new("/proc"), std::process::id())
 }
 
 /// How many events this process has made: several probes may look at one function, each by an event of its own.
@@ -169,23 +212,72 @@ fn read_id(event: &Path) -> io::Result<u64> {
 }
 
 /// An event of ours; removed when dropped, which must come after its perf descriptor is closed.
-#[derive(Debug)]
 pub(crate) struct Event {
-    tracefs: Tracefs,
+    by: By,
     name: String,
 }
 
+/// Has another process remove events of these names; an error says why that failed.
+pub(crate) type Remove = Arc<dyn Fn(&[&str]) -> Result<(), String> + Send + Sync>;
+
+/// Who removes an event.
+enum By {
+    Us(Tracefs),
+    Another(Remove),
+    /// It is another process's now.
+    Nobody,
+}
+
 impl Event {
+    /// One that another process has made for this one.
+    pub(crate) fn of_another(name: String, remove: &Remove) -> Self {
+        Self { by: By::Another(Arc::clone(remove)), name }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gives it to whoever has its name.
+    pub(crate) fn hand_over(mut self) -> String {
+        self.by = By::Nobody;
+        std::mem::take(&mut self.name)
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Event").field(&self.name).finish()
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if let Err(error) = self.tracefs.command(&format!("-:{GROUP}/{}", self.name)) {
-            tracing::warn!(event = %self.name, "cannot remove a kprobe event: {error}");
+        let removed = match std::mem::replace(&mut self.by, By::Nobody) {
+            By::Us(tracefs) => tracefs.remove(&self.name).map_err(|error| error.to_string()),
+            By::Another(remove) => remove(&[&self.name]),
+            By::Nobody => Ok(()),
+        };
+        if let Err(problem) = removed {
+            tracing::warn!(event = %self.name, "cannot remove a kprobe event: {problem}");
         }
+    }
+}
+
+/// Removes events. Those that another process removes go to it in one request.
+pub(crate) fn remove(events: impl IntoIterator<Item = Event>) {
+    let mut another: Option<(Remove, Vec<String>)> = None;
+    for mut event in events {
+        if let By::Another(remove) = &event.by {
+            let (_, names) = another.get_or_insert_with(|| (Arc::clone(remove), Vec::new()));
+            names.push(std::mem::take(&mut event.name));
+            event.by = By::Nobody;
+        }
+    }
+    let Some((remove, names)) = another else { return };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if let Err(problem) = remove(&names) {
+        tracing::warn!(events = names.join(" "), "cannot remove kprobe events: {problem}");
     }
 }
 
@@ -195,6 +287,18 @@ pub(crate) struct Profile {
     file: File,
     /// Reused from tick to tick.
     text: Vec<u8>,
+}
+
+impl From<OwnedFd> for Profile {
+    fn from(file: OwnedFd) -> Self {
+        Self { file: file.into(), text: Vec::new() }
+    }
+}
+
+impl From<Profile> for OwnedFd {
+    fn from(profile: Profile) -> Self {
+        profile.file.into()
+    }
 }
 
 impl Profile {
@@ -226,7 +330,7 @@ fn event_of_ours(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::FILE;
-    use crate::attachment::candidates;
+    use crate::building::candidates;
     use crate::exactness::Facts;
     use crate::hook::Layer;
     use crate::kernel::Kernel;
@@ -289,7 +393,7 @@ mod tests {
         for (readme, number) in [(README, "4096"), (README_4_11, "")] {
             let (folder, tracefs) = folder(readme, "", &[]);
             assert_eq!(tracefs.takes_instances(), !number.is_empty());
-            assert!(tracefs.create("", "vfs_read", true).is_err(), "it gets no id here");
+            assert!(tracefs.create(Names::default(), "vfs_read", true).is_err(), "it gets no id here");
             let commands = commands(&folder);
             let (made, removed) = commands.split_once(" vfs_read-:").expect("made and removed");
             assert_eq!(made, format!("r{number}:{removed}"), "by the same name");
@@ -303,7 +407,7 @@ mod tests {
         let owner = Processes::at(Path::new("/proc"), std::process::id()).own();
         let (folder, tracefs) = folder(README, "", &[]);
         for _ in 0..2 {
-            assert!(tracefs.create("", "vfs_read", false).is_err(), "it gets no id here");
+            assert!(tracefs.create(Names::default(), "vfs_read", false).is_err(), "it gets no id here");
         }
         let commands = commands(&folder);
         let mut names: Vec<&str> = commands.split("p:").filter_map(|made| made.split(' ').next()).skip(1).collect();
@@ -334,7 +438,7 @@ mod tests {
     #[test]
     fn an_event_that_gets_no_id_is_removed_again() {
         let (folder, tracefs) = folder(README, "", &[]);
-        assert!(tracefs.create("", "vfs_read", false).is_err());
+        assert!(tracefs.create(Names::default(), "vfs_read", false).is_err());
         assert!(commands(&folder).contains("-:ebpf_process/p_vfs_read_"));
     }
 

@@ -29,4 +29,4 @@ pub(crate) use hooks::hooks;
 pub(crate) use inbox::SharedInbox;
 pub(crate) use options::{By, ProcessLabel, WhoOptions};
 pub(crate) use rows::{Feeds, Rows, kinds};
-pub(crate) use table::{ELEMENTS, Sizes, Table, vacate};
+pub(crate) use table::{ELEMENTS, Sizes, Table, records, vacate};

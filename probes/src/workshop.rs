@@ -66,6 +66,18 @@ impl Source {
         let load = |hook: &Hook| (hook.program.clone(), self.load(kernel, hook));
         *self = Self::Loaded(hooks.iter().map(load).collect());
     }
+
+    /// The programs that are loaded, where all are.
+    pub(crate) fn loaded(&self) -> impl Iterator<Item = (&str, &OwnedFd)> {
+        let programs = if let Self::Loaded(programs) = self { programs.as_slice() } else { &[] };
+        programs.iter().filter_map(|(name, program)| Some((name.as_str(), program.as_ref().ok()?)))
+    }
+
+    /// The same, to be handed over.
+    pub(crate) fn into_loaded(self) -> impl Iterator<Item = (String, OwnedFd)> {
+        let programs = if let Self::Loaded(programs) = self { programs } else { Vec::new() };
+        programs.into_iter().filter_map(|(name, program)| Some((name, program.ok()?)))
+    }
 }
 
 impl Unloaded {

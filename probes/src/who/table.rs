@@ -109,6 +109,12 @@ struct Pending {
     doer: Doer,
 }
 
+/// How many records an element has, of an object that tells by whom.
+pub(crate) fn records(object: &[u8]) -> usize {
+    let [bytes] = memory::value_sizes(object, [ELEMENTS]);
+    bytes.div_ceil(size_of::<u64>()).saturating_sub(HEAD_WORDS) / Record::WORDS
+}
+
 /// Makes all places of an object that was just loaded nobody's, where it is one that tells by whom.
 pub(crate) fn vacate(maps: &ObjectMaps) -> io::Result<()> {
     if maps.descriptor(VACANT).is_none() {
@@ -159,11 +165,6 @@ impl Table {
             found: Vec::with_capacity(AT_ONCE),
             readers: Vec::new(),
         }))
-    }
-
-    /// How many records an element has.
-    pub(crate) fn records(&self) -> usize {
-        self.words() / Record::WORDS
     }
 
     /// A reader of what is gained from now on.
