@@ -1,6 +1,6 @@
 //! The configuration, loaded and checked.
 
-use ebpf_process_config::{ConfigError, Plan, Sources, confine};
+use ebpf_process_config::{ConfigError, Plan, Sources, Texts, confine};
 use ebpf_process_core::Registry;
 use tracing::warn;
 
@@ -19,16 +19,27 @@ pub(crate) fn plan(registry: &Registry, sources: &Sources) -> Result<Plan, Refus
     Ok(Plan::new(&loaded, registry)?)
 }
 
-/// The same for a process that may have more rights than its caller.
-pub(crate) fn careful_plan(registry: &Registry, sources: &Sources, elevated: bool) -> Result<Plan, Refusal> {
-    if !elevated {
-        return plan(registry, sources);
-    }
-    let loaded = sources.load(registry).map_err(ConfigError::without_content)?;
+/// The same for a process that may have more rights than its caller. `texts` are the files, where somebody else has read
+/// them.
+pub(crate) fn careful_plan(
+    registry: &Registry,
+    sources: &Sources,
+    elevated: bool,
+    texts: Option<&Texts>,
+) -> Result<Plan, Refusal> {
+    let careful = |error: ConfigError| if elevated { error.without_content() } else { error };
+    let loaded = match texts {
+        Some(texts) => sources.load_texts(texts, registry),
+        None => sources.load(registry),
+    };
+    let loaded = loaded.map_err(careful)?;
     for warning in loaded.warnings() {
         warn!("{warning}");
     }
-    let plan = Plan::new(&loaded, registry).map_err(ConfigError::without_content)?;
+    let plan = Plan::new(&loaded, registry).map_err(careful)?;
+    if !elevated {
+        return Ok(plan);
+    }
     confine(&plan)?;
     // A socket is a way in.
     Ok(Plan { status: None, ..plan })
@@ -42,7 +53,7 @@ mod tests {
     fn with_more_rights_than_its_caller_it_tells_no_status_though_one_is_configured() {
         let registry = crate::registry();
         let sources = Sources::built_in().set(["status.socket=/run/status.sock".to_owned()]);
-        let status = |elevated| careful_plan(&registry, &sources, elevated).expect("a plan").status;
+        let status = |elevated| careful_plan(&registry, &sources, elevated, None).expect("a plan").status;
         assert!(status(false).is_some() && status(true).is_none());
     }
 }

@@ -3,15 +3,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use ebpf_process_config::{Plan, Rights};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Ended, Ledger, OutletSpec, ProbePlugin, Selection, Sink, SinkContext, SystemClock,
-    Ticker, VITALS, duration,
+    Agent, Assistant, BuildError, Clock, Ended, Ledger, Opener, OutletSpec, ProbePlugin, Selection, Sink, SinkContext,
+    SystemClock, Ticker, VITALS, duration,
 };
 use tracing::{error, info, warn};
 
+use crate::broker::Broker;
 use crate::destinations::Gate;
 use crate::exit::Refusal;
 use crate::reload::{Reloader, Replan};
@@ -29,6 +32,8 @@ pub(crate) struct Engine {
     interval: Duration,
     /// What sinks are told of the agent.
     surroundings: Surroundings,
+    /// Does for it what it has no rights for any more.
+    broker: Option<Broker>,
 }
 
 /// How a run ended that had begun.
@@ -42,17 +47,27 @@ pub(crate) enum End {
     NoSinkLeft,
     /// The ticks have ended, and nobody asked for it.
     NoTicks,
+    /// The process that opens things for the agent has ended.
+    NoBroker,
 }
 
 impl Engine {
     /// Attaches the probes of a plan. One that cannot be is left out with a warning; none at all is
     /// a refusal.
-    pub(crate) fn attach(plan: &Plan, interval: Duration, elevated: bool) -> Result<Self, Refusal> {
+    pub(crate) fn attach(
+        plan: &Plan,
+        interval: Duration,
+        elevated: bool,
+        broker: Option<Broker>,
+    ) -> Result<Self, Refusal> {
         if elevated {
             privileges::take_up();
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut agent = Agent::new(Arc::clone(&clock), interval);
+        if let Some(broker) = &broker {
+            agent.set_assistant(Arc::clone(broker.client()) as Arc<dyn Assistant>);
+        }
         let mut failures = Vec::new();
         for probe in &plan.probes {
             match agent.start_probe(probe_part(probe)) {
@@ -80,8 +95,14 @@ impl Engine {
         } else if plan.capabilities == Rights::Drop {
             privileges::limit(rights::set_of(&rights::kept(plan)))?;
         }
-        let surroundings = Surroundings::of(plan, interval);
-        Ok(Self { agent, clock, interval, surroundings })
+        if let Some(broker) = &broker {
+            broker.client().has_the_rights_alone();
+        }
+        let mut surroundings = Surroundings::of(plan, interval);
+        if let Some(broker) = &broker {
+            surroundings.opens_by(Arc::clone(broker.client()) as Arc<dyn Opener>);
+        }
+        Ok(Self { agent, clock, interval, surroundings, broker })
     }
 
     /// Builds the sinks of a plan. One that is refused in passing is absent and tried again; one that is refused for good
@@ -138,6 +159,7 @@ impl Engine {
     ) -> Result<End, Refusal> {
         let (asking, requests) = reloads::channel();
         let listening = caught.listen(asking.clone())?;
+        let broker_is_gone = self.watch_broker(listening.teller())?;
         let described = status::Described::of(plan);
         let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan, &described, asking));
         let no_thread = |error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads"));
@@ -153,6 +175,7 @@ impl Engine {
             vitals: Arc::clone(self.agent.vitals()),
             ticker: Arc::downgrade(&ticker),
             described: Arc::clone(&described),
+            broker: self.broker.as_ref().map(|broker| Arc::clone(broker.client())),
         };
         reloader.start(requests).map_err(no_thread)?;
         info!("counting, one batch every {}", duration::show(self.interval));
@@ -170,6 +193,7 @@ impl Engine {
         drop(status);
         let end = match ended {
             Ended::Stopped if listening.asked() => End::Asked,
+            Ended::Stopped if broker_is_gone.load(Ordering::Acquire) => End::NoBroker,
             Ended::Stopped => End::NoTicks,
             Ended::EssentialSink(_) => End::EssentialSink,
             Ended::NoSinkLeft => End::NoSinkLeft,
@@ -177,6 +201,23 @@ impl Engine {
         let grace = described.grace();
         self.stop(grace);
         Ok(end)
+    }
+
+    /// Sees to it that the agent stops when its broker is gone: without it, it would lose sinks one after another. The
+    /// flag says whether that is so.
+    fn watch_broker(&self, stop: Sender<()>) -> Result<Arc<AtomicBool>, Refusal> {
+        let gone = Arc::new(AtomicBool::new(false));
+        let Some(broker) = &self.broker else { return Ok(gone) };
+        let flag = Arc::clone(&gone);
+        let tell = move || {
+            flag.store(true, Ordering::Release);
+            // A message that is there already does the same.
+            let _ = stop.try_send(());
+        };
+        let started = broker.when_gone(tell);
+        started
+            .map_err(|error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads")))?;
+        Ok(gone)
     }
 
     /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
@@ -273,7 +314,7 @@ mod tests {
     fn attach(registry: &Registry) -> Result<Engine, Refusal> {
         let loaded = Sources::built_in().load(registry).expect("the default");
         let plan = Plan::new(&loaded, registry).expect("a plan");
-        Engine::attach(&plan, plan.interval, false)
+        Engine::attach(&plan, plan.interval, false, None)
     }
 
     #[test]
@@ -335,7 +376,7 @@ mod tests {
             let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
             let plan = Plan::new(&loaded, &registry).expect("a plan");
             let gate: Arc<dyn Gate> = Arc::new(crate::destinations::Claims::default());
-            Engine::attach(&plan, plan.interval, false)?.connect(&plan, &gate)
+            Engine::attach(&plan, plan.interval, false, None)?.connect(&plan, &gate)
         };
         assert!(connect(&["taking", "impossible"]).is_ok());
         assert!(connect(&["absent"]).is_ok(), "it may come");

@@ -23,6 +23,7 @@
 //! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
 //!   process owes its surroundings.
 
+mod broker;
 mod by;
 mod check;
 mod choice;

@@ -5,9 +5,11 @@ mod netdata;
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
@@ -45,15 +47,35 @@ pub(crate) fn start(verbosity: Verbosity, reader: Reader) {
         Reader::File => (Style::File, Way::Stderr),
         Reader::Netdata(wish) => (Style::Netdata(wish.form), wish.way),
     };
+    let to_journal = matches!(way, Way::Journal(..));
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(verbosity.filter())
         .with_writer(Arc::new(way))
         .event_format(style)
         .finish();
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        if to_journal {
+            // It was empty: this is the first call.
+            let _ = TO_JOURNAL.set(verbosity.filter());
+        }
         std::panic::set_hook(Box::new(|panic| tracing::error!("this is a mistake in the program: {panic}")));
     }
 }
+
+/// What was logged over a descriptor of its own goes to stderr from now on, on this thread: for a process that was forked
+/// and has nothing else left. Until the guard is dropped.
+pub(crate) fn on_stderr() -> Option<DefaultGuard> {
+    let filter = *TO_JOURNAL.get()?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_writer(io::stderr)
+        .event_format(Style::Netdata(Form::Logfmt))
+        .finish();
+    Some(tracing::subscriber::set_default(subscriber))
+}
+
+/// How much is logged over a socket, if that is the way.
+static TO_JOURNAL: OnceLock<LevelFilter> = OnceLock::new();
 
 /// What one event looks like.
 enum Style {

@@ -41,7 +41,7 @@ pub(crate) fn main(
     let mut plan = configuration::plan(registry, &rows.asked_of(sources.clone()))?;
     plan.interval = interval;
     let choice = rows.choice(&plan)?;
-    let mut engine = Engine::attach(&plan, interval, false)?;
+    let mut engine = Engine::attach(&plan, interval, false, None)?;
     let listening = caught.listen(crate::reloads::channel().0)?;
     let baseline = engine.set_baseline();
     match format {

@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
-use ebpf_process_config::{Directories, Plan, PlannedSink, Sources};
+use ebpf_process_config::{Directories, Plan, PlannedSink, Sources, Texts};
 use ebpf_process_core::{BuildError, OutletSpec, Registry};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
+use crate::broker::Broker;
 use crate::destinations::{Claim, Gate};
 use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
@@ -75,14 +76,14 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
         asked?;
         Ok((caught, Prepared::new(registry, &cli, elevated)?))
     });
-    let (caught, prepared) = match prepared {
+    let (caught, mut prepared) = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(&refusal),
     };
     let end = prepared.attach(elevated).and_then(|engine| {
-        let Prepared { plan, order, gate } = prepared;
+        let Prepared { plan, order, gate, .. } = prepared;
         let registry = registry.clone();
-        engine.run(caught, &plan, Box::new(move || order.plan(&registry)), gate)
+        engine.run(caught, &plan, Box::new(move |texts| order.plan(&registry, texts)), gate)
     });
     match end {
         Err(refusal) => refuse(&refusal),
@@ -127,6 +128,7 @@ struct Prepared {
     plan: Plan,
     order: Order,
     gate: Arc<dyn Gate>,
+    broker: Option<Broker>,
 }
 
 /// What netdata and its user ask for: the plan follows from it, whenever the files are read.
@@ -137,8 +139,8 @@ struct Order {
 }
 
 impl Order {
-    fn plan(&self, registry: &Registry) -> Result<Plan, Refusal> {
-        let plan = configuration::careful_plan(registry, &self.sources, self.elevated)?;
+    fn plan(&self, registry: &Registry, texts: Option<&Texts>) -> Result<Plan, Refusal> {
+        let plan = configuration::careful_plan(registry, &self.sources, self.elevated, texts)?;
         let every = variable("NETDATA_UPDATE_EVERY", self.elevated);
         let interval = interval(self.seconds, every.as_deref(), plan.interval)?;
         let mut plan = plan.at_interval(interval)?;
@@ -168,15 +170,16 @@ impl Prepared {
         let sources = Sources::netdata(&directories, cli.config.as_deref());
         let sources = if elevated { sources.trusted_only() } else { sources.environment(std::env::vars_os()) };
         let order = Order { sources, seconds: cli.seconds, elevated };
-        let plan = order.plan(registry)?;
+        let plan = order.plan(registry, None)?;
         let directory = variable("NETDATA_LOCK_DIR").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
         let gate = Host::at(directory.unwrap_or_else(|| lock::DIRECTORY.into()));
         gate.warn_of(&plan);
-        Ok(Self { plan, order, gate: Arc::new(gate) })
+        let broker = Broker::of(&plan, registry, &order.sources, elevated);
+        Ok(Self { plan, order, gate: Arc::new(gate), broker })
     }
 
-    fn attach(&self, elevated: bool) -> Result<Engine, Refusal> {
-        let attached = Engine::attach(&self.plan, self.plan.interval, elevated);
+    fn attach(&mut self, elevated: bool) -> Result<Engine, Refusal> {
+        let attached = Engine::attach(&self.plan, self.plan.interval, elevated, self.broker.take());
         let mut engine = attached.map_err(|refusal| advise(refusal, privileges::withheld()))?;
         engine.connect(&self.plan, &self.gate)?;
         Ok(engine)

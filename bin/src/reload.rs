@@ -3,10 +3,11 @@
 use std::sync::{Arc, Weak};
 use std::{io, thread};
 
-use ebpf_process_config::Plan;
+use ebpf_process_config::{Plan, Texts};
 use ebpf_process_core::{Parts, Remote, Ticker, Vitals};
 use tracing::{error, info};
 
+use crate::broker::Client;
 use crate::destinations::Gate;
 use crate::exit::{Exit, Refusal};
 use crate::notify;
@@ -14,8 +15,8 @@ use crate::reloads::{Outcome, Refused, Requests};
 use crate::status::Described;
 use crate::surroundings::{Surroundings, probe_part};
 
-/// Reads the configuration anew and checks it, as at the start. Opens and attaches nothing.
-pub(crate) type Replan = Box<dyn FnMut() -> Result<Plan, Refusal> + Send>;
+/// Reads the configuration anew, or takes the texts of its files, and checks it, as at the start. Opens and attaches nothing.
+pub(crate) type Replan = Box<dyn FnMut(Option<&Texts>) -> Result<Plan, Refusal> + Send>;
 
 /// What a reload needs of the agent.
 pub(crate) struct Reloader {
@@ -28,6 +29,8 @@ pub(crate) struct Reloader {
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) ticker: Weak<Ticker>,
     pub(crate) described: Arc<Described>,
+    /// Reads the files, where this process may not.
+    pub(crate) broker: Option<Arc<Client>>,
 }
 
 impl Reloader {
@@ -60,7 +63,8 @@ impl Reloader {
 
     fn try_reload(&mut self) -> Outcome {
         let refused = |refusal: Refusal| Refused { reason: refusal.to_string(), exit: refusal.exit() };
-        let plan = (self.replan)().map_err(refused)?;
+        let texts = self.texts()?;
+        let plan = (self.replan)(texts.as_ref()).map_err(refused)?;
         self.stays(&plan).map_err(|reason| Refused { reason, exit: Exit::Failed })?;
         let surroundings = self.surroundings.with(&plan);
         let sinks = plan.sinks.iter().map(|sink| surroundings.part(sink, &self.gate, &self.vitals)).collect();
@@ -78,6 +82,17 @@ impl Reloader {
         self.surroundings = surroundings;
         self.current = plan;
         Ok(changes)
+    }
+
+    /// The files, as the broker reads them; it has found them right. Without one they are this process's to read.
+    fn texts(&self) -> Result<Option<Texts>, Refused> {
+        let Some(broker) = &self.broker else { return Ok(None) };
+        let wrong = |error: io::Error| Refused { reason: error.to_string(), exit: Exit::Usage };
+        let bytes = broker.configuration().map_err(wrong)?;
+        let texts = Texts::decode(&bytes);
+        texts
+            .map(Some)
+            .ok_or_else(|| wrong(io::Error::other("the broker's answer is not understood; please report it")))
     }
 
     /// What cannot change while the agent runs.

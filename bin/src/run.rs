@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ebpf_process_config::Sources;
+use ebpf_process_config::{Sources, Texts};
 use ebpf_process_core::{Registry, Selection};
 use tracing::warn;
 
+use crate::broker::Broker;
 use crate::by::Rows;
 use crate::configuration::{TO_CONFIGURE, careful_plan};
 use crate::destinations::{self, Gate};
@@ -27,7 +28,8 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
     rows.want_terminal()?;
     let mut caught = Caught::new()?;
     notify::meet(elevated);
-    let mut plan = careful_plan(registry, &rows.asked_of(sources.clone()), elevated)?;
+    let sources = rows.asked_of(sources.clone());
+    let mut plan = careful_plan(registry, &sources, elevated, None)?;
     let choice = rows.choice(&plan)?;
     if choice.is_some() {
         plan.sinks.clear();
@@ -53,7 +55,9 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
         return Ok(Exit::Fine);
     }
     let gate: Arc<dyn Gate> = claimed.claims;
-    let mut engine = Engine::attach(&plan, plan.interval, elevated)?;
+    // Before there is any other thread, and before the rights are given up.
+    let broker = Broker::of(&plan, registry, &sources, elevated);
+    let mut engine = Engine::attach(&plan, plan.interval, elevated, broker)?;
     if on_terminal {
         let baseline = engine.set_baseline();
         let table = Table::on_terminal(baseline, engine.agent.vitals().uncounted(), choice);
@@ -62,10 +66,10 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
         engine.connect(&plan, &gate)?;
     }
     drop(claimed.held);
-    let (registry, sources, rows) = (registry.clone(), rows.asked_of(sources.clone()), choice_made);
-    let replan = move || {
-        let mut plan = careful_plan(&registry, &sources, elevated)?;
-        if rows {
+    let registry = registry.clone();
+    let replan = move |texts: Option<&Texts>| {
+        let mut plan = careful_plan(&registry, &sources, elevated, texts)?;
+        if choice_made {
             plan.sinks.clear();
         }
         Ok(plan)
@@ -76,6 +80,9 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
         End::EssentialSink if stdout::is_closed() => Ok(Exit::Fine),
         End::EssentialSink => Err(Refusal::lasting("the table cannot be shown any more")),
         End::NoSinkLeft => Err(Refusal::lasting("no sink is left: every one has ended by itself, see above")),
+        End::NoBroker => Err(Refusal::lasting(
+            "the process that opens files for the agent (ebpf-broker) has ended, see above; start the agent again",
+        )),
         End::NoTicks => Err(Refusal::lasting("the clock's thread has ended")),
     }
 }

@@ -110,6 +110,7 @@ impl Caught {
         let Self { signals, hang_up } = self;
         let (sender, stop) = bounded(1);
         let handle = signals.handle();
+        let teller = sender.clone();
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);
         let forward = move || forward(signals, hang_up, &sender, &flag, &asking);
@@ -117,7 +118,7 @@ impl Caught {
         started.map_err(|error: io::Error| {
             Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads"))
         })?;
-        Ok(Listening { stop, asked, handle })
+        Ok(Listening { stop, asked, teller, handle })
     }
 }
 
@@ -125,6 +126,7 @@ impl Caught {
 pub(crate) struct Listening {
     stop: Receiver<()>,
     asked: Arc<AtomicBool>,
+    teller: Sender<()>,
     handle: Handle,
 }
 
@@ -132,6 +134,11 @@ impl Listening {
     /// Gets a message when the process is asked to end.
     pub(crate) const fn stop(&self) -> &Receiver<()> {
         &self.stop
+    }
+
+    /// Sends the same message for another reason.
+    pub(crate) fn teller(&self) -> Sender<()> {
+        self.teller.clone()
     }
 
     /// Whether the process was asked to end.

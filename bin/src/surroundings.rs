@@ -33,6 +33,11 @@ impl Surroundings {
         Self { interval, scope: plan.scope, host: HostName::system(), instance: plan.instance.clone(), opener }
     }
 
+    /// Its sinks open things by this from now on.
+    pub(crate) fn opens_by(&mut self, opener: Arc<dyn Opener>) {
+        self.opener = opener;
+    }
+
     /// The same agent with another plan.
     pub(crate) fn with(&self, plan: &Plan) -> Self {
         let (instance, opener) = (plan.instance.clone(), Arc::clone(&self.opener));

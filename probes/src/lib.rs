@@ -111,4 +111,5 @@ pub use reader::Reader;
 pub use release::Version;
 pub use sync::SYNC;
 pub use sys::{PANICKED, fork_alone, fork_apart};
+pub use tracefs::sweep;
 pub use way::{Fails, Function, Way};

@@ -1,0 +1,314 @@
+//! The agent's side: opens by itself, and asks the broker where it may not.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::{Assistant, BuildError, Direct, Message, Opener, Program, SocketKind, Started};
+use parking_lot::Mutex;
+use rustix::event::{Timespec, poll};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::{Errno, ioctl_fionbio};
+
+use super::allowed::whole_path;
+use super::assist::build_error;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use super::request::{LONGEST_ASSIST, MOST_BROUGHT, Request};
+use super::wire::{Arrival, LONGEST, MOST_DESCRIPTORS, Socket};
+
+/// How long an answer may take: a disk or a file system over a network may hang.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The same of the configuration, which may be many files.
+const CONFIGURATION_LIMIT: Duration = Duration::from_secs(30);
+
+/// The same of what a probe needs done, beyond what the broker itself allows for it.
+const ASSIST_LIMIT: Duration = Duration::from_secs(70);
+
+/// Until the next attempt to connect to a listener without room.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What an answer may have at most, all its messages together.
+const MOST_BYTES: usize = 64 << 20;
+const MOST_OF_ANSWER: usize = 1 << 16;
+
+/// Who asks the broker, one request at a time, from any thread.
+#[derive(Debug)]
+pub(crate) struct Client {
+    link: Mutex<Link>,
+    direct: Direct,
+    /// The same connection, to wait for its end.
+    watched: Arc<Socket>,
+    /// Whether nobody is to hear of its end any more.
+    ending: AtomicBool,
+    /// Whether this process has given its rights up.
+    alone: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Link {
+    socket: Arc<Socket>,
+    /// Of the last request. Answers to those before have come too late.
+    number: u32,
+    buffer: Vec<u8>,
+}
+
+/// A whole answer.
+#[derive(Debug, Default)]
+struct Answer {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Client {
+    /// Asks over this socket.
+    pub(crate) fn new(socket: Socket) -> Self {
+        let socket = Arc::new(socket);
+        let watched = Arc::clone(&socket);
+        let link = Mutex::new(Link { socket, number: 0, buffer: Vec::new() });
+        Self { link, direct: Direct::default(), watched, ending: AtomicBool::default(), alone: AtomicBool::default() }
+    }
+
+    /// From now on the broker alone has the rights to attach: probes ask it.
+    pub(crate) fn has_the_rights_alone(&self) {
+        self.alone.store(true, Ordering::Release);
+    }
+
+    /// Waits until the broker has ended. False if that is no news, since the agent ends.
+    pub(crate) fn wait_for_end(&self) -> bool {
+        // Where it cannot be watched the next request tells.
+        self.watched.wait_for_end().is_ok() && !self.ending.load(Ordering::Acquire)
+    }
+
+    /// Nothing is asked any more: the broker ends.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        // It is closed already where the broker has ended.
+        let _ = rustix::net::shutdown(&*self.watched, rustix::net::Shutdown::Both);
+    }
+
+    /// The bytes of the configuration as it is now, once it is right; from then on it decides what is opened. An error is
+    /// what is wrong with it, in words.
+    pub(crate) fn configuration(&self) -> io::Result<Vec<u8>> {
+        self.ask(&Request::Configuration, &[], CONFIGURATION_LIMIT).map(|answer| answer.bytes).map_err(io::Error::from)
+    }
+
+    fn ask(&self, request: &Request, brought: &[OwnedFd], limit: Duration) -> Result<Answer, Refusal> {
+        let deadline = Instant::now() + limit;
+        let late = || Refusal::of("the process that opens files for the agent does not answer in time");
+        let mut link = self.link.try_lock_until(deadline).ok_or_else(late)?;
+        let outcome = link.ask(request, brought, deadline);
+        outcome.unwrap_or_else(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Err(late()),
+            _ => Err(Refusal::of(format!("cannot ask the process that opens files for the agent: {error}"))),
+        })
+    }
+
+    /// The one descriptor that an answer is.
+    fn one(&self, request: &Request) -> io::Result<OwnedFd> {
+        let answer = self.ask(request, &[], LIMIT)?;
+        answer.descriptors.into_iter().next().ok_or_else(|| io::Error::other("the broker's answer opens nothing"))
+    }
+
+    /// Opens by itself, or by the broker where it is a right that is missing.
+    fn or_ask<T>(&self, direct: io::Result<T>, request: impl FnOnce() -> Request) -> io::Result<T>
+    where
+        T: From<OwnedFd>,
+    {
+        match direct {
+            Err(error) if is_denied(&error) => self.one(&request()).map(T::from),
+            direct => direct,
+        }
+    }
+}
+
+impl Link {
+    /// Sends a request and waits for all of the answer. An error is the connection's.
+    fn ask(
+        &mut self,
+        request: &Request,
+        brought: &[OwnedFd],
+        deadline: Instant,
+    ) -> io::Result<Result<Answer, Refusal>> {
+        self.number = self.number.wrapping_add(1);
+        let message = request.encode(self.number);
+        if message.len() > LONGEST || brought.len() > MOST_BROUGHT {
+            return Ok(Err(Refusal::of("it is too long to be asked")));
+        }
+        let brought: Vec<_> = brought.iter().map(AsFd::as_fd).collect();
+        self.socket.send(&message, &brought)?;
+        let mut answer = Answer::default();
+        loop {
+            self.socket.wait(deadline)?;
+            self.buffer.resize(LONGEST, 0);
+            let arrival = self.socket.receive(&mut self.buffer, MOST_DESCRIPTORS)?;
+            let Arrival::Message(length, descriptors) = arrival else {
+                let ended = io::Error::new(io::ErrorKind::BrokenPipe, "it has ended");
+                return if matches!(arrival, Arrival::End) { Err(ended) } else { Ok(Err(not_understood())) };
+            };
+            let bytes = match Reply::decode(self.buffer.get(..length).unwrap_or_default()) {
+                Some((number, _)) if number != self.number => continue,
+                Some((_, Reply::Refused(refusal))) => return Ok(Err(refusal)),
+                Some((_, Reply::Done(bytes))) => {
+                    answer.bytes.extend(bytes);
+                    answer.descriptors.extend(descriptors);
+                    self.buffer = Vec::new();
+                    return Ok(Ok(answer));
+                }
+                Some((_, Reply::Part(bytes))) => bytes,
+                None => return Ok(Err(not_understood())),
+            };
+            answer.bytes.extend(bytes);
+            answer.descriptors.extend(descriptors);
+            if answer.bytes.len() > MOST_BYTES || answer.descriptors.len() > MOST_OF_ANSWER {
+                return Ok(Err(Refusal::of("the broker's answer is too long")));
+            }
+        }
+    }
+}
+
+fn not_understood() -> Refusal {
+    Refusal::of("the broker's answer is not understood; this is a mistake in the program, please report it")
+}
+
+/// Whether somebody with more rights could do it.
+fn is_denied(error: &io::Error) -> bool {
+    let denied = [Errno::ACCESS, Errno::PERM, Errno::ROFS].map(|errno| Some(errno.raw_os_error()));
+    denied.contains(&error.raw_os_error())
+}
+
+/// Whether this process can make and remove files in a directory, and use those that are in it.
+fn is_usable(directory: &Path) -> io::Result<()> {
+    accessat(CWD, directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            match accessat(CWD, entry.path(), Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS) {
+                // Removed meanwhile.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Opener for Client {
+    fn read(&self, path: &Path) -> io::Result<File> {
+        self.or_ask(self.direct.read(path), || Request::Read(whole_path(path)))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<File> {
+        self.or_ask(self.direct.append(path), || Request::Append(whole_path(path)))
+    }
+
+    fn directory_of(&self, path: &Path) -> io::Result<()> {
+        match self.direct.directory_of(path) {
+            Err(error) if is_denied(&error) => {
+                Ok(self.ask(&Request::DirectoryOf(whole_path(path)), &[], LIMIT).map(drop)?)
+            }
+            direct => direct,
+        }
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<()> {
+        match self.direct.directory(path).and_then(|()| is_usable(path)) {
+            Err(error) if is_denied(&error) => {}
+            direct => return direct,
+        }
+        self.ask(&Request::Directory(whole_path(path)), &[], LIMIT)?;
+        is_usable(path).map_err(|error| {
+            let path = path.display();
+            let user = rustix::process::geteuid().as_raw();
+            let words = format!("{path} cannot be used ({error}): chown -R {user} {path}, and let it through above");
+            io::Error::new(error.kind(), words)
+        })
+    }
+
+    fn connect(&self, path: &Path, kind: SocketKind, limit: Option<Duration>) -> io::Result<OwnedFd> {
+        let direct = self.direct.connect(path, kind, limit);
+        if !direct.as_ref().is_err_and(is_denied) {
+            return direct;
+        }
+        let path = whole_path(path);
+        let request = match kind {
+            SocketKind::Stream => Request::Stream(path),
+            SocketKind::Datagram => Request::Datagrams(path),
+        };
+        let start = Instant::now();
+        loop {
+            match self.one(&request) {
+                Ok(socket) => {
+                    ioctl_fionbio(&socket, false)?;
+                    return Ok(socket);
+                }
+                // The broker waits for nobody.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && limit.is_none_or(|limit| start.elapsed() < limit) => {}
+                Err(error) => return Err(error),
+            }
+            let pause = limit.map_or(PAUSE, |limit| limit.saturating_sub(start.elapsed()).min(PAUSE));
+            // However it ends, the next attempt is made.
+            let _ = poll(&mut [], Timespec::try_from(pause).ok().as_ref());
+        }
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        self.or_ask(self.direct.listen(address), || Request::Listen(address))
+    }
+
+    fn start(&self, program: &Program) -> io::Result<Started> {
+        let answer = self.ask(&Request::Start(program.clone()), &[], LIMIT)?;
+        let mut pipes = answer.descriptors.into_iter();
+        match (pipes.next(), pipes.next(), number(&answer.bytes)) {
+            (Some(input), Some(output), Some(number)) => Ok(Started { input, output, number: number.cast_unsigned() }),
+            _ => Err(not_understood().into()),
+        }
+    }
+
+    fn end(&self, program: u32) -> io::Result<ExitStatus> {
+        let answer = self.ask(&Request::End(program), &[], LIMIT)?;
+        number(&answer.bytes).map(ExitStatus::from_raw).ok_or_else(|| not_understood().into())
+    }
+
+    fn ended(&self, program: u32) -> io::Result<Option<ExitStatus>> {
+        let answer = self.ask(&Request::Ended(program), &[], LIMIT)?;
+        Ok(number(&answer.bytes).map(ExitStatus::from_raw))
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    /// Asks for a file that this process could open itself.
+    pub(crate) fn asks_to_read(&self, path: &Path) -> io::Result<File> {
+        self.one(&Request::Read(whole_path(path))).map(File::from)
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<i32> {
+    bytes.try_into().ok().map(i32::from_le_bytes)
+}
+
+impl Assistant for Client {
+    fn is_needed(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
+    }
+
+    fn assist(&self, probe: &str, request: Message) -> Result<Message, BuildError> {
+        let Message { bytes, descriptors } = request;
+        if bytes.len() > LONGEST_ASSIST {
+            return Err(BuildError::refused("what is asked for is too long", "this is a mistake, please report it"));
+        }
+        let answer = self.ask(&Request::Assist(probe.to_owned(), bytes), &descriptors, ASSIST_LIMIT);
+        answer.map(|Answer { bytes, descriptors }| Message { bytes, descriptors }).map_err(build_error)
+    }
+}

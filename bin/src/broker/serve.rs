@@ -1,0 +1,150 @@
+//! The broker's loop: a request, an answer.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::SocketKind;
+use tracing::warn;
+
+use super::allowed::Allowed;
+use super::programs::{Pipes, Programs};
+use super::refusal::Refusal;
+use super::reply::{Reply, send_parts};
+use super::request::{MOST_BROUGHT, Request};
+use super::user::User;
+use super::wire::{Arrival, LONGEST, Socket};
+use super::{assist, open};
+
+/// Between two lines of the log about what was refused.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What serves the agent.
+pub(crate) struct Server<Read> {
+    socket: Socket,
+    /// What the newest configuration lets the agent ask for, and the one before: its sinks may still be finishing, or the
+    /// agent may not have taken the newest one over.
+    allowed: Allowed,
+    before: Allowed,
+    user: User,
+    /// Reads the configuration again: what it lets the agent ask for, and its bytes; or in words what is wrong with it.
+    read_again: Read,
+    programs: Programs,
+    refused: Refused,
+}
+
+/// What was asked that nobody asks who means well.
+#[derive(Default)]
+struct Refused {
+    count: u64,
+    said: Option<Instant>,
+}
+
+impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
+    /// Serves who has the other end of the socket and runs as `user`.
+    pub(crate) fn new(socket: Socket, allowed: Allowed, user: User, read_again: Read) -> Self {
+        Self {
+            socket,
+            allowed,
+            before: Allowed::default(),
+            user,
+            read_again,
+            programs: Programs::default(),
+            refused: Refused::default(),
+        }
+    }
+
+    /// Returns when the other end is closed. Programs that were started are killed then.
+    pub(crate) fn run(mut self) {
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let (number, asked, descriptors) = match self.socket.receive(&mut buffer, MOST_BROUGHT) {
+                Ok(Arrival::End) | Err(_) => break,
+                Ok(Arrival::TooLarge) => (0, None, Vec::new()),
+                Ok(Arrival::Message(length, descriptors)) => {
+                    let (number, asked) = Request::decode(buffer.get(..length).unwrap_or_default());
+                    (number, asked, descriptors)
+                }
+            };
+            let answered = match asked {
+                Some(request) => self.answer(number, request, descriptors),
+                None => Err(self.refused.note("it is in no language of the broker's")),
+            };
+            let last = match answered {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => Reply::Done(bytes),
+                Err(refusal) => Reply::Refused(refusal),
+            };
+            if self.socket.send(&last.encode(number), &[]).is_err() {
+                break;
+            }
+        }
+        self.programs.end_all();
+    }
+
+    /// Does what is asked. What is to be said last comes back; nothing where it has been said.
+    fn answer(&mut self, number: u32, request: Request, descriptors: Vec<OwnedFd>) -> Result<Option<Vec<u8>>, Refusal> {
+        if !descriptors.is_empty() && !matches!(request, Request::Assist(..)) {
+            return Err(self.refused.note("it brings descriptors"));
+        }
+        match &request {
+            Request::Configuration => return self.configure(number),
+            Request::Assist(name, _) => {
+                // One that was taken out lets go of what it had.
+                let Some(probe) = self.allowed.probe(name).or_else(|| self.before.probe(name)).cloned() else {
+                    return Err(self.refused.note(&format!("no probe {name} is switched on")));
+                };
+                let Request::Assist(_, bytes) = request else { return Ok(None) };
+                return assist::assist(&self.socket, number, &probe, bytes, descriptors).map(|()| None);
+            }
+            Request::End(program) => return Ok(Some(self.programs.end(*program)?.to_le_bytes().to_vec())),
+            Request::Ended(program) => {
+                let ended = self.programs.ended(*program)?;
+                return Ok(Some(ended.map_or_else(Vec::new, |status| status.to_le_bytes().to_vec())));
+            }
+            asked if !self.allowed.has(asked) && !self.before.has(asked) => {
+                return Err(self.refused.note(&format!("{asked:?} is not what the configuration asks for")));
+            }
+            _ => {}
+        }
+        let user = &self.user;
+        let opened = match &request {
+            Request::Read(path) => open::read(path, user)?,
+            Request::Append(path) => open::append(path, user)?,
+            Request::DirectoryOf(path) => return open::directory_of(path, user).map(|()| Some(Vec::new())),
+            Request::Directory(path) => return open::directory(path, user).map(|()| Some(Vec::new())),
+            Request::Stream(path) => open::connect(path, SocketKind::Stream, user)?,
+            Request::Datagrams(path) => open::connect(path, SocketKind::Datagram, user)?,
+            Request::Listen(address) => open::listen(*address)?,
+            Request::Start(program) => {
+                let (started, Pipes { input, output }) = self.programs.start(program, user)?;
+                send_parts(&self.socket, number, &[], &[input, output])?;
+                return Ok(Some(started.to_le_bytes().to_vec()));
+            }
+            _ => return Ok(None),
+        };
+        send_parts(&self.socket, number, &[], &[opened.as_fd()])?;
+        Ok(Some(Vec::new()))
+    }
+
+    fn configure(&mut self, number: u32) -> Result<Option<Vec<u8>>, Refusal> {
+        let (allowed, bytes) = (self.read_again)().map_err(Refusal::of)?;
+        self.before = std::mem::replace(&mut self.allowed, allowed);
+        send_parts(&self.socket, number, &bytes, &[] as &[OwnedFd])?;
+        Ok(Some(Vec::new()))
+    }
+}
+
+impl Refused {
+    /// Counts it, and says so in the log if nothing was said for a while.
+    fn note(&mut self, why: &str) -> Refusal {
+        self.count += 1;
+        if self.said.is_none_or(|said| said.elapsed() >= PAUSE) {
+            self.said = Some(Instant::now());
+            let count = self.count;
+            // Whatever it was, the line is short.
+            let why: String = why.chars().take(200).collect();
+            warn!("the broker refuses what the agent asks: {why}; {count} refused so far");
+        }
+        Refusal::of("it is not what the broker was started for")
+    }
+}
