@@ -46,6 +46,9 @@ pub struct Plan {
     pub instance: Option<String>,
     /// Whether rights that nothing needs any more are given up after attaching.
     pub capabilities: Rights,
+    /// Whom root's agent becomes after attaching, a name or a number; none where that is for the agent to choose. Whether
+    /// there is such a user is looked at when the agent starts.
+    pub user: Option<String>,
     /// The socket where the agent tells its status; none if it does not.
     pub status: Option<PathBuf>,
     /// Whether nobody has said where: then it belongs to the agent that runs as a service.
@@ -131,8 +134,8 @@ impl Plan {
         }
         let status = plan_status(loaded, &root.status.socket, instance.as_deref())?;
         let status_is_default = loaded.is_default("status.socket");
-        let RawRoot { interval, grace, capabilities, .. } = root;
-        Ok(Self { interval, grace, instance, capabilities, status, status_is_default, probes, sinks, scope })
+        let RawRoot { interval, grace, capabilities, user, .. } = root;
+        Ok(Self { interval, grace, instance, capabilities, user, status, status_is_default, probes, sinks, scope })
     }
 
     /// The same plan at another interval; refused where a sink's own does not go with it.

@@ -1,11 +1,13 @@
 //! What was typed, as serde sees it: known keys and right types, nothing more.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use ebpf_process_core::{OutletSpec, Selection, WhenFull, duration, size};
 use figment::value::{Dict, Value};
 use schemars::JsonSchema;
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The whole configuration. Probes and sinks are looked at one by one, so that an error names the
@@ -26,8 +28,14 @@ pub(crate) struct RawRoot {
     /// `instance`.
     #[serde(default)]
     pub(crate) instance: Option<String>,
-    /// What becomes of the capabilities that nothing needs once the probes are attached.
+    /// What becomes of the rights of the start that nothing needs once the probes are attached.
     pub(crate) capabilities: Rights,
+    /// Whom root's agent becomes once the probes are attached, by name or number; `root` stays root, without the
+    /// capabilities. Without it `ebpf-process`, where the machine has such a user, or else 65534. It has no effect with
+    /// `capabilities = "keep"`, nor where the agent was not started by root.
+    #[serde(default, deserialize_with = "name_or_number")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) user: Option<String>,
     pub(crate) status: RawStatus,
     /// Tags that every sink adds to every series that has no label of that key; a sink's own `tags` are stronger.
     #[serde(default)]
@@ -48,13 +56,14 @@ pub(crate) struct RawStatus {
     pub(crate) socket: String,
 }
 
-/// What becomes of the capabilities that nothing needs once the probes are attached.
+/// What becomes of the rights of the start that nothing needs once the probes are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rights {
-    /// They are given up before any sink is built.
+    /// Capabilities are given up before any sink is built, root becomes `user`, and system calls and paths that the agent
+    /// does not use are closed to it.
     Drop,
-    /// They stay, for a sink that needs one.
+    /// All of it stays, for a sink that needs more.
     Keep,
 }
 
@@ -142,6 +151,33 @@ pub(crate) struct RawProbe {
 
 fn given_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     duration::deserialize(deserializer).map(Some)
+}
+
+/// A user as people write one: `"nobody"`, `"65534"` or 65534.
+fn name_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct NameOrNumber;
+
+    impl Visitor<'_> for NameOrNumber {
+        type Value = String;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a user's name or number")
+        }
+
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<String, E> {
+            Ok(name.to_owned())
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+    }
+
+    deserializer.deserialize_any(NameOrNumber).map(Some)
 }
 
 const fn default_queue() -> usize {

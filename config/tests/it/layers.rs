@@ -107,6 +107,21 @@ fn what_kubernetes_sets_for_a_service_of_this_name_is_no_configuration() {
 }
 
 #[test]
+fn a_user_is_a_name_or_a_number_however_it_is_written() {
+    let registry = registry();
+    let of = |text: &str| {
+        let loaded = Sources::built_in().set([format!("user={text}")]).load(&registry)?;
+        Plan::new(&loaded, &registry).map(|plan| plan.user)
+    };
+    for (text, user) in [("web", "web"), ("\"33\"", "33"), ("33", "33"), ("root", "root")] {
+        assert_eq!(of(text).expect(text).as_deref(), Some(user), "{text}");
+    }
+    assert!(of("[1]").expect_err("no name").to_string().contains("a user's name or number"));
+    let without = Sources::built_in().load(&registry).expect("the default");
+    assert_eq!(Plan::new(&without, &registry).expect("a plan").user, None);
+}
+
+#[test]
 fn an_instance_has_a_socket_a_tag_and_a_name_of_its_own() {
     let of = |settings: &[&str]| {
         let address = set(&["sinks.a.options.address=x"]);
