@@ -1,6 +1,6 @@
 //! The system calls that no safe crate offers as we need them, and, with `elements`, all unsafe code of the project.
 
-#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2), and fork(2)")]
+#![expect(unsafe_code, reason = "bpf(2), mapped maps, perf_event_open(2), seccomp(2), and fork(2)")]
 
 use std::fs::File;
 use std::io;
@@ -497,6 +497,29 @@ pub(crate) fn refused(call: Sysno) -> io::Result<()> {
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::EFAULT | libc::EBADF | libc::E2BIG) => Ok(()),
         _ => Err(error),
+    }
+}
+
+/// Puts a filter of system calls on the calling thread, for good, and on every thread and process that it starts from then
+/// on: instructions of classic BPF, each an operation, two jumps and an operand. With `log` what the filter refuses is told in the kernel's log, where the kernel can (Linux 4.14).
+///
+/// It is here because it is unsafe code. The thread must have `no_new_privs`, or the kernel refuses (`EACCES`); a kernel
+/// without filters says `EINVAL` or `ENOSYS`, one that finds the program wrong `EINVAL`.
+pub fn filter_system_calls(program: &[(u16, u8, u8, u32)], log: bool) -> io::Result<()> {
+    let program: Vec<_> = program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let len = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    // The kernel reads it and writes nothing.
+    let whole = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let install = |flags: libc::c_ulong| {
+        // SAFETY: the kernel copies that many instructions from a list which outlives the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&whole))
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    match install(if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 }) {
+        Err(error) if log && error.raw_os_error() == Some(libc::EINVAL) => install(0),
+        outcome => outcome,
     }
 }
 
