@@ -10,6 +10,8 @@ use ebpf_process_probes::{CounterReport, Doubt, MapMemory, SharedMemory, Survey}
 use serde::Serialize;
 
 use crate::choice::Known;
+use crate::confinement::Prospect;
+use crate::confinement::user::User;
 use crate::exit::{Exit, Refusal};
 use crate::forecast::{self, Catalog, Forecast, KindCost};
 use crate::list::{plain, rendered};
@@ -57,6 +59,8 @@ struct Report {
     sinks: Vec<SinkReport>,
     /// The capabilities that stay when the probes are attached; absent where the configuration keeps them all.
     kept_rights: Option<Vec<Kept>>,
+    /// What else it gives up then; absent where the configuration keeps it.
+    confinement: Option<Prospect>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -111,7 +115,7 @@ struct SinkFinding {
 pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format, scope: Scope) -> Result<Exit, Refusal> {
     let plan = configuration::plan(registry, sources)?;
     let known = Known::of(registry, &plan);
-    let report = if scope.offline { Report::offline(&plan, &known) } else { Report::of(&plan, &known) };
+    let report = if scope.offline { Report::offline(&plan, &known) } else { Report::of(&plan, &known)? };
     let printed = match format {
         Format::Table => stdout::print_for_people(&report.for_people())?,
         Format::Json => {
@@ -124,7 +128,8 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, format: Format, scope
 }
 
 impl Report {
-    fn of(plan: &Plan, known: &Known) -> Self {
+    fn of(plan: &Plan, known: &Known) -> Result<Self, Refusal> {
+        let user = User::planned(plan, false)?;
         let probes: Vec<ProbeReport> = plan.probes.iter().map(ProbeReport::of).collect();
         // Afterwards: probes may fork while they are tried, and these are threads.
         let trials = trial::all(plan, trial::LIMIT);
@@ -134,8 +139,10 @@ impl Report {
         });
         let sinks: Vec<SinkReport> = sinks.collect();
         let verdict = verdict(&probes).max(worst(&sinks));
-        let kept_rights = (plan.capabilities == Rights::Drop).then(|| rights::kept(plan));
-        Self {
+        let drops = plan.capabilities == Rights::Drop;
+        let kept_rights = drops.then(|| rights::kept(plan, user.as_ref(), false));
+        let confinement = drops.then(|| Prospect::of(plan, user.as_ref()));
+        Ok(Self {
             verdict,
             offline: false,
             machine: doctor::examine(),
@@ -143,8 +150,9 @@ impl Report {
             starts_a_day,
             sinks,
             kept_rights,
+            confinement,
             ..Self::offline(plan, known)
-        }
+        })
     }
 
     /// What the configuration alone says.
@@ -166,6 +174,7 @@ impl Report {
             starts_a_day: None,
             sinks,
             kept_rights: None,
+            confinement: None,
         }
     }
 
@@ -276,7 +285,7 @@ impl Report {
     /// What stays of the rights of the start, and what that means.
     fn rights_for_people(&self) -> String {
         let Some(kept) = &self.kept_rights else {
-            return "\nAfter the start it keeps every capability that it was started with (capabilities = \"keep\").\n"
+            return "\nAfter the start it keeps every right that it was started with (capabilities = \"keep\").\n"
                 .into();
         };
         let mut text = String::from("\nAfter the start it keeps ");
@@ -285,6 +294,7 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name}: {reason}. With it a program {means}.");
         }
+        text.push_str(&self.confinement.as_ref().map_or_else(String::new, Prospect::for_people));
         text
     }
 

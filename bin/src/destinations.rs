@@ -21,11 +21,9 @@ use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk, geteuid};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::confinement::user::User;
 use crate::exit::Refusal;
-use crate::meeting_place::MeetingPlace;
-
-/// Where the agents of root meet.
-const SYSTEM: &str = "/run/ebpf-process";
+use crate::meeting_place::{MeetingPlace, SYSTEM};
 
 /// What an agent takes to end beyond its grace period.
 const BEYOND_GRACE: Duration = Duration::from_secs(1);
@@ -100,7 +98,13 @@ fn opened(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // The directory may belong to somebody with fewer rights: no link is followed.
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits()).unwrap_or_default();
     let file = options.read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    // The directory may be the agent's user's, whom root need not trust: a second name could be that of any file.
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() <= 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file, or has another name"))
+    }
 }
 
 fn holder_of(file: &mut File) -> io::Result<Option<Holder>> {
@@ -243,18 +247,19 @@ fn taken(destination: &str, holder: Holder) -> BuildError {
 }
 
 /// Claims each sink's destination. Where another agent holds one, waits until that agent has had the time to end, since a
-/// restart may overlap. `asked` says whether to give up.
+/// restart may overlap. `asked` says whether to give up; `user` is whom the agent becomes, and who lets the locks go.
 ///
 /// An error is a plan of which nothing is left.
 pub(crate) fn claim(
     plan: &Plan,
     directory: Result<PathBuf, String>,
+    user: Option<&User>,
     mut asked: impl FnMut() -> bool,
 ) -> Result<Claimed, Refusal> {
     let unknown = |problem: &str| warn!("{UNKNOWN} ({problem})");
     let destinations: BTreeSet<String> = plan.sinks.iter().filter_map(destination_of).collect();
     let place = directory.and_then(|directory| {
-        MeetingPlace::at(&directory).map_err(|error| format!("{}: {error}", directory.display()))
+        MeetingPlace::at(&directory, user).map_err(|error| format!("{}: {error}", directory.display()))
     });
     let place = match place {
         Ok(place) => Some(Mutex::new(place)),
@@ -334,7 +339,7 @@ mod tests {
         let there = || fs::read_dir(&directory).map_or(0, Iterator::count);
         assert_eq!(holder(&directory, None, "udp://a:1"), Ok(None));
         assert!(!directory.exists(), "to ask makes nothing");
-        let place = MeetingPlace::at(&directory).expect("a directory");
+        let place = MeetingPlace::at(&directory, None).expect("a directory");
         let first = take(&directory, &note(None, "udp://a:1")).expect("a directory").expect("nobody has it");
         let others = [(None, "udp://a:2"), (Some("x"), "udp://a:1"), (Some("y"), "udp://a:1")]
             .map(|(instance, place)| take(&directory, &note(instance, place)).expect("a directory").expect("free"));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use ebpf_process_config::{Plan, Rights};
+use ebpf_process_config::Plan;
 use ebpf_process_core::{
     Agent, Assistant, BuildError, Clock, Ended, Ledger, Opener, OutletSpec, ProbePlugin, Selection, Sink, SinkContext,
     SystemClock, Ticker, VITALS, duration,
@@ -15,13 +15,14 @@ use ebpf_process_core::{
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
+use crate::confinement::user::User;
 use crate::destinations::Gate;
 use crate::exit::Refusal;
 use crate::reload::{Reloader, Replan};
 use crate::reloads::Reloads;
 use crate::signals::Caught;
 use crate::surroundings::{Surroundings, probe_part};
-use crate::{notify, privileges, reloads, rights, status};
+use crate::{confinement, notify, privileges, reloads, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -34,6 +35,8 @@ pub(crate) struct Engine {
     surroundings: Surroundings,
     /// Does for it what it has no rights for any more.
     broker: Option<Broker>,
+    /// Where the status is told: made before the rights went.
+    socket: Option<status::Socket>,
 }
 
 /// How a run ended that had begun.
@@ -90,19 +93,15 @@ impl Engine {
         for (probe, reason, _) in failures {
             agent.vitals().add_uncounted(format!("probe {probe}"), reason);
         }
-        if elevated {
-            privileges::give_up(rights::set_of(&rights::kept(plan)))?;
-        } else if plan.capabilities == Rights::Drop {
-            privileges::limit(rights::set_of(&rights::kept(plan)))?;
-        }
-        if let Some(broker) = &broker {
-            broker.client().has_the_rights_alone();
-        }
+        let user = User::planned(plan, elevated)?;
+        let socket = plan.status.as_deref().and_then(|path| status_at(path, plan, user.as_ref()));
+        confinement::confine(plan, user.as_ref(), elevated, broker.is_some())?;
         let mut surroundings = Surroundings::of(plan, interval);
         if let Some(broker) = &broker {
+            broker.client().has_the_rights_alone();
             surroundings.opens_by(Arc::clone(broker.client()) as Arc<dyn Opener>);
         }
-        Ok(Self { agent, clock, interval, surroundings, broker })
+        Ok(Self { agent, clock, interval, surroundings, broker, socket })
     }
 
     /// Builds the sinks of a plan. One that is refused in passing is absent and tried again; one that is refused for good
@@ -161,7 +160,7 @@ impl Engine {
         let listening = caught.listen(asking.clone())?;
         let broker_is_gone = self.watch_broker(listening.teller())?;
         let described = status::Described::of(plan);
-        let status = plan.status.as_deref().and_then(|path| self.tell_status(path, plan, &described, asking));
+        let status = self.socket.take().and_then(|socket| self.tell_status(socket, &described, asking));
         let no_thread = |error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads"));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
         let (ticker, moments) = ticks.map_err(no_thread)?;
@@ -223,8 +222,7 @@ impl Engine {
     /// Starts to answer questions for the status. Where that cannot be, the agent runs without.
     fn tell_status(
         &mut self,
-        path: &Path,
-        plan: &Plan,
+        socket: status::Socket,
         described: &Arc<status::Described>,
         asking: Reloads,
     ) -> Option<status::Server> {
@@ -235,13 +233,8 @@ impl Engine {
             last_batch: Arc::clone(self.agent.last_batch()),
             described: Arc::clone(described),
         };
-        let server = status::Server::start(path, source, asking);
-        let said = |error: &std::io::Error| {
-            let problem = format!("no status at {}: {error}; status.socket names another", path.display());
-            // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
-            if plan.status_is_default { info!("{problem}") } else { warn!("{problem}") }
-        };
-        server.inspect_err(said).ok()
+        let server = status::Server::start(socket, source, asking);
+        server.inspect_err(|error| warn!("no status: {error}")).ok()
     }
 
     /// Lets the sinks finish, detaches the probes, and says what became of each sink's samples.
@@ -264,6 +257,16 @@ impl Engine {
         }
         complete
     }
+}
+
+/// Makes the socket of the status. Where that cannot be, the agent runs without.
+fn status_at(path: &Path, plan: &Plan, user: Option<&User>) -> Option<status::Socket> {
+    let said = |error: &std::io::Error| {
+        let problem = format!("no status at {}: {error}; status.socket names another", path.display());
+        // Who has not asked for it need not miss it, and may look at a table beside an agent that has it.
+        if plan.status_is_default { info!("{problem}") } else { warn!("{problem}") }
+    };
+    status::Socket::bind(path, user).inspect_err(said).ok()
 }
 
 /// This host's name.
@@ -312,7 +315,9 @@ mod tests {
     static PANICKING: Broken = Broken("panicking", || panic!("on purpose"));
 
     fn attach(registry: &Registry) -> Result<Engine, Refusal> {
-        let loaded = Sources::built_in().load(registry).expect("the default");
+        // A test's thread is not to be confined.
+        let sources = Sources::built_in().set(["capabilities=keep".to_owned(), "status.socket=\"\"".to_owned()]);
+        let loaded = sources.load(registry).expect("the default");
         let plan = Plan::new(&loaded, registry).expect("a plan");
         Engine::attach(&plan, plan.interval, false, None)
     }
@@ -372,7 +377,8 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("sinks.toml");
             let sinks: Vec<_> = sinks.iter().map(|name| format!("[sinks.{name}]\ntype = \"{name}\"\n")).collect();
-            std::fs::write(&path, sinks.concat()).expect("a file");
+            let own = "capabilities = \"keep\"\nstatus.socket = \"\"\n".to_owned();
+            std::fs::write(&path, own + &sinks.concat()).expect("a file");
             let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
             let plan = Plan::new(&loaded, &registry).expect("a plan");
             let gate: Arc<dyn Gate> = Arc::new(crate::destinations::Claims::default());

@@ -19,9 +19,10 @@
 //! * `reload` takes over a changed configuration, `reloads` is how that is asked for; `surroundings` is what sinks are built
 //!   with.
 //! * `table` is a sink for people; `in_place` draws on a terminal over what was drawn before.
+//! * `confinement` is what the agent gives up for good once its probes are attached; `rights` says which capabilities it
+//!   keeps, `privileges` lets go of the others.
 //! * `notify` tells the service manager how the agent fares.
-//! * `signals`, `log`, `stdout`, `lock`, `destinations`, `meeting_place`, `privileges` and `rights` are what a
-//!   process owes its surroundings.
+//! * `signals`, `log`, `stdout`, `lock`, `destinations` and `meeting_place` are what a process owes its surroundings.
 
 mod broker;
 mod by;
@@ -30,6 +31,7 @@ mod choice;
 mod cli;
 mod common;
 mod configuration;
+mod confinement;
 mod destinations;
 mod engine;
 mod exit;

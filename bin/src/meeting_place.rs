@@ -5,6 +5,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::confinement::user::User;
+
+/// Where the agents of root meet.
+pub(crate) const SYSTEM: &str = "/run/ebpf-process";
+
 /// How often somebody else may remove it before something is put into it; each time an agent ends at that moment.
 const ATTEMPTS: usize = 100;
 
@@ -13,12 +18,15 @@ const ATTEMPTS: usize = 100;
 pub(crate) struct MeetingPlace {
     path: PathBuf,
     made: bool,
+    /// Whom the agent becomes later, and who removes then what is in it.
+    user: Option<User>,
 }
 
 impl MeetingPlace {
-    /// Makes the directory if it is missing, for its user alone.
-    pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        let mut place = Self { path: path.to_owned(), made: false };
+    /// Makes the directory if it is missing, for its user alone: for whom the agent becomes, where that is somebody else.
+    /// The one where root's agents meet becomes that user's whoever has made it.
+    pub(crate) fn at(path: &Path, user: Option<&User>) -> io::Result<Self> {
+        let mut place = Self { path: path.to_owned(), made: false, user: user.cloned() };
         place.make()?;
         Ok(place)
     }
@@ -29,7 +37,14 @@ impl MeetingPlace {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        Ok(())
+        match &self.user {
+            Some(user) if self.made || self.path == Path::new(SYSTEM) => match user.hand_over(&self.path) {
+                // Whoever made it has just removed it: see put.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                outcome => outcome,
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Puts something into the directory. Whoever made it may end and remove it at any moment before: then it is made
@@ -48,6 +63,7 @@ impl MeetingPlace {
 impl Drop for MeetingPlace {
     fn drop(&mut self) {
         if self.made {
+            // Who may not write above it leaves it behind, empty.
             let _ = fs::remove_dir(&self.path);
         }
     }
@@ -64,8 +80,8 @@ mod tests {
     fn who_made_it_removes_it_and_nobody_else() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("run");
-        let first = MeetingPlace::at(&path).expect("a directory");
-        drop(MeetingPlace::at(&path).expect("it is there"));
+        let first = MeetingPlace::at(&path, None).expect("a directory");
+        drop(MeetingPlace::at(&path, None).expect("it is there"));
         assert!(path.exists());
         drop(first);
         assert!(!path.exists());
@@ -75,8 +91,8 @@ mod tests {
     fn what_is_removed_before_anything_is_in_it_is_made_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("run");
-        let first = MeetingPlace::at(&path).expect("a directory");
-        let mut second = MeetingPlace::at(&path).expect("it is there");
+        let first = MeetingPlace::at(&path, None).expect("a directory");
+        let mut second = MeetingPlace::at(&path, None).expect("it is there");
         drop(first);
         second.put(|path| File::create(path.join("a"))).expect("made again");
         fs::remove_file(path.join("a")).expect("it was put there");
@@ -95,7 +111,7 @@ mod tests {
                 scope.spawn(move || {
                     start.wait();
                     for round in 0..200 {
-                        let mut place = MeetingPlace::at(path).expect("a directory");
+                        let mut place = MeetingPlace::at(path, None).expect("a directory");
                         let own = path.join(name);
                         place.put(|_| File::create(&own)).unwrap_or_else(|error| panic!("{name} {round}: {error}"));
                         assert!(own.exists(), "nobody removes a directory that is in use");
@@ -109,11 +125,11 @@ mod tests {
     #[test]
     fn where_there_can_be_no_directory_it_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(MeetingPlace::at(&folder.path().join("missing/run")).is_err());
+        assert!(MeetingPlace::at(&folder.path().join("missing/run"), None).is_err());
         // Neither there nor to be made.
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).expect("a link");
-        let mut place = MeetingPlace::at(&link).expect("something is there");
+        let mut place = MeetingPlace::at(&link, None).expect("something is there");
         assert!(place.put(|path| File::create(path.join("a"))).is_err());
     }
 }

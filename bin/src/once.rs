@@ -40,6 +40,8 @@ pub(crate) fn main(
     let caught = Caught::new()?;
     let mut plan = configuration::plan(registry, &rows.asked_of(sources.clone()))?;
     plan.interval = interval;
+    // There is nobody to ask what is over at once.
+    plan.status = None;
     let choice = rows.choice(&plan)?;
     let mut engine = Engine::attach(&plan, interval, false, None)?;
     let listening = caught.listen(crate::reloads::channel().0)?;

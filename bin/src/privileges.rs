@@ -7,6 +7,7 @@ use rustix::thread::{
     set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 
+use crate::confinement::user::User;
 use crate::exit::Refusal;
 
 /// The auxiliary vector's `AT_SECURE`, and its end.
@@ -58,7 +59,7 @@ pub(crate) fn give_up(kept: CapabilitySet) -> Result<(), Refusal> {
             "cannot give up the rights this program was started with: {error}; start it as a service instead"
         ))
     };
-    bound(kept).map_err(failed)?;
+    bound().map_err(failed)?;
     set_keep_capabilities(true).map_err(failed)?;
     let (user, group) = (getuid(), getgid());
     if getegid() != group {
@@ -75,25 +76,36 @@ pub(crate) fn give_up(kept: CapabilitySet) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Gives up every capability but `kept`, for good: nothing that this process starts gets one back. For a process that
-/// was started with these rights; call it like [`give_up`].
-pub(crate) fn limit(kept: CapabilitySet) -> Result<(), Refusal> {
-    bound(kept).and_then(|()| keep(kept)).map_err(|error| {
+/// Gives up every capability but `kept`, for good, and becomes `user` if there is one: nothing that this process starts
+/// gets anything back. For a process that was started with these rights; call it like [`give_up`].
+pub(crate) fn limit(kept: CapabilitySet, user: Option<&User>) -> Result<(), Refusal> {
+    let change = || {
+        bound()?;
+        if let Some(user) = user {
+            // Without that the kernel takes all capabilities from who is no longer root.
+            set_keep_capabilities(true)?;
+            user.take_over()?;
+        }
+        keep(kept)?;
+        set_keep_capabilities(false)
+    };
+    change().map_err(|error| {
+        let who = user.map_or_else(String::new, |user| format!(" and become user {user}"));
         Refusal::lasting(format!(
-            "cannot give up the capabilities that are not needed: {error}; to keep them: capabilities = \"keep\""
+            "cannot give up the capabilities that are not needed{who}: {error}; to keep all rights: capabilities = \"keep\""
         ))
     })
 }
 
-/// Cuts the bounding set down, which root's programs get all of: the right to do that is root's, too, and whoever has
-/// not got it is bounded by its permitted set, since it gains nothing by exec.
-fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
+/// Empties the bounding set, of which root's programs get all: nothing that the agent starts needs a capability. To do
+/// that is root's right, too, and whoever has not got it is bounded by its permitted set, since it gains nothing by exec.
+fn bound() -> rustix::io::Result<()> {
     if !capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
         return Ok(());
     }
     for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
         // A kernel that does not know a capability says that asking is wrong.
-        if !kept.contains(capability) && capability_is_in_bounding_set(capability).unwrap_or(false) {
+        if capability_is_in_bounding_set(capability).unwrap_or(false) {
             remove_capability_from_bounding_set(capability)?;
         }
     }

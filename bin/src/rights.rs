@@ -7,8 +7,11 @@ use ebpf_process_core::Access;
 use ebpf_process_probes::Version;
 use rustix::fs::{AtFlags, CWD, accessat};
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities};
 use serde::Serialize;
+
+use crate::confinement::user::{self, User};
+use crate::meeting_place;
 
 /// A capability that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,20 +42,27 @@ const TRACE: (CapabilitySet, &str, &str) =
 /// A process that every machine has, and that is seldom the agent's user's.
 const FIRST_PROCESS: &str = "/proc/1/exe";
 
-/// What is kept of the capabilities that this process has: what reading the probes takes on this kernel, and what the
-/// plan's sinks and probes cannot do without on this machine.
-pub(crate) fn kept(plan: &Plan) -> Vec<Kept> {
+/// What is kept of the capabilities that this process has by whoever becomes `user` (or stays who it is, without one):
+/// what reading the probes takes on this kernel, and what the plan's sinks and probes cannot do without on this machine.
+///
+/// With a broker nothing is kept that only opens or attaches: the broker does that for the agent.
+pub(crate) fn kept(plan: &Plan, user: Option<&User>, has_broker: bool) -> Vec<Kept> {
     let Ok(CapabilitySets { permitted, .. }) = capabilities(None) else { return Vec::new() };
     let mut kept = reading(permitted, Version::running());
-    let by_sinks = plan.sinks.iter().flat_map(|sink| {
+    if has_broker {
+        kept.retain(|kept| kept.capability != PERFMON.0);
+    }
+    let by_sinks = plan.sinks.iter().filter(|_| !has_broker).flat_map(|sink| {
         let opens = sink.plugin.opens(&sink.options).into_iter();
         opens.map(|access| (format!("sinks.{}", sink.spec.name), access))
     });
+    let by_status = plan.status.as_deref().filter(|_| !has_broker).and_then(for_status);
+    let by_status = by_status.map(|access| ("status.socket".to_owned(), access));
     let by_probes = plan.probes.iter().flat_map(|probe| {
         let opens = probe.plugin.opens(&probe.options).into_iter();
         opens.map(|access| (format!("probes.{}", probe.name), access))
     });
-    for need in needed(by_sinks.chain(by_probes).collect()) {
+    for need in needed(&by_sinks.chain(by_probes).chain(by_status).collect::<Vec<_>>(), user) {
         if permitted.contains(need.capability) && !kept.contains(&need) {
             kept.push(need);
         }
@@ -93,30 +103,23 @@ pub(crate) fn reading(permitted: CapabilitySet, version: Version) -> Vec<Kept> {
     kept
 }
 
-/// What the plugins need. It is tried out by a thread that has given up what it asks about: to the kernel these are
-/// rights of a thread.
-fn needed(opened: Vec<(String, Access)>) -> Vec<Kept> {
+/// What it takes to remove the socket of the status at the end. A directory that is made for it becomes the agent's own,
+/// and so does the system's.
+fn for_status(socket: &Path) -> Option<Access> {
+    let becomes_ours = |directory: &&Path| *directory == Path::new(meeting_place::SYSTEM) || !directory.exists();
+    let directory = socket.parent().filter(|directory| !becomes_ours(directory))?;
+    Some(Access::Directory(directory.to_owned()))
+}
+
+/// What the plugins need, tried out as whoever the agent becomes.
+fn needed(opened: &[(String, Access)], user: Option<&User>) -> Vec<Kept> {
     if opened.is_empty() {
         return Vec::new();
     }
     let all = WRITE_ALL.0 | READ_ALL.0 | LOW_PORT.0 | TRACE.0;
-    std::thread::scope(|scope| {
-        let look = move || {
-            let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
-            set_capabilities(
-                None,
-                CapabilitySets {
-                    effective: effective - all,
-                    permitted: permitted - all,
-                    inheritable: inheritable - all,
-                },
-            )?;
-            Ok::<_, Errno>(opened.iter().filter_map(|(plugin, access)| need(plugin, access)).collect())
-        };
-        // Without a thread nothing is known to be needed; what is refused later names the capability.
-        let thread = std::thread::Builder::new().name("rights".to_owned()).spawn_scoped(scope, look);
-        thread.ok().and_then(|thread| thread.join().ok()).and_then(Result::ok).unwrap_or_default()
-    })
+    let look = || opened.iter().filter_map(|(plugin, access)| need(plugin, access)).collect();
+    // Without a thread nothing is known to be needed; what is refused later names the capability.
+    user::acting_as(user, all, look).unwrap_or_default()
 }
 
 /// The capability without which the calling thread cannot do this.
@@ -253,7 +256,7 @@ mod tests {
             (Access::Listen(([127, 0, 0, 1], 0).into()), None),
             (Access::Executables, Some("CAP_SYS_PTRACE")),
         ] {
-            let needed = needed(vec![("sinks.x".to_owned(), access.clone())]);
+            let needed = needed(&[("sinks.x".to_owned(), access.clone())], None);
             assert_eq!(names(&needed), expected.into_iter().collect::<Vec<_>>(), "{access:?}");
         }
         let held = capabilities(None).expect("own capabilities").effective;

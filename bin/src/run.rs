@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::broker::Broker;
 use crate::by::Rows;
 use crate::configuration::{TO_CONFIGURE, careful_plan};
+use crate::confinement::user::User;
 use crate::destinations::{self, Gate};
 use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
@@ -49,8 +50,9 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
             "no sink is configured: what is counted is told at {socket} (`ebpf-process status`) alone; {TO_CONFIGURE}"
         );
     }
+    let user = User::planned(&plan, elevated)?;
     // Before anything is counted: what the first agent still counts would be sent twice.
-    let claimed = destinations::claim(&plan, destinations::directory(elevated), || caught.asked())?;
+    let claimed = destinations::claim(&plan, destinations::directory(elevated), user.as_ref(), || caught.asked())?;
     if claimed.asked_to_end {
         return Ok(Exit::Fine);
     }

@@ -77,7 +77,11 @@ pub fn explain(error: &io::Error) -> String {
              which keeps that right if a sink needs it at the start, or set capabilities = \"keep\""
         )
     } else {
-        format!("{error}: user {} may not; let it, or grant CAP_DAC_OVERRIDE", user.as_raw())
+        format!(
+            "{error}: user {} may not, without CAP_DAC_OVERRIDE; let it, or restart the agent, which keeps that right where \
+             it has it and a sink needs it at the start",
+            user.as_raw()
+        )
     }
 }
 

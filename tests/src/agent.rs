@@ -6,11 +6,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// The release binary: `AGENT_UNDER_TEST`, whatever that is, else the one beside this test's own build.
 ///
@@ -49,6 +51,24 @@ fn command_of(program: &Path) -> Command {
         env::vars_os().filter(|(key, _)| !key.as_encoded_bytes().starts_with(b"EBPF_PROCESS_")).collect();
     command.env_clear().envs(kept).stdin(Stdio::null());
     command
+}
+
+/// Whom root's agent becomes once its probes are attached: the number of the user that it has on this machine, or the one
+/// that owns nothing.
+pub fn user() -> u32 {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = |line: &str| line.strip_prefix("ebpf-process:")?.split(':').nth(1)?.parse().ok();
+    users.lines().find_map(number).unwrap_or(65534)
+}
+
+/// A folder of that user's, in which the agent opens files without any right to open others'.
+///
+/// # Errors
+/// It cannot be made, or given away.
+pub fn folder() -> Outcome<TempDir> {
+    let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+    chown(folder.path(), Some(user()), Some(user())).map_err(Failure::at("the folder's owner"))?;
+    Ok(folder)
 }
 
 /// Whether the agent can count anything on this machine, by its own `check`.

@@ -281,7 +281,7 @@ impl Running {
                 && held.no_new_privileges
                 && [permitted, effective] == [kept, kept]
                 && [inheritable, ambient] == [none, none]
-                && (!bounded || bounding == kept);
+                && (!bounded || bounding == none);
             if !right {
                 return Err(Failure::new(format!("a thread with these rights: {held:?}")));
             }

@@ -59,10 +59,12 @@ impl Held {
         if held.is_empty() { Err(Failure::new(format!("process {pid} has ended"))) } else { Ok(held) }
     }
 
-    /// Whether it is what a process that was root's holds when it has kept `kept` alone, and can get nothing back.
+    /// Whether it is what a process that was root's holds when it has kept `kept` alone, is root no more, and can get
+    /// nothing back.
     pub fn is_no_more_than(&self, kept: CapabilitySet) -> bool {
         let none = CapabilitySet::empty();
-        self.sets == [none, kept, kept, kept, none] && self.no_new_privileges
+        let of_root = |users: &String| users.split_whitespace().any(|id| id == "0");
+        self.sets == [none, kept, kept, none, none] && self.no_new_privileges && !self.users.iter().any(of_root)
     }
 }
 
@@ -102,14 +104,16 @@ mod tests {
 
     #[test]
     fn each_field_counts() {
-        let text = "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nCapInh:\t0000000000000000\nCapPrm:\t0000004000000000\n\
-                    CapEff:\t0000004000000000\nCapBnd:\t0000004000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
+        let text = "Uid:\t7\t7\t7\t7\nGid:\t7\t7\t7\t7\nCapInh:\t0000000000000000\nCapPrm:\t0000004000000000\n\
+                    CapEff:\t0000004000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
         assert!(Held::read(text).unwrap().is_no_more_than(CapabilitySet::PERFMON));
         for (field, other) in [
+            ("Uid:\t7\t7\t7", "Uid:\t7\t7\t0"),
+            ("Gid:\t7", "Gid:\t0"),
             ("CapInh:\t0", "CapInh:\t1"),
             ("CapPrm:\t0000004", "CapPrm:\t0000104"),
             ("CapEff:\t0000004", "CapEff:\t0000000"),
-            ("CapBnd:\t0000004", "CapBnd:\t000001f"),
+            ("CapBnd:\t0000000", "CapBnd:\t0000040"),
             ("CapAmb:\t0", "CapAmb:\t1"),
             ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
         ] {

@@ -10,7 +10,7 @@ mod seen;
 pub use seen::{KINDS, Seen};
 
 use self::judge::Known;
-use crate::agent::Agent;
+use crate::agent::{self, Agent};
 use crate::crew::{Crew, Told};
 use crate::exact::Row;
 use crate::held;
@@ -43,7 +43,7 @@ pub fn crew_alone(row: &Row) -> Outcome<String> {
 }
 
 fn crew(row: &Row, alone: bool) -> Outcome<String> {
-    let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+    let folder = agent::folder()?;
     let path = folder.path().join("lines.json");
     let mut crew = Crew::new(PAUSE)?;
     let hidden = Hidden::of(crew.prefix());

@@ -3,13 +3,13 @@
 use ebpf_process_core::testkit::loopback;
 use ebpf_process_tests::held::Held;
 use ebpf_process_tests::unit::{Unit, agent_for_everybody, packaging};
-use ebpf_process_tests::{Failure, Outcome, agent, built, live, receivers, wait};
+use ebpf_process_tests::{Failure, Outcome, agent, live, receivers, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -264,44 +264,4 @@ fn with_the_units_rights_it_counts_and_keeps_fewer() {
         }
         Ok(())
     });
-}
-
-/// A sink of its own that starts a program, and writes, in the middle of a running agent: the example `regain`.
-#[test]
-fn nothing_that_a_running_agent_starts_gets_a_right_back() {
-    live::test("regain", agent::can_run().and(regain().map(drop)), || {
-        let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
-        let path = |name: &str| folder.path().join(name);
-        let others = path("others");
-        fs::write(&others, "untouched").map_err(Failure::at("somebody's file"))?;
-        fs::set_permissions(&others, fs::Permissions::from_mode(0o600)).map_err(Failure::at("its mode"))?;
-        chown(&others, Some(NOBODY), Some(NOBODY)).map_err(Failure::at("its owner"))?;
-        let mut command = Command::new(regain()?);
-        command.args(["run", "--set", "interval=\"100ms\"", "--set", "sinks.regain.type=regain"]);
-        for (key, value) in [("report", path("report")), ("forbidden", others.clone())] {
-            command.args(["--set", &format!("sinks.regain.options.{key}=\"{}\"", value.display())]);
-        }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.as_mut().map_err(|error| Failure::new(format!("starting the agent: {error}")))?;
-        let report = wait::until("the sink's report", LIMIT, || Ok(fs::read_to_string(path("report")).ok()));
-        let pid = Pid::from_child(child);
-        kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
-        child.wait().map_err(Failure::at("the agent's end"))?;
-        let report = report?;
-        let (status, tried) = report.split_once("\n\n").ok_or_else(|| Failure::new(format!("no report: {report}")))?;
-        let held = Held::read(status)?;
-        if !held.is_no_more_than(ebpf_process_tests::held::kept_by_root()) {
-            return Err(Failure::new(format!("a program that it starts holds {held:?}")));
-        }
-        let untouched = fs::read_to_string(&others).map_err(Failure::at("somebody's file"))? == "untouched";
-        if untouched && tried.lines().all(|line| line.ends_with("refused")) && tried.lines().count() == 2 {
-            return Ok(());
-        }
-        Err(Failure::new(format!("writing what is somebody else's: {tried}")))
-    });
-}
-
-/// The example, which cargo builds with the tests.
-fn regain() -> Outcome<PathBuf> {
-    built::find("examples/regain", "cargo build -p ebpf-process-tests --example regain")
 }

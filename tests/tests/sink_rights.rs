@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// Neither root nor whom root's agent becomes.
+const STRANGER: u32 = 65533;
+/// Whom root's agent becomes where the machine has no user for it.
 const NOBODY: u32 = 65534;
 const LIMIT: Duration = Duration::from_mins(1);
 const RIGHT: &str = "CAP_DAC_OVERRIDE";
@@ -35,10 +38,10 @@ impl Place {
         vec!["sinks.lines.type=json".to_owned(), format!("sinks.lines.options.path=\"{}\"", self.file().display())]
     }
 
-    /// What logrotate does by `create 0640 nobody`.
+    /// What logrotate does by `create 0640 somebody`.
     fn rotate(&self) -> Outcome<()> {
         fs::rename(self.file(), self.folder.path().join("lines.json.1")).map_err(Failure::at("rotating"))?;
-        create(&self.file(), NOBODY)
+        create(&self.file(), STRANGER)
     }
 
     fn wait_until_it_grows(&self, what: &str) -> Outcome<()> {
@@ -67,7 +70,7 @@ fn create(path: &Path, owner: u32) -> Outcome<()> {
 #[test]
 fn what_a_sink_needs_is_kept_and_named_and_works_after_a_rotation() {
     live::test("kept-for-a-sink", agent::can_run(), || {
-        let place = Place::new(NOBODY)?;
+        let place = Place::new(STRANGER)?;
         let said = place.checked()?;
         if !said.contains(&format!("{RIGHT}: sinks.lines has to write {}", place.file().display())) {
             return Err(Failure::new(format!("check does not name it: {said}")));
@@ -88,7 +91,7 @@ fn what_a_sink_needs_is_kept_and_named_and_works_after_a_rotation() {
 #[test]
 fn where_no_sink_needs_it_it_is_given_up_and_named_when_it_is_missing_later() {
     live::test("missing-for-a-sink", agent::can_run(), || {
-        let place = Place::new(0)?;
+        let place = Place::new(NOBODY)?;
         let said = place.checked()?;
         if said.lines().any(|line| line.trim_start().starts_with(RIGHT)) {
             return Err(Failure::new(format!("check says that it is kept: {said}")));

@@ -1,9 +1,10 @@
 //! The socket where a running agent is asked: one line is the question, `status` or `reload`, one JSON object the answer.
 //! Who asks nothing is told the status.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -13,8 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
+use rustix::thread::CapabilitySet;
 use tracing::debug;
 
+use crate::confinement::user::{self, User};
 use crate::exit::Exit;
 use crate::meeting_place::MeetingPlace;
 use crate::reloads::Reloads;
@@ -34,37 +37,87 @@ const LONGEST_QUESTION: usize = 16;
 /// Until the next attempt when the system has no room for another connection.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// A thread that answers; dropping it ends the thread and removes the socket.
-pub(crate) struct Server {
+/// The socket, before anybody answers there; dropping it removes it.
+pub(crate) struct Socket {
+    listener: UnixListener,
+    place: Place,
+}
+
+impl Socket {
+    /// Makes the socket, in the place of one that a dead agent left, for whom the agent becomes and for root. Whoever asks
+    /// from now on is answered when the [`Server`] starts.
+    ///
+    /// An error says in words why there is no status; the agent runs without it.
+    pub(crate) fn bind(path: &Path, user: Option<&User>) -> io::Result<Self> {
+        let mut directory_in_use = path.parent().map(|directory| MeetingPlace::at(directory, user)).transpose()?;
+        make_room(path)?;
+        let listener = match &mut directory_in_use {
+            Some(place) => place.put(|directory| bind_for(path, directory, user))?,
+            None => bind(path)?,
+        };
+        let place = Place { path: path.to_owned(), identity: identity(path)?, _directory: directory_in_use };
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, place })
+    }
+}
+
+/// Where the socket is.
+struct Place {
     path: PathBuf,
-    /// Which file the socket is: another agent may have replaced it.
+    /// Which file it is: another agent may have replaced it.
     identity: (u64, u64),
     /// Goes after the socket in it.
-    _place: Option<MeetingPlace>,
+    _directory: Option<MeetingPlace>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What cannot be removed is replaced by the next agent.
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// In a directory of the user's as that user, who could put a link in the socket's place before root changes its mode or
+/// its owner; elsewhere as who we are.
+fn bind_for(path: &Path, directory: &Path, user: Option<&User>) -> io::Result<UnixListener> {
+    let Some(user) = user else { return bind(path) };
+    if directory.metadata()?.uid() != user.uid.as_raw() {
+        let listener = bind(path)?;
+        lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        return Ok(listener);
+    }
+    // By its descriptor: the way to the directory may be closed to the user.
+    let opened = File::open(directory)?;
+    let own = Path::new("/proc/self/fd").join(opened.as_raw_fd().to_string());
+    let own = own.join(path.file_name().ok_or_else(|| io::Error::other("it has no name"))?);
+    let bound = user::acting_as(Some(user), CapabilitySet::empty(), || bind(&own));
+    bound.ok_or_else(|| io::Error::other("no thread can be had to make it"))?
+}
+
+/// A thread that answers; dropping it ends the thread and removes the socket.
+pub(crate) struct Server {
     hang_up: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
+    /// Goes when nobody answers any more.
+    _place: Place,
 }
 
 impl Server {
-    /// Makes the socket, in the place of one that a dead agent left, and starts the thread.
-    ///
-    /// An error says in words why there is no status; the agent runs without it.
-    pub(crate) fn start(path: &Path, source: Source, asking: Reloads) -> io::Result<Self> {
-        let mut place = path.parent().map(MeetingPlace::at).transpose()?;
-        make_room(path)?;
-        let listener = match &mut place {
-            Some(place) => place.put(|_| UnixListener::bind(path))?,
-            None => UnixListener::bind(path)?,
-        };
-        let identity = identity(path)?;
-        let mut server = Self { path: path.to_owned(), identity, _place: place, hang_up: None, thread: None };
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
+    /// Starts the thread.
+    pub(crate) fn start(socket: Socket, source: Source, asking: Reloads) -> io::Result<Self> {
+        let Socket { listener, place } = socket;
         let (ended, hang_up) = io::pipe()?;
-        server.hang_up = Some(hang_up);
         let serve = move || serve(&listener, &ended, &source, &asking);
-        server.thread = Some(thread::Builder::new().name("status".to_owned()).spawn(serve)?);
-        Ok(server)
+        let thread = thread::Builder::new().name("status".to_owned()).spawn(serve)?;
+        Ok(Self { hang_up: Some(hang_up), thread: Some(thread), _place: place })
     }
 }
 
@@ -73,10 +126,6 @@ impl Drop for Server {
         self.hang_up = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-        // What cannot be removed is replaced by the next agent.
-        if identity(&self.path).is_ok_and(|there| there == self.identity) {
-            let _ = fs::remove_file(&self.path);
         }
     }
 }

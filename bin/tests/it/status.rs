@@ -10,7 +10,7 @@ use rustix::process::{Signal, getuid};
 use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, plugin, skip};
 
 /// A user that has nothing to do with the agent.
-const NOBODY: u32 = 65_534;
+const STRANGER: u32 = 65_533;
 
 /// An agent that writes lines and answers at a socket.
 fn start(folder: &Path, socket: &str) -> Running {
@@ -74,7 +74,9 @@ fn it_says_what_became_of_every_sample() {
     }
     agent.signal(Signal::TERM);
     assert_eq!(agent.finish().code(), 0);
-    assert!(!Path::new(&socket).exists() && !folder.path().join("run").exists(), "nothing is left behind");
+    assert!(!Path::new(&socket).exists(), "nobody would answer there");
+    // Root's agent is somebody else by then, who may not write above it: the directory stays, empty.
+    assert!(getuid().is_root() || !folder.path().join("run").exists(), "nothing is left behind");
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn only_root_and_the_agents_user_may_ask() {
     // Even where the socket itself lets everybody in, the agent looks at who asks.
     for mode in [0o600, 0o666] {
         std::fs::set_permissions(&socket, PermissionsExt::from_mode(mode)).expect("permissions");
-        let finished = finish(ask(&socket, "json").uid(NOBODY).gid(NOBODY));
+        let finished = finish(ask(&socket, "json").uid(STRANGER).gid(STRANGER));
         assert_eq!((finished.code(), finished.stdout.as_str()), (1, ""), "{finished:?}");
         assert!(finished.stderr.to_lowercase().contains("permission denied"), "{finished:?}");
         assert!(finished.stderr.contains("ask as root"), "{finished:?}");

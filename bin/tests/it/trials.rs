@@ -12,7 +12,7 @@ use rustix::process::{Signal, getuid};
 use crate::agent::{Finished, Running, VITALS_ONLY, command, file, finish, skip};
 
 /// A user that has nothing to do with the agent.
-const NOBODY: u32 = 65_534;
+const STRANGER: u32 = 65_533;
 
 /// A configuration with a file, a port, a spool and a receiver, all of them in this folder or free.
 fn everything(folder: &Path, receiver: u16) -> PathBuf {
@@ -70,7 +70,7 @@ fn nothing_is_left_behind_and_nothing_arrives() {
     let before = there(folder.path());
     let mut users = vec![None];
     if getuid().is_root() {
-        users.push(Some(NOBODY));
+        users.push(Some(STRANGER));
     } else {
         skip("nothing_is_left_behind_and_nothing_arrives as another user", "it takes root to be somebody else");
     }
@@ -139,7 +139,7 @@ fn whoever_may_not_look_is_told_so_and_warned() {
         let path = path.display().to_string();
         let mut arguments = vec!["check", "--format", "json", "--config", &path];
         arguments.extend(strict.then_some("--strict"));
-        let finished = finish(command(&arguments).env("XDG_RUNTIME_DIR", folder.path()).uid(NOBODY).gid(NOBODY));
+        let finished = finish(command(&arguments).env("XDG_RUNTIME_DIR", folder.path()).uid(STRANGER).gid(STRANGER));
         assert_eq!(finished.code(), code, "{finished:?}");
         let sinks = findings(&finished);
         assert_eq!(sinks[0]["state"], "warning", "{sinks}");

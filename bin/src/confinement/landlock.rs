@@ -1,0 +1,192 @@
+//! Which paths the agent reaches at all, whatever rights it has: by Landlock (Linux 5.13), as far as the kernel knows it.
+//!
+//! A rule holds for a file or a directory and all below it, and not for another one that takes its place later. So what
+//! the configuration names is opened by the directory above it. The network is left alone: a receiver is configured by
+//! name and may be anywhere.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ebpf_process_config::Plan;
+use ebpf_process_core::Access;
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
+};
+use rustix::thread::CapabilitySet;
+use tracing::warn;
+
+use crate::confinement::user;
+use crate::meeting_place;
+
+/// The newest rights that are asked for; a kernel that knows fewer is asked for those.
+const NEWEST: ABI = ABI::V6;
+
+/// What is read by the C library (names of hosts and users), by TLS (certificates) and by the probes.
+const READ: [&str; 14] = [
+    "/proc",
+    "/sys",
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/run",
+    "/dev/random",
+    "/dev/urandom",
+    // Where distributions put what /etc and /usr link to.
+    "/nix/store",
+    "/gnu/store",
+    "/var/lib/ca-certificates",
+];
+
+/// File systems that probes read, wherever they are mounted.
+const READ_TYPES: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "tracefs", "debugfs"];
+
+/// Which certificates are trusted, where the environment says so.
+const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Where a probe makes an empty file and removes it, to see whether its hooks fire.
+const SCRATCH: &str = "/dev/shm";
+
+/// The rights on everything, as the kernel knows them; put into force by [`enforce`](Self::enforce).
+pub(crate) struct Reach(RulesetCreated);
+
+impl Reach {
+    /// What this plan needs. Paths are opened now, with the rights of the start.
+    ///
+    /// The error says why there is no such thing here.
+    pub(crate) fn of(plan: &Plan, elevated: bool) -> Result<Self, String> {
+        if let Some(reason) = in_the_way(plan) {
+            return Err(reason);
+        }
+        let rules = rules(plan, elevated);
+        let made = || {
+            let all = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+            let all = all.handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::from_all(NEWEST))?;
+            rules.iter().try_fold(all.create()?, |made, (path, rights)| {
+                // What is not there needs no rule.
+                let Ok(opened) = PathFd::new(path) else { return Ok(made) };
+                made.add_rule(PathBeneath::new(opened, *rights))
+            })
+        };
+        made().map(Self).map_err(|error: landlock::RulesetError| error.to_string())
+    }
+
+    /// Closes everything else to the calling thread and to those that it starts, for good.
+    pub(crate) fn enforce(self) -> Result<(), String> {
+        let status = self.0.restrict_self().map_err(|error| error.to_string())?;
+        match status.ruleset {
+            RulesetStatus::NotEnforced => Err(missing(status.landlock)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether it will be used by an agent of this plan, on this kernel; the error says why not. Tried out by a thread.
+pub(crate) fn applies(plan: &Plan) -> Result<(), String> {
+    if let Some(reason) = in_the_way(plan) {
+        return Err(reason);
+    }
+    let tried = user::acting_as(None, CapabilitySet::empty(), || {
+        let nothing = Ruleset::default().handle_access(AccessFs::Execute).and_then(Ruleset::create);
+        nothing.map_err(|error| error.to_string()).and_then(|created| Reach(created).enforce())
+    });
+    tried.unwrap_or_else(|| Err("no thread can be had to try it".to_owned()))
+}
+
+/// What of the plan is impossible with it: whoever is under Landlock may not look into processes that are not, whatever
+/// capability it has.
+fn in_the_way(plan: &Plan) -> Option<String> {
+    let looks_into_others =
+        plan.probes.iter().find(|probe| probe.plugin.opens(&probe.options).contains(&Access::Executables))?;
+    let name = looks_into_others.name;
+    Some(format!("probes.{name} has to see which programs other processes run, which it forbids"))
+}
+
+fn missing(status: LandlockStatus) -> String {
+    match status {
+        LandlockStatus::NotImplemented => "this kernel has none (Linux 5.13, CONFIG_SECURITY_LANDLOCK)",
+        LandlockStatus::NotEnabled => "it is not switched on (boot parameter lsm=...,landlock)",
+        LandlockStatus::Available { .. } => "the kernel does not enforce it",
+    }
+    .to_owned()
+}
+
+fn reading() -> BitFlags<AccessFs> {
+    AccessFs::ReadFile | AccessFs::ReadDir
+}
+
+/// Making, writing and removing files, directories, sockets and pipes. Not programs, devices and links.
+fn writing() -> BitFlags<AccessFs> {
+    let kept_out =
+        AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::MakeSym | AccessFs::IoctlDev;
+    AccessFs::from_all(NEWEST) & !kept_out
+}
+
+/// Each path with what may be done below it.
+fn rules(plan: &Plan, elevated: bool) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
+    let mut rules: Vec<(PathBuf, BitFlags<AccessFs>)> = READ.iter().map(|path| (path.into(), reading())).collect();
+    rules.push(("/dev/null".into(), AccessFs::ReadFile | AccessFs::WriteFile));
+    rules.push((SCRATCH.into(), AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::RemoveFile));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    rules.extend(mounted(&mounts).map(|path| (path, reading())));
+    if !elevated {
+        let named = CERTIFICATES.iter().filter_map(std::env::var_os);
+        rules.extend(named.map(|path| (path.into(), reading())));
+    }
+    for probe in &plan.probes {
+        let opens = probe.plugin.opens(&probe.options);
+        rules.extend(opens.iter().filter_map(Access::path).map(|path| (path.to_owned(), reading())));
+    }
+    for sink in &plan.sinks {
+        for access in sink.plugin.opens(&sink.options) {
+            let rights = match access {
+                Access::Read(_) => reading(),
+                Access::Write(_) | Access::Directory(_) => reading() | writing(),
+                // To connect to a socket takes no right of the file system's here.
+                _ => continue,
+            };
+            rules.extend(access.path().into_iter().flat_map(above).map(|path| (path, rights)));
+        }
+    }
+    // The locks, and the socket of the status.
+    let own = plan.status.as_deref().and_then(Path::parent);
+    for directory in own.into_iter().chain([Path::new(meeting_place::SYSTEM)]) {
+        rules.push((directory.to_owned(), reading() | writing()));
+        rules.extend(above(directory).into_iter().map(|path| (path, AccessFs::RemoveDir.into())));
+    }
+    rules
+}
+
+/// The directory in which a path is, or will be, and the one of what it links to.
+fn above(path: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    for path in std::iter::once(path.to_owned()).chain(fs::canonicalize(path)) {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_missing =
+            |path: &&Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
+        let parent = parent.ancestors().find(|path| !is_missing(path)).unwrap_or(parent);
+        if parent == Path::new("/") {
+            warn!(
+                "{} is directly below /: Landlock opens all of / for it, and only its owners' rights count",
+                path.display()
+            );
+        }
+        if !all.iter().any(|known| known == parent) {
+            all.push(parent.to_owned());
+        }
+    }
+    all
+}
+
+/// Where the file systems are mounted that probes read. One whose name has spaces in it is left out.
+fn mounted(mounts: &str) -> impl Iterator<Item = PathBuf> {
+    mounts.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (path, kind) = (words.next()?, words.next()?);
+        (READ_TYPES.contains(&kind) && !path.contains('\\')).then(|| path.into())
+    })
+}
