@@ -10,7 +10,7 @@ use ebpf_process_probes::{CounterReport, Doubt, MapMemory, SharedMemory, Survey}
 use serde::Serialize;
 
 use crate::choice::Known;
-use crate::confinement::Prospect;
+use crate::confinement::Confinement;
 use crate::confinement::user::User;
 use crate::exit::{Exit, Refusal};
 use crate::forecast::{self, Catalog, Forecast, KindCost};
@@ -60,7 +60,7 @@ struct Report {
     /// The capabilities that stay when the probes are attached; absent where the configuration keeps them all.
     kept_rights: Option<Vec<Kept>>,
     /// What else it gives up then; absent where the configuration keeps it.
-    confinement: Option<Prospect>,
+    confinement: Option<Confinement>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -141,7 +141,7 @@ impl Report {
         let verdict = verdict(&probes).max(worst(&sinks));
         let drops = plan.capabilities == Rights::Drop;
         let kept_rights = drops.then(|| rights::kept(plan, user.as_ref(), false));
-        let confinement = drops.then(|| Prospect::of(plan, user.as_ref()));
+        let confinement = drops.then(|| Confinement::expected(plan, user.as_ref()));
         Ok(Self {
             verdict,
             offline: false,
@@ -294,7 +294,9 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name}: {reason}. With it a program {means}.");
         }
-        text.push_str(&self.confinement.as_ref().map_or_else(String::new, Prospect::for_people));
+        if let Some(confinement) = &self.confinement {
+            text.push_str(&confinement.for_people("It becomes"));
+        }
         text
     }
 

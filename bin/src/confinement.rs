@@ -9,7 +9,7 @@ pub(crate) mod user;
 
 use ebpf_process_config::{Plan, Rights};
 use rustix::process::geteuid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use crate::confinement::landlock::Reach;
@@ -18,31 +18,9 @@ use crate::confinement::user::User;
 use crate::exit::Refusal;
 use crate::{privileges, rights};
 
-/// Gives up what the plan does not need any more. `elevated` is a process that was started with more rights than its
-/// caller's, and becomes its caller again; any other becomes `user`, if there is one.
-///
-/// With a broker the agent opens and attaches nothing itself that takes a right. What the kernel has not got, a filter of
-/// system calls or Landlock, is done without.
-pub(crate) fn confine(plan: &Plan, user: Option<&User>, elevated: bool, has_broker: bool) -> Result<(), Refusal> {
-    if !elevated && plan.capabilities == Rights::Keep {
-        return Ok(());
-    }
-    tell_who_stays(plan, user, elevated);
-    let kept = rights::set_of(&rights::kept(plan, user, has_broker));
-    let reach = Reach::of(plan, elevated);
-    let filter = Filter::new(!has_broker);
-    if elevated { privileges::give_up(kept) } else { privileges::limit(kept, user) }?;
-    tell_threads();
-    reach.and_then(Reach::enforce).unwrap_or_else(|reason| debug!("without Landlock: {reason}"));
-    filter
-        .and_then(|filter| filter.install())
-        .unwrap_or_else(|reason| debug!("without a filter of system calls: {reason}"));
-    Ok(())
-}
-
-/// What an agent of a plan will give up on this machine, for `check`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Prospect {
+/// What an agent gives up, beside capabilities: on this machine as it will be, for `check`, or as it is, for `status`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Confinement {
     /// Whom it becomes; absent where it stays who it is.
     user: Option<String>,
     /// Whether system calls that it does not make are closed to it.
@@ -52,7 +30,7 @@ pub(crate) struct Prospect {
 }
 
 /// A layer that takes a kernel which has it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Layer {
     applies: bool,
     /// Why not.
@@ -64,36 +42,64 @@ impl Layer {
         Self { applies: found.is_ok(), reason: found.err() }
     }
 
-    fn told(&self, closed: &str) -> String {
+    fn told(&self, what: &str) -> String {
         match &self.reason {
-            None => format!("{closed} are closed to it"),
-            Some(reason) => format!("{closed} are not closed to it: {reason}"),
+            None => format!("{what} are closed to it"),
+            Some(reason) => format!("{what} are not closed to it: {reason}"),
         }
     }
 }
 
-impl Prospect {
-    /// What there will be for a plan that gives something up.
-    pub(crate) fn of(plan: &Plan, user: Option<&User>) -> Self {
-        Self {
-            user: user.map(ToString::to_string),
-            system_calls: Layer::of(seccomp::applies()),
-            landlock: Layer::of(landlock::applies(plan)),
-        }
+impl Confinement {
+    /// What will be given up for this plan, which gives something up.
+    pub(crate) fn expected(plan: &Plan, user: Option<&User>) -> Self {
+        Self::new(user, seccomp::applies(), landlock::applies(plan))
     }
 
-    /// In words, a sentence a line.
-    pub(crate) fn for_people(&self) -> String {
-        let who = match &self.user {
-            Some(user) => format!("it becomes user {user}"),
-            None => "it stays the user that started it".to_owned(),
-        };
-        format!(
-            "After the start {who}.\nBy seccomp, {}.\nBy Landlock, {}.\n",
-            self.system_calls.told("system calls that it does not make"),
-            self.landlock.told("files and directories that it does not use"),
-        )
+    fn new(user: Option<&User>, system_calls: Result<(), String>, landlock: Result<(), String>) -> Self {
+        let [system_calls, landlock] = [system_calls, landlock].map(Layer::of);
+        Self { user: user.map(ToString::to_string), system_calls, landlock }
     }
+
+    /// In words, a sentence a line; `becomes` is what is said of the user.
+    pub(crate) fn for_people(&self, becomes: &str) -> String {
+        let user = self.user.as_ref().map_or_else(String::new, |user| format!("{becomes} user {user}.\n"));
+        let calls = self.system_calls.told("system calls that it does not make");
+        let paths = self.landlock.told("files and directories that it does not use");
+        format!("{user}By seccomp, {calls}.\nBy Landlock, {paths}.\n")
+    }
+}
+
+/// Gives up what the plan does not need any more, and says what that was. `elevated` is a process that was started with
+/// more rights than its caller's, and becomes its caller again; any other becomes `user`, if there is one. With
+/// `capabilities = "keep"` it is nothing.
+///
+/// With a broker the agent opens and attaches nothing itself that takes a right. What the kernel has not got, a filter of
+/// system calls or Landlock, is done without.
+pub(crate) fn confine(
+    plan: &Plan,
+    user: Option<&User>,
+    elevated: bool,
+    has_broker: bool,
+) -> Result<Option<Confinement>, Refusal> {
+    if !elevated && plan.capabilities == Rights::Keep {
+        return Ok(None);
+    }
+    tell_who_stays(plan, user, elevated);
+    let kept = rights::set_of(&rights::kept(plan, user, has_broker));
+    let reach = Reach::of(plan, elevated);
+    let filter = Filter::new(!has_broker);
+    if elevated { privileges::give_up(kept) } else { privileges::limit(kept, user) }?;
+    tell_threads();
+    let reach = reach.and_then(Reach::enforce);
+    // Last: it refuses what the others take.
+    let filter = filter.and_then(|filter| filter.install());
+    for (what, outcome) in [("Landlock", &reach), ("a filter of system calls", &filter)] {
+        if let Err(reason) = outcome {
+            debug!("without {what}: {reason}");
+        }
+    }
+    Ok(Some(Confinement::new(user, filter, reach)))
 }
 
 /// Who it stays, where the configuration lets somebody expect another user.

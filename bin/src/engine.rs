@@ -16,13 +16,14 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::confinement::user::User;
+use crate::confinement::{self, Confinement};
 use crate::destinations::Gate;
 use crate::exit::Refusal;
 use crate::reload::{Reloader, Replan};
 use crate::reloads::Reloads;
 use crate::signals::Caught;
 use crate::surroundings::{Surroundings, probe_part};
-use crate::{confinement, notify, privileges, reloads, status};
+use crate::{notify, privileges, reloads, status};
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -37,6 +38,8 @@ pub(crate) struct Engine {
     broker: Option<Broker>,
     /// Where the status is told: made before the rights went.
     socket: Option<status::Socket>,
+    /// What was given up, for the status.
+    confinement: Option<Confinement>,
 }
 
 /// How a run ended that had begun.
@@ -95,13 +98,13 @@ impl Engine {
         }
         let user = User::planned(plan, elevated)?;
         let socket = plan.status.as_deref().and_then(|path| status_at(path, plan, user.as_ref()));
-        confinement::confine(plan, user.as_ref(), elevated, broker.is_some())?;
+        let confinement = confinement::confine(plan, user.as_ref(), elevated, broker.is_some())?;
         let mut surroundings = Surroundings::of(plan, interval);
         if let Some(broker) = &broker {
             broker.client().has_the_rights_alone();
             surroundings.opens_by(Arc::clone(broker.client()) as Arc<dyn Opener>);
         }
-        Ok(Self { agent, clock, interval, surroundings, broker, socket })
+        Ok(Self { agent, clock, interval, surroundings, broker, socket, confinement })
     }
 
     /// Builds the sinks of a plan. One that is refused in passing is absent and tried again; one that is refused for good
@@ -232,6 +235,7 @@ impl Engine {
             vitals: Arc::clone(self.agent.vitals()),
             last_batch: Arc::clone(self.agent.last_batch()),
             described: Arc::clone(described),
+            confinement: self.confinement.take(),
         };
         let server = status::Server::start(socket, source, asking);
         server.inspect_err(|error| warn!("no status: {error}")).ok()

@@ -13,6 +13,7 @@ use ebpf_process_core::{
 use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Confinement;
 use crate::exit::Refusal;
 use crate::status::described::{Described, Reload};
 use crate::{configuration, list};
@@ -25,6 +26,8 @@ pub(crate) struct Source {
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) last_batch: Arc<LastBatch>,
     pub(crate) described: Arc<Described>,
+    /// What the agent has given up; none where it keeps its rights.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 /// The answer to one question. Times are in seconds; `missed` and `counted` are totals since the start.
@@ -49,6 +52,9 @@ pub(crate) struct Report {
     #[serde(default)]
     probes: Vec<Probe>,
     sinks: Vec<Sink>,
+    /// What the agent has given up; absent where it keeps its rights.
+    #[serde(default)]
+    confinement: Option<Confinement>,
     /// What came of the last reload, if there was one.
     #[serde(default)]
     reload: Option<Reload>,
@@ -195,6 +201,7 @@ impl Source {
             probes: probes.collect(),
             sinks: sinks.collect(),
             reload: self.described.last_reload(),
+            confinement: self.confinement.clone(),
         }
     }
 
@@ -387,6 +394,9 @@ impl Report {
         for Only { probe, target, present } in &self.targets {
             let gone = if *present { "" } else { ", which is not there any more" };
             let _ = writeln!(text, "{probe} counts only {target}{gone}");
+        }
+        if let Some(confinement) = &self.confinement {
+            text.push_str(&confinement.for_people("It is"));
         }
         if !self.counters.is_empty() {
             let mut table = list::plain(&["COUNTER", "TIER", "FUNCTION", "EXACT", "COUNTED", "MISSED"]);

@@ -57,9 +57,14 @@ fn it_says_what_became_of_every_sample() {
     assert_eq!(number("offered"), accounted + reasons("dropped") + reasons("rejected"), "{report}");
     assert!(number("written") > 0 && sinks[1]["offered"] == 0, "{report}");
 
+    let confinement = &report["confinement"];
+    assert_eq!(confinement["user"].is_string(), getuid().is_root(), "{confinement}");
+    assert_eq!(confinement["system_calls"]["applies"], true, "{confinement}");
+
     let finished = status(&socket, "table");
     assert_eq!((finished.code(), finished.stderr.as_str()), (0, ""), "{finished:?}");
     for words in [
+        "By seccomp, system calls that it does not make are closed to it",
         "ebpf-process ",
         "up ",
         "last batch: number ",
