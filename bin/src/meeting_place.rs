@@ -5,7 +5,9 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::confinement::user::User;
+use rustix::process::geteuid;
+
+use crate::confinement::user::{self, User};
 
 /// Where the agents of root meet.
 pub(crate) const SYSTEM: &str = "/run/ebpf-process";
@@ -37,13 +39,14 @@ impl MeetingPlace {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        match &self.user {
-            Some(user) if self.made || self.path == Path::new(SYSTEM) => match user.hand_over(&self.path) {
-                // Whoever made it has just removed it: see put.
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                outcome => outcome,
-            },
-            _ => Ok(()),
+        let of_root = self.path == Path::new(SYSTEM) && geteuid().is_root();
+        if !(of_root || self.made && self.user.is_some()) {
+            return Ok(());
+        }
+        match user::hand_over(&self.path, self.user.as_ref()) {
+            // Whoever made it has just removed it: see put.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
         }
     }
 

@@ -1,12 +1,15 @@
 //! Whom root's agent becomes once its probes are attached, and what it is able to do as that user.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ebpf_process_config::{Plan, Rights};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Dir, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid,
@@ -110,16 +113,28 @@ impl User {
         set_thread_res_gid(self.gid, self.gid, self.gid)?;
         set_thread_res_uid(self.uid, self.uid, self.uid)
     }
+}
 
-    /// Gives a directory of root's to this user. A link is not followed, and what is somebody else's stays that.
-    pub(crate) fn hand_over(&self, directory: &Path) -> io::Result<()> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-        if Uid::from_raw(rustix::fs::fstat(&directory)?.st_uid).is_root() {
-            rustix::fs::fchown(&directory, Some(self.uid), Some(self.gid))?;
-        }
-        Ok(())
+/// Gives a directory to whom the agent becomes, or to root where that is nobody: if it is root's, or was left behind
+/// empty by an agent that became somebody else. A link is not followed, and what is in use by somebody else stays theirs.
+pub(crate) fn hand_over(directory: &Path, user: Option<&User>) -> io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(directory, flags, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+        opened => opened?,
+    };
+    let (uid, gid) = user.map_or((Uid::ROOT, Gid::ROOT), |user| (user.uid, user.gid));
+    let owner = Uid::from_raw(rustix::fs::fstat(&directory)?.st_uid);
+    if owner != uid && (owner.is_root() || is_empty(&directory)?) {
+        rustix::fs::fchown(&directory, Some(uid), Some(gid))?;
     }
+    Ok(())
+}
+
+fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
+    let own = |name: &CStr| name == c"." || name == c"..";
+    let mut entries = Dir::read_from(directory)?;
+    Ok(!entries.any(|entry| entry.map_or(true, |entry| !own(entry.file_name()))))
 }
 
 /// Does this work as somebody would who is `user` (or who this process is, without one) and has not got the capabilities
@@ -235,23 +250,31 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_roots_is_handed_over_and_nobody_elses_and_no_link() {
+    fn a_directory_of_roots_is_handed_over_and_no_link_and_nothing_that_somebody_else_uses() {
         use std::os::unix::fs::MetadataExt as _;
         if !geteuid().is_root() {
             return;
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let (own, others, link) = (folder.path().join("own"), folder.path().join("others"), folder.path().join("link"));
-        for path in [&own, &others] {
+        let [own, used, left, link] = ["own", "used", "left", "link"].map(|name| folder.path().join(name));
+        for path in [&own, &used, &left] {
             fs::create_dir(path).expect("a directory");
         }
-        std::os::unix::fs::chown(&others, Some(7), Some(7)).expect("somebody's");
-        std::os::unix::fs::symlink(folder.path(), &link).expect("a link");
+        for path in [&used, &left] {
+            std::os::unix::fs::chown(path, Some(7), Some(7)).expect("somebody's");
+        }
+        fs::write(used.join("socket"), "").expect("something in it");
+        std::os::unix::fs::symlink(&own, &link).expect("a link");
         let web = user(None, 33, 34, &[]);
-        web.hand_over(&own).expect("handed over");
-        web.hand_over(&others).expect("looked at");
-        assert!(web.hand_over(&link).is_err());
         let owner = |path: &Path| fs::metadata(path).expect("it is there").uid();
-        assert_eq!([&*own, &others, folder.path()].map(owner), [33, 7, 0]);
+        hand_over(&link, Some(&web)).expect("not followed");
+        assert_eq!(owner(&own), 0);
+        for path in [&own, &used, &left] {
+            hand_over(path, Some(&web)).expect("looked at");
+        }
+        assert_eq!([&*own, &used, &left].map(owner), [33, 7, 33]);
+        hand_over(&own, None).expect("taken back");
+        assert_eq!(owner(&own), 0);
+        assert!(hand_over(&folder.path().join("missing"), Some(&web)).is_err());
     }
 }
