@@ -215,6 +215,25 @@ mod tests {
     }
 
     #[test]
+    fn with_a_broker_nothing_is_kept_for_a_sink_or_to_attach() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("a mode");
+        let path = folder.path().join("lines").display().to_string();
+        let settings =
+            ["user=65534".to_owned(), "sinks.a.type=json".to_owned(), format!("sinks.a.options.path=\"{path}\"")];
+        let registry = crate::registry();
+        let loaded = ebpf_process_config::Sources::built_in().set(settings).load(&registry).expect("a configuration");
+        let plan = Plan::new(&loaded, &registry).expect("a plan");
+        let user = User::planned(&plan, false).expect("a user");
+        let kept = |has_broker| names(&kept(&plan, user.as_ref(), has_broker));
+        assert!(kept(false).contains(&WRITE_ALL.1) && kept(false).contains(&PERFMON.1), "{:?}", kept(false));
+        assert!(!kept(true).contains(&WRITE_ALL.1) && !kept(true).contains(&PERFMON.1), "{:?}", kept(true));
+    }
+
+    #[test]
     fn a_sink_keeps_what_it_cannot_open_without_and_nothing_else() {
         if !rustix::process::geteuid().is_root() {
             // Not eprintln: the test harness would keep it to itself as long as the test passes.

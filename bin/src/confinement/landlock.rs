@@ -190,3 +190,42 @@ fn mounted(mounts: &str) -> impl Iterator<Item = PathBuf> {
         (READ_TYPES.contains(&kind) && !path.contains('\\')).then(|| path.into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_above_is_opened_and_the_one_above_what_a_link_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = fs::canonicalize(folder.path()).expect("a folder");
+        let [a, b] = ["a", "b"].map(|name| folder.join(name));
+        for directory in [&a, &b] {
+            fs::create_dir_all(directory).expect("a directory");
+        }
+        fs::write(b.join("file"), "").expect("a file");
+        std::os::unix::fs::symlink(b.join("file"), a.join("link")).expect("a link");
+        assert_eq!(above(&b.join("file")), [&*b]);
+        assert_eq!(above(&b.join("later")), [&*b]);
+        assert_eq!(above(&b.join("no/such/directory/file")), [&*b]);
+        assert_eq!(above(&a.join("link")), [&*a, &*b]);
+        assert_eq!(above(Path::new("relative")), [Path::new(".")]);
+    }
+
+    #[test]
+    fn what_probes_read_is_found_where_it_is_mounted() {
+        let mounts = "proc /proc proc rw 0 0\nnone /a\\040b cgroup2 rw 0 0\n\ncgroup2 /host/cgroup cgroup2 ro 0 0\n\
+                      /dev/sda / ext4 rw 0 0\nhalf\n";
+        assert_eq!(mounted(mounts).collect::<Vec<_>>(), [Path::new("/proc"), Path::new("/host/cgroup")]);
+    }
+
+    #[test]
+    fn what_is_written_is_no_program_no_device_and_no_link() {
+        for right in [AccessFs::Execute, AccessFs::MakeBlock, AccessFs::MakeChar, AccessFs::MakeSym] {
+            assert!(!writing().contains(right) && !reading().contains(right), "{right:?}");
+        }
+        assert!(
+            writing().contains(AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate)
+        );
+    }
+}
