@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use ebpf_process_config::Plan;
@@ -161,22 +162,29 @@ fn rules(plan: &Plan, elevated: bool) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
     rules
 }
 
-/// The directory in which a path is, or will be, and the one of what it links to.
+/// The directory in which a path is, or will be, and the one of what it links to. A device is nobody's to make anew: it is
+/// opened alone, and never all of `/dev`.
 fn above(path: &Path) -> Vec<PathBuf> {
+    let is_device = |path: &Path| {
+        fs::metadata(path).is_ok_and(|file| file.file_type().is_char_device() || file.file_type().is_block_device())
+    };
+    let is_missing = |path: &Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
     let mut all: Vec<PathBuf> = Vec::new();
     for path in std::iter::once(path.to_owned()).chain(fs::canonicalize(path)) {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let is_missing =
-            |path: &&Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
-        let parent = parent.ancestors().find(|path| !is_missing(path)).unwrap_or(parent);
-        if parent == Path::new("/") {
+        let opened = if is_device(&path) {
+            &*path
+        } else {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            parent.ancestors().find(|path| !is_missing(path)).unwrap_or(parent)
+        };
+        if opened == Path::new("/") {
             warn!(
                 "{} is directly below /: Landlock opens all of / for it, and only its owners' rights count",
                 path.display()
             );
         }
-        if !all.iter().any(|known| known == parent) {
-            all.push(parent.to_owned());
+        if opened != Path::new("/dev") && !all.iter().any(|known| known == opened) {
+            all.push(opened.to_owned());
         }
     }
     all
@@ -210,6 +218,8 @@ mod tests {
         assert_eq!(above(&b.join("no/such/directory/file")), [&*b]);
         assert_eq!(above(&a.join("link")), [&*a, &*b]);
         assert_eq!(above(Path::new("relative")), [Path::new(".")]);
+        assert_eq!(above(Path::new("/dev/null")), [Path::new("/dev/null")]);
+        assert_eq!(above(Path::new("/dev/no-such-device")), [] as [&Path; 0]);
     }
 
     #[test]
