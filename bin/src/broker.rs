@@ -50,7 +50,7 @@ use serve::Server;
 use user::User;
 use wire::Socket;
 
-use crate::log;
+use crate::{confinement, log};
 
 /// How long the broker waits for the last trace of an agent that has closed its socket.
 const LAST_TRACE: Duration = Duration::from_secs(2);
@@ -75,7 +75,13 @@ pub(crate) struct Duties<Read, CleanUp> {
 impl Broker {
     /// That of an agent which is going to give rights up that it has as root; `None` for every other agent, and, with a
     /// line in the log, where there can be none.
-    pub(crate) fn of(plan: &Plan, registry: &Registry, sources: &Sources, elevated: bool) -> Option<Self> {
+    pub(crate) fn of(
+        plan: &Plan,
+        registry: &Registry,
+        sources: &Sources,
+        elevated: bool,
+        user: Option<&confinement::user::User>,
+    ) -> Option<Self> {
         let permitted = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
         let gives_up = !(permitted - CapabilitySet::PERFMON).is_empty();
         if elevated || !geteuid().is_root() || plan.capabilities != Rights::Drop || !gives_up {
@@ -94,7 +100,7 @@ impl Broker {
                 }
             },
         };
-        let started = Self::start(plan, User::current(), duties);
+        let started = Self::start(plan, User::of(user), duties);
         let missing = |error: &io::Error| {
             warn!(
                 "there is no process that opens files for the agent later: {error}; sinks open with the rights that \

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
+use crate::confinement::user::User;
 use crate::destinations::{Claim, Gate};
 use crate::engine::{End, Engine};
 use crate::exit::{Exit, Refusal};
@@ -174,7 +175,7 @@ impl Prepared {
         let directory = variable("NETDATA_LOCK_DIR").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
         let gate = Host::at(directory.unwrap_or_else(|| lock::DIRECTORY.into()));
         gate.warn_of(&plan);
-        let broker = Broker::of(&plan, registry, &order.sources, elevated);
+        let broker = Broker::of(&plan, registry, &order.sources, elevated, User::planned(&plan, elevated)?.as_ref());
         Ok(Self { plan, order, gate: Arc::new(gate), broker })
     }
 

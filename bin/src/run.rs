@@ -58,7 +58,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
     }
     let gate: Arc<dyn Gate> = claimed.claims;
     // Before there is any other thread, and before the rights are given up.
-    let broker = Broker::of(&plan, registry, &sources, elevated);
+    let broker = Broker::of(&plan, registry, &sources, elevated, user.as_ref());
     let mut engine = Engine::attach(&plan, plan.interval, elevated, broker)?;
     if on_terminal {
         let baseline = engine.set_baseline();

@@ -233,7 +233,9 @@ pub trait SinkPlugin: Sync {
     /// What the sink opens, with these options, after the agent has given up most of its rights: in [`build`](Self::build)
     /// and whenever it opens something anew. Without side effects, as [`check`](Self::check). It opens them by
     /// [`SinkContext::opener`], which opens nothing else with more rights than the agent's user has: paths and addresses
-    /// are compared as they are written here.
+    /// are compared as they are written here. What is not named here is opened without any right, and only where
+    /// everybody's libraries, configuration and certificates are: other paths are closed to the agent by then
+    /// (`docs/security.md`), and so are programs, signals to others and system calls that the agent itself does not make.
     fn opens(&self, _options: &Options) -> Vec<Access> {
         Vec::new()
     }

@@ -78,6 +78,39 @@ fn has_landlock() -> bool {
     report.is_some_and(|report| report["confinement"]["landlock"]["applies"] == true)
 }
 
+/// What `check` says with these settings.
+fn checked(settings: &[&str]) -> Outcome<String> {
+    let mut command = agent::command()?;
+    command.arg("check");
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    let output = command.output().map_err(Failure::at("check"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn check_says_what_will_be_given_up_and_an_agent_is_what_it_was_told_to_be() {
+    live::test("told-to-be", agent::can_run(), || {
+        for (settings, uid, seccomp, words) in [
+            (&["user=4321"][..], "4321", "2", "It becomes user 4321.\nBy seccomp, system calls"),
+            (&["user=root"], "0", "2", "\nBy seccomp, system calls that it does not make are closed to it.\n"),
+            (&["capabilities=keep", "user=4321"], "0", "0", "it keeps every right"),
+        ] {
+            let said = checked(settings)?;
+            let mut agent = Agent::start(&settings.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            agent.wait_for_first_batch()?;
+            let ids = [field(agent.pid(), "Uid")?, field(agent.pid(), "Seccomp")?];
+            agent.stop()?;
+            let expected = [[uid; 4].join("\t"), seccomp.to_owned()];
+            if ids != expected || !said.contains(words) {
+                return Err(Failure::new(format!("{settings:?}: {ids:?}, not {expected:?}; check: {said}")));
+            }
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn whoever_takes_over_a_sink_gets_nowhere_and_the_agent_counts_on() {
     live::test("misbehaving-sink", agent::can_run().and(misbehaving().map(drop)), || {

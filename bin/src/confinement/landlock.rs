@@ -138,20 +138,20 @@ fn rules(plan: &Plan, elevated: bool) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
         let named = CERTIFICATES.iter().filter_map(std::env::var_os);
         rules.extend(named.map(|path| (path.into(), reading())));
     }
-    for probe in &plan.probes {
-        let opens = probe.plugin.opens(&probe.options);
-        rules.extend(opens.iter().filter_map(Access::path).map(|path| (path.to_owned(), reading())));
-    }
-    for sink in &plan.sinks {
-        for access in sink.plugin.opens(&sink.options) {
-            let rights = match access {
-                Access::Read(_) => reading(),
-                Access::Write(_) | Access::Directory(_) => reading() | writing(),
-                // To connect to a socket takes no right of the file system's here.
-                _ => continue,
-            };
-            rules.extend(access.path().into_iter().flat_map(above).map(|path| (path, rights)));
-        }
+    let of_probes = plan.probes.iter().flat_map(|probe| probe.plugin.opens(&probe.options));
+    let of_sinks = plan.sinks.iter().flat_map(|sink| sink.plugin.opens(&sink.options));
+    for access in of_probes.chain(of_sinks) {
+        let rights = match access {
+            Access::Read(_) => reading(),
+            Access::Write(_) | Access::Directory(_) => reading() | writing(),
+            // To connect to a socket takes no right of the file system's here.
+            _ => continue,
+        };
+        let Some(path) = access.path() else { continue };
+        // A directory that is only read is there for long: what is beside it is nobody's business here.
+        let stays = matches!(access, Access::Read(_)) && path.is_dir();
+        let opened = if stays { vec![path.to_owned()] } else { above(path) };
+        rules.extend(opened.into_iter().map(|path| (path, rights)));
     }
     // The locks, and the socket of the status.
     let own = plan.status.as_deref().and_then(Path::parent);
