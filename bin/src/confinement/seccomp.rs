@@ -22,11 +22,12 @@ macro_rules! calls {
 /// now. Which file or receiver it is is for the file system's rights and Landlock to say.
 const ALLOWED: [&[Sysno]; 7] = [
     // Memory.
-    calls! { brk munmap mremap madvise msync mincore memfd_create membarrier },
+    calls! { brk munmap mremap madvise msync mincore memfd_create membarrier mseal },
     // Threads, a child that only ends (the proof of the probe `process`), and the end. What makes threads is looked at
     // elsewhere.
     calls! {
-        clone3 set_robust_list get_robust_list set_tid_address rseq futex wait4 waitid exit exit_group sched_yield
+        clone3 set_robust_list get_robust_list set_tid_address rseq futex futex_waitv futex_wake futex_wait futex_requeue
+        wait4 waitid exit exit_group sched_yield
         sched_getaffinity getcpu restart_syscall
     },
     // Handling signals.
@@ -117,26 +118,31 @@ pub(crate) fn applies() -> Result<(), String> {
 /// An instruction of a filter: operation, two jumps, operand.
 type Instruction = (u16, u8, u8, u32);
 
-/// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_RET | BPF_K`.
+/// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_JMP | BPF_JGE | BPF_K`, `BPF_RET | BPF_K`.
 const LOAD: u16 = 0x20;
 const JUMP_IF: u16 = 0x15;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
 /// Where `struct seccomp_data` has the number and the architecture.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const X86_64: u32 = 0xc000_003e;
+/// The bit in the number of a call with pointers of 32 bits.
+const X32: u32 = 0x4000_0000;
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-/// The C library starts a thread by clone(2), whose flags can be looked at, where the kernel has no `clone3`: that is what
-/// it is told.
-const HIDING: [Instruction; 6] = [
+/// What the C library takes for missing, so that it goes another way. It starts a thread by clone(2), whose flags can be
+/// looked at, where the kernel has no `clone3`; and it tries calls that are newer than this list.
+const HIDING: [Instruction; 8] = [
     (LOAD, 0, 0, ARCHITECTURE),
-    (JUMP_IF, 0, 3, X86_64),
+    (JUMP_IF, 0, 5, X86_64),
     (LOAD, 0, 0, NUMBER),
-    (JUMP_IF, 0, 1, Sysno::clone3.id().unsigned_abs()),
+    (JUMP_IF, 2, 0, Sysno::clone3.id().unsigned_abs()),
+    (JUMP_IF_AT_LEAST, 2, 0, X32),
+    (JUMP_IF_AT_LEAST, 0, 1, Sysno::open_tree_attr.id().unsigned_abs() + 1),
     (RETURN, 0, 0, ERRNO | ENOSYS),
     (RETURN, 0, 0, ALLOW),
 ];
@@ -307,6 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_c_library_may_do_without_is_hidden_from_it() {
+        let newest = Sysno::open_tree_attr.id().unsigned_abs();
+        for (number, expected) in [
+            (Sysno::clone3.id().unsigned_abs(), UNKNOWN),
+            (newest + 1, UNKNOWN),
+            (1 << 20, UNKNOWN),
+            (newest, ALLOW),
+            (Sysno::clone3.id().unsigned_abs() + 1, ALLOW),
+            (Sysno::clone3.id().unsigned_abs() - 1, ALLOW),
+            (X32 | 1, ALLOW),
+            (u32::MAX, ALLOW),
+        ] {
+            assert_eq!(answer(&HIDING, X86_64, number, [0; 6]), expected, "{number}");
+        }
+    }
+
+    #[test]
     fn programs_that_are_loaded_are_attached_again_by_who_has_nobody_for_it_and_none_is_loaded() {
         for (command, elements, attaching) in [
             // Map create, program load, pin, get, load type information, by id, freeze, enable statistics, a token.
@@ -339,7 +362,7 @@ mod tests {
     #[test]
     fn calls_of_other_programs_forms_are_refused_and_end_nothing() {
         let filter = Filter::new(true).expect("a filter");
-        let (i386, x32) = (0x4000_0003, 0x4000_0000);
+        let (i386, x32) = (0x4000_0003, X32);
         assert_eq!(answer(&filter.refusing, i386, Sysno::read.id().unsigned_abs(), [0; 6]), REFUSED);
         assert_eq!(answer(&HIDING, i386, Sysno::clone3.id().unsigned_abs(), [0; 6]), ALLOW);
         assert_eq!(answer(&filter.refusing, X86_64, Sysno::read.id().unsigned_abs() | x32, [0; 6]), REFUSED);
