@@ -50,7 +50,7 @@ use serve::Server;
 use user::User;
 use wire::Socket;
 
-use crate::{confinement, log};
+use crate::{confinement, log, status};
 
 /// How long the broker waits for the last trace of an agent that has closed its socket.
 const LAST_TRACE: Duration = Duration::from_secs(2);
@@ -95,6 +95,9 @@ impl Broker {
         let duties = Duties {
             read_again: || read_again().map_err(|error| error.to_string()),
             clean_up: || {
+                if let Some(socket) = &plan.status {
+                    status::remove_dead(socket);
+                }
                 if let Err(error) = sweep() {
                     warn!("cannot remove what the agent has left in the kernel: {error}; the next start tries again");
                 }

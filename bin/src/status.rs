@@ -20,7 +20,7 @@ use crate::{configuration, stdout};
 use self::question::{Answer, Question, ask, unanswered};
 pub(crate) use described::Described;
 pub(crate) use report::{Report, Source};
-pub(crate) use server::{Server, Socket};
+pub(crate) use server::{Server, Socket, remove_dead};
 
 /// How a status is printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -79,6 +79,13 @@ impl Drop for Place {
     }
 }
 
+/// Removes the socket of an agent that has ended and could not do that itself: its directory may be root's. What is
+/// somebody else's, or is answered at, stays.
+pub(crate) fn remove_dead(path: &Path) {
+    // The next agent would replace it.
+    let _ = make_room(path);
+}
+
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
