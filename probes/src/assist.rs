@@ -9,14 +9,15 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use ebpf_process_core::{Assistant, BuildError, Message};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::attach::{Links, Loss, SharedText};
 use crate::building::{self, For};
-use crate::built::Built;
+use crate::built::{Built, BuiltCalls, Chosen};
 use crate::call::RecordsText;
-use crate::calls::{Calls, Key};
-use crate::handover::{describe, every_hook, take_over};
+use crate::calls::{Calls, Key, Share};
+use crate::handover::{TheirCalls, describe, every_hook, take_over};
 use crate::hook::{Attach, Hook, PlaceText};
 use crate::kernel::Kernel;
 use crate::kernel_probe::KernelProbe;
@@ -64,9 +65,11 @@ pub(crate) fn build(
     // Whatever it watches has its record from here on.
     let _ = every_hook(probe, options.mode);
     let mut outgoing = Outgoing::default();
-    let shared = Calls::all_shared().into_iter().map(|(Key { object, filter }, calls)| {
+    // Held until the answer is there: what is shown must not go meanwhile.
+    let ours = Calls::all_shared();
+    let shared = ours.iter().map(|(Key { object, filter }, calls)| {
         let shown = calls.lock().programs.links.shown(&mut outgoing);
-        shown.map(|shown| (object, filter, shown)).map_err(|error| broken(&error.to_string()))
+        shown.map(|shown| (*object, filter.clone(), shown)).map_err(|error| broken(&error.to_string()))
     });
     let request = Request::Build {
         shared: shared.collect::<Result<_, _>>()?,
@@ -76,7 +79,29 @@ pub(crate) fn build(
     };
     let request = outgoing.message(&request).map_err(|problem| broken(&problem))?;
     let answer = assistant.assist(probe.name, request)?;
-    take_over(probe, options, answer, &remover(probe.name, assistant)).map_err(|problem| broken(&problem))
+    let taken = take_over(probe, options, answer, &remover(probe.name, assistant));
+    let (mut built, theirs) = taken.map_err(|problem| broken(&problem))?;
+    let share = theirs.map(|theirs| share(theirs, &ours, &built.chosen)).transpose();
+    built.calls = share.map_err(|problem| broken(&problem))?.map(BuiltCalls::Here);
+    Ok(built)
+}
+
+/// Has the calls of the chosen counters watched by programs that another process has attached.
+fn share(theirs: TheirCalls, ours: &[(Key, Arc<Mutex<Calls>>)], chosen: &[Chosen]) -> Result<Share, String> {
+    let mut share = match theirs {
+        TheirCalls::New(loaded) => Share::taken_over(*loaded)?,
+        TheirCalls::Shared(key, links) => {
+            let calls = ours.iter().find(|(other, _)| *other == key).map(|(_, calls)| Arc::clone(calls));
+            let calls = calls.ok_or("there are no such programs of system calls")?;
+            calls.lock().programs.links.take_over(links);
+            Share::new(calls)
+        }
+    };
+    let candidates = chosen.iter().map(|chosen| &chosen.candidate).filter(|candidate| candidate.is_of_calls());
+    for candidate in candidates {
+        share.join(candidate)?;
+    }
+    Ok(share)
 }
 
 /// Has lost hooks of a probe attached again by another process.
@@ -197,4 +222,110 @@ fn broken(problem: &str) -> BuildError {
 
 fn refused(problem: &str) -> BuildError {
     BuildError::refused(problem, "restart the agent")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use ebpf_process_core::{Options, ProbePlugin as _};
+
+    use super::*;
+    use crate::attachment::Attachment;
+    use crate::call::Call;
+    use crate::counter::Counter;
+    use crate::hook::Layer;
+
+    fn ask() -> io::Result<()> {
+        rustix::process::getpriority_process(None).map(drop).map_err(io::Error::from)
+    }
+
+    const ASKED: Counter =
+        Counter::new("assist.asked", Layer::Syscall, |_| ask()).calls(&[Call::status("getpriority")]);
+    static PROBE: KernelProbe = KernelProbe::new("assist", "of a test").counters(&[ASKED]);
+
+    /// This process answers itself, as long as it is willing; how often it was asked.
+    #[derive(Debug)]
+    struct Itself {
+        options: Options,
+        asked: Mutex<(bool, u64)>,
+    }
+
+    impl Assistant for Itself {
+        fn assist(&self, probe: &str, request: Message) -> Result<Message, BuildError> {
+            assert_eq!(probe, PROBE.name);
+            let (willing, asked) = &mut *self.asked.lock();
+            *asked += 1;
+            if *willing { PROBE.assist(&self.options, request) } else { Err(BuildError::refused("no", "ask later")) }
+        }
+    }
+
+    #[test]
+    fn what_another_process_has_attached_is_attached_again_by_it() {
+        let _alone = crate::calls::ALONE.lock();
+        for object in ["core", "floor"] {
+            let text = serde_json::json!({
+                "object": object, "hooks": "tracepoint", "only": { "pid": std::process::id() },
+            });
+            let answers = Itself { options: Options::from_value(&text), asked: Mutex::new((true, 0)) };
+            let options = ProbeOptions::of(&answers.options).expect("options");
+            let answers = Arc::new(answers);
+            let assistant: Arc<dyn Assistant> = Arc::<Itself>::clone(&answers);
+            let built = match build(&PROBE, &options, &assistant) {
+                Ok(built) => built,
+                Err(problem) if !rustix::process::geteuid().is_root() => {
+                    let _ = writeln!(io::stderr(), "SKIPPED what_another_process_has_attached: {problem}");
+                    return;
+                }
+                Err(problem) => panic!("{object}: {problem}"),
+            };
+            let mut attachment = Attachment::new(&PROBE, &options, built).expect("an attachment");
+            let mut attach =
+                |losses: &[Loss<'_>]| -> io::Result<Vec<OwnedFd>> { attach_again(PROBE.name, &assistant, losses) };
+            let counted = |attachment: &mut Attachment| {
+                (0..7).try_for_each(|_| ask()).expect("seven calls");
+                attachment.refresh(Duration::ZERO).expect("numbers");
+                attachment.since_baseline(0, 0).expect("a record").calls
+            };
+            assert!(attachment.attach_again(0, &mut attach).expect("attached again"));
+            assert_eq!(answers.asked.lock().1, 2);
+            answers.asked.lock().0 = false;
+            let refused = attachment.attach_again(0, &mut attach).expect_err("refused").to_string();
+            assert!(refused.contains("ask later"), "{refused}");
+            assert_eq!(counted(&mut attachment), 0, "{object}: nothing is attached");
+            answers.asked.lock().0 = true;
+            assert!(attachment.attach_again(0, &mut attach).expect("attached again"));
+            assert_eq!(counted(&mut attachment), 7, "{object}");
+        }
+    }
+
+    #[test]
+    fn events_of_somebody_else_are_left_alone() {
+        let answer = |request: &Request| {
+            let message = Outgoing::default().message(request).expect("a message");
+            PROBE.answer(&ProbeOptions::default(), message).map(drop).map_err(|error| error.to_string())
+        };
+        // Whoever has process 1's number and another start.
+        let somebody = ["p_vfs_read_0_4026531836_1_7", "p x_4026531836_1_7", "../../x", ""];
+        for event in somebody {
+            let problem = answer(&Request::Remove(vec![event.to_owned()])).expect_err(event);
+            assert!(problem.contains("somebody else's") || problem.contains("tracefs"), "{problem}");
+        }
+        let own = ProbeOptions::default().fingerprint();
+        for (owner, options, says) in [
+            ("4026531836_1_7", own.as_str(), "none of ours"),
+            ("7", &own, "for whom"),
+            ("4026531836_1_7", "others", "changed meanwhile"),
+        ] {
+            let request = Request::Build {
+                options: options.to_owned(),
+                owner: owner.to_owned(),
+                records: RecordsText::own(),
+                shared: Vec::new(),
+            };
+            let problem = answer(&request).expect_err(owner);
+            assert!(problem.contains(says), "{problem}");
+        }
+    }
 }

@@ -68,7 +68,13 @@ impl Attachment {
         let Built { possible_cpus, own, calls, chosen, reports, facts, target, in_force, switches, trial } = built;
         let (own, filter, unguarded) =
             own.map_or((None, None, None), |own| (Some(own.programs), Some(own.filter), own.unguarded));
-        let calls = calls.map(|calls| taken_over(calls, &chosen)).transpose()?;
+        let calls = match calls {
+            None => None,
+            Some(BuiltCalls::Here(share)) => Some(share),
+            Some(BuiltCalls::New(_) | BuiltCalls::Shared(..)) => {
+                return Err(BuildError::refused("nobody watches its calls", "this is a mistake, please report it"));
+            }
+        };
         let unguarded = unguarded.or_else(|| calls.as_ref().and_then(|calls| calls.lock().unguarded.clone()));
         let filters = Filters { own: filter, calls: calls.as_ref().map(Share::programs) };
         let mut attachment = Self {
@@ -193,23 +199,6 @@ impl Attachment {
         }
         Ok(())
     }
-}
-
-/// Has the calls of the chosen counters watched by programs that another process has attached.
-fn taken_over(calls: BuiltCalls, chosen: &[Chosen]) -> Result<Share, BuildError> {
-    let share = match calls {
-        BuiltCalls::Here(share) => return Ok(share),
-        BuiltCalls::New(loaded) => Share::taken_over(*loaded),
-        BuiltCalls::Shared(key, links) => Share::with(&key, links),
-    };
-    let candidates = chosen.iter().map(|chosen| &chosen.candidate).filter(|candidate| candidate.is_of_calls());
-    let joined = share.and_then(|mut share| {
-        for candidate in candidates {
-            share.join(candidate)?;
-        }
-        Ok(share)
-    });
-    joined.map_err(|problem| BuildError::refused(problem, "restart the agent"))
 }
 
 /// What the probe's own maps take.

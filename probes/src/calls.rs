@@ -381,13 +381,6 @@ impl Share {
         Calls::known_or(&key, || Ok(loaded)).map(Self::new)
     }
 
-    /// The programs of this key, with what another process has attached for them.
-    pub(crate) fn with(key: &Key, links: Links) -> Result<Self, String> {
-        let calls = known(&SHARED.lock(), key).ok_or("the programs of system calls are gone meanwhile")?;
-        calls.lock().programs.links.take_over(links);
-        Ok(Self::new(calls))
-    }
-
     /// Counts the calls of a candidate whose hooks stand. The error says why in words.
     pub(crate) fn join(&mut self, candidate: &Candidate) -> Result<(), String> {
         let mut calls = self.calls.lock();
@@ -462,6 +455,10 @@ impl Tables {
 const fn key(number: u32) -> [u8; 4] {
     number.to_ne_bytes()
 }
+
+/// Tests whose filter is this process share what is loaded with it.
+#[cfg(test)]
+pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 #[cfg(test)]
 mod tests {
@@ -563,6 +560,7 @@ mod tests {
 
     #[test]
     fn events_on_which_another_probe_stands_are_known() {
+        let _alone = ALONE.lock();
         let kernel = Kernel::shared(wanted_by(&PROBE)).expect("a kernel");
         let everything = Target::Everything;
         let one = candidate(&ONE, Object::Floor);

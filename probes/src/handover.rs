@@ -148,13 +148,20 @@ fn programs_text(programs: Programs, outgoing: &mut Outgoing) -> ProgramsText {
     ProgramsText { object, maps, links: links.into_text(outgoing) }
 }
 
+/// The programs of system calls, whose calls have to be watched by whoever takes them over.
+pub(crate) enum TheirCalls {
+    New(Box<LoadedCalls>),
+    /// What was attached for those of this key, which are ours.
+    Shared(Key, Links),
+}
+
 /// Takes over what another process has built, which removes events when they are not needed any more.
 pub(crate) fn take_over(
     probe: &KernelProbe,
     options: &ProbeOptions,
     message: Message,
     remove: &Remove,
-) -> Result<Built, String> {
+) -> Result<(Built, Option<TheirCalls>), String> {
     let (text, mut incoming) = Incoming::read::<BuiltText>(message)?;
     let hooks = every_hook(probe, options.mode);
     let reader = Taking { possible_cpus: text.possible_cpus, hooks: &hooks, remove };
@@ -170,11 +177,11 @@ pub(crate) fn take_over(
         Some(CallsText::New { filter, programs, processes, unguarded }) => {
             let programs = reader.programs(programs, &SYSCALLS, &mut incoming)?;
             let key = Key { object: programs.object, filter };
-            Some(BuiltCalls::New(Box::new(LoadedCalls { key, programs, processes, unguarded })))
+            Some(TheirCalls::New(Box::new(LoadedCalls { key, programs, processes, unguarded })))
         }
         Some(CallsText::Shared { object, filter, links }) => {
             let links = Links::of_text(links, &mut incoming, &hooks, remove)?;
-            Some(BuiltCalls::Shared(Key { object, filter }, links))
+            Some(TheirCalls::Shared(Key { object, filter }, links))
         }
     };
     let mut chosen = Vec::new();
@@ -186,10 +193,10 @@ pub(crate) fn take_over(
         Ok::<_, String>((tier, OsString::from_vec(path).into(), file(number, &mut incoming)?))
     });
     let switches = switches.collect::<Result<Vec<_>, _>>()?;
-    Ok(Built {
+    let built = Built {
         possible_cpus: text.possible_cpus,
         own,
-        calls,
+        calls: None,
         chosen,
         reports,
         facts: text.facts,
@@ -197,7 +204,8 @@ pub(crate) fn take_over(
         in_force: InForce::of_file(in_force),
         switches: Board::of_files(switches),
         trial: None,
-    })
+    };
+    Ok((built, calls))
 }
 
 fn taken_report(

@@ -178,6 +178,16 @@ impl Tracefs {
     }
 }
 
+/// Removes what agents that have ended left behind in tracefs: for a process that outlives one which could not do that
+/// itself, because it was killed.
+///
+/// # Errors
+/// An event cannot be removed; the others are.
+pub fn sweep() -> io::Result<()> {
+    // Without tracefs there is nothing in it.
+    Tracefs::find().map_or(Ok(()), |tracefs| tracefs.sweep())
+}
+
 /// This process, as an owner of events.
 pub(crate) fn own_number() -> Owner {
     processes().own()

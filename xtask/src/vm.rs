@@ -175,6 +175,8 @@ fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
         let stranger = ["--locked", "--manifest-path", crate::packages::STRANGERS_PROBES];
         crate::run(release().args(stranger).env("CARGO_TARGET_DIR", &target))?;
         programs.push(("strangers-agent".to_owned(), built.join("my-probes")));
+        crate::run(release().args(["-p", "ebpf-process-tests", "--example", "assisted"]))?;
+        programs.push(("assisted".to_owned(), built.join("examples/assisted")));
     }
     Ok(programs)
 }

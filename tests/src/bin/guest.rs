@@ -4,7 +4,7 @@
 //! a workload of known numbers, `TIER:operations` tries the table of operations, `TIER:crowd` is both modes under many
 //! readers, `TIER:unfiltered` entry mode under many that delete, `TIER:who` compares the rows by process, app and control
 //! group with a crew's own count, `TIER:launch-entry` and `TIER:launch-return` compare
-//! what somebody else's probes count (their agent is at `STRANGERS_AGENT`), `TIER:number-again` and `TIER:cgroup-anew` what is left
+//! what somebody else's probes count (their agent is at `STRANGERS_AGENT`), `TIER:assisted` what one process builds for another, `TIER:number-again` and `TIER:cgroup-anew` what is left
 //! of a filter whose process or control group has ended; the others are told by the functions that they call. A
 //! line says `row KERNEL TIER MODE exact|WRONG details`; one wrong row makes the exit status 1. Without arguments it runs the
 //! workload alone, without the agent, and lets the kernel's tracer check what is expected of it:
@@ -19,7 +19,7 @@ use ebpf_process_tests::{
 };
 use std::env;
 use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 fn main() -> ExitCode {
@@ -58,6 +58,7 @@ fn one(argument: &str) -> bool {
             ("switches", "while") => switches::off_while_it_runs(),
             (_, "launch-entry") => launch::counts(&Row { hooks: tier.into(), mode: Mode::Entry }),
             (_, "launch-return") => launch::counts(&Row { hooks: tier.into(), mode: Mode::Return }),
+            (_, "assisted") => assisted(tier),
             (_, "who") => who::crew_at_work(&Row { hooks: tier.into(), mode: Mode::Return }),
             (_, "operations") => operations(tier),
             (_, "crowd") => crowd(tier),
@@ -77,6 +78,20 @@ fn one(argument: &str) -> bool {
         };
     let took = start.elapsed().as_secs();
     print(tier, mode, result.map(|details| format!("{details}; {took} s")))
+}
+
+/// What one process builds for another counts the same; the program that says so is at `ASSISTED`.
+fn assisted(tier: &str) -> Outcome<String> {
+    let program = env::var_os("ASSISTED").ok_or_else(|| Failure::new("ASSISTED does not say where the program is"))?;
+    let mut command = Command::new(program);
+    command.env("ASSISTANT_TEST_ROLE", "assisted-counts-what-a-process-does-core").env("ASSISTANT_TEST_HOOKS", tier);
+    let output = command.output().map_err(Failure::at("the program at ASSISTED"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(words.into_owned())
+    } else {
+        Err(Failure::new(format!("{}: {words}", output.status)))
+    }
 }
 
 fn second_instance() -> Outcome<String> {

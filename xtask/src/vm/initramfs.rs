@@ -44,7 +44,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ulimit -l unlimited
 for module in /modules/*; do [ ! -e $module ] || insmod $module; done
 echo \"@@up $(uname -r)\"
-AGENT_UNDER_TEST=/agent STRANGERS_AGENT=/strangers-agent /guest {arguments}
+AGENT_UNDER_TEST=/agent STRANGERS_AGENT=/strangers-agent ASSISTED=/assisted /guest {arguments}
 echo \"@@rc $?\"
 poweroff -f
 "

@@ -59,6 +59,9 @@ const LAUNCH: &[Row] = &[
     ("auto", "launch-return"),
 ];
 
+/// Our own probes built by one process and read by another.
+const ASSISTED: &[Row] = &[("fentry", "assisted"), ("kprobe", "assisted")];
+
 /// The object for kernels without type information, forced.
 const FLOOR: &[Row] =
     &[("floor", "entry"), ("floor", "return"), ("floor-tracepoint", "entry"), ("floor-tracepoint", "return")];
@@ -117,6 +120,7 @@ const KERNELS: &[Kernel] = &[
             LIFETIME,
             TIERS,
             LAUNCH,
+            ASSISTED,
             CROWDS,
             OPERATIONS,
             FLOOR,
