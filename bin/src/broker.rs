@@ -147,7 +147,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.client.end();
+        self.client.let_go();
     }
 }
 

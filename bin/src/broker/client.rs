@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// Nothing is asked any more: the broker ends.
-    pub(crate) fn end(&self) {
+    pub(crate) fn let_go(&self) {
         self.ending.store(true, Ordering::Release);
         // It is closed already where the broker has ended.
         let _ = rustix::net::shutdown(&*self.watched, rustix::net::Shutdown::Both);
@@ -310,5 +310,33 @@ impl Assistant for Client {
         }
         let answer = self.ask(&Request::Assist(probe.to_owned(), bytes), &descriptors, ASSIST_LIMIT);
         answer.map(|Answer { bytes, descriptors }| Message { bytes, descriptors }).map_err(build_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::pair;
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_nobodys_and_one_that_never_comes_hangs_nobody() {
+        let (ours, its) = pair().expect("sockets");
+        let client = Client::new(ours);
+        let asks = |limit| client.ask(&Request::Configuration, &[], limit);
+        let late = asks(Duration::from_millis(1)).expect_err("nobody answers");
+        assert!(late.words.contains("does not answer in time"), "{late:?}");
+        its.send(&Reply::Part(b"late".to_vec()).encode(1), &[]).expect("sent");
+        its.send(&Reply::Done(b"late".to_vec()).encode(1), &[]).expect("sent");
+        its.send(&Reply::Done(b"in time".to_vec()).encode(2), &[]).expect("sent");
+        assert_eq!(asks(LIMIT).expect("an answer").bytes, b"in time");
+        its.send(b"\x03\0\0\0?", &[]).expect("sent");
+        assert_eq!(asks(LIMIT).expect_err("no answer"), not_understood());
+        let link = client.link.lock();
+        assert_eq!(asks(Duration::from_millis(1)).expect_err("somebody else asks"), late);
+        drop((link, its));
+        assert!(asks(LIMIT).expect_err("it has ended").words.contains("cannot ask"));
+        assert!(client.wait_for_end());
+        client.let_go();
+        assert!(!client.wait_for_end());
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 
 use ebpf_process_core::Program;
 use ebpf_process_probes::fork_alone;
+use rustix::io::Errno;
 use rustix::process::{
     Gid, Pid, Signal, Uid, WaitOptions, getpid, getppid, kill_process_group, set_parent_process_death_signal, setsid,
     waitpid,
@@ -68,7 +69,11 @@ impl Programs {
     /// Kills one, with what it has started in its session's first group, and tells how it ended.
     pub(crate) fn end(&mut self, number: u32) -> Result<i32, Refusal> {
         let pid = *self.0.get(&number).ok_or_else(not_started)?;
-        kill_process_group(pid, Signal::KILL)?;
+        match kill_process_group(pid, Signal::KILL) {
+            // It has ended, and what it had started as well.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
         let status = waitpid(Some(pid), WaitOptions::empty())?;
         self.0.remove(&number);
         status.map(|(_, status)| status.as_raw()).ok_or_else(not_started)

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "what a test sets up itself should stop it when it fails")]
 
 mod agent;
+mod broker;
 mod elevated;
 mod examples;
 mod lifetime;
