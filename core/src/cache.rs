@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::entity::Row;
-use crate::view::{ColumnView, RowView, View};
+use crate::view::{ColumnView, KindView, RowView, View};
 
 /// What a sink keeps per row: made when the sink first asks for the row's, dropped when the row has ended and no view
 /// has it any more.
@@ -103,6 +103,35 @@ impl<T> RowCache<T> {
         living.chain(self.past.values_mut())
     }
 
+    /// Keeps for each row of a view what `keep` makes of what is kept for it so far, if anything is; all else is handed to
+    /// `gone`. For the first view through another selection, after [`update`](Self::update).
+    pub fn renew(
+        &mut self,
+        view: &View<'_>,
+        mut keep: impl FnMut(&KindView<'_>, &RowView<'_>, Option<T>) -> Option<T>,
+        gone: impl FnMut(T),
+    ) {
+        let former = |kind: &mut Kind<T>| Kind { rows: Arc::clone(&kind.rows), slots: std::mem::take(&mut kind.slots) };
+        let kinds = self.kinds.iter_mut().map(former).collect();
+        let mut former = Self { kinds, past: std::mem::take(&mut self.past) };
+        for kind in view.kinds() {
+            for row in kind.rows() {
+                if let Some(value) = keep(&kind, &row, former.take(row.id())) {
+                    self.entry(&row, || value);
+                }
+            }
+        }
+        let living = former.kinds.into_iter().flat_map(|kind| kind.slots).flatten().map(|(_, value)| value);
+        living.chain(former.past.into_values()).for_each(gone);
+    }
+
+    /// Takes out what is kept for a row.
+    fn take(&mut self, id: crate::RowId) -> Option<T> {
+        let slot = self.kinds.get_mut(id.kind as usize).and_then(|kind| kind.slots.get_mut(id.slot as usize));
+        let living = slot.and_then(|entry| entry.take_if(|(owner, _)| *owner == id.birth));
+        living.map(|(_, value)| value).or_else(|| self.past.remove(&id.birth))
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.kinds.clear();
@@ -110,7 +139,7 @@ impl<T> RowCache<T> {
     }
 }
 
-/// What a sink keeps per column: made when the sink first asks for the column's, and never dropped.
+/// What a sink keeps per column: made when the sink first asks for the column's, and kept until it is cleared.
 #[derive(Debug)]
 pub struct ColumnCache<T>(Vec<Vec<Option<T>>>);
 

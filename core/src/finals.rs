@@ -34,8 +34,9 @@ struct Waiting {
 #[derive(Debug)]
 struct Ended {
     block: Arc<Block>,
-    /// What the sink takes of them.
+    /// What the sink takes of them, through the selection of this edition.
     samples: u64,
+    edition: u64,
     bytes: usize,
 }
 
@@ -54,7 +55,7 @@ impl Finals {
         }
         let bytes = block.memory();
         waiting.bytes += bytes;
-        waiting.blocks.push_back(Ended { block: Arc::clone(block), samples, bytes });
+        waiting.blocks.push_back(Ended { block: Arc::clone(block), samples, edition: lens.edition, bytes });
         let mut lost = 0;
         while waiting.bytes > self.limit && waiting.blocks.len() > waiting.given + 1 {
             let Some(oldest) = waiting.blocks.remove(waiting.given) else { break };
@@ -65,12 +66,17 @@ impl Finals {
     }
 
     /// Gives the sink those of all batches up to this one that it has not got yet. `entered` says whether the caller
-    /// enters them in the sink's book before the sink sees them. Returns how many samples they are.
-    pub(crate) fn give(&self, seq: u64, entered: bool, blocks: &mut Vec<Arc<Block>>) -> u64 {
+    /// enters them in the sink's book before the sink sees them. Returns how many samples they are through this lens, which
+    /// may be another one than when they ended.
+    pub(crate) fn give(&self, (seq, lens): (u64, &Lens), entered: bool, blocks: &mut Vec<Arc<Block>>) -> u64 {
         let waiting = &mut *self.waiting.lock();
-        let new = waiting.blocks.iter().skip(waiting.given).take_while(|ended| ended.block.tick.seq <= seq);
+        let given = waiting.given;
+        let new = waiting.blocks.iter_mut().skip(given).take_while(|ended| ended.block.tick.seq <= seq);
         let mut total = 0;
         for ended in new {
+            if ended.edition != lens.edition {
+                (ended.samples, ended.edition) = (lens.count(&ended.block), lens.edition);
+            }
             blocks.push(Arc::clone(&ended.block));
             total += ended.samples;
         }

@@ -206,7 +206,9 @@ impl Outlet {
         if self.spec.selection != spec.selection {
             self.lens = None;
             self.edition += 1;
-            self.top = Top::new(&spec.selection);
+            if !self.spec.selection.takes_the_same(&spec.selection) {
+                self.top = Top::new(&spec.selection);
+            }
         }
         if (self.spec.interval, self.base) != (spec.interval, base) {
             self.pace = Pace::new(base, spec.interval);

@@ -67,6 +67,13 @@ impl Selection {
         any_matches(&self.include, name) && !any_matches(&self.exclude, name)
     }
 
+    /// Whether another one takes the same metrics and rows, whatever it calls them.
+    pub fn takes_the_same(&self, other: &Self) -> bool {
+        let named =
+            |it: &Self| Self { rename: BTreeMap::new(), prefix: String::new(), tags: BTreeMap::new(), ..it.clone() };
+        named(self) == named(other)
+    }
+
     /// How many rows of a kind there can be in so many ticks, if [`top`](Self::top) has a bound.
     pub fn most_rows(&self, kind: &str, ticks: u64) -> Option<u64> {
         self.top.get(kind).map(|places| (*places as u64).saturating_mul(ticks / STAY + 1))

@@ -64,6 +64,8 @@ pub struct Bench {
     batch: Arc<Batch>,
     left_out: Vec<Arc<str>>,
     lens: Option<(Selection, Arc<Lens>)>,
+    /// Counts the selections that it has shown something through, one after the other.
+    edition: u64,
     /// What it has shown so far through a selection with a `top`.
     top: Option<(Selection, Top)>,
 }
@@ -111,7 +113,15 @@ impl Bench {
         let mut recorder = Recorder::default();
         let tick = Tick { seq: 0, wall: Duration::from_secs(1_600_000_000), boottime: Duration::from_secs(100) };
         recorder.begin_at(tick.wall);
-        Self { recorder, tick, batch: Arc::new(Batch::empty()), left_out: Vec::new(), lens: None, top: None }
+        Self {
+            recorder,
+            tick,
+            batch: Arc::new(Batch::empty()),
+            left_out: Vec::new(),
+            lens: None,
+            edition: 0,
+            top: None,
+        }
     }
 
     /// Sets the wall clock of the next tick, which an agent would keep from going back.
@@ -165,7 +175,8 @@ impl Bench {
         existing.unwrap_or_else(|| self.recorder.kind(kind.clone()).expect("a kind"))
     }
 
-    /// Records one tick, a second after the one before, and shows it through a selection.
+    /// Records one tick, a second after the one before, and shows it through a selection. Another selection than in the
+    /// tick before has another [edition](View::edition), as one that was changed while the sink runs.
     pub fn tick<R>(
         &mut self,
         selection: &Selection,
@@ -192,12 +203,14 @@ impl Bench {
 
     /// Shows the last tick through a selection. One with a [`top`](Selection::top) has to see every tick, and once.
     fn show<R>(&mut self, selection: &Selection, look: impl FnOnce(&View<'_>) -> R) -> R {
-        let known = self.lens.take().filter(|(known, lens)| known == selection && lens.fits(&self.batch.live));
+        let is_same = |(known, _): &(Selection, Arc<Lens>)| known == selection;
+        self.edition += u64::from(self.lens.as_ref().is_some_and(|known| !is_same(known)));
+        let known = self.lens.take().filter(|known| is_same(known) && known.1.fits(&self.batch.live));
         let (_, lens) = self.lens.insert(known.unwrap_or_else(|| {
-            let lens = Lens::new(selection, &self.batch.live.layout, 0).behind_top(selection);
+            let lens = Lens::new(selection, &self.batch.live.layout, self.edition).behind_top(selection);
             (selection.clone(), Arc::new(lens))
         }));
-        if self.top.as_ref().is_none_or(|(known, _)| known != selection) {
+        if self.top.as_ref().is_none_or(|(known, _)| !known.takes_the_same(selection)) {
             self.top = Top::new(selection).map(|top| (selection.clone(), top));
         }
         let own = self.top.as_mut().map(|(_, top)| top.narrow(&self.batch));

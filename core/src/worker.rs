@@ -319,7 +319,7 @@ impl Worker {
         let by_sink = sink.settles() == Settlement::BySink;
         self.ledger.taken(samples);
         let mut finals = Vec::new();
-        let ended = self.shared.finals.give(batch.tick().seq, by_sink, &mut finals);
+        let ended = self.shared.finals.give((batch.tick().seq, &lens), by_sink, &mut finals);
         if by_sink {
             // It settles them itself, perhaps at once. For others they are in the book when they are taken.
             self.ledger.offered(ended);
