@@ -1,6 +1,6 @@
 //! From a view to line protocol.
 
-use ebpf_process_core::{RowCache, View};
+use ebpf_process_core::{Edition, RowCache, View};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,7 @@ pub struct Encoder {
     groups: Groups,
     rows: RowCache<Row>,
     claims: Claims,
+    edition: Edition,
 }
 
 /// The lines for one view.
@@ -66,6 +67,7 @@ impl Encoder {
             groups: Groups::default(),
             rows: RowCache::default(),
             claims: Claims::default(),
+            edition: Edition::default(),
         }
     }
 
@@ -102,15 +104,23 @@ impl Encoder {
         if self.host != host {
             host.clone_into(&mut self.host);
             // Every line has it.
-            self.groups.clear();
-            self.rows.clear();
-            self.claims.clear();
+            self.forget();
         }
+    }
+
+    /// Forgets all texts: the next view's lines are made anew.
+    fn forget(&mut self) {
+        self.groups.clear();
+        self.rows.clear();
+        self.claims.clear();
     }
 
     /// The lines for a view.
     pub fn encode(&mut self, view: &View<'_>) -> Lines<'_> {
-        let Self { host, namespace, form, writer, groups, rows, claims } = self;
+        if self.edition.is_another(view) {
+            self.forget();
+        }
+        let Self { host, namespace, form, writer, groups, rows, claims, .. } = self;
         if groups.extend(*view, host, namespace) {
             rows.clear();
             claims.clear();

@@ -325,3 +325,32 @@ fn columns_that_come_later_extend_the_lines_that_there_are() {
                     1600000001000000000\n";
     assert_eq!((text.as_str(), rejected), (expected, 0));
 }
+
+#[test]
+fn another_selection_has_other_names_and_tags_at_once() {
+    let mut bench = Bench::new();
+    let kind = EntityKind::new("thing").keys(["n"]).names_as_they_are();
+    let column = Column::counter("calls", Unit::CALLS, "Calls");
+    // Their tags are equal once they are cleaned: the second is rejected as long as the first one is selected.
+    let cells = ["x", "a\\", "a_"].map(|n| bench.cell(&kind, &[n], column.clone()));
+    let mut encoder = Encoder::new("node");
+    let mut tick = |selection: &Selection| {
+        let record = |recorder: &mut Recorder| cells.iter().for_each(|cell| cell.counter(recorder, 1));
+        bench.tick(selection, record, |view| {
+            let lines = encoder.encode(view);
+            let text = std::str::from_utf8(lines.bytes).expect("text");
+            let heads = text.lines().filter_map(|line| line.split_once(' ')).map(|(head, _)| head.to_owned());
+            (heads.collect::<Vec<_>>(), lines.rejected)
+        })
+    };
+    let all = Selection::default();
+    assert_eq!(tick(&all), (vec!["calls,host=node,n=x".to_owned(), "calls,host=node,n=a_".to_owned()], 1));
+    let other = Selection {
+        prefix: "my.".to_owned(),
+        tags: [("rack".to_owned(), "7".to_owned())].into(),
+        matching: [("n".to_owned(), "a_".to_owned())].into(),
+        ..Selection::default()
+    };
+    assert_eq!(tick(&other), (vec!["my,host=node,n=a_,rack=7".to_owned()], 0));
+    assert_eq!(tick(&all).1, 1);
+}

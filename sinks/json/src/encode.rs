@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ebpf_process_core::{KindView, RowCache, RowView, Scaled, Value, View};
+use ebpf_process_core::{Before, Editions, KindView, RowCache, RowView, Scaled, Seen, Value, View};
 
 use crate::known::Known;
 use crate::number::{approximate, digits, distribution, float, rate};
@@ -12,6 +12,9 @@ use crate::text::{KindText, RowText};
 
 /// A piece of a long line, in bytes: what a processor's cache still holds when it is written.
 const PIECE: usize = 128 << 10;
+
+/// The end of a sample without a delta.
+const NO_DELTA: &[u8] = b",\"delta\":null,\"rate\":null}";
 
 /// Makes the line for each view, in a buffer that it uses again.
 ///
@@ -24,6 +27,9 @@ pub struct Encoder {
     /// By kind: of those whose samples stand one by one, and of those that are tables.
     kinds: Vec<KindText>,
     tables: Vec<TableText>,
+    editions: Editions,
+    /// Whether others have had lines of the same counters before the first one.
+    joins: bool,
     /// What a row has added, until its values are written.
     deltas: Vec<u8>,
     /// How many lines were made.
@@ -37,6 +43,11 @@ impl Encoder {
     /// For totals that count from a baseline, a time since boot: the first line's `elapsed` is since then.
     pub fn since(baseline: Duration) -> Self {
         Self { newest: Some(baseline), ..Self::default() }
+    }
+
+    /// For totals that have counted for longer: what they have in the first line was not added then.
+    pub fn joining() -> Self {
+        Self { joins: true, ..Self::default() }
     }
 
     /// The line for a view, its end included. The first one's `elapsed` is 0, unless there is a
@@ -70,6 +81,11 @@ impl Encoder {
     ) -> Result<(), E> {
         self.lines += 1;
         self.rows.update(&view, drop);
+        if let Some(before) = self.editions.update(&view) {
+            self.renew(view, &before);
+        } else if std::mem::take(&mut self.joins) {
+            self.rows.renew(&view, |kind, row, _| Some(untold(kind, row)), drop);
+        }
         let now = view.tick().boottime;
         self.last = self.newest.replace(now);
         let elapsed = self.last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
@@ -96,6 +112,19 @@ impl Encoder {
         Ok(())
     }
 
+    /// The names may be others from this view on. What was selected before goes on from the line before.
+    fn renew(&mut self, view: View<'_>, before: &Seen) {
+        self.kinds.clear();
+        self.tables.clear();
+        let keep = |kind: &KindView<'_>, row: &RowView<'_>, known: Option<Known>| {
+            let Some(mut known) = known else { return before.was_there(row).then(|| untold(kind, row)) };
+            let new = kind.columns().filter(|column| before.of(column) == Before::Unselected);
+            new.for_each(|column| known.is_untold(column.index()));
+            Some(known)
+        };
+        self.rows.renew(&view, keep, drop);
+    }
+
     /// Appends the samples of a kind, one by one.
     fn samples<E: From<serde_json::Error>>(
         &mut self,
@@ -107,7 +136,7 @@ impl Encoder {
         let text = at(&mut self.kinds, kind.index());
         text.update(kind);
         for row in kind.rows() {
-            let known = self.rows.entry(&row, || Known::new(RowText::new(&row)));
+            let known = self.rows.entry(&row, || known(kind, &row));
             known.begin(self.lines, text.width);
             write_row(&mut self.line, is_first, &row, known, text, elapsed, look)?;
         }
@@ -132,7 +161,7 @@ impl Encoder {
             } else {
                 line.push(b',');
             }
-            let known = self.rows.entry(&row, || Known::new(RowText::of_table(row_head(&row))));
+            let known = self.rows.entry(&row, || known(kind, &row));
             known.begin(self.lines, text.columns());
             text.append(&row, known, &mut self.deltas, line)?;
             look(line)?;
@@ -148,6 +177,18 @@ impl Encoder {
         self.newest = self.last;
         self.rows.values_mut().for_each(|row| row.lost(self.lines));
     }
+}
+
+/// What is kept for a row that is new.
+fn known(kind: &KindView<'_>, row: &RowView<'_>) -> Known {
+    Known::new(if is_table(kind) { RowText::of_table(row_head(row)) } else { RowText::new(row) })
+}
+
+/// What is kept for a row that was there before, and in no line.
+fn untold(kind: &KindView<'_>, row: &RowView<'_>) -> Known {
+    let mut known = known(kind, row);
+    (0..kind.width()).rev().for_each(|column| known.is_untold(column));
+    known
 }
 
 /// Whether a kind's rows come and go: its name stands in front of its metrics' names, and they are a table.
@@ -181,16 +222,25 @@ fn write_row<E: From<serde_json::Error>>(
         text.append(column, &known.text, line);
         match value {
             Value::Counter(newest) => {
-                let delta = known.added(column.index, newest);
                 digits(newest, line);
+                let Some(delta) = known.added(column.index, newest) else {
+                    line.extend_from_slice(NO_DELTA);
+                    look(line)?;
+                    continue;
+                };
                 line.extend_from_slice(b",\"delta\":");
                 digits(delta, line);
                 line.extend_from_slice(b",\"rate\":");
                 rate(approximate(delta), elapsed, line)?;
             }
             Value::Scaled(Scaled { total: newest, scale }) => {
-                let delta = Scaled { total: known.added(column.index, newest), scale }.in_unit();
                 float(Scaled { total: newest, scale }.in_unit(), line)?;
+                let Some(total) = known.added(column.index, newest) else {
+                    line.extend_from_slice(NO_DELTA);
+                    look(line)?;
+                    continue;
+                };
+                let delta = Scaled { total, scale }.in_unit();
                 line.extend_from_slice(b",\"delta\":");
                 float(delta, line)?;
                 line.extend_from_slice(b",\"rate\":");
@@ -198,11 +248,11 @@ fn write_row<E: From<serde_json::Error>>(
             }
             Value::Gauge(level) => {
                 float(level, line)?;
-                line.extend_from_slice(b",\"delta\":null,\"rate\":null}");
+                line.extend_from_slice(NO_DELTA);
             }
             Value::Histogram(histogram) => {
                 distribution(&histogram, line)?;
-                line.extend_from_slice(b",\"delta\":null,\"rate\":null}");
+                line.extend_from_slice(NO_DELTA);
             }
         }
         look(line)?;

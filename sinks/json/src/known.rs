@@ -20,9 +20,20 @@ struct Total {
     newest: u64,
 }
 
+/// What has counted since nobody knows when: what it has in its first line was not added since the line before.
+const UNTOLD: u64 = u64::MAX;
+
 impl Known {
     pub(crate) const fn new(text: RowText) -> Self {
         Self { text, totals: Vec::new(), line: 0 }
+    }
+
+    /// What a column has in its next line was counted at any time before.
+    pub(crate) fn is_untold(&mut self, column: usize) {
+        if self.totals.len() <= column {
+            self.totals.resize(column + 1, Total::default());
+        }
+        self.totals[column] = Total { base: UNTOLD, newest: UNTOLD };
     }
 
     /// The row is in a line: what the one before said has arrived, or was taken back.
@@ -34,12 +45,12 @@ impl Known {
         }
     }
 
-    /// Takes in a counter's total, and returns what was added since the line before.
+    /// Takes in a counter's total, and returns what was added since the line before, if that is known.
     #[inline]
-    pub(crate) fn added(&mut self, column: usize, newest: u64) -> u64 {
-        let Some(total) = self.totals.get_mut(column) else { return newest };
+    pub(crate) fn added(&mut self, column: usize, newest: u64) -> Option<u64> {
+        let Some(total) = self.totals.get_mut(column) else { return Some(newest) };
         total.newest = newest;
-        newest.saturating_sub(total.base)
+        (total.base != UNTOLD).then(|| newest.saturating_sub(total.base))
     }
 
     /// A line did not arrive.

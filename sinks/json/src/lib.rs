@@ -21,9 +21,11 @@
 //! without blanks. `timestamp` is seconds since the Unix epoch, `elapsed` the seconds since the line
 //! before, 0 in the first. A counter's `value` is its total since the start, `delta` what was added
 //! since the line before, `rate` that per second, null in the first line. So all deltas add up to the
-//! total. Gauges and histograms have neither: there `delta` and `rate` are null, and a histogram's `value` is
-//! `{"count", "sum", "slots"}`, slot *k* at index *k* holding the values from 2^*k* to 2^(*k*+1)-1, without the empty
-//! slots behind the last one that was hit. Where what was recorded has another unit than the metric, `sum` is in the
+//! total. Of what has counted before the sink could see it (the sink was added to a running agent, or its selection has
+//! become another one) the first line has a `value` alone: its `delta` and `rate` are null. Gauges and histograms have
+//! neither: there `delta` and `rate` are null, and a histogram's `value` is `{"count",
+//! "sum", "slots"}`, slot *k* at index *k* holding the values from 2^*k* to 2^(*k*+1)-1, without the empty slots behind the
+//! last one that was hit. Where what was recorded has another unit than the metric, `sum` is in the
 //! metric's and `scale` behind it says what one of the slots' numbers is. A line that lacks numbers of a probe (it failed,
 //! or was left out for being slow) has its name in an array `left_out` behind `elapsed`.
 //!
@@ -154,7 +156,7 @@ impl SinkPlugin for JsonPlugin {
     }
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-        let encoder = Encoder::default();
+        let encoder = if context.joins { Encoder::joining() } else { Encoder::default() };
         let Some(path) = Settings::read(options)? else {
             let output = stdout();
             let unread = Unread::new(&output, &context);

@@ -78,15 +78,24 @@ impl TableText {
                 Value::Counter(newest) => {
                     digits(newest, line);
                     line.push(b',');
-                    digits(known.added(column, newest), deltas);
-                    deltas.push(b',');
+                    match known.added(column, newest) {
+                        Some(delta) => {
+                            digits(delta, deltas);
+                            deltas.push(b',');
+                        }
+                        None => nulls(1, deltas),
+                    }
                 }
                 Value::Scaled(Scaled { total: newest, scale }) => {
-                    let delta = Scaled { total: known.added(column, newest), scale };
                     float(Scaled { total: newest, scale }.in_unit(), line)?;
                     line.push(b',');
-                    float(delta.in_unit(), deltas)?;
-                    deltas.push(b',');
+                    match known.added(column, newest) {
+                        Some(total) => {
+                            float(Scaled { total, scale }.in_unit(), deltas)?;
+                            deltas.push(b',');
+                        }
+                        None => nulls(1, deltas),
+                    }
                 }
                 Value::Gauge(level) => {
                     float(level, line)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_process_core::{ColumnView, KeptView, KindView, RowCache, RowView, View};
+use ebpf_process_core::{ColumnView, Edition, KeptView, KindView, RowCache, RowView, View};
 
 use crate::column::Column;
 use crate::family::Family;
@@ -43,6 +43,7 @@ pub struct Encoder {
     rows: RowCache<Entry>,
     finals: Finals,
     now: Duration,
+    edition: Edition,
 }
 
 /// What is known of a kind of entity.
@@ -81,7 +82,7 @@ enum Standing {
     Ended,
 }
 
-/// What a view has brought. Together these are all of its samples but for `lost`.
+/// What a view has brought. Together these are all of its samples but for `lost` and `void`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Samples of rows that live, for the page.
@@ -94,6 +95,8 @@ pub(crate) struct Taken {
     pub(crate) rejected: u64,
     /// Totals of rows that had ended that nobody has fetched in time, or whose labels another row has now.
     pub(crate) lost: u64,
+    /// Totals of rows that had ended that nobody has fetched before the selection became another one.
+    pub(crate) void: u64,
 }
 
 impl Encoder {
@@ -107,6 +110,7 @@ impl Encoder {
             rows: RowCache::default(),
             finals: Finals::default(),
             now: Duration::ZERO,
+            edition: Edition::default(),
         }
     }
 
@@ -129,7 +133,7 @@ impl Encoder {
     }
 
     fn write(&mut self, view: View<'_>, format: Format, write: impl FnOnce(Renderer)) -> Counts {
-        let Taken { living, finals, superseded, rejected, lost } = self.update(view);
+        let Taken { living, finals, superseded, rejected, lost, .. } = self.update(view);
         write(Renderer::new(Arc::new(self.sheet(view.keep())), format, &Wanted::default()));
         self.clear();
         // On one page two rows cannot have the same labels.
@@ -139,6 +143,7 @@ impl Encoder {
     /// Brings the encoder up to a view, in place of the one before. What ends is kept until it was fetched.
     pub(crate) fn update(&mut self, view: View<'_>) -> Taken {
         self.now = view.tick().boottime;
+        let void = if self.edition.is_another(&view) { self.forget() } else { 0 };
         let Self { kinds, finals, rows, now, .. } = self;
         let lost = finals.expire(*now, |it| release(kinds, it.kind, &it.last.row.labels));
         rows.update(&view, |entry: Entry| {
@@ -147,7 +152,7 @@ impl Encoder {
                 release(kinds, entry.kind, &entry.row.labels);
             }
         });
-        let mut taken = Taken { lost, ..Taken::default() };
+        let mut taken = Taken { lost, void, ..Taken::default() };
         for kind in view.kinds() {
             self.learn(&kind);
             self.take_rows(&kind, &mut taken);
@@ -155,6 +160,17 @@ impl Encoder {
         // So far what of them is not on the page is known.
         taken.living = (view.len() as u64).saturating_sub(taken.finals + taken.superseded + taken.rejected);
         taken
+    }
+
+    /// Names and labels may be others from now on: nothing that was called otherwise stays. Pages on their way have all
+    /// that they need. Returns how many totals of rows that had ended nobody has fetched.
+    fn forget(&mut self) -> u64 {
+        let unfetched = self.clear();
+        self.families.clear();
+        self.names.clear();
+        self.kinds.clear();
+        self.rows.clear();
+        unfetched
     }
 
     /// Makes the text of columns that are new.
@@ -218,7 +234,8 @@ impl Encoder {
     pub(crate) fn fetch_finals(&mut self, before: u64, sections: &[Section]) -> u64 {
         let mut families = vec![false; self.families.len()];
         for section in sections {
-            families[section.family as usize] = true;
+            // A page from before the selection became another one has none of the rows that are waited for.
+            families.get_mut(section.family as usize).into_iter().for_each(|had| *had = true);
         }
         let Self { kinds, finals, now, .. } = self;
         let takes = |kind: usize, column: usize| match kinds.get(&kind).and_then(|kind| kind.lines.columns.get(column))

@@ -38,10 +38,10 @@ impl Exposition {
     /// Shows this view from now on; clients that have begun with the one before still get that. Returns how many totals
     /// of rows that had ended are lost with the one before.
     pub(crate) fn publish(&mut self, view: View<'_>) -> u64 {
-        let Taken { living, superseded, rejected, lost, .. } = self.encoder.update(view);
+        let Taken { living, superseded, rejected, lost, void, .. } = self.encoder.update(view);
         self.ledger.superseded(superseded);
         self.ledger.rejected(rejected, crate::TWIN);
-        self.ledger.dropped(lost, NEVER_FETCHED);
+        self.ledger.dropped(lost + void, NEVER_FETCHED);
         // The account of a view that no client is at any more is used again.
         let free = self.newest.take().and_then(|mut before| {
             Arc::get_mut(&mut before.account)?.begin(living);
@@ -113,8 +113,12 @@ mod tests {
 
         /// A batch; whatever is entered, the book must balance. Returns how many samples it has.
         fn tick(&mut self, record: impl FnOnce(&mut Recorder)) -> u64 {
+            self.tick_through(&Selection::default(), record)
+        }
+
+        fn tick_through(&mut self, selection: &Selection, record: impl FnOnce(&mut Recorder)) -> u64 {
             let Self { exposition, bench, ledger } = self;
-            let samples = bench.tick(&Selection::default(), record, |view| {
+            let samples = bench.tick(selection, record, |view| {
                 offer(ledger, view.len() as u64);
                 exposition.publish(*view);
                 view.len() as u64
@@ -223,6 +227,48 @@ mod tests {
         assert!(!look(&mut scene, &["x_calls_total{n=\"b\"} 4", "x_calls_total{n=\"a\"} 4"]));
         scene.tick(|recorder| b.counter(recorder, 5));
         assert!(look(&mut scene, &["x_calls_total{n=\"b\"} 5", "x_calls_total{n=\"a\"} 4"]));
+    }
+
+    #[test]
+    fn another_selection_leaves_nothing_of_the_old_names() {
+        let mut scene = Scene::new();
+        let (stays, ends) = (scene.row("lives"), scene.row("ends"));
+        scene.tick(|recorder| {
+            stays.counter(recorder, 1);
+            ends.counter(recorder, 5);
+            ends.end(recorder);
+        });
+        let slow = scene.page("");
+        let other = Selection {
+            prefix: "my.".to_owned(),
+            tags: [("rack".to_owned(), "7".to_owned())].into(),
+            ..Selection::default()
+        };
+        let again = scene.row("ends");
+        scene.tick_through(&other, |recorder| {
+            stays.counter(recorder, 2);
+            again.counter(recorder, 1);
+            again.end(recorder);
+        });
+        // Of the row that nobody has fetched the loss is known; a page that is on its way stays what it was.
+        assert_eq!(scene.book(), (0, 0, 1, 3), "its account waits for the slow one");
+        let (text, receipt) = read(slow);
+        assert!(text.ends_with("\nx_calls_total{n=\"lives\"} 1\nx_calls_total{n=\"ends\"} 5\n"), "{text}");
+        scene.exposition.fetched(receipt);
+        assert_eq!(scene.book(), (1, 0, 1, 2), "of the rows that ended later it had none");
+        let page = scene.scrape("");
+        let lines: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            lines,
+            [r#"x_my_calls_total{n="lives",rack="7"} 2"#, r#"x_my_calls_total{n="ends",rack="7"} 1"#],
+            "{page}"
+        );
+        assert!(!page.contains("x_calls"), "{page}");
+        assert_eq!(scene.book(), (3, 0, 1, 0));
+        // And back: what was fetched is no loss.
+        scene.tick(|recorder| stays.counter(recorder, 3));
+        assert_eq!(scene.scrape("").lines().last(), Some("x_calls_total{n=\"lives\"} 3"));
+        assert_eq!(scene.book(), (4, 0, 1, 0));
     }
 
     #[test]

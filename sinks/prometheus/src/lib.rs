@@ -70,8 +70,8 @@
 //! The last totals of a row that has ended stay on the page: two minutes after the first scrape that had all of them, for
 //! a second server or a person, and ten minutes at most without one. Then nobody wants them, and they are counted as never
 //! fetched. So are those beyond 16 MiB (some 30,000 rows of 20 totals; those that were fetched make room first, and have 1
-//! MiB at most), and those of a row whose labels another row takes before anybody has fetched them. A level that has ended
-//! is gone at once.
+//! MiB at most), those of a row whose labels another row takes before anybody has fetched them, and those that wait when
+//! the selection becomes another one, after which no page has an old name. A level that has ended is gone at once.
 //!
 //! # The server
 //!

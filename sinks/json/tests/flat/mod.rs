@@ -1,5 +1,7 @@
 //! The samples of a line one by one, also those that stand in tables.
 
+#![allow(dead_code, reason = "not every test looks at rows")]
+
 use serde_json::{Map, Value, json};
 
 /// All of them in the order of the line: name, labels, kind, unit, value, delta.
