@@ -1,6 +1,8 @@
 //! From a view to packets.
 
-use ebpf_process_core::{ColumnCache, Histogram, KindView, RowCache, Scaled, Value, View};
+use ebpf_process_core::{
+    Before, ColumnCache, Editions, Histogram, KindView, MetricKind, RowCache, RowView, Scaled, Seen, Value, View,
+};
 
 use crate::dialect::Syntax;
 use crate::names::Naming;
@@ -24,6 +26,9 @@ pub struct Encoder {
     rows: RowCache<RowState>,
     columns: ColumnCache<ColumnText>,
     in_use: InUse,
+    editions: Editions,
+    /// Whether what counts before the first view is not to be sent.
+    joins: bool,
     packets: Packets,
     /// Digits of a number that are not written yet.
     digits: Vec<u8>,
@@ -42,6 +47,8 @@ impl Encoder {
             rows: RowCache::default(),
             columns: ColumnCache::default(),
             in_use: InUse::default(),
+            editions: Editions::default(),
+            joins: false,
             packets: Packets::new(max_packet),
             digits: Vec::new(),
             idle: 0,
@@ -62,6 +69,21 @@ impl Encoder {
     pub const fn in_whole_units(mut self) -> Self {
         self.parts = Parts::Whole;
         self
+    }
+
+    /// The counters have counted for longer than there is this encoder: what they have in the first view is where they
+    /// begin, and is not sent.
+    #[must_use]
+    pub const fn joining(mut self) -> Self {
+        self.joins = true;
+        self
+    }
+
+    /// Goes on where another encoder with the same naming has stopped, whatever the selection is now.
+    pub(crate) fn succeed(&mut self, former: Self) {
+        let Self { rows, in_use, editions, joins, .. } = self;
+        (*rows, *in_use, *editions, *joins) = (former.rows, former.in_use, former.editions, former.joins);
+        editions.forget();
     }
 
     /// The host may have been renamed: from now on it is called this. Totals that were sent under the old
@@ -102,6 +124,12 @@ impl Encoder {
         let mut settled = Settled::default();
         let in_use = &mut self.in_use;
         self.rows.update(&view, |mut row| row.let_go(in_use));
+        if let Some(before) = self.editions.update(&view) {
+            self.renew(view, &before);
+        } else if std::mem::take(&mut self.joins) {
+            let Self { rows, naming, in_use, .. } = self;
+            rows.renew(&view, |kind, row, _| Some(untold(naming, kind, row, in_use)), drop);
+        }
         for kind in view.kinds() {
             self.encode_kind(&kind, send, &mut settled);
         }
@@ -114,13 +142,39 @@ impl Encoder {
         settled
     }
 
+    /// The names may be others from this view on, and other counters may be selected. What was sent of those that were
+    /// before is not sent again; the others begin with what they are now.
+    fn renew(&mut self, view: View<'_>, before: &Seen) {
+        let Self { naming, rows, columns, in_use, .. } = self;
+        columns.clear();
+        in_use.forget_gauges();
+        let mut gone = Vec::new();
+        let keep = |kind: &KindView<'_>, row: &RowView<'_>, state: Option<RowState>| {
+            let Some(mut state) = state else {
+                return before.was_there(row).then(|| untold(naming, kind, row, in_use));
+            };
+            for column in kind.columns() {
+                match (column.column().kind(), before.of(&column)) {
+                    (MetricKind::Gauge, _) => state.rename_gauge(column.index()),
+                    (of, Before::Unselected) => state.is_untold(column.index(), of == MetricKind::Histogram),
+                    (_, Before::New | Before::Renamed | Before::Same) => {}
+                }
+            }
+            Some(state)
+        };
+        rows.renew(&view, keep, |row| gone.push(row));
+        for mut row in gone {
+            row.let_go(in_use);
+        }
+    }
+
     fn encode_kind(
         &mut self,
         kind: &KindView<'_>,
         send: &mut dyn FnMut(Batch<'_>, &mut Vec<Fate>),
         settled: &mut Settled,
     ) {
-        let Self { naming, parts, adds_up, rows, columns, in_use, packets, digits, idle } = self;
+        let Self { naming, parts, adds_up, rows, columns, in_use, packets, digits, idle, .. } = self;
         let index = kind.index();
         for row in kind.rows() {
             let state = rows.entry(&row, || RowState::new(naming, &row, index, in_use));
@@ -164,6 +218,16 @@ impl Encoder {
     }
 }
 
+/// What is kept for a row that was there before and of which nothing was sent.
+fn untold(naming: &Naming, kind: &KindView<'_>, row: &RowView<'_>, in_use: &mut InUse) -> RowState {
+    let mut state = RowState::new(naming, row, kind.index(), in_use);
+    let counts = kind.columns().filter(|column| column.column().kind() != MetricKind::Gauge);
+    counts.for_each(|column| {
+        state.is_untold(column.index(), column.column().kind() == MetricKind::Histogram);
+    });
+    state
+}
+
 /// Whether a sample has a line: none where it has nothing to send.
 type Lines = Result<Option<()>, TooLong>;
 
@@ -171,6 +235,9 @@ type Lines = Result<Option<()>, TooLong>;
 #[inline]
 fn push_counter(packets: &mut Packets, text: &ColumnText, state: &mut RowState, column: usize, total: u64) -> Lines {
     let (row, sent) = state.cell(column);
+    if RowState::begins(sent, total) {
+        return Ok(None);
+    }
     let before = reset(sent, total);
     if total == before {
         return Ok(None);
@@ -193,6 +260,9 @@ fn push_scaled(
     digits: &mut Vec<u8>,
 ) -> Lines {
     let (row, sent) = state.cell(column);
+    if RowState::begins(sent, scaled.total) {
+        return Ok(None);
+    }
     let before = reset(sent, scaled.total);
     digits.clear();
     if !parts.push_growth(digits, before, scaled) {
@@ -261,7 +331,7 @@ fn push_histogram(
     histogram: &Histogram<'_>,
 ) -> Lines {
     let mut lines = None;
-    let (row, slots) = state.slots(column, histogram.first(), histogram.counts().len());
+    let (row, slots) = state.slots(column, histogram.first(), histogram.counts());
     for (bucket, sent) in histogram.buckets().zip(slots) {
         let before = reset(sent, bucket.count);
         if bucket.count == before {

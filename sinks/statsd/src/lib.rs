@@ -60,6 +60,10 @@
 //! one is a level like any other; elsewhere a sign means a change, so it is set to 0 first, in the same
 //! packet.
 //!
+//! A sink that is added to a running agent begins with what the counters are in its first batch, and so does a counter or
+//! a row that another selection brings; what was selected already goes on, under another name if it has one. A sink whose
+//! options change goes on as well where `address`, `dialect`, `graphite_tags`, `namespace` and `host` stay the same.
+//!
 //! A histogram is one counter per slot, with the largest number of the slot, as it was recorded, as the last part of the
 //! name (`.le_2047`) or as the tag `le`. Slots do not contain one another: their sum is the number of
 //! events. It is never sent as `h` or `d`: etsy's server adds such values up as if they were a counter,
@@ -129,8 +133,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    Access, BuildError, Cause, Claims, Direct, Finding, HostName, Ledger, Opener, OptionDoc, Options, OptionsError,
-    Settlement, Sink, SinkContext, SinkError, SinkPlugin, Stop, TrialContext, View,
+    Access, BuildError, Cause, Claims, Direct, Finding, HostName, Ledger, Legacy, Opener, OptionDoc, Options,
+    OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, Stop, TrialContext, View,
 };
 use ebpf_process_delivery::{Backoff, Datagrams, Doubt, Lookup, Print, Printed, Printer, Unread};
 use tracing::info;
@@ -186,11 +190,17 @@ impl SinkPlugin for StatsdPlugin {
         OptionDoc::of::<options::Table>()
     }
 
+    fn succeeds(&self, before: &Options, now: &Options) -> bool {
+        let [Ok(before), Ok(now)] = [before, now].map(Settings::read) else { return false };
+        before.sends_the_same_as(&now)
+    }
+
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let settings = Settings::read(options)?;
         let encoder = Encoder::new(settings.syntax, &settings.namespace, settings.max_packet);
         let encoder = encoder.with_host(&context.host.now(), settings.host);
         let encoder = if settings.whole_units { encoder.in_whole_units() } else { encoder };
+        let encoder = if context.joins { encoder.joining() } else { encoder };
         let host = context.host.clone();
         let Some(transport) = transport(settings, &context.opener) else {
             let lines = Lines { encoder, host, bytes: Vec::new() };
@@ -334,6 +344,20 @@ impl Sink for SocketSink {
         Ok(())
     }
 
+    /// What is known to be lost is due with the next view, which is the successor's.
+    fn bequeath(&mut self) -> Option<Legacy> {
+        // Of the connection the successor knows nothing.
+        self.close().ok()?;
+        let encoder = std::mem::replace(&mut self.encoder, Encoder::new(Syntax::Plain, "", 0));
+        Some(Legacy { samples: 0, content: Box::new(encoder) })
+    }
+
+    fn inherit(&mut self, legacy: Legacy) {
+        if let Ok(former) = legacy.content.downcast::<Encoder>() {
+            self.encoder.succeed(*former);
+        }
+    }
+
     fn settles(&self) -> Settlement {
         Settlement::BySink
     }
@@ -425,6 +449,58 @@ mod tests {
             assert_eq!((tally.written, tally.unconfirmed), (3, 1), "{tally:?}");
             assert!(tally.balances());
         }
+    }
+
+    #[test]
+    fn a_successor_goes_on_where_the_one_before_has_stopped() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        server.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+        let address = format!("udp://{}", server.local_addr().expect("an address"));
+        let options = |namespace: &str, timeout: &str| {
+            let table = [("address", &*address), ("namespace", namespace), ("timeout", timeout)];
+            Options::from_value(BTreeMap::from(table))
+        };
+        assert!(PLUGIN.succeeds(&options("n", "1s"), &options("n", "2s")));
+        assert!(!PLUGIN.succeeds(&options("n", "1s"), &options("m", "1s")), "other names");
+        let printing = PLUGIN.stdout_options().expect("a format");
+        assert!(!PLUGIN.succeeds(&printing, &printing), "half a line may be in a pipe");
+        let build = |joins| {
+            let context = SinkContext { joins, ..context("lan") };
+            PLUGIN.build(&options("n", "1s"), context).expect("a sink")
+        };
+        let mut bench = Bench::new();
+        let [calls, other] = ["a.calls", "b.calls"].map(|it| bench.host(Column::counter(it, Unit::CALLS, "Calls")));
+        let mut write = |sink: &mut Box<dyn Sink>, total, selection: &Selection| {
+            let record = |recorder: &mut ebpf_process_core::Recorder| {
+                calls.counter(recorder, total);
+                other.counter(recorder, total);
+            };
+            bench.tick(selection, record, |view| sink.write(view)).expect("it is sent");
+        };
+        let read = || {
+            let mut packet = [0; 512];
+            let length = server.recv(&mut packet).expect("a packet");
+            String::from_utf8_lossy(&packet[..length]).into_owned()
+        };
+        let few = Selection { exclude: vec!["b.*".to_owned()], ..Selection::default() };
+        let mut first = build(false);
+        write(&mut first, 5, &few);
+        assert_eq!(read(), "n.a.calls:5|c");
+        let legacy = first.bequeath().expect("its totals");
+        assert_eq!(legacy.samples, 0);
+        // The selection is another one at the same time, seen through the first lens of another outlet.
+        let mut second = build(true);
+        second.inherit(legacy);
+        let all = Selection::default();
+        write(&mut second, 12, &all);
+        assert_eq!(read(), "n.a.calls:7|c", "the other one begins here");
+        write(&mut second, 13, &all);
+        assert_eq!(read(), "n.a.calls:1|c\nn.b.calls:1|c");
+        // Without a predecessor, only what comes.
+        let mut third = build(true);
+        write(&mut third, 20, &all);
+        write(&mut third, 22, &all);
+        assert_eq!(read(), "n.a.calls:2|c\nn.b.calls:2|c");
     }
 
     #[test]

@@ -115,6 +115,14 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whether the same lines go to the same receiver, which does not print.
+    pub(crate) fn sends_the_same_as(&self, other: &Self) -> bool {
+        let said = |it: &Self| (it.syntax, it.whole_units, it.namespace.clone(), it.host);
+        self.address != Address::Stdout && self.address == other.address && said(self) == said(other)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

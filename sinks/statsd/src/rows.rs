@@ -29,11 +29,23 @@ pub(crate) struct RowState {
 struct Slots {
     first: usize,
     sent: Vec<u64>,
+    /// Nobody knows what was sent.
+    is_untold: bool,
 }
 
 /// A gauge whose name is its own, and one whose name another one has: at the receiver the last one would win.
 const OWN: u64 = 1;
 const TWIN: u64 = 2;
+
+/// Nobody knows what was sent: the next total is where it begins.
+const UNTOLD: u64 = u64::MAX;
+
+impl InUse {
+    /// The names of gauges are others from now on.
+    pub(crate) fn forget_gauges(&mut self) {
+        self.gauges.clear();
+    }
+}
 
 /// What no two rows may share at the receiver.
 #[derive(Debug, Default)]
@@ -123,6 +135,35 @@ impl RowState {
         }
     }
 
+    /// The names of its gauges may be others from now on.
+    pub(crate) fn rename_gauge(&mut self, column: usize) {
+        if let Some(cell) = self.cells.get_mut(column) {
+            *cell = 0;
+        }
+        self.gauges.clear();
+    }
+
+    /// A counter or histogram begins with what it has next: that is not sent.
+    pub(crate) fn is_untold(&mut self, column: usize, is_histogram: bool) {
+        if is_histogram {
+            let place = self.place(column, 0);
+            let slots = &mut self.histograms[place];
+            slots.is_untold = true;
+        } else {
+            *self.cell(column).1 = UNTOLD;
+        }
+    }
+
+    /// Whether a counter begins with this total: then there is nothing to send.
+    #[inline]
+    pub(crate) fn begins(sent: &mut u64, total: u64) -> bool {
+        let begins = *sent == UNTOLD;
+        if begins {
+            *sent = total;
+        }
+        begins
+    }
+
     /// What is kept for a column, 0 at first; with the row's text.
     #[inline]
     pub(crate) fn cell(&mut self, column: usize) -> (&[u8], &mut u64) {
@@ -132,25 +173,35 @@ impl RowState {
         (self.text.as_bytes(), &mut self.cells[column])
     }
 
-    /// The totals of a histogram's slots, so many from the first one on; with the row's text.
-    pub(crate) fn slots(&mut self, column: usize, first: usize, count: usize) -> (&[u8], &mut [u64]) {
-        let known = self.histograms.len() as u64;
-        let (_, cell) = self.cell(column);
-        if *cell == 0 {
-            *cell = known + 1;
-            self.histograms.push(Slots { first, sent: Vec::new() });
-        }
-        let place = usize::try_from(self.cells[column] - 1).unwrap_or(usize::MAX);
+    /// The totals of a histogram's slots, so many from the first one on; with the row's text. Where it begins with these
+    /// counts, that is what was sent.
+    pub(crate) fn slots(&mut self, column: usize, first: usize, counts: &[u64]) -> (&[u8], &mut [u64]) {
+        let place = self.place(column, first);
         let slots = &mut self.histograms[place];
         if let Some(missing) = slots.first.checked_sub(first).filter(|missing| *missing > 0) {
             slots.sent.splice(..0, std::iter::repeat_n(0, missing));
             slots.first = first;
         }
         let from = first - slots.first;
-        if slots.sent.len() < from + count {
-            slots.sent.resize(from + count, 0);
+        if slots.sent.len() < from + counts.len() {
+            slots.sent.resize(from + counts.len(), 0);
         }
-        (self.text.as_bytes(), &mut slots.sent[from..from + count])
+        let sent = &mut slots.sent[from..from + counts.len()];
+        if std::mem::take(&mut slots.is_untold) {
+            sent.copy_from_slice(counts);
+        }
+        (self.text.as_bytes(), sent)
+    }
+
+    /// Where the slots of a column's histogram are.
+    fn place(&mut self, column: usize, first: usize) -> usize {
+        let known = self.histograms.len() as u64;
+        let (_, cell) = self.cell(column);
+        if *cell == 0 {
+            *cell = known + 1;
+            self.histograms.push(Slots { first, sent: Vec::new(), is_untold: false });
+        }
+        usize::try_from(self.cells[column] - 1).unwrap_or(usize::MAX)
     }
 
     /// Whether a gauge's name, without its number, is the row's own; it stays so. One that has ended has it once more.
