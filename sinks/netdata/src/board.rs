@@ -159,21 +159,35 @@ impl Board {
 
     /// Writes what is new and the values of this view, and forgets charts that are over.
     pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, boottime: Duration, catalog: &mut Catalog) {
-        for (index, place) in self.charts.iter_mut().enumerate() {
-            let Some(chart) = place else { continue };
-            if !chart.is_over() {
-                chart.write(bytes, boottime);
-                continue;
+        for index in 0..self.charts.len() {
+            match &mut self.charts[index] {
+                Some(chart) if chart.is_over() => self.forget(index, bytes, catalog),
+                Some(chart) => chart.write(bytes, boottime),
+                None => {}
             }
-            end(chart, bytes, catalog);
-            *place = None;
-            self.free.push(index);
-            self.known.retain(|_, chart| *chart != index);
-            self.by_rule.retain(|_, charts| {
-                charts.retain(|chart| *chart != index);
-                !charts.is_empty()
-            });
         }
+    }
+
+    /// Takes charts from the dashboard that have no series any more: what they are made of may have other names and labels
+    /// with this view, and the same id.
+    pub(crate) fn end_over(&mut self, bytes: &mut Vec<u8>, catalog: &mut Catalog) {
+        for index in 0..self.charts.len() {
+            if self.charts[index].as_ref().is_some_and(Chart::is_over) {
+                self.forget(index, bytes, catalog);
+            }
+        }
+    }
+
+    /// Takes a chart from the dashboard.
+    fn forget(&mut self, index: usize, bytes: &mut Vec<u8>, catalog: &mut Catalog) {
+        let Some(over) = self.charts.get_mut(index).and_then(Option::take) else { return };
+        end(&over, bytes, catalog);
+        self.free.push(index);
+        self.known.retain(|_, chart| *chart != index);
+        self.by_rule.retain(|_, charts| {
+            charts.retain(|chart| *chart != index);
+            !charts.is_empty()
+        });
     }
 
     /// Takes all charts from the dashboard.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{KindView, RowCache, Sample, Scope, Value, View};
+use ebpf_process_core::{Before, Editions, KindView, RowCache, RowView, Sample, Scope, Seen, Value, View};
 
 use crate::board::{Board, Place};
 use crate::catalog::Catalog;
@@ -24,6 +24,7 @@ pub struct Encoder {
     /// By kind, of those whose rows come and go.
     kinds: Vec<Rows>,
     status: Status,
+    editions: Editions,
     rejected: u64,
 }
 
@@ -48,6 +49,7 @@ impl Encoder {
             board: Board::default(),
             kinds: Vec::new(),
             status: Status::new(scope),
+            editions: Editions::default(),
             rejected: 0,
         }
     }
@@ -61,19 +63,51 @@ impl Encoder {
         let boottime = view.tick().boottime;
         rows.update(view, |kept| match kept {
             Kept::Row(kind, place) => kinds[kind].leave(place, boottime),
-            Kept::Places(places) => places.into_iter().flatten().for_each(|place| {
-                if let Place::Dimension { role: Some(role), .. } = place {
-                    status.lose(role);
-                }
-                board.retire(place, bytes, catalog);
-            }),
+            Kept::Places(places) => {
+                places.into_iter().flatten().for_each(|place| leave(place, board, status, bytes, catalog));
+            }
         });
+        if let Some(before) = self.editions.update(view) {
+            self.renew(*view, &before, boottime);
+        }
         view.kinds().for_each(|kind| self.take(&kind, boottime));
         let Self { bytes, board, catalog, status, .. } = self;
         status.update(board, catalog);
         board.write(bytes, boottime, catalog);
         self.kinds.iter_mut().for_each(|rows| rows.write(bytes, boottime, catalog));
         bytes
+    }
+
+    /// The selection is another one: what has no series any more, or another name or other labels, is taken from the
+    /// dashboard. All else stays as it is.
+    fn renew(&mut self, view: View<'_>, before: &Seen, boottime: Duration) {
+        let Self { bytes, rows, catalog, board, kinds, status, .. } = self;
+        let mut over = Vec::new();
+        let keep = |kind: &KindView<'_>, _: &RowView<'_>, mut kept: Option<Kept>| {
+            if let Some(Kept::Places(places)) = &mut kept {
+                for (column, place) in places.iter_mut().enumerate() {
+                    let is_same = kind.column(column).is_some_and(|column| before.of(&column) == Before::Same);
+                    over.extend(place.take_if(|_| !is_same));
+                }
+            }
+            kept
+        };
+        let mut gone = Vec::new();
+        rows.renew(&view, keep, |kept| gone.push(kept));
+        for kept in gone {
+            match kept {
+                Kept::Row(kind, place) => kinds[kind].leave(place, boottime),
+                Kept::Places(places) => over.extend(places.into_iter().flatten()),
+            }
+        }
+        for place in over {
+            leave(place, board, status, bytes, catalog);
+        }
+        status.update(board, catalog);
+        board.end_over(bytes, catalog);
+        for (index, rows) in kinds.iter_mut().enumerate() {
+            rows.renew(view.kinds().find(|kind| kind.index() == index).as_ref(), before, bytes, catalog);
+        }
     }
 
     /// The lines for the last view.
@@ -154,6 +188,14 @@ impl Encoder {
             }
         }
     }
+}
+
+/// A series is gone, and with it what it had.
+fn leave(place: Place, board: &mut Board, status: &mut Status, bytes: &mut Vec<u8>, catalog: &mut Catalog) {
+    if let Place::Dimension { role: Some(role), .. } = place {
+        status.lose(role);
+    }
+    board.retire(place, bytes, catalog);
 }
 
 /// The place of a series that is new.

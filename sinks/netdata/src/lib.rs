@@ -32,6 +32,8 @@
 //! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
 //!
 //! Netdata is told what is new and nothing again: a chart's line is followed by the dimensions that came or went since.
+//! Where the selection becomes another one, charts and dimensions that are not selected any more, or have another name or
+//! other labels, are obsolete with the next view, which declares what is new; all else goes on.
 //! A row that ends takes its dimension along with the view after its last values, the last one its chart; a clean stop
 //! retires all charts. Of a new dimension netdata takes the first number for where it begins: what a row counted in its
 //! first interval, or a slot when it was first hit, is in its total and on no chart.
@@ -154,8 +156,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
-    use ebpf_process_core::testkit::{Bench, context};
-    use ebpf_process_core::{Column, Selection, SinkError, Unit};
+    use ebpf_process_core::testkit::{Bench, ManualClock, context};
+    use ebpf_process_core::{
+        Agent, Clock, Column, OutletSpec, Parts, Probe, ProbeError, Recorder, Scope, Selection, Setting, SinkError,
+        SinkPart, Unit,
+    };
 
     use super::*;
 
@@ -211,6 +216,67 @@ mod tests {
         assert!(view.is_ok());
         assert_eq!(*output.0.lock().expect("nobody panics"), ALIVE, "a view without values");
         assert!((start + SILENCE..=Instant::now() + SILENCE).contains(&sink.due().expect("a word")), "a minute later");
+    }
+
+    /// A counter of the host that grows.
+    struct Growing(u64);
+
+    impl Probe for Growing {
+        fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+            self.0 += 1;
+            let column = Column::counter("demo.calls", Unit::CALLS, "Calls");
+            let column = recorder.column(recorder.host_kind(), column).map_err(ProbeError::new)?;
+            recorder.counter(recorder.host(), column, self.0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_takes_its_place_in_a_running_agent_begins_when_all_its_charts_are_obsolete() {
+        let second = Duration::from_secs(1);
+        let clock = Arc::new(ManualClock::new(1_600_000_000 * second, 100 * second));
+        let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, second);
+        agent.push_probe("growing", Box::new(Growing(0)));
+        let output = Shared::default();
+        let part = |queue| {
+            let output = output.clone();
+            SinkPart {
+                spec: OutletSpec { queue, ..OutletSpec::new("netdata") },
+                plugin: &PLUGIN,
+                options: Options::none(),
+                setting: Setting { instance: None, interval: second, scope: Scope::Host },
+                make: Box::new(move |ledger, stop| {
+                    let context = SinkContext { ledger, stop, ..context("netdata") };
+                    Ok(Box::new(printer(&context, output.clone(), Unread::nowhere(&context))))
+                }),
+            }
+        };
+        let told = |what: &str, count| {
+            let start = Instant::now();
+            loop {
+                let text = String::from_utf8(output.0.lock().expect("nobody panics").clone()).expect("text");
+                if text.matches(what).count() == count {
+                    return text;
+                }
+                assert!(start.elapsed() < 60 * second, "{count} times {what}: {text}");
+                std::thread::yield_now();
+            }
+        };
+        agent.start_sink(part(8)).expect("a sink");
+        agent.tick(clock.advance(second));
+        told("SET", 1);
+        let said =
+            agent.apply(Parts { interval: second, grace: 60 * second, probes: Vec::new(), sinks: vec![part(9)] });
+        assert_eq!(said, ["sink netdata is another one"]);
+        told("obsolete", 1);
+        agent.tick(clock.advance(second));
+        agent.close(60 * second);
+        let text = told("SET", 2);
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        let words: Vec<_> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+        let once = ["CHART", "DIMENSION", "BEGIN", "SET", "END", "CHART"];
+        assert_eq!(words, [once, once].concat(), "{text}");
+        assert!(lines[5].contains("obsolete") && !lines[6].contains("obsolete"), "{text}");
     }
 
     #[test]

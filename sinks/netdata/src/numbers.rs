@@ -144,6 +144,11 @@ impl Numbers {
         }
     }
 
+    /// Others may have the ids of its charts.
+    pub(crate) fn release(&self, catalog: &mut Catalog) {
+        self.charts.iter().flatten().for_each(|head| catalog.release(head.id()));
+    }
+
     /// Takes the charts from the dashboard.
     pub(crate) fn retire(&self, bytes: &mut Vec<u8>) {
         self.charts.iter().flatten().for_each(|head| head.retire(bytes));

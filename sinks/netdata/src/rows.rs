@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ebpf_process_core::{KindView, MetricKind, RowView, Value, identity_of};
+use ebpf_process_core::{Before, ColumnView, KindView, MetricKind, RowView, Seen, Value, identity_of};
 
 use crate::bits::{Places, bit};
 use crate::called;
@@ -52,16 +52,36 @@ impl Rows {
         let known = self.columns.len();
         for column in kind.columns().skip_while(|column| column.index() < known) {
             self.columns.resize_with(column.index(), Vec::new);
-            let mut numbers = |part, algorithm| Numbers::new(&column, part, algorithm, catalog);
-            let declared = column.column();
-            self.columns.push(if rule::is_information(&column) {
-                Vec::new()
-            } else if declared.kind() == MetricKind::Histogram {
-                let count = numbers(Some(Part::Count), Algorithm::TOTAL);
-                vec![count, numbers(Some(Part::Sum), Algorithm::scaled(declared.factor()))]
-            } else {
-                vec![numbers(None, Algorithm::of(declared))]
-            });
+            self.columns.push(numbers(&column, catalog));
+        }
+    }
+
+    /// The selection is another one: charts of columns that are called otherwise now, or are not selected any more, are
+    /// taken from the dashboard, and others take their places. Of a kind of which nothing is selected there are none.
+    pub(crate) fn renew(
+        &mut self,
+        kind: Option<&KindView<'_>>,
+        before: &Seen,
+        bytes: &mut Vec<u8>,
+        catalog: &mut Catalog,
+    ) {
+        for (index, numbers_of) in self.columns.iter_mut().enumerate() {
+            let column = kind.and_then(|kind| kind.column(index));
+            if column.is_some_and(|column| before.of(&column) == Before::Same) {
+                continue;
+            }
+            for over in std::mem::take(numbers_of) {
+                over.retire(bytes);
+                over.release(catalog);
+            }
+        }
+        // All of those that go are gone before the first of those that come: one may have the other's id.
+        for column in kind.into_iter().flat_map(KindView::columns) {
+            if let Some(numbers_of) = self.columns.get_mut(column.index())
+                && before.of(&column) != Before::Same
+            {
+                *numbers_of = numbers(&column, catalog);
+            }
         }
     }
 
@@ -163,5 +183,19 @@ impl Rows {
     /// Takes all charts from the dashboard.
     pub(crate) fn retire(&self, bytes: &mut Vec<u8>) {
         self.columns.iter().flatten().for_each(|numbers| numbers.retire(bytes));
+    }
+}
+
+/// The numbers of a column: none has no chart; a histogram has two, for how many values and for their sum.
+fn numbers(column: &ColumnView<'_>, catalog: &mut Catalog) -> Vec<Numbers> {
+    let mut numbers = |part, algorithm| Numbers::new(column, part, algorithm, catalog);
+    let declared = column.column();
+    if rule::is_information(column) {
+        Vec::new()
+    } else if declared.kind() == MetricKind::Histogram {
+        let count = numbers(Some(Part::Count), Algorithm::TOTAL);
+        vec![count, numbers(Some(Part::Sum), Algorithm::scaled(declared.factor()))]
+    } else {
+        vec![numbers(None, Algorithm::of(declared))]
     }
 }

@@ -23,7 +23,9 @@ fn things() -> EntityKind {
 impl Scene {
     fn new(encoder: Encoder) -> Self {
         let mut scene = Self { bench: Bench::new(), encoder, rows: Vec::new(), total: 0 };
-        ["a", "b"].into_iter().for_each(|n| scene.add(n));
+        for n in ["a", "b"] {
+            scene.add(n);
+        }
         scene
     }
 
