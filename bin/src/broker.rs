@@ -103,7 +103,7 @@ impl Broker {
                 }
             },
         };
-        let started = Self::start(plan, User::of(user), duties);
+        let started = Self::start(plan, user_of(user), duties);
         let missing = |error: &io::Error| {
             warn!(
                 "there is no process that opens files for the agent later: {error}; sinks open with the rights that \
@@ -149,6 +149,13 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.client.let_go();
     }
+}
+
+/// Whom the agent becomes, or who this process is where it stays that.
+fn user_of(planned: Option<&confinement::user::User>) -> User {
+    let Some(user) = planned else { return User::current() };
+    let groups = user.groups.iter().map(|group| group.as_raw()).collect();
+    User { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups }
 }
 
 /// All that the child does; returns its exit code.

@@ -25,13 +25,6 @@ pub(crate) const MAX_ACTIVE: u32 = 4096;
 /// Where tracefs is usually mounted, first the modern place.
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Removes from the kernel what agents have left there that ended without letting go: events in tracefs, which outlive
-/// their maker. Those of agents that live stay. An error says why it cannot be.
-pub fn sweep() -> io::Result<()> {
-    // Where there is no tracefs, nobody has made anything in it.
-    Tracefs::find().map_or(Ok(()), |tracefs| tracefs.sweep())
-}
-
 /// How events are named.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Names {

@@ -6,8 +6,6 @@ use rustix::fs::{Stat, getxattr};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
 
-use crate::confinement;
-
 /// A user, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
@@ -28,13 +26,6 @@ pub(crate) enum Use {
 const WRITE_OF_OTHERS: u32 = 0o022;
 
 impl User {
-    /// Whom the agent becomes, or who this process is where it stays that.
-    pub(crate) fn of(planned: Option<&confinement::user::User>) -> Self {
-        let Some(user) = planned else { return Self::current() };
-        let groups = user.groups.iter().map(|group| group.as_raw()).collect();
-        Self { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups }
-    }
-
     /// The one of this process.
     pub(crate) fn current() -> Self {
         let groups = getgroups().unwrap_or_default();
