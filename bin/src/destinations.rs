@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -67,6 +67,13 @@ pub(crate) struct Holder {
     /// None for a process that cannot be seen from here.
     pub(crate) pid: Option<u32>,
     grace: Duration,
+}
+
+impl Holder {
+    /// One that this user cannot ask about.
+    fn unknown() -> Self {
+        Self { pid: None, grace: Duration::ZERO }
+    }
 }
 
 /// A lock; let go when dropped.
@@ -146,7 +153,7 @@ pub(crate) fn holder(
 pub(crate) struct PermissionDenied;
 
 /// Tries to get the lock, without waiting.
-fn take(directory: &Path, note: &Note) -> io::Result<Result<Lock, Holder>> {
+fn take(directory: &Path, note: &Note, user: Option<&User>) -> io::Result<Result<Lock, Holder>> {
     let path = path_of(directory, note.instance.as_deref(), &note.destination);
     loop {
         let mut file = opened(&path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))?;
@@ -163,6 +170,10 @@ fn take(directory: &Path, note: &Note) -> io::Result<Result<Lock, Holder>> {
         let locked = file.metadata()?;
         let there = path.symlink_metadata();
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+            if let Some(user) = user.filter(|_| locked.uid() == 0) {
+                // An agent that is this user by then asks whose it is, and takes it over.
+                let _ = fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+            }
             file.set_len(0)?;
             let _ = serde_json::to_writer(&file, note).map_err(io::Error::from).and_then(|()| file.write_all(b"\n"));
             return Ok(Ok(Lock { path, _file: file }));
@@ -179,6 +190,8 @@ pub(crate) struct Claims {
     place: Option<Mutex<MeetingPlace>>,
     instance: Option<String>,
     grace: f64,
+    /// Whom the agent becomes: the locks are that user's.
+    user: Option<User>,
 }
 
 /// Keeps a destination until it is dropped. Nothing is in it where no lock can be had.
@@ -209,6 +222,8 @@ impl Gate for Claims {
         match self.lock(&destination) {
             Ok(Ok(lock)) => Ok(Claim(lock)),
             Ok(Err(holder)) => Err(taken(&destination, holder)),
+            // What this user may not open is another user's lock.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(taken(&destination, Holder::unknown())),
             // As at the start: without locks it runs all the same.
             Err(error) => {
                 warn!(sink = sink.spec.name, "{UNKNOWN} ({error})");
@@ -228,7 +243,7 @@ impl Claims {
         }
         let note = Note { destination: destination.to_owned(), instance: self.instance.clone(), grace: self.grace };
         // Whoever is waited for takes the directory along.
-        let lock = place.lock().put(|directory| take(directory, &note))?;
+        let lock = place.lock().put(|directory| take(directory, &note, self.user.as_ref()))?;
         Ok(lock.map(|lock| {
             let lock = Arc::new(lock);
             locks.insert(destination.to_owned(), Arc::downgrade(&lock));
@@ -271,7 +286,7 @@ pub(crate) fn claim(
         }
     };
     let (instance, grace) = (plan.instance.clone(), plan.grace.as_secs_f64());
-    let claims = Arc::new(Claims { locks: Mutex::default(), place, instance, grace });
+    let claims = Arc::new(Claims { locks: Mutex::default(), place, instance, grace, user: user.cloned() });
     let mut claimed = Claimed { claims: Arc::clone(&claims), ..Claimed::default() };
     let start = Instant::now();
     let mut waiting: Vec<(String, Option<Holder>)> =
@@ -340,9 +355,11 @@ mod tests {
         assert_eq!(holder(&directory, None, "udp://a:1"), Ok(None));
         assert!(!directory.exists(), "to ask makes nothing");
         let place = MeetingPlace::at(&directory, None).expect("a directory");
-        let first = take(&directory, &note(None, "udp://a:1")).expect("a directory").expect("nobody has it");
-        let others = [(None, "udp://a:2"), (Some("x"), "udp://a:1"), (Some("y"), "udp://a:1")]
-            .map(|(instance, place)| take(&directory, &note(instance, place)).expect("a directory").expect("free"));
+        let first = take(&directory, &note(None, "udp://a:1"), None).expect("a directory").expect("nobody has it");
+        let others =
+            [(None, "udp://a:2"), (Some("x"), "udp://a:1"), (Some("y"), "udp://a:1")].map(|(instance, place)| {
+                take(&directory, &note(instance, place), None).expect("a directory").expect("free")
+            });
         assert_eq!(there(), 4);
         drop(others);
         assert_eq!(there(), 1);
@@ -359,9 +376,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = path_of(folder.path(), None, "a");
         std::os::unix::fs::symlink(folder.path().join("target"), &path).expect("a link");
-        assert!(take(folder.path(), &note(None, "a")).is_err());
+        assert!(take(folder.path(), &note(None, "a"), None).is_err());
         assert!(!folder.path().join("target").exists());
         fs::create_dir(path_of(folder.path(), None, "b")).expect("a directory");
-        assert!(take(folder.path(), &note(None, "b")).is_err());
+        assert!(take(folder.path(), &note(None, "b"), None).is_err());
     }
 }

@@ -273,8 +273,11 @@ impl Gate for Host {
         if sink.claims.stdout {
             return Ok(Claim::default());
         }
-        if matches!(lock, Lock::Second) {
-            *lock = Lock::take(&self.directory);
+        // As another user than at the start it may not be able to tell: then the other one counts as there.
+        if matches!(lock, Lock::Second)
+            && let first @ Lock::First(_) = Lock::take(&self.directory)
+        {
+            *lock = first;
         }
         match lock {
             Lock::First(_) | Lock::Unknown(_) => Ok(Claim::default()),

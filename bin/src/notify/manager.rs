@@ -53,6 +53,9 @@ impl Manager {
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
+        // While this process may: it can become somebody who may not reach the socket. Where nobody is there yet, each
+        // message is sent to the address.
+        let _ = socket.connect_addr(&address);
         let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
         // They may be those of a process above this one.
         let ours = variable("WATCHDOG_PID").is_none_or(|of| of == OsStr::new(&pid.to_string()));
@@ -131,7 +134,13 @@ impl Manager {
     }
 
     fn send(&self, told: &mut Told, text: &str) -> bool {
-        match self.socket.send_to_addr(text.as_bytes(), &self.address) {
+        let mut sent = self.socket.send(text.as_bytes());
+        if sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            // It has never been connected, or the manager has made its socket anew.
+            let _ = self.socket.connect_addr(&self.address);
+            sent = self.socket.send(text.as_bytes());
+        }
+        match sent {
             Ok(_) => true,
             Err(error) => {
                 let full = error.kind() == io::ErrorKind::WouldBlock;

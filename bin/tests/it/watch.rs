@@ -10,7 +10,7 @@ use crate::agent::{Running, VITALS_ONLY, command, finish, skip};
 use crate::terminal::{read_until, terminal};
 
 /// A user that has nothing to do with the agent.
-const NOBODY: u32 = 65_534;
+const SOMEBODY: u32 = 65_533;
 
 /// An agent that answers at a socket in this folder; it has begun when this returns.
 fn agent(folder: &Path) -> Running {
@@ -147,7 +147,7 @@ fn who_may_not_ask_is_told_so_and_waits_for_nothing() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let running = agent(folder.path());
-    let finished = finish(watch(folder.path(), "table").uid(NOBODY).gid(NOBODY));
+    let finished = finish(watch(folder.path(), "table").uid(SOMEBODY).gid(SOMEBODY));
     assert_eq!(finished.code(), 1, "{finished:?}");
     assert!(finished.stderr.contains("ask as root"), "{finished:?}");
     end(running);
