@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::mounts;
 use crate::owner::{Owner, Processes};
@@ -110,9 +111,9 @@ impl Tracefs {
     pub(crate) fn create(&self, names: Names, function: &str, at_return: bool) -> io::Result<(Event, u64)> {
         let Names { prefix, owner } = names;
         let letter = if at_return { 'r' } else { 'p' };
-        let number = CREATED.fetch_add(1, Ordering::Relaxed);
+        let number = number(CREATED.fetch_add(1, Ordering::Relaxed), owner.map(|_| since_boot()));
         let owner = owner.unwrap_or_else(|| self.processes.own());
-        let name = event_name(&format!("{prefix}{letter}_"), function, number, owner);
+        let name = event_name(&format!("{prefix}{letter}_"), function, &number, owner);
         let instances = if at_return && self.takes_instances { MAX_ACTIVE.to_string() } else { String::new() };
         self.command(&format!("{letter}{instances}:{GROUP}/{name} {function}"))?;
         let event = Event { by: By::Us(self.clone()), name };
@@ -198,11 +199,23 @@ fn processes() -> Processes {
 /// How many events this process has made: several probes may look at one function, each by an event of its own.
 static CREATED: AtomicU64 = AtomicU64::new(0);
 
+/// What tells the events of an owner apart. Those that another process makes for it are numbered by the time as well: the
+/// owner counts its own, and whoever made some for it before counted from 0, too.
+fn number(number: u64, made_for_another: Option<Duration>) -> String {
+    made_for_another.map_or_else(|| number.to_string(), |time| format!("{number}at{:x}", time.as_millis()))
+}
+
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
+}
+
 /// The longest name of an event (`MAX_EVENT_NAME_LEN`, a zero included).
 const LONGEST: usize = 63;
 
 /// What tells it apart stands at the end; of a long function's name there is as much as there is room for.
-fn event_name(start: &str, function: &str, number: u64, owner: Owner) -> String {
+fn event_name(start: &str, function: &str, number: &str, owner: Owner) -> String {
     let end = format!("_{number}_{owner}");
     let room = LONGEST.saturating_sub(start.len() + end.len());
     // The compiler's copies of a function have points in their names, which no event may have.
@@ -427,12 +440,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_for_another_process_has_no_name_that_it_gives_itself() {
+        let owner = Owner::of_event("x_4026531836_4194304_1234567890").expect("an owner");
+        let (folder, tracefs) = folder(README, "", &[]);
+        for names in [Names::default(), Names { owner: Some(tracefs.processes.own()), prefix: "" }] {
+            assert!(tracefs.create(names, "vfs_read", false).is_err(), "it gets no id here");
+        }
+        let commands = commands(&folder);
+        let mut made = commands.split("p:").filter_map(|made| made.split(' ').next()).skip(1);
+        let (own, others) = (made.next().unwrap_or_default(), made.next().unwrap_or_default());
+        assert!(!own.contains("at") && others.contains("at"), "{commands}");
+        assert_eq!(Owner::of_event(own), Owner::of_event(others));
+        assert_eq!(number(3, None), "3");
+        // A year and the longest function: it is still known whose it is.
+        let year = Duration::from_secs(365 * 24 * 3600);
+        let name = event_name("r_", "a_function_with_a_name_that_is_longer_than_that", &number(99, Some(year)), owner);
+        assert_eq!(name, "r_a_function_with_a_99at757b12c00_4026531836_4194304_1234567890");
+        assert!(name.len() <= LONGEST && Owner::of_event(&name) == Some(owner));
+    }
+
+    #[test]
     fn a_name_is_no_longer_than_the_kernel_takes_and_has_no_point() {
         let owner = Owner::of_event("x_4026531836_4194304_1234567890").expect("an owner");
-        let name = event_name("test_r_", "a_function_whose_name_alone_has_more_than_sixty_characters.isra.0", 7, owner);
+        let name =
+            event_name("test_r_", "a_function_whose_name_alone_has_more_than_sixty_characters.isra.0", "7", owner);
         assert_eq!(name, "test_r_a_function_whose_name_al_7_4026531836_4194304_1234567890");
         assert!(name.len() <= LONGEST && Owner::of_event(&name) == Some(owner));
-        assert!(event_name("p_", "vfs_read.cold", 0, owner).starts_with("p_vfs_read_cold_0_"));
+        assert!(event_name("p_", "vfs_read.cold", "0", owner).starts_with("p_vfs_read_cold_0_"));
     }
 
     #[test]
