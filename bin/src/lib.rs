@@ -19,6 +19,7 @@
 //! * `reload` takes over a changed configuration, `reloads` is how that is asked for; `surroundings` is what sinks are built
 //!   with.
 //! * `table` is a sink for people; `in_place` draws on a terminal over what was drawn before.
+//! * `broker` is the process that opens and attaches for the agent what it may not any more.
 //! * `confinement` is what the agent gives up for good once its probes are attached; `rights` says which capabilities it
 //!   keeps, `privileges` lets go of the others.
 //! * `notify` tells the service manager how the agent fares.
