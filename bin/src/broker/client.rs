@@ -144,7 +144,7 @@ impl Link {
             return Ok(Err(Refusal::of("it is too long to be asked")));
         }
         let brought: Vec<_> = brought.iter().map(AsFd::as_fd).collect();
-        self.socket.send(&message, &brought)?;
+        self.socket.send_before(&message, &brought, deadline)?;
         let mut answer = Answer::default();
         loop {
             self.socket.wait(deadline)?;
@@ -331,10 +331,15 @@ mod tests {
         assert_eq!(asks(LIMIT).expect("an answer").bytes, b"in time");
         its.send(b"\x03\0\0\0?", &[]).expect("sent");
         assert_eq!(asks(LIMIT).expect_err("no answer"), not_understood());
+        // Also where the connection has no room for further ones.
+        for _ in 0..10_000 {
+            assert_eq!(asks(Duration::ZERO).expect_err("nobody answers"), late);
+        }
         let link = client.link.lock();
         assert_eq!(asks(Duration::from_millis(1)).expect_err("somebody else asks"), late);
         drop((link, its));
-        assert!(asks(LIMIT).expect_err("it has ended").words.contains("cannot ask"));
+        let ended = asks(LIMIT).expect_err("it has ended").words;
+        assert!(ended.contains("cannot ask"), "{ended}");
         assert!(client.wait_for_end());
         client.let_go();
         assert!(!client.wait_for_end());

@@ -60,12 +60,33 @@ impl AsFd for Socket {
 impl Socket {
     /// Sends a message. Waits for room.
     pub(crate) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(bytes, descriptors, SendFlags::empty())
+    }
+
+    /// The same, with a wait for room until the deadline and no longer.
+    pub(crate) fn send_before(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> io::Result<()> {
+        loop {
+            match self.send_with(bytes, descriptors, SendFlags::DONTWAIT) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for(PollFlags::OUT, deadline)?,
+                sent => return sent,
+            }
+        }
+    }
+
+    fn send_with(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for a message"));
         }
-        rustix::io::retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+        rustix::io::retry_on_intr(|| {
+            sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags | SendFlags::NOSIGNAL)
+        })?;
         Ok(())
     }
 
@@ -94,10 +115,14 @@ impl Socket {
 
     /// Waits until there is a message or the end, no longer than until the deadline.
     pub(crate) fn wait(&self, deadline: Instant) -> io::Result<()> {
+        self.wait_for(PollFlags::IN, deadline)
+    }
+
+    fn wait_for(&self, what: PollFlags, deadline: Instant) -> io::Result<()> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = Timespec::try_from(left).map_err(io::Error::other)?;
-            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)) {
+            match poll(&mut [PollFd::new(&self.0, what)], Some(&limit)) {
                 Ok(0) if left.is_zero() => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),

@@ -11,6 +11,7 @@ mod examples;
 mod lifetime;
 mod netdata;
 mod notify;
+mod openers;
 mod output;
 mod refusals;
 mod rows;
