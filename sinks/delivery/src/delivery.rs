@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use crate::health::Health;
 use crate::options::DeliveryOptions;
 use crate::reason;
 use crate::spool::{Spool, SpoolError};
+use crate::storage::Storage;
+use crate::undelivered::Undelivered;
 use crate::verdict::Verdict;
 
 /// How often a frame whose content is refused may be sent in pieces. One bad item in any frame
@@ -34,11 +37,12 @@ const DOUBTFUL: Duration = Duration::from_secs(3600);
 /// * in `flush`, [`work`](Self::work): it sends one frame, so that the sink's queue is emptied
 ///   between two of them;
 /// * in `due`, [`due`](Self::due);
-/// * in `close`, [`close`](Self::close).
+/// * in `close`, [`close`](Self::close);
+/// * in `bequeath` and `inherit`, [`bequeath`](Self::bequeath) and [`inherit`](Self::inherit).
 ///
 /// Frames wait in memory. From the first failure on they wait in the spool, if there is one, so
 /// that an outage costs little memory and a stop or a crash loses little; what is on disk is sent
-/// before what is in memory.
+/// before what is in memory. A spool that cannot be used is tried again, at most a minute later each time.
 pub struct Delivery<C> {
     carrier: C,
     ledger: Arc<Ledger>,
@@ -52,6 +56,8 @@ pub struct Delivery<C> {
     doubted: Option<Instant>,
     memory: VecDeque<Frame>,
     limit: u64,
+    /// Where the spool is to be, if there is to be one.
+    storage: Option<Storage>,
     spool: Option<Spool>,
     backoff: Backoff,
     not_before: Option<Instant>,
@@ -62,13 +68,11 @@ pub struct Delivery<C> {
 
 impl<C: Carrier> Delivery<C> {
     /// A delivery by this carrier. A spool that another process has is refused; one that cannot be
-    /// used for another reason is said in the log, and data waits in memory only.
+    /// used for another reason is said in the log, and data waits in memory only until it can be.
     pub fn new(carrier: C, options: &DeliveryOptions, context: &SinkContext) -> Result<Self, BuildError> {
         let health = Health::new(&context.name);
-        let spool = match options
-            .spool_of(context.instance.as_deref())
-            .map(|directory| Spool::open_by(Arc::clone(&context.opener), &directory, options.spool_size))
-        {
+        let mut storage = Storage::of(options, context);
+        let spool = match storage.as_mut().map(|storage| storage.open(Instant::now())) {
             None => None,
             Some(Ok((spool, recovery))) => {
                 health.spool_opened(recovery);
@@ -94,6 +98,7 @@ impl<C: Carrier> Delivery<C> {
             doubted: None,
             memory: VecDeque::new(),
             limit: options.memory,
+            storage,
             spool,
             backoff: Backoff::new(options.retry_min, options.retry_max),
             not_before: None,
@@ -110,6 +115,7 @@ impl<C: Carrier> Delivery<C> {
     pub fn with_clock(mut self, now: impl Fn() -> Instant + Send + 'static, seed: u64) -> Self {
         self.now = Box::new(now);
         self.backoff.reseed(seed);
+        self.storage.iter_mut().for_each(|storage| storage.reseed(seed));
         self
     }
 
@@ -126,6 +132,11 @@ impl<C: Carrier> Delivery<C> {
         } else if self.memory.len() > 1 {
             self.send_if_well();
         }
+        self.make_room();
+    }
+
+    /// What has no room in memory goes to the spool, to the receiver if it takes data, or is dropped.
+    fn make_room(&mut self) {
         while self.in_memory() > self.limit {
             if !self.spill()
                 && !self.send_if_well()
@@ -151,6 +162,7 @@ impl<C: Carrier> Delivery<C> {
     pub fn work(&mut self) {
         let now = (self.now)();
         self.look();
+        self.open_again(now);
         if self.not_before.is_none_or(|moment| moment <= now) {
             let end = self.end();
             self.attempt(end);
@@ -169,6 +181,7 @@ impl<C: Carrier> Delivery<C> {
     /// it is too early. What is left then goes to the spool, or is dropped; what is on disk stays
     /// there.
     pub fn close(&mut self) {
+        self.open_again((self.now)());
         if self.spool.as_ref().is_none_or(Spool::is_empty) {
             let end = self.end();
             while self.attempt(end) {}
@@ -182,11 +195,97 @@ impl<C: Carrier> Delivery<C> {
         if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
             self.health.spool_fails(&error);
         }
+        self.wait_for_doubt();
+    }
+
+    /// What was sent last has the same time to come back as all else.
+    fn wait_for_doubt(&mut self) {
         if let Some(ripe) = self.doubt.ripe() {
-            // What was sent last has the same time to come back as all else.
             let left = ripe.saturating_duration_since((self.now)());
             std::thread::park_timeout(self.stop.remaining().map_or(left, |grace| left.min(grace.mul_f64(0.75))));
             self.doubt.look(self.carrier.peer(), ripe);
+        }
+    }
+
+    /// Gives up all that is not delivered, for a delivery that takes this one's place: what is in memory, in a legacy whose
+    /// samples are queued in the ledger, and the spool as it is. Nothing is sent any more.
+    pub fn bequeath(&mut self) -> Undelivered {
+        self.wait_for_doubt();
+        self.book_losses();
+        let Hand { pieces, spooled, .. } = std::mem::take(&mut self.hand);
+        if spooled && !pieces.is_empty() {
+            // Of its record the receiver may have a part: what is left of it goes along.
+            self.ledger.unspool(pieces.iter().map(Frame::samples).sum());
+            self.acknowledge();
+        }
+        if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
+            self.health.spool_fails(&error);
+        }
+        let spool = self.spool.take().and(self.storage.take()).map(|storage| storage.directory().to_owned());
+        let frames = self.aside.drain().chain(pieces).chain(self.memory.drain(..)).collect();
+        Undelivered { frames, spool }
+    }
+
+    /// Takes over what another one has not delivered, whose samples in memory are queued in this one's ledger. What is in
+    /// a spool of its own comes into this one's spool, or into memory as far as it has room; what is left stays there.
+    pub fn inherit(&mut self, undelivered: Undelivered) {
+        let Undelivered { frames, spool } = undelivered;
+        self.memory.extend(frames);
+        let own = self.storage.as_ref().map(Storage::directory);
+        if let Some(former) = spool.filter(|former| Some(former.as_path()) != own) {
+            match Storage::open_former(&former) {
+                Ok(spool) => self.move_from(spool, &former),
+                Err(error) => self.health.spool_is_left(&former, Some(&error)),
+            }
+        }
+        self.make_room();
+    }
+
+    /// Takes over what is in the spool of a predecessor.
+    fn move_from(&mut self, mut former: Spool, directory: &Path) {
+        while let Some(frame) = former.take() {
+            let samples = frame.samples();
+            if let Some(spool) = &mut self.spool {
+                if let Err(error) = spool.append(&frame) {
+                    self.health.spool_fails(&error);
+                    break;
+                }
+                self.ledger.recovered(samples);
+            } else if self.in_memory() + frame.size() as u64 <= self.limit {
+                self.ledger.recovered(samples);
+                self.ledger.unspool(samples);
+                self.memory.push_back(frame);
+            } else {
+                break;
+            }
+            if let Err(error) = former.acknowledge() {
+                self.health.spool_fails(&error);
+            }
+            self.book_losses();
+        }
+        let damaged = former.take_losses().damaged;
+        self.ledger.recovered(damaged);
+        self.ledger.says_itself(reason::DAMAGE);
+        self.ledger.dropped_from_spool(damaged, reason::DAMAGE);
+        self.health.drops(damaged, reason::DAMAGE, (self.now)());
+        if !former.is_empty() {
+            self.health.spool_is_left(directory, None);
+        }
+        self.book_losses();
+    }
+
+    /// Opens a spool that could not be used so far, unless it is too early.
+    fn open_again(&mut self, now: Instant) {
+        let Some(storage) = self.storage.as_mut().filter(|it| self.spool.is_none() && it.is_due(now)) else { return };
+        if let Ok((spool, recovery)) = storage.open(now) {
+            self.health.spool_is_there(storage.directory());
+            self.health.spool_opened(recovery);
+            self.ledger.recovered(recovery.samples);
+            self.spool = Some(spool);
+            self.book_losses();
+            if self.health.is_failing() {
+                while self.spill() {}
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the log hears of a delivery: each change of its state, once.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{chain, explain};
@@ -107,12 +108,27 @@ impl Health {
         }
     }
 
+    /// The spool could not be used before.
+    pub(crate) fn spool_is_there(&self, directory: &Path) {
+        info!(sink = %self.sink, "the spool {} can be used now", directory.display());
+    }
+
+    /// Something of what a predecessor left on disk stays there: it has no room here, or cannot be read.
+    pub(crate) fn spool_is_left(&self, directory: &Path, error: Option<&SpoolError>) {
+        let why = error.map_or_else(|| "there is no room for it".to_owned(), |error| chain(error));
+        warn!(
+            sink = %self.sink,
+            "what waits in the spool {} stays there: {why}; set delivery.spool to that directory to have it sent",
+            directory.display()
+        );
+    }
+
     pub(crate) fn spool_missing(&self, error: &SpoolError) {
         let problem = match error {
             SpoolError::Unusable(path, error) => format!("cannot use {}: {}", path.display(), explain(error)),
             SpoolError::Locked(_) => chain(error),
         };
-        error!(sink = %self.sink, "{problem}; data waits in memory only");
+        error!(sink = %self.sink, "{problem}; data waits in memory only, and the spool is tried again");
     }
 
     pub(crate) fn spool_works(&mut self) {

@@ -68,7 +68,9 @@ mod reason;
 mod record;
 mod segment;
 mod spool;
+mod storage;
 mod trial;
+mod undelivered;
 mod unread;
 mod verdict;
 
@@ -85,5 +87,6 @@ pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
 pub use print::{Print, Printed, Printer};
 pub use spool::{Losses, Recovery, Spool, SpoolError, is_of_a_spool};
+pub use undelivered::Undelivered;
 pub use unread::Unread;
 pub use verdict::Verdict;

@@ -110,10 +110,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Settlement, Sink,
-    SinkContext, SinkError, SinkPlugin, TrialContext, View,
+    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, Legacy, OptionDoc, Options, OptionsError, Settlement,
+    Sink, SinkContext, SinkError, SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::{Carrier, Delivery, LineFile, Lookup, Packer, Print, Printed, Printer, Unread};
+use ebpf_process_delivery::{
+    Carrier, Delivery, LineFile, Lookup, Packer, Print, Printed, Printer, Undelivered, Unread,
+};
 
 pub use encode::{Encoder, Form, Lines};
 use options::{Settings, Target};
@@ -147,6 +149,11 @@ impl SinkPlugin for InfluxPlugin {
             Target::Udp(address) => Some(format!("udp://{address}")),
             Target::Server(server) => Some(format!("{} {}", server.name, server.place)),
         }
+    }
+
+    fn succeeds(&self, before: &Options, now: &Options) -> bool {
+        let [Ok(before), Ok(now)] = [before, now].map(Settings::read) else { return false };
+        before.writes_the_same_as(&now)
     }
 
     fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
@@ -246,6 +253,20 @@ impl Sink for DeliveredSink {
         }
         self.delivery.close();
         Ok(())
+    }
+
+    fn bequeath(&mut self) -> Option<Legacy> {
+        if let Some(frame) = self.packer.take() {
+            self.delivery.offer(frame);
+        }
+        let undelivered = self.delivery.bequeath();
+        Some(Legacy { samples: undelivered.samples(), content: Box::new(undelivered) })
+    }
+
+    fn inherit(&mut self, legacy: Legacy) {
+        if let Ok(undelivered) = legacy.content.downcast::<Undelivered>() {
+            self.delivery.inherit(*undelivered);
+        }
     }
 
     fn settles(&self) -> Settlement {

@@ -242,6 +242,21 @@ impl Settings {
         Ok(Self { target, writing, limits, delivery: raw.delivery })
     }
 
+    /// Whether the same lines go to the same place, which is not standard output: how they get there may differ.
+    pub(crate) fn writes_the_same_as(&self, other: &Self) -> bool {
+        let same_place = match (&self.target, &other.target) {
+            (Target::File(path), Target::File(other)) => path == other,
+            (Target::Udp(receiver), Target::Udp(other)) => receiver == other,
+            (Target::Server(server), Target::Server(other)) => {
+                let place =
+                    |it: &ServerOptions| (it.base.clone(), it.zone.clone(), it.socket.clone(), it.place.clone());
+                place(server) == place(other)
+            }
+            _ => false,
+        };
+        same_place && self.writing == other.writing
+    }
+
     /// Whether it does nothing but print and connect to network addresses.
     pub(crate) fn is_confined(&self) -> bool {
         let on_network = match &self.target {

@@ -77,6 +77,54 @@ fn a_path_that_is_no_directory_leaves_the_memory() {
 }
 
 #[test]
+fn a_spool_that_cannot_be_used_at_the_start_is_used_once_it_can_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("parent/spool");
+    // An earlier process has left something there, and now a file is in the way.
+    let (mut rig, _) = away(&on(&directory));
+    rig.offer(frame(0..10));
+    rig.delivery.close();
+    drop(rig);
+    let aside = folder.path().join("aside");
+    fs::rename(folder.path().join("parent"), &aside).expect("a name");
+    fs::write(folder.path().join("parent"), "").expect("a file");
+    let (mut rig, taken) = away(&on(&directory));
+    rig.offer(frame(10..20));
+    rig.delivery.work();
+    assert_eq!((rig.tally().queued, rig.tally().spooled), (10, 0), "data waits in memory");
+    fs::remove_file(folder.path().join("parent")).expect("it was there");
+    fs::rename(&aside, folder.path().join("parent")).expect("a name");
+    rig.wait(120 * SECOND);
+    rig.delivery.work();
+    assert_eq!((rig.tally().queued, rig.tally().spooled), (0, 20), "and on disk, behind what was there");
+    *taken.lock() = Some(Vec::new());
+    rig.finish();
+    assert_eq!(*taken.lock(), Some((0..20).collect()));
+}
+
+#[test]
+fn a_spool_on_a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path();
+    if mount("tmpfs", place, "tmpfs", MountFlags::RDONLY, None).is_err() {
+        // Only root may do that.
+        return;
+    }
+    let (mut rig, _) = away(&on(&place.join("spool")));
+    rig.offer(frame(0..10));
+    for _ in 0..3 {
+        rig.delivery.work();
+        rig.wait(120 * SECOND);
+    }
+    assert_eq!(rig.tally().queued, 10);
+    mount_remount(place, MountFlags::empty(), "").expect("another mount");
+    rig.delivery.work();
+    assert_eq!(rig.tally().spooled, 10);
+    drop(rig);
+    unmount(place, UnmountFlags::DETACH).expect("a mount");
+}
+
+#[test]
 fn a_directory_that_vanishes_costs_what_was_in_it_and_is_made_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let directory = folder.path().join("spool");

@@ -36,7 +36,7 @@ impl Carrier for Receiver {
 /// A delivery, its book and its clock.
 pub(crate) struct Rig {
     pub(crate) delivery: Delivery<Receiver>,
-    ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
     clock: Arc<Mutex<Instant>>,
     /// Closes the receiver's connection.
     pub(crate) gone: Arc<AtomicBool>,

@@ -1,0 +1,21 @@
+//! What a delivery leaves to the one that takes its place.
+
+use std::path::PathBuf;
+
+use crate::frame::Frame;
+
+/// What was not delivered: frames from memory, and where others are on disk.
+#[derive(Debug, Default)]
+pub struct Undelivered {
+    /// Oldest first.
+    pub(crate) frames: Vec<Frame>,
+    /// A spool, which nobody holds any more.
+    pub(crate) spool: Option<PathBuf>,
+}
+
+impl Undelivered {
+    /// The samples of the frames from memory: those on disk are found there.
+    pub fn samples(&self) -> u64 {
+        self.frames.iter().map(Frame::samples).sum()
+    }
+}
