@@ -164,7 +164,11 @@ impl SinkPlugin for JsonPlugin {
         };
         let file = LineFile::open(&path, &context).map_err(|error| {
             let way_out = format!("make its directory writable for this user, or change {}.path", options.path());
-            let passing = error.kind() == ErrorKind::NotFound;
+            // A disk that is mounted, made writable or cleared later; a link to where nothing is yet "exists".
+            let passing = matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::AlreadyExists | ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull
+            );
             BuildError::refused(LineFile::explain_path(&path, &error), way_out).passing(passing)
         })?;
         Ok(Box::new(FileSink { encoder, file, ledger: context.ledger }))
