@@ -73,6 +73,13 @@ pub(crate) struct Duties<Read, CleanUp> {
 }
 
 impl Broker {
+    /// Whether an agent that runs by this plan, started as this process is, gives rights up that it has as root.
+    pub(crate) fn is_of_use(plan: &Plan) -> bool {
+        let permitted = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+        let gives_up = !(permitted - CapabilitySet::PERFMON).is_empty();
+        geteuid().is_root() && plan.capabilities == Rights::Drop && gives_up
+    }
+
     /// That of an agent which is going to give rights up that it has as root; `None` for every other agent, and, with a
     /// line in the log, where there can be none.
     pub(crate) fn of(
@@ -82,9 +89,7 @@ impl Broker {
         elevated: bool,
         user: Option<&confinement::user::User>,
     ) -> Option<Self> {
-        let permitted = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
-        let gives_up = !(permitted - CapabilitySet::PERFMON).is_empty();
-        if elevated || !geteuid().is_root() || plan.capabilities != Rights::Drop || !gives_up {
+        if elevated || !Self::is_of_use(plan) {
             return None;
         }
         let read_again = || {

@@ -9,6 +9,7 @@ use ebpf_process_probes::doctor::{self, Finding};
 use ebpf_process_probes::{CounterReport, Doubt, MapMemory, SharedMemory, Survey};
 use serde::Serialize;
 
+use crate::broker::Broker;
 use crate::choice::Known;
 use crate::confinement::Confinement;
 use crate::confinement::user::User;
@@ -140,7 +141,7 @@ impl Report {
         let sinks: Vec<SinkReport> = sinks.collect();
         let verdict = verdict(&probes).max(worst(&sinks));
         let drops = plan.capabilities == Rights::Drop;
-        let kept_rights = drops.then(|| rights::kept(plan, user.as_ref(), false));
+        let kept_rights = drops.then(|| rights::kept(plan, user.as_ref(), Broker::is_of_use(plan)));
         let confinement = drops.then(|| Confinement::expected(plan, user.as_ref()));
         Ok(Self {
             verdict,
