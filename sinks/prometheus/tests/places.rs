@@ -1,6 +1,5 @@
 //! The port: another one's at first, and then a predecessor's.
 
-#![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
