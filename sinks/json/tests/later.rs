@@ -1,7 +1,5 @@
 //! A file whose directory comes later.
 
-#![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;

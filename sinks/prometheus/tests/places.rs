@@ -1,6 +1,5 @@
 //! The port: another one's at first, and then a predecessor's.
 
-
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
