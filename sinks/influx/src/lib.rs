@@ -79,6 +79,10 @@
 //! of its fields, is sent again in pieces, one sample each: its neighbours are stored, and what is refused again is
 //! rejected. Where the server does not say which lines it means, all of the request are sent so.
 //!
+//! Where the options change and the same lines go to the same place (`url`, `version`, `database`, `retention_policy`, `org`,
+//! `bucket`, `integers`, `lines` and `namespace` are the same), the new sink delivers what the one before could not, from
+//! memory and from its spool. Anything else has the grace period.
+//!
 //! A point that is sent twice overwrites itself, so what has no answer is sent again. A datagram is
 //! written once it is sent; what is refused on this host is kept.
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
+mod changes;
 mod faults;
 mod files;
 mod many;

@@ -18,10 +18,16 @@ use crate::server::LIMIT;
 pub(crate) const TEN: u64 = 10;
 
 /// So many rows of so many counters: `vfs.calls`, and `vfs.more_1` on.
-struct Counters {
+pub(crate) struct Counters {
     rows: u64,
     columns: u32,
     total: u64,
+}
+
+impl Counters {
+    pub(crate) const fn new(rows: u64, columns: u32) -> Self {
+        Self { rows, columns, total: 0 }
+    }
 }
 
 impl Probe for Counters {
@@ -77,7 +83,7 @@ impl Running {
     fn build(host: HostName, text: &str, rows: u64, columns: u32) -> Result<Self, BuildError> {
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), Duration::from_secs(100)));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::from_secs(1));
-        agent.push_probe("counters", Box::new(Counters { rows, columns, total: 0 }));
+        agent.push_probe("counters", Box::new(Counters::new(rows, columns)));
         let ledger = Arc::new(Ledger::default());
         let (own, stop) = (Arc::clone(&ledger), agent.stop_signal());
         let context = SinkContext { host, ledger: own, stop, ..context("db") };
