@@ -102,6 +102,7 @@ impl Reloader {
             ("instance", now.instance == current.instance),
             ("status.socket", now.status == current.status),
             ("capabilities", now.capabilities == current.capabilities),
+            ("user", now.user == current.user),
         ];
         match what.iter().find(|(_, same)| !same) {
             None => Ok(()),

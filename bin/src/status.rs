@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ebpf_process_config::Sources;
+use ebpf_process_config::{Sources, status_socket};
 use ebpf_process_core::Registry;
 
 use crate::exit::{Exit, Refusal};
@@ -56,7 +56,8 @@ pub(crate) fn of(path: &Path) -> io::Result<Report> {
 
 /// Has the running agent take over its configuration, and prints what it did.
 pub(crate) fn reload(registry: &Registry, sources: &Sources) -> Result<Exit, Refusal> {
-    let Some(path) = configuration::plan(registry, sources)?.status else {
+    // Whatever is wrong beside is the agent's to say, to whoever looks at its status or its log.
+    let Some(path) = status_socket(&sources.load(registry)?)? else {
         let problem = "status is off: status.socket names no socket; send the agent SIGHUP instead";
         return Err(Refusal::Usage(problem.to_owned()));
     };

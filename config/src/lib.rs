@@ -35,7 +35,7 @@ pub use documented::{DocumentedTable, documented};
 pub use error::ConfigError;
 pub use load::{CONFIG_VARIABLE, ENVIRONMENT_PREFIX, LOG_VARIABLE, Loaded, SYSTEM_FILE, Sources};
 pub use netdata::Directories;
-pub use plan::{Plan, PlannedProbe, PlannedSink};
+pub use plan::{Plan, PlannedProbe, PlannedSink, status_socket};
 pub use raw::Rights;
 pub use texts::Texts;
 

@@ -202,6 +202,12 @@ fn plan_instance(loaded: &Loaded, name: Option<String>) -> Result<Option<String>
     }
 }
 
+/// Where an agent with this configuration tells its status, as [`Plan::status`], also where something else in it is wrong.
+pub fn status_socket(loaded: &Loaded) -> Result<Option<PathBuf>, ConfigError> {
+    let text = |key: &str| loaded.figment.find_value(key).ok().and_then(Value::into_string);
+    plan_status(loaded, &text("status.socket").unwrap_or_default(), text(INSTANCE).as_deref())
+}
+
 /// A named instance has a socket of its own: `status-NAME.sock`.
 fn plan_status(loaded: &Loaded, socket: &str, instance: Option<&str>) -> Result<Option<PathBuf>, ConfigError> {
     if socket.is_empty() {

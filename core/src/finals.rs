@@ -85,6 +85,14 @@ impl Finals {
         total
     }
 
+    /// Takes out those that the sink has not been given: another one gets them.
+    pub(crate) fn take_waiting(&self) -> Vec<Arc<Block>> {
+        let waiting = &mut *self.waiting.lock();
+        let rest = waiting.blocks.split_off(waiting.given.min(waiting.blocks.len()));
+        waiting.bytes -= rest.iter().map(|ended| ended.bytes).sum::<usize>();
+        rest.into_iter().map(|ended| ended.block).collect()
+    }
+
     /// The sink has not taken the newest of what it was given: it gets them again.
     pub(crate) fn take_back(&self, blocks: usize) {
         let waiting = &mut *self.waiting.lock();

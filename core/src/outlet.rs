@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Block};
 use crate::ledger::{FINAL, Ledger, NEVER_SETTLED, QUEUE_FULL};
 use crate::lens::Lens;
 use crate::pace::{Pace, random_part};
@@ -108,6 +108,8 @@ pub(crate) struct Outlet {
     oldest: Receiver<Parcel>,
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
+    /// Rows that ended before, and that the sink whose place this one takes has not been given.
+    left: Vec<Arc<Block>>,
     /// Samples of ended rows that were lost since this was asked last.
     lost_finals: u64,
     /// Hangs up when the sink's thread has ended.
@@ -184,6 +186,7 @@ impl Outlet {
             oldest,
             ledger,
             shared,
+            left: Vec::new(),
             lost_finals: 0,
             ended,
             stop,
@@ -258,8 +261,8 @@ impl Outlet {
                 self.lens.insert(Arc::new(lens))
             }
         };
-        let Some(ended) = &batch.ended else { return };
-        let lost = self.shared.finals.push(ended, lens);
+        let left = std::mem::take(&mut self.left);
+        let lost: u64 = left.iter().chain(&batch.ended).map(|ended| self.shared.finals.push(ended, lens)).sum();
         if self.is_over() {
             self.ledger.lost(lost, CLOSED);
         } else {
@@ -305,6 +308,22 @@ impl Outlet {
             while self.oldest.try_recv().is_ok() {}
         }
         self.ledger.tell_losses(&self.spec.name);
+    }
+
+    /// Takes out the rows that have ended and that the sink has not been given, for the one that takes its place.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Arc<Block>> {
+        let mut left = std::mem::take(&mut self.left);
+        left.extend(self.shared.finals.take_waiting());
+        left
+    }
+
+    /// Takes over what [`take_waiting`](Self::take_waiting) gave.
+    pub(crate) fn take_over(&mut self, left: Vec<Arc<Block>>) {
+        self.left = left;
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        self.shared.is_absent()
     }
 
     /// Hangs up: the worker writes what is queued, the newest totals last, closes its sink and ends. The sink has this long;

@@ -132,15 +132,18 @@ impl Outlets {
                 }
                 continue;
             }
-            let mut predecessor = None;
+            let (mut predecessor, mut left) = (None, Vec::new());
             if let Some(place) = place {
-                let former = self.open.remove(place);
+                let mut former = self.open.remove(place);
                 let (heir, legacy) = bounded(0);
                 let inherits = former.key().is_some_and(|key| {
                     key.plugin == part.plugin.name()
                         && key.setting == part.setting
                         && part.plugin.succeeds(&key.options, &part.options)
                 });
+                if inherits || former.is_absent() {
+                    left = former.take_waiting();
+                }
                 let closing = former.hang_up(grace, inherits.then_some(heir));
                 predecessor = Some(Predecessor { legacy, ended: closing.ended(), deadline: closing.deadline() });
                 self.closing.push(closing);
@@ -153,6 +156,8 @@ impl Outlets {
             let beginning = Beginning { built: None, absent: None, make: Some((make, key)), predecessor };
             if let Err(error) = self.push(spec, beginning, (ledger, stop), interval, vitals) {
                 say(&mut said, format!("sink {name} is left out: {error}"));
+            } else if let Some(outlet) = self.open.last_mut() {
+                outlet.take_over(left);
             }
         }
         said

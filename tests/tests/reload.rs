@@ -1,0 +1,293 @@
+//! A configuration that changes while a known workload runs: nothing is lost on what stays, and everything arrives.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ebpf_process_tests::workload::Place;
+use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How many configurations the agent gets one after another; `RELOADS` sets another number.
+const RELOADS: usize = 30;
+
+/// What the workload does, while they change.
+const READS: u64 = 400_000;
+
+#[test]
+fn thirty_configurations_lose_nothing_of_what_stays_and_all_arrives_of_what_changes() {
+    live::test("reload", agent::can_run(), plans);
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing_and_is_said_everywhere() {
+    live::test("reload-wrong", agent::can_run(), wrong);
+}
+
+/// An agent and its configuration.
+struct Reloaded {
+    child: Child,
+    config: String,
+}
+
+impl Reloaded {
+    fn start(config: &Path, text: &str) -> Outcome<Self> {
+        fs::write(config, text).map_err(Failure::at("the configuration"))?;
+        let config = config.display().to_string();
+        let mut command = agent::command()?;
+        command.args(["run", "--config", &config]).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let child = command.spawn().map_err(Failure::at("starting the agent"))?;
+        Ok(Self { child, config })
+    }
+
+    fn ask(&self, command: &str, more: &[&str]) -> Outcome<Output> {
+        let mut asked = agent::command()?;
+        asked.args([command, "--config", &self.config]).args(more);
+        asked.output().map_err(Failure::at("asking the agent"))
+    }
+
+    fn status(&self) -> Outcome<Value> {
+        let output = self.ask("status", &["--format", "json"])?;
+        serde_json::from_slice(&output.stdout).map_err(Failure::at("the status"))
+    }
+
+    fn wait_for_batch(&self) -> Outcome<()> {
+        wait::until("a batch", wait::LIMIT, || {
+            Ok(self.status().ok().filter(|status| status["last_batch"].is_object()).map(drop))
+        })
+    }
+
+    fn reload(&self, text: &str) -> Outcome<Output> {
+        fs::write(&self.config, text).map_err(Failure::at("the configuration"))?;
+        self.ask("reload", &[])
+    }
+
+    /// How many descriptors and threads the agent has.
+    fn size(&self) -> Outcome<[usize; 2]> {
+        let count = |what: &str| {
+            let entries = fs::read_dir(format!("/proc/{}/{what}", self.child.id()));
+            entries.map(Iterator::count).map_err(Failure::at("the agent's size"))
+        };
+        Ok([count("fd")?, count("task")?])
+    }
+
+    fn stop(mut self) -> Outcome<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("no process number"))?;
+        kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
+        let status = wait::until("the agent's end", wait::LIMIT, || {
+            self.child.try_wait().map_err(Failure::at("the agent's state"))
+        })?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("the agent ended with {status}"))) }
+    }
+}
+
+impl Drop for Reloaded {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A database that remembers the newest number of reads, and is away at times.
+struct Database {
+    address: SocketAddr,
+    away: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+}
+
+impl Database {
+    fn start() -> Outcome<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(Failure::at("a port"))?;
+        let address = listener.local_addr().map_err(Failure::at("a port"))?;
+        let (away, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let database = Self { address, away: Arc::clone(&away), reads: Arc::clone(&reads) };
+        let serve = move || {
+            for stream in listener.incoming().flatten() {
+                let (away, reads) = (Arc::clone(&away), Arc::clone(&reads));
+                // Whoever hangs up in the middle has not been answered.
+                thread::spawn(move || answer(stream, &away, &reads).ok());
+            }
+        };
+        thread::spawn(serve);
+        Ok(database)
+    }
+}
+
+fn answer(stream: TcpStream, away: &AtomicBool, reads: &AtomicU64) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut stream = stream;
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or(0);
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        if away.load(Ordering::Relaxed) {
+            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
+            continue;
+        }
+        for line in String::from_utf8_lossy(&body).lines().filter(|line| line.starts_with("vfs,")) {
+            let calls = line.split_once("calls=").filter(|_| line.contains("operation=read"));
+            let calls = calls.and_then(|(_, rest)| rest.split(['u', 'i', ',', ' ']).next()?.parse().ok());
+            reads.fetch_max(calls.unwrap_or(0), Ordering::Relaxed);
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")?;
+    }
+}
+
+/// The configuration of a number: with each one a probe comes or goes, a sink gets other names, and another one is
+/// replaced; one stays as it is.
+fn plan(number: usize, folder: &Path, pid: u32, database: SocketAddr) -> String {
+    let mut text = String::from("interval = \"100ms\"\ngrace = \"2s\"\n");
+    let folder = folder.display();
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "[status]\nsocket = \"{folder}/status.sock\"\n\
+         [probes]\nonly = {{ pid = {pid} }}\n[probes.sync]\nenabled = {}\n\
+         [sinks.stays]\ntype = \"json\"\nqueue = 512\noptions.path = \"{folder}/stays.json\"\n\
+         [sinks.renamed]\ntype = \"json\"\nqueue = 512\nprefix = \"plan{}.\"\noptions.path = \"{folder}/renamed.json\"\n\
+         [sinks.db]\ntype = \"influx\"\nqueue = 512\n[sinks.db.options]\nurl = \"http://{database}\"\ndatabase = \"d\"\n\
+         timeout = \"{}s\"\ndelivery = {{ spool = \"{folder}/spool\", retry_min = \"100ms\", retry_max = \"200ms\" }}\n",
+        number % 2 == 1,
+        number % 3,
+        2 + number % 4,
+    );
+    text
+}
+
+/// All numbers of reads in a file of the sink json, in order.
+fn reads(path: &Path) -> Outcome<Vec<u64>> {
+    let text = fs::read_to_string(path).map_err(Failure::at(path.display()))?;
+    let mut all = Vec::new();
+    for line in text.lines() {
+        let object: Value = serde_json::from_str(line).map_err(Failure::at("a line"))?;
+        let samples = object["samples"].as_array().into_iter().flatten();
+        let mut reads = samples.filter(|sample| {
+            let name = sample["name"].as_str().unwrap_or_default();
+            name.ends_with("vfs.calls") && sample["labels"]["operation"] == "read"
+        });
+        all.extend(reads.next().and_then(|sample| sample["value"].as_u64()));
+    }
+    Ok(all)
+}
+
+fn plans() -> Outcome<()> {
+    let count = std::env::var("RELOADS").ok().and_then(|count| count.parse().ok()).unwrap_or(RELOADS);
+    let folder = agent::folder()?;
+    let path = folder.path();
+    let place = Place::new()?;
+    let mut target = place.reads(READS)?;
+    let database = Database::start()?;
+    let text = |number| plan(number, path, target.pid(), database.address);
+    let agent = Reloaded::start(&path.join("agent.toml"), &text(0))?;
+    agent.wait_for_batch()?;
+    // Once through, so that everything that is made once is there.
+    for number in [1, 2, 0] {
+        succeeds(&agent.reload(&text(number))?)?;
+    }
+    let before = agent.size()?;
+    target.resume()?;
+    for number in 1..=count {
+        // Away for a third of the time.
+        database.away.store((count / 3..count * 2 / 3).contains(&number), Ordering::Relaxed);
+        let output = agent.reload(&text(number))?;
+        succeeds(&output)?;
+        let changes = String::from_utf8_lossy(&output.stdout);
+        if !changes.contains("probe sync") || !changes.contains("sink renamed") || !changes.contains("sink db") {
+            return Err(Failure::new(format!("plan {number} changed only this: {changes}")));
+        }
+    }
+    succeeds(&agent.reload(&text(0))?)?;
+    target.wait_for_stop()?;
+    let arrived = || {
+        let last = |name: &str| Ok(reads(&path.join(name))?.last().copied().unwrap_or_default());
+        Ok([last("stays.json")?, last("renamed.json")?, database.reads.load(Ordering::Relaxed)])
+    };
+    let mut seen = [0; 3];
+    let all = wait::until("all reads everywhere", wait::LIMIT, || {
+        seen = arrived()?;
+        Ok((seen == [READS; 3]).then_some(()))
+    });
+    all.map_err(|failure| Failure::new(format!("{failure}: {seen:?} of {READS}")))?;
+    let status = agent.status()?;
+    let sinks = status["sinks"].as_array().into_iter().flatten();
+    let sinks: BTreeMap<&str, &Value> = sinks.map(|sink| (sink["name"].as_str().unwrap_or_default(), sink)).collect();
+    for name in ["stays", "renamed", "db"] {
+        let sink = sinks.get(name).ok_or_else(|| Failure::new(format!("no sink {name}: {status}")))?;
+        let nothing_lost = sink["dropped"].as_object().is_some_and(serde_json::Map::is_empty) && sink["failed"] == 0;
+        if !nothing_lost || sink["state"] != "working" {
+            return Err(Failure::new(format!("{name} has lost something: {sink}")));
+        }
+    }
+    let totals = reads(&path.join("stays.json"))?;
+    if !totals.is_sorted() {
+        return Err(Failure::new("a total has fallen"));
+    }
+    wait::until(&format!("descriptors and threads as before, {before:?}"), wait::LIMIT, || {
+        Ok((agent.size()? == before).then_some(()))
+    })?;
+    target.run_to_end()?;
+    agent.stop()
+}
+
+fn succeeds(output: &Output) -> Outcome<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("reload: {}: {}", output.status, String::from_utf8_lossy(&output.stderr))))
+}
+
+fn wrong() -> Outcome<()> {
+    let folder = agent::folder()?;
+    let path = folder.path();
+    let right = plan(0, path, std::process::id(), SocketAddr::from(([127, 0, 0, 1], 1)));
+    let agent = Reloaded::start(&path.join("agent.toml"), &right)?;
+    agent.wait_for_batch()?;
+    for (text, code, words) in [
+        (format!("{right}\ntimeuot = 1\n"), 2, "timeuot"),
+        (format!("{right}\n["), 2, "line "),
+        (format!("capabilities = \"keep\"\n{right}"), 1, "capabilities cannot change while the agent runs"),
+    ] {
+        let output = agent.reload(&text)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code() != Some(code) || !said.contains(words) {
+            return Err(Failure::new(format!("{text}: {}: {said}", output.status)));
+        }
+    }
+    fs::write(&agent.config, &right).map_err(Failure::at("the configuration"))?;
+    let status = agent.status()?;
+    let told = status["reload"]["error"].as_str().unwrap_or_default();
+    let sinks = status["sinks"].as_array().map_or(0, Vec::len);
+    if !told.contains("capabilities cannot change") || sinks != 3 {
+        return Err(Failure::new(format!("the status does not say so: {status}")));
+    }
+    // The same by a signal, and it is the right one again.
+    let pid = i32::try_from(agent.child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.ok_or_else(|| Failure::new("no process number"))?, Signal::HUP).map_err(Failure::at("SIGHUP"))?;
+    wait::until("the right one to be taken over", Duration::from_secs(60), || {
+        Ok(agent.status()?["reload"]["error"].is_null().then_some(()))
+    })?;
+    agent.stop()
+}
