@@ -121,7 +121,7 @@ impl Links {
         if let Some((place, link)) = self.entry_mut(hook) {
             link.hold_again(place, kernel.possible_cpus)
                 .map_err(|error| format!("cannot be attached again: {error}"))?;
-            link.users += 1;
+            link.users = link.users.saturating_add(1);
             return Ok(());
         }
         if let (Attach::Fentry(_) | Attach::Fexit(..), Some(problem)) = (&hook.attach, &self.trampolines_refused) {
@@ -176,7 +176,7 @@ impl Links {
         for hook in hooks {
             let Some(index) = self.index_of(hook) else { continue };
             let Some((_, link)) = self.attached.get_mut(index) else { continue };
-            link.users -= 1;
+            link.users = link.users.saturating_sub(1);
             if link.users == 0 {
                 unused.push((hook, self.attached.remove(index).1));
             }
@@ -245,7 +245,7 @@ impl Links {
             return Err(format!("{} is not attached", hook.attach.target()));
         }
         for hook in hooks {
-            self.count_user(hook, |users| users + 1);
+            self.count_user(hook, |users| users.saturating_add(1));
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! Every system call of the machine pays for a program on `sys_exit`, so there is one for all that have the same filter.
 //! What it counts is in tables that change while it runs: no program is replaced, and nobody else's number is touched.
 
+mod tables;
+
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,7 +16,6 @@ use crate::abi::Slot;
 use crate::attach::{AttachLost, Links};
 use crate::call::{Numbers, RECORDS, SYSCALL_LIMIT, Watched};
 use crate::candidate::{Candidate, hooks_of_calls};
-use crate::elements::Elements;
 use crate::filter::{Aimed, Filter};
 use crate::hook::Attach;
 use crate::kernel::Kernel;
@@ -29,6 +30,8 @@ use crate::tracefs::Names;
 use crate::vigil::Vigil;
 use crate::who::{self, Sizes};
 use crate::workshop::Source;
+
+use tables::Tables;
 
 /// The object of system calls.
 pub(crate) static SYSCALLS: Objects = Objects {
@@ -74,14 +77,6 @@ impl Walk {
     fn is_news_to(self, seen: u64, now: Instant) -> bool {
         self.number != seen && now.duration_since(self.at) < SAME_TICK
     }
-}
-
-/// The tables in the kernel.
-enum Tables {
-    /// One element each, with everything.
-    Core { calls: Elements, splits: Elements },
-    /// An element for each number and each record.
-    Floor { calls: Elements, splits: Elements },
 }
 
 /// Who shares a load: those of one filter.
@@ -409,53 +404,6 @@ impl Drop for Share {
 /// The byte of an entry that does not hold the record.
 const FLAGS: u16 = 0xff00;
 
-impl Tables {
-    fn of(maps: &ObjectMaps, object: Object) -> io::Result<Self> {
-        let elements = |name: &str| maps.elements(name, None);
-        Ok(match object {
-            Object::Core | Object::Who => {
-                Self::Core { calls: elements(".data.calls")?, splits: elements(".data.splits")? }
-            }
-            Object::Floor => Self::Floor { calls: elements("calls")?, splits: elements("splits")? },
-        })
-    }
-
-    fn set_entries(&self, entries: &[u32], changed: &[usize]) -> io::Result<()> {
-        let bytes = |entries: &[u32]| entries.iter().flat_map(|entry| entry.to_ne_bytes()).collect::<Vec<u8>>();
-        match self {
-            Self::Core { .. } if changed.is_empty() => Ok(()),
-            Self::Core { calls, .. } => calls.update(&key(0), &bytes(entries)),
-            Self::Floor { calls, .. } => changed.iter().try_for_each(|number| {
-                let entry = entries.get(*number).copied().unwrap_or_default();
-                calls.update(&key(u32::try_from(*number).unwrap_or(u32::MAX)), &bytes(&[entry]))
-            }),
-        }
-    }
-
-    /// What tells the two operations of a call apart: `struct split` of abi.h.
-    fn set_split(&self, watched: &Watched) -> io::Result<()> {
-        let Some(split) = watched.call.split else { return Ok(()) };
-        let words = [u64::from(split.argument) | u64::from(split.is_pointer) << 32, split.bits];
-        let words = words.map(u64::to_ne_bytes).concat();
-        match self {
-            Self::Core { splits, .. } => {
-                let mut all = vec![0; splits.value_size()];
-                splits.look_up(&key(0), &mut all)?;
-                let first = watched.record as usize * words.len();
-                if let Some(place) = all.get_mut(first..first + words.len()) {
-                    place.copy_from_slice(&words);
-                }
-                splits.update(&key(0), &all)
-            }
-            Self::Floor { splits, .. } => splits.update(&key(watched.record), &words),
-        }
-    }
-}
-
-const fn key(number: u32) -> [u8; 4] {
-    number.to_ne_bytes()
-}
-
 /// Tests whose filter is this process share what is loaded with it.
 #[cfg(test)]
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
@@ -465,6 +413,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::io::Write as _;
 
+    use super::tables::key;
     use super::*;
     use crate::call::Call;
     use crate::counter::Counter;

@@ -60,6 +60,9 @@ enum CallsText {
     Shared { object: Object, filter: String, links: LinksText },
 }
 
+/// The kernel's own limit on x86 (`CONFIG_NR_CPUS`), twice.
+const MOST_PROCESSORS: usize = 2 * 8192;
+
 /// Of a counter, by its place among those of the probe.
 #[derive(Debug, Serialize, Deserialize)]
 struct ReportText {
@@ -163,6 +166,9 @@ pub(crate) fn take_over(
     remove: &Remove,
 ) -> Result<(Built, Option<TheirCalls>), String> {
     let (text, mut incoming) = Incoming::read::<BuiltText>(message)?;
+    if !(1..=MOST_PROCESSORS).contains(&text.possible_cpus) {
+        return Err(format!("no machine has {} processors", text.possible_cpus));
+    }
     let hooks = every_hook(probe, options.mode);
     let reader = Taking { possible_cpus: text.possible_cpus, hooks: &hooks, remove };
     let own = text.own.map(|OwnText { programs, unguarded }| {
@@ -245,5 +251,71 @@ impl Taking<'_> {
         let maps: Vec<(String, OwnedFd)> = maps.collect::<Result<_, String>>()?;
         let maps = ObjectMaps::restored(bytes, maps).map_err(|error| error.to_string())?;
         Programs::new(links, maps, (object, bytes), self.possible_cpus).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write as _};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::building::{For, build};
+    use crate::tracefs::own_number;
+    use crate::{FILE, PROCESS};
+
+    /// What is built for another process, with these options.
+    fn built(probe: &KernelProbe, options: &ProbeOptions) -> Option<Message> {
+        match build(probe, options, For::Another { owner: own_number(), shared: Vec::new() }) {
+            Ok(built) => Some(describe(probe, built).expect("a message")),
+            Err(problem) if !rustix::process::geteuid().is_root() => {
+                let _ = writeln!(io::stderr(), "SKIPPED a test of what is handed over: {problem}");
+                None
+            }
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+
+    /// The same message with other bytes.
+    fn with(bytes: Vec<u8>, message: &Message) -> Message {
+        let descriptors = message.descriptors.iter().map(|descriptor| descriptor.try_clone().expect("a descriptor"));
+        Message { bytes, descriptors: descriptors.collect() }
+    }
+
+    #[test]
+    fn no_change_of_a_message_is_more_than_an_error() {
+        let remove: Remove = Arc::new(|_| Ok(()));
+        for by in ["[]", r#"["process"]"#] {
+            let text = serde_json::json!({
+                "mode": "return", "hooks": "tracepoint", "processes": 16,
+                "by": serde_json::from_str::<serde_json::Value>(by).expect("a list"),
+            });
+            let options = ProbeOptions::of(&ebpf_process_core::Options::from_value(text)).expect("options");
+            for probe in [&PROCESS, &FILE] {
+                let Some(message) = built(probe, &options) else { return };
+                let take = |message| take_over(probe, &options, message, &remove);
+                let (whole, _) = take(with(message.bytes.clone(), &message)).expect("as it was sent");
+                assert_eq!(whole.reports.len(), probe.counters_in(options.mode).count());
+                assert_eq!(whole.chosen.len(), whole.reports.iter().filter(|report| report.hook.is_some()).count());
+                let places = (0..message.bytes.len()).step_by(message.bytes.len() / 40 + 1);
+                for (place, digit) in places.flat_map(|place| [(place, b'9'), (place, b'0'), (place, b'"')]) {
+                    let mut bytes = message.bytes.clone();
+                    bytes[place] = digit;
+                    let _ = take(with(bytes, &message));
+                    let _ = take(with(message.bytes[..place].to_vec(), &message));
+                }
+                // Without its descriptors, and with others in their place.
+                assert!(take(Message { bytes: message.bytes.clone(), descriptors: Vec::new() }).is_err());
+                let mut turned = with(message.bytes.clone(), &message);
+                turned.descriptors.reverse();
+                assert!(take(turned).is_err());
+                for number in ["18446744073709551615", "16385", "0", "-1"] {
+                    let text = String::from_utf8(message.bytes.clone()).expect("text");
+                    let (_, rest) = text.split_once(',').expect("more than a number");
+                    let bytes = format!("{{\"possible_cpus\":{number},{rest}").into_bytes();
+                    assert!(take(with(bytes, &message)).is_err(), "{number} processors");
+                }
+            }
+        }
     }
 }
