@@ -83,6 +83,11 @@ impl Tally {
         }
     }
 
+    /// What is on disk is nobody's in this book any more.
+    pub(crate) fn leave_spooled(&mut self) {
+        self.offered = self.offered.saturating_sub(std::mem::take(&mut self.spooled));
+    }
+
     /// Whether every offered sample is accounted for, once.
     pub fn balances(&self) -> bool {
         self.offered == self.accounted()

@@ -78,13 +78,16 @@ pub struct SinkVitals {
     finishing: Vec<Arc<Ledger>>,
     /// The sum of those that have.
     past: Tally,
+    /// The most samples that were told to be offered.
+    told: u64,
     pub(crate) number: u64,
     /// It was taken out of the agent; its row is to end.
     pub(crate) is_gone: bool,
 }
 
 impl SinkVitals {
-    /// What became of all samples that were meant for a sink of this name.
+    /// What became of all samples that were meant for a sink of this name. What a predecessor has left on disk is whose
+    /// who finds it there: it is in the sum once the one that runs has found it.
     pub fn tally(&self) -> Tally {
         self.read(Clone::clone)
     }
@@ -95,15 +98,25 @@ impl SinkVitals {
             return self.ledger.read(look);
         }
         let mut sum = self.past.clone();
-        for ledger in self.finishing.iter().chain([&self.ledger]) {
+        for ledger in &self.finishing {
             ledger.read(|tally| sum.add(tally));
         }
+        sum.leave_spooled();
+        self.ledger.read(|tally| sum.add(tally));
         look(&sum)
     }
 
     fn retire(&mut self, ledger: &Arc<Ledger>) {
         self.finishing.retain(|other| !Arc::ptr_eq(other, ledger));
         ledger.read(|tally| self.past.add(tally));
+        self.past.leave_spooled();
+    }
+
+    /// Samples that were offered, for a counter: never fewer than before, also while a successor has not taken over yet
+    /// what its predecessor has given up.
+    pub(crate) fn offered(&mut self, offered: u64) -> u64 {
+        self.told = self.told.max(offered);
+        self.told
     }
 }
 
@@ -171,7 +184,7 @@ impl Vitals {
     }
 
     /// Looks at the sinks without copying their names, and forgets those that are gone afterwards.
-    pub(crate) fn with_sinks<R>(&self, look: impl FnOnce(&[SinkVitals]) -> R) -> R {
+    pub(crate) fn with_sinks<R>(&self, look: impl FnOnce(&mut [SinkVitals]) -> R) -> R {
         let sinks = &mut *self.sinks.lock();
         let seen = look(sinks);
         sinks.retain(|sink| !sink.is_gone);
@@ -256,6 +269,7 @@ impl Vitals {
             ledger: Arc::clone(ledger),
             finishing: Vec::new(),
             past: Tally::default(),
+            told: 0,
             number: self.number(),
             is_gone: false,
         });

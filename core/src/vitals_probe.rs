@@ -216,17 +216,21 @@ fn record_probes(recorder: &mut Recorder, rows: &mut Rows, probes: &[ProbeVitals
     }
 }
 
-fn record_sinks(recorder: &mut Recorder, rows: &mut Rows, sinks: &[SinkVitals]) {
+fn record_sinks(recorder: &mut Recorder, rows: &mut Rows, sinks: &mut [SinkVitals]) {
     for sink in sinks {
         let Some(row) = rows.row(recorder, sink.number, &sink.name) else { continue };
         let [states @ .., waiting, state] = &rows.columns[..] else { continue };
         recorder.gauge(row, *state, sink.ledger.state().number().into());
-        sink.read(|tally| {
-            for (column, (_, read)) in states.iter().zip(STATES) {
+        let offered = sink.read(|tally| {
+            for (column, (_, read)) in states.iter().zip(STATES).skip(1) {
                 recorder.counter(row, *column, read(tally));
             }
             recorder.gauge(row, *waiting, small(tally.queued + tally.spooled));
+            tally.offered
         });
+        if let Some(column) = states.first() {
+            recorder.counter(row, *column, sink.offered(offered));
+        }
         if sink.is_gone {
             rows.end(recorder, sink.number);
         }

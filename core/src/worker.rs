@@ -298,10 +298,11 @@ impl Worker {
         match (heir, legacy) {
             (Some(heir), Some(legacy)) => {
                 let samples = legacy.samples;
-                // Whoever has it enters it, or nobody does.
-                match heir.send(legacy) {
-                    Ok(()) => self.ledger.hand_over(samples),
-                    Err(_) => self.ledger.dropped(samples, ABSENT),
+                // Before the successor enters it, so that the sum of both never says more than there is.
+                self.ledger.hand_over(samples);
+                if heir.send(legacy).is_err() {
+                    self.ledger.take_over(samples);
+                    self.ledger.dropped(samples, ABSENT);
                 }
             }
             _ => drop(self.guard("close", sink, |sink| sink.close())?),

@@ -455,3 +455,73 @@ fn a_probe_that_is_refused_for_good_is_closed_and_the_others_go_on() {
     agent.close(MINUTE);
     assert_eq!(values(&memory, "first.events").len(), 1);
 }
+
+/// Puts what it gets on a disk that its successors have as well.
+struct Spooling {
+    ledger: Arc<Ledger>,
+    disk: Arc<AtomicU64>,
+}
+
+impl Sink for Spooling {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        self.ledger.spool(view.len() as u64);
+        self.disk.fetch_add(view.len() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        Settlement::BySink
+    }
+}
+
+#[test]
+fn what_a_predecessor_has_left_on_disk_is_in_the_sum_once() {
+    let (mut agent, clock) = agent();
+    agent.push_probe("x", Box::new(Steady(None)));
+    agent.add_probe(&VITALS, &Options::none()).expect("a probe");
+    let (disk, memory) = (Arc::new(AtomicU64::new(0)), MemorySink::default());
+    let spooling = || {
+        let disk = Arc::clone(&disk);
+        move |ledger: Arc<Ledger>| -> Made {
+            ledger.recovered(disk.load(Ordering::SeqCst));
+            Ok(Box::new(Spooling { ledger, disk: Arc::clone(&disk) }))
+        }
+    };
+    let parts_of = |place: &str| {
+        let mut db = sink("db", place, spooling());
+        db.spec.selection.include = vec!["steady.total".to_owned()];
+        parts(Vec::new(), vec![db, sink("memory", "x", taking(&memory))])
+    };
+    agent.apply(parts_of("one"));
+    let mut ticks = 0;
+    for place in ["two", "three", "four"] {
+        let sum = |agent: &Agent| agent.vitals().sinks()[0].tally();
+        for _ in 0..3 {
+            ticks += 1;
+            let book = ledger(&agent, "db");
+            let before = book.tally().offered;
+            // Nothing is offered before it is built.
+            eventually("it is built", || {
+                agent.tick(clock.advance(SECOND));
+                book.tally().offered > before
+            });
+            eventually("all is on disk", || disk.load(Ordering::SeqCst) == ticks);
+        }
+        let before = sum(&agent);
+        assert_eq!((before.offered, before.spooled, before.balances()), (ticks, ticks, true), "{before:?}");
+        let former = ledger(&agent, "db");
+        agent.apply(parts_of(place));
+        eventually("the successor has found it", || ledger(&agent, "db").tally().spooled == ticks);
+        assert_eq!(sum(&agent), before);
+        assert!(former.tally().balances());
+    }
+    drained(&ledger(&agent, "memory"));
+    agent.close(MINUTE);
+    let samples = memory.samples();
+    let offered = samples.iter().filter(|sample| {
+        sample.name == "agent.samples" && ["db", "offered"].iter().all(|it| sample.labels.iter().any(|l| l.1 == *it))
+    });
+    let offered: Vec<_> = offered.map(|sample| sample.value.clone()).collect();
+    let totals: Vec<u64> = offered.iter().map(|it| if let RememberedValue::Counter(n) = it { *n } else { 0 }).collect();
+    assert!(totals.len() > 8 && totals.is_sorted(), "{totals:?}");
+}
