@@ -165,9 +165,10 @@ impl Scene<'_> {
     /// Has everything delivered that waits in memory and in this spool.
     fn settle(&mut self, spool: Option<&'static str>) {
         self.take(Step::Options(5, spool));
-        let before = self.given.load(Ordering::SeqCst);
-        // The new one works.
-        self.until("it gets something", |scene| scene.given.load(Ordering::SeqCst) > before + TEN);
+        // The new one delivers, so that those before it have ended.
+        self.until("it delivers", |scene| {
+            scene.agent.vitals().sinks().iter().all(|sink| sink.ledger.read(|it| it.written > 0))
+        });
         let start = Instant::now();
         while self.agent.vitals().sinks().iter().any(|sink| sink.ledger.read(|it| it.queued + it.spooled > 0)) {
             assert!(start.elapsed() < LIMIT, "everything settled: {:?}", self.tallies());
