@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 use crate::error::BuildError;
 use crate::ledger::Ledger;
 use crate::options::Options;
-use crate::outlet::OutletSpec;
+use crate::outlet_spec::OutletSpec;
 use crate::probe::ProbePlugin;
 use crate::sink::{Legacy, Scope, Sink, SinkPlugin, Stop};
 

@@ -116,10 +116,11 @@ impl Database {
             for stream in listener.incoming().flatten() {
                 let (away, reads) = (Arc::clone(&away), Arc::clone(&reads));
                 // Whoever hangs up in the middle has not been answered.
-                thread::spawn(move || answer(stream, &away, &reads).ok());
+                let answer = move || drop(answer(stream, &away, &reads));
+                let _ = thread::Builder::new().name("answer".to_owned()).spawn(answer);
             }
         };
-        thread::spawn(serve);
+        thread::Builder::new().name("database".to_owned()).spawn(serve).map_err(Failure::at("a thread"))?;
         Ok(database)
     }
 }
@@ -245,9 +246,12 @@ fn plans() -> Outcome<()> {
     if !totals.is_sorted() {
         return Err(Failure::new("a total has fallen"));
     }
-    wait::until(&format!("descriptors and threads as before, {before:?}"), wait::LIMIT, || {
-        Ok((agent.size()? == before).then_some(()))
-    })?;
+    let mut now = [0; 2];
+    let same = wait::until("descriptors and threads as before", wait::LIMIT, || {
+        now = agent.size()?;
+        Ok((now == before).then_some(()))
+    });
+    same.map_err(|failure| Failure::new(format!("{failure}: {now:?}, before {before:?}")))?;
     target.run_to_end()?;
     agent.stop()
 }
