@@ -248,16 +248,21 @@ mod tests {
     /// This process answers itself, as long as it is willing; how often it was asked.
     #[derive(Debug)]
     struct Itself {
+        probe: &'static KernelProbe,
         options: Options,
         asked: Mutex<(bool, u64)>,
     }
 
     impl Assistant for Itself {
         fn assist(&self, probe: &str, request: Message) -> Result<Message, BuildError> {
-            assert_eq!(probe, PROBE.name);
+            assert_eq!(probe, self.probe.name);
             let (willing, asked) = &mut *self.asked.lock();
             *asked += 1;
-            if *willing { PROBE.assist(&self.options, request) } else { Err(BuildError::refused("no", "ask later")) }
+            if *willing {
+                self.probe.assist(&self.options, request)
+            } else {
+                Err(BuildError::refused("no", "ask later"))
+            }
         }
     }
 
@@ -268,7 +273,7 @@ mod tests {
             let text = serde_json::json!({
                 "object": object, "hooks": "tracepoint", "only": { "pid": std::process::id() },
             });
-            let answers = Itself { options: Options::from_value(&text), asked: Mutex::new((true, 0)) };
+            let answers = Itself { probe: &PROBE, options: Options::from_value(&text), asked: Mutex::new((true, 0)) };
             let options = ProbeOptions::of(&answers.options).expect("options");
             let answers = Arc::new(answers);
             let assistant: Arc<dyn Assistant> = Arc::<Itself>::clone(&answers);
@@ -298,6 +303,43 @@ mod tests {
             assert!(attachment.attach_again(0, &mut attach).expect("attached again"));
             assert_eq!(counted(&mut attachment), 7, "{object}");
         }
+    }
+
+    /// Where the kernel has kprobes: their events in tracefs go from hand to hand and are gone in the end.
+    #[test]
+    fn breakpoints_of_another_process_are_attached_again_by_it() {
+        let text = serde_json::json!({ "hooks": "kprobe", "mode": "return", "only": { "pid": std::process::id() } });
+        let options = Options::from_value(&text);
+        let answers = Itself { probe: &crate::FILE, options, asked: Mutex::new((true, 0)) };
+        let options = ProbeOptions::of(&answers.options).expect("options");
+        let assistant: Arc<dyn Assistant> = Arc::new(answers);
+        let built = match build(&crate::FILE, &options, &assistant) {
+            Ok(built) => built,
+            Err(problem) if !problem.to_string().contains("no kprobes") && rustix::process::geteuid().is_root() => {
+                panic!("{problem}")
+            }
+            Err(problem) => {
+                let _ = writeln!(io::stderr(), "SKIPPED breakpoints_of_another_process: {problem}");
+                return;
+            }
+        };
+        let mut attachment = Attachment::new(&crate::FILE, &options, built).expect("an attachment");
+        let mut attach = |losses: &[Loss<'_>]| -> io::Result<Vec<OwnedFd>> { attach_again("file", &assistant, losses) };
+        for index in 0..attachment.chosen.len() {
+            let counter = attachment.chosen[index].counter;
+            let calls = |attachment: &mut Attachment| {
+                attachment.refresh(Duration::ZERO).expect("numbers");
+                attachment.since_baseline(index, 0).expect("a record").calls
+            };
+            assert!(attachment.attach_again(index, &mut attach).expect("attached again"), "{}", counter.name);
+            let before = calls(&mut attachment);
+            (0..3).try_for_each(|_| (counter.exercise)(&mut |_| Ok(()))).expect("its operation");
+            assert!(calls(&mut attachment) >= before + 3, "{}", counter.name);
+        }
+        drop(attachment);
+        let tracefs = Tracefs::find().expect("tracefs");
+        let events = std::fs::read_to_string(tracefs.root().join("kprobe_events")).expect("its events");
+        assert!(!events.contains(&own_number().to_string()), "{events}");
     }
 
     #[test]
