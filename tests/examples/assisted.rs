@@ -22,6 +22,7 @@ use ebpf_process_core::{
     Agent, Assistant, BuildError, Clock as _, Message, Options, ProbePlugin as _, SystemClock, Unit, Value,
 };
 use ebpf_process_probes::{Call, Counter, FILE, Field, KernelProbe, Layer, MOUNT, Metric, Output, PROCESS, SYNC};
+use ebpf_process_tests::cgroup::Cgroup;
 use ebpf_process_tests::workload::{Launch, Place};
 use ebpf_process_tests::{Failure, Outcome, wait};
 use rustix::io::ReadWriteFlags;
@@ -52,9 +53,10 @@ const HOOKS: &str = "ASSISTANT_TEST_HOOKS";
 
 type Scenario = fn(&Scene) -> Outcome<()>;
 
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("assisted-counts-what-a-process-does", of_a_process),
     ("assisted-counts-by-process", by_process),
+    ("assisted-counts-a-control-group", control_group),
     ("assisted-beside-its-own-under-load", under_load),
     ("assisted-strangers-probes", strangers),
     ("assisted-refuses-what-is-wrong", what_is_wrong),
@@ -421,6 +423,35 @@ fn by_process(scene: &Scene) -> Outcome<()> {
         }
         Ok(())
     })
+}
+
+/// A control group, and one that is made anew under its name: who reads without rights aims the filter at it.
+fn control_group(scene: &Scene) -> Outcome<()> {
+    const COUNT: u64 = 1000;
+    let place = Place::new()?;
+    let group = Cgroup::new()?;
+    let only = json!({"only": {"cgroup": group.name()}});
+    let (mut first, mut second) = (place.reads(COUNT)?, place.reads(COUNT)?);
+    let mut own = scene.start(&[&FILE], only.clone())?;
+    let mut assisted = scene.without_rights(|| scene.start(&[&FILE], only))?;
+    let mut both = |reads: u64| {
+        let (own, assisted) = (own.totals(), scene.without_rights(|| Ok(assisted.totals()))?);
+        equal("reads of its own", of(&own, "vfs.calls read"), reads)?;
+        equal("reads", of(&assisted, "vfs.calls read"), reads)
+    };
+    both(0)?;
+    group.add(first.pid())?;
+    first.run_to_next_stop()?;
+    both(COUNT)?;
+    first.run_to_end()?;
+    group.remove()?;
+    both(COUNT)?;
+    group.make_anew()?;
+    // It is aimed at now, if it was not at once.
+    both(COUNT)?;
+    group.add(second.pid())?;
+    second.run_to_next_stop()?;
+    both(2 * COUNT)
 }
 
 /// Calls that nothing else in this process makes.

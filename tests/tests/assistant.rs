@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use ebpf_process_tests::cgroup::Cgroup;
 use ebpf_process_tests::{Failure, Outcome, agent, built, live};
 
 /// Runs one scenario by each of these objects.
@@ -29,6 +30,15 @@ fn what_a_process_does_is_counted_to_the_unit() {
 #[test]
 fn by_process_it_is_counted_to_the_unit() {
     play("assisted-counts-by-process", &["core"]);
+}
+
+#[test]
+fn a_control_group_that_is_made_anew_counts_again() {
+    let needs = agent::can_run().and_then(|()| Cgroup::new().map(drop));
+    for object in ["core", "floor"] {
+        let name = format!("assisted-counts-a-control-group-{object}");
+        live::test(&name, needs.clone(), || run(&name));
+    }
 }
 
 #[test]
