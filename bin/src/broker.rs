@@ -50,7 +50,7 @@ use serve::Server;
 use user::User;
 use wire::Socket;
 
-use crate::{confinement, log, status};
+use crate::{confinement, log, meeting_place, status};
 
 /// How long the broker waits for the last trace of an agent that has closed its socket.
 const LAST_TRACE: Duration = Duration::from_secs(2);
@@ -103,6 +103,7 @@ impl Broker {
                 if let Some(socket) = &plan.status {
                     status::remove_dead(socket);
                 }
+                meeting_place::remove_empty();
                 if let Err(error) = sweep() {
                     warn!("cannot remove what the agent has left in the kernel: {error}; the next start tries again");
                 }

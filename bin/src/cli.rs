@@ -35,7 +35,8 @@ the files conf.d/*.toml beside it; environment; --set. `ebpf-process config defa
 Exit codes: 0 fine; 1 it cannot run here, or a fatal error; 2 the command line or the configuration is wrong.
 
 Logs go to stderr. SIGTERM, SIGINT and SIGQUIT end it in order: a last batch, and a bounded time for the sinks; so \
-does SIGHUP where there is a controlling terminal, unless `nohup` started it.
+does SIGHUP where there is a controlling terminal, unless `nohup` started it; without a terminal SIGHUP reads the \
+configuration again, as `reload` does.
 
 Started by netdata under the name ebpf_process.plugin it takes SECONDS and --config FILE, and reads \
 ebpf_process.conf and ebpf-process.toml in netdata's configuration directories as well.

@@ -63,6 +63,11 @@ impl MeetingPlace {
     }
 }
 
+/// Removes the directory where root's agents meet, unless somebody uses it.
+pub(crate) fn remove_empty() {
+    let _ = fs::remove_dir(SYSTEM);
+}
+
 impl Drop for MeetingPlace {
     fn drop(&mut self) {
         if self.made {

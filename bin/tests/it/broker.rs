@@ -29,6 +29,8 @@ fn start(lines: &Path) -> (tempfile::TempDir, Running, Pid) {
     ));
     let mut agent = Running::start(&mut command(&["run", "--config", &path.display().to_string()]));
     agent.wait_for_log("counting");
+    // It has its name a moment after it was forked.
+    wait_for("root's agent has one", || broker_of(agent.pid()).is_some());
     let broker = broker_of(agent.pid()).expect("root's agent has one");
     (folder, agent, broker)
 }
