@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 use std::{io, thread};
 
-use ebpf_process_config::{Plan, Texts};
-use ebpf_process_core::{Parts, Remote, Ticker, Vitals};
+use ebpf_process_config::{Plan, PlannedProbe, Texts};
+use ebpf_process_core::{Parts, ProbePlugin as _, Remote, Ticker, VITALS, Vitals};
+use rustix::thread::{CapabilitySet, capabilities};
 use tracing::{error, info};
 
 use crate::broker::Client;
@@ -17,6 +18,21 @@ use crate::surroundings::{Surroundings, probe_part};
 
 /// Reads the configuration anew, or takes the texts of its files, and checks it, as at the start. Opens and attaches nothing.
 pub(crate) type Replan = Box<dyn FnMut(Option<&Texts>) -> Result<Plan, Refusal> + Send>;
+
+/// Whether this process may load programs.
+fn may_load() -> bool {
+    let rights = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+    capabilities(None).is_ok_and(|sets| sets.effective.intersects(rights))
+}
+
+fn same_probes(one: &Plan, other: &Plan) -> bool {
+    let of_kernel = |plan: &Plan| plan.probes.iter().filter(|probe| probe.name != VITALS.name()).cloned().collect();
+    let (one, other): (Vec<PlannedProbe>, Vec<PlannedProbe>) = (of_kernel(one), of_kernel(other));
+    one.len() == other.len()
+        && one
+            .iter()
+            .all(|probe| other.iter().any(|other| other.name == probe.name && other.options.is_same(&probe.options)))
+}
 
 /// What a reload needs of the agent.
 pub(crate) struct Reloader {
@@ -104,9 +120,17 @@ impl Reloader {
             ("capabilities", now.capabilities == current.capabilities),
             ("user", now.user == current.user),
         ];
-        match what.iter().find(|(_, same)| !same) {
-            None => Ok(()),
-            Some((key, _)) => Err(format!("{key} cannot change while the agent runs; restart it")),
+        if let Some((key, _)) = what.iter().find(|(_, same)| !same) {
+            return Err(format!("{key} cannot change while the agent runs; restart it"));
         }
+        // To find that out when the probes are gone would cost what they count.
+        if self.broker.is_none() && !may_load() && !same_probes(plan, current) {
+            return Err(
+                "other probes, or other options of theirs, take rights that this agent has given up, and it has no \
+                        broker, as root's agent has; restart it"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 }

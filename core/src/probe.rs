@@ -18,7 +18,7 @@ use crate::vitals::Vitals;
 /// Building a probe attaches whatever it needs, dropping it detaches. All probes are asked one
 /// after another by the one collecting thread, so a slow probe delays the tick: its time is a
 /// vital, and one that takes longer than an interval is left out of the next tick, which is counted
-/// and said in that batch. One that panics is not asked again.
+/// and said in that batch. One that panics is dropped and, where the agent knows how, built anew.
 pub trait Probe: Send {
     /// Records the current totals and levels.
     ///
