@@ -94,8 +94,6 @@ impl Outlet {
         if let Some(reason) = absent {
             worker.be_absent(&reason);
         }
-        // Nothing is offered before there is somebody to take it.
-        shared.set_absent(built.is_none());
         let origin = Origin { built, make, stop: stop.clone(), predecessor };
         let name = spec.name.clone();
         thread::Builder::new().name(format!("sink {name}")).spawn(move || {

@@ -273,7 +273,7 @@ impl Running {
     /// All of its threads are nobody's, and no capability is left but those that reading takes; nothing that they start
     /// gets more.
     fn has_given_up_its_rights(&self, bounded: bool) -> Outcome<()> {
-        let (kept, none) = (held::kept_by_root(), CapabilitySet::empty());
+        let (kept, none) = (held::kept_without_broker(), CapabilitySet::empty());
         let ids = vec![NOBODY.to_string(); 4].join("\t");
         for held in Held::of_threads(self.pid)? {
             let [inheritable, permitted, effective, bounding, ambient] = held.sets;

@@ -73,9 +73,14 @@ fn has_ended(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
-/// What the agent keeps by itself on the running kernel when it was started by root: from Linux 5.19 on the descriptors
-/// of maps and programs are enough to read them; before 5.8 there is one capability for everything.
+/// What the agent keeps by itself on the running kernel when it was started by root: what only attaches is its broker's.
 pub fn kept_by_root() -> CapabilitySet {
+    kept_without_broker() - CapabilitySet::PERFMON
+}
+
+/// What an agent keeps that has no broker, since root has not started it: from Linux 5.19 on the descriptors of maps and
+/// programs are enough to read them; before 5.8 there is one capability for everything.
+pub fn kept_without_broker() -> CapabilitySet {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());

@@ -248,7 +248,7 @@ fn with_the_units_rights_it_counts_and_keeps_fewer() {
         started.wait_for_lines(5)?;
         let pid = started.child.id();
         let granted = CapabilitySet::BPF | CapabilitySet::PERFMON;
-        let kept = ebpf_process_tests::held::kept_by_root();
+        let kept = ebpf_process_tests::held::kept_without_broker();
         let none = CapabilitySet::empty();
         let nobody = [NOBODY.to_string(), NOBODY.to_string(), NOBODY.to_string(), NOBODY.to_string()].join("\t");
         let expected =

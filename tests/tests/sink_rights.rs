@@ -1,9 +1,8 @@
-//! A sink of root's agent that writes where another user's files are: it keeps the right for that, and no other agent does.
+//! A sink of root's agent that writes where another user's files are: the agent's broker opens them.
 
 use ebpf_process_tests::agent::{self, Agent};
 use ebpf_process_tests::held::{Held, kept_by_root};
 use ebpf_process_tests::{Failure, Outcome, live, wait};
-use rustix::thread::CapabilitySet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -68,42 +67,23 @@ fn create(path: &Path, owner: u32) -> Outcome<()> {
 }
 
 #[test]
-fn what_a_sink_needs_is_kept_and_named_and_works_after_a_rotation() {
-    live::test("kept-for-a-sink", agent::can_run(), || {
-        let place = Place::new(STRANGER)?;
-        let said = place.checked()?;
-        if !said.contains(&format!("{RIGHT}: sinks.lines has to write {}", place.file().display())) {
-            return Err(Failure::new(format!("check does not name it: {said}")));
-        }
-        let mut agent = Agent::start(&place.settings())?;
-        agent.wait_for_first_batch()?;
-        let kept = kept_by_root() | CapabilitySet::DAC_OVERRIDE;
-        if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept)) {
-            return Err(Failure::new(format!("a thread holds {held:?}")));
-        }
-        place.wait_until_it_grows("the first lines")?;
-        place.rotate()?;
-        place.wait_until_it_grows("lines after the rotation")?;
-        agent.stop().map(drop)
-    });
+fn what_the_agent_may_not_open_is_opened_for_it_also_after_a_rotation_and_no_right_is_kept_for_that() {
+    live::test("opened-for-a-sink", agent::can_run(), || [STRANGER, NOBODY].into_iter().try_for_each(opened));
 }
 
-#[test]
-fn where_no_sink_needs_it_it_is_given_up_and_what_needs_it_later_is_opened_for_the_agent() {
-    live::test("missing-for-a-sink", agent::can_run(), || {
-        let place = Place::new(NOBODY)?;
-        let said = place.checked()?;
-        if said.lines().any(|line| line.trim_start().starts_with(RIGHT)) {
-            return Err(Failure::new(format!("check says that it is kept: {said}")));
-        }
-        let mut agent = Agent::start(&place.settings())?;
-        agent.wait_for_first_batch()?;
-        place.wait_until_it_grows("the first lines")?;
-        if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept_by_root())) {
-            return Err(Failure::new(format!("a thread holds {held:?}")));
-        }
-        place.rotate()?;
-        place.wait_until_it_grows("lines after the rotation")?;
-        agent.stop().map(drop)
-    });
+fn opened(owner: u32) -> Outcome<()> {
+    let place = Place::new(owner)?;
+    let said = place.checked()?;
+    if said.lines().any(|line| line.trim_start().starts_with(RIGHT)) {
+        return Err(Failure::new(format!("check says that it is kept: {said}")));
+    }
+    let mut agent = Agent::start(&place.settings())?;
+    agent.wait_for_first_batch()?;
+    place.wait_until_it_grows("the first lines")?;
+    if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept_by_root())) {
+        return Err(Failure::new(format!("a thread holds {held:?}")));
+    }
+    place.rotate()?;
+    place.wait_until_it_grows("lines after the rotation")?;
+    agent.stop().map(drop)
 }
