@@ -37,10 +37,11 @@ impl Place {
         vec!["sinks.lines.type=json".to_owned(), format!("sinks.lines.options.path=\"{}\"", self.file().display())]
     }
 
-    /// What logrotate does by `create 0640 somebody`.
-    fn rotate(&self) -> Outcome<()> {
+    /// What logrotate does by `create 0640 somebody`. In a directory of the agent's user's that has to be this user: what it
+    /// could have put there itself is opened for it only as it may open it.
+    fn rotate(&self, owner: u32) -> Outcome<()> {
         fs::rename(self.file(), self.folder.path().join("lines.json.1")).map_err(Failure::at("rotating"))?;
-        create(&self.file(), STRANGER)
+        create(&self.file(), owner)
     }
 
     fn wait_until_it_grows(&self, what: &str) -> Outcome<()> {
@@ -83,7 +84,7 @@ fn opened(owner: u32) -> Outcome<()> {
     if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept_by_root())) {
         return Err(Failure::new(format!("a thread holds {held:?}")));
     }
-    place.rotate()?;
+    place.rotate(owner)?;
     place.wait_until_it_grows("lines after the rotation")?;
     agent.stop().map(drop)
 }
