@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use ebpf_process_core::{
-    BuildError, Claims, Finding, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, TrialContext, Value,
-    View,
+    Access, BuildError, Claims, Finding, Options, OptionsError, Sink, SinkContext, SinkError, SinkPlugin, TrialContext,
+    Value, View,
 };
 use serde::Deserialize;
 
@@ -50,9 +50,14 @@ impl SinkPlugin for Lines {
         }]
     }
 
-    fn build(&self, options: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+    /// What is not named here is closed to an agent that root has started.
+    fn opens(&self, options: &Options) -> Vec<Access> {
+        options.extract::<LinesOptions>().map(|options| Access::Write(options.path)).into_iter().collect()
+    }
+
+    fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let path = options.extract::<LinesOptions>()?.path;
-        let file = File::create(&path).map_err(|error| {
+        let file = context.opener.append(&path).map_err(|error| {
             BuildError::refused(format!("{}: {error}", path.display()), "name a file that can be written")
         })?;
         Ok(Box::new(LinesSink { file, text: String::new() }))
