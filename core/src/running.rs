@@ -118,10 +118,11 @@ impl Probes {
         1_u64.checked_shl(taken.trailing_ones()).unwrap_or(0)
     }
 
-    /// Whether a probe fares well.
-    pub(crate) fn makes(&self, part: &ProbePart) -> bool {
+    /// Whether this very part runs, or is to be tried again: one that is closed is not.
+    fn has(&self, part: &ProbePart) -> bool {
         let is = |running: &Running| {
-            running.part.as_ref().is_some_and(|known| {
+            let lives = running.probe.is_some() || running.due.is_some();
+            running.part.as_ref().filter(|_| lives).is_some_and(|known| {
                 known.name == part.name
                     && known.plugin.name() == part.plugin.name()
                     && known.options.is_same(&part.options)
@@ -137,7 +138,7 @@ impl Probes {
         let (kept, changed): (Vec<_>, Vec<_>) = parts
             .iter()
             .map(|part| Arc::clone(&part.name))
-            .partition(|name| parts.iter().any(|part| part.name == *name && self.makes(part)));
+            .partition(|name| parts.iter().any(|part| part.name == *name && self.has(part)));
         let is_configured = |running: &Running| running.part.is_some();
         let goes = |running: &Running| is_configured(running) && !kept.contains(&running.name);
         let gone: Vec<Running> = self.running.extract_if(.., |running| goes(running)).collect();
@@ -237,7 +238,8 @@ impl Running {
             scene.vitals.update_probe(self.number, |probe| probe.condition.become_state(State::Working, ""));
             info!(probe = %self.name, "the probe works now");
         }
-        scene.recorder.end_abandoned();
+        // As after a change: one batch has not two rows of one name.
+        self.fresh = scene.recorder.end_abandoned();
     }
 
     /// Asks it for its numbers.

@@ -450,6 +450,8 @@ fn a_probe_that_is_refused_for_good_is_closed_and_the_others_go_on() {
     let said = agent.apply(parts(vec![probe(&FIRST, "a"), probe(&SECOND_ONE, "refused")], Vec::new()));
     assert_eq!(said, ["probe second is not attached: no rights; get some"]);
     agent.tick(clock.advance(SECOND));
+    let again = agent.apply(parts(vec![probe(&FIRST, "a"), probe(&SECOND_ONE, "refused")], Vec::new()));
+    assert_eq!(again, said, "it is tried again when a configuration is read again");
     let conditions: Vec<_> = agent.vitals().probes().iter().map(|probe| probe.condition().state).collect();
     assert_eq!(conditions, [State::Working, State::Closed]);
     agent.close(MINUTE);
