@@ -120,7 +120,6 @@ const KERNELS: &[Kernel] = &[
             LIFETIME,
             TIERS,
             LAUNCH,
-            ASSISTED,
             CROWDS,
             OPERATIONS,
             FLOOR,
@@ -132,7 +131,7 @@ const KERNELS: &[Kernel] = &[
             &[WHO_FENTRY],
         ],
     )
-    .more(&[WHO]),
+    .more(&[WHO, ASSISTED]),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, CLOCK, &[WHO_TRACEPOINT]])
         .more(&[OPERATIONS, BESIDE, WHO]),
     Kernel::new(
