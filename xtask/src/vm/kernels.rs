@@ -120,6 +120,7 @@ const KERNELS: &[Kernel] = &[
             LIFETIME,
             TIERS,
             LAUNCH,
+            ASSISTED,
             CROWDS,
             OPERATIONS,
             FLOOR,
@@ -131,7 +132,7 @@ const KERNELS: &[Kernel] = &[
             &[WHO_FENTRY],
         ],
     )
-    .more(&[WHO, ASSISTED]),
+    .more(&[WHO]),
     Kernel::new("6.12", "trixie", "", &[LIFETIME, TIERS, CROWDS, CLOCK, &[WHO_TRACEPOINT]])
         .more(&[OPERATIONS, BESIDE, WHO]),
     Kernel::new(
