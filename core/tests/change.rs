@@ -102,10 +102,15 @@ impl SinkPlugin for Kind {
     }
 }
 
+/// A queue with room for all batches of a test: however late the sink's thread runs, none is lost in it.
+fn roomy(name: &str) -> OutletSpec {
+    OutletSpec { queue: 8192, ..OutletSpec::new(name) }
+}
+
 fn sink(name: &str, place: &str, make: impl FnMut(Arc<Ledger>) -> Made + Send + 'static) -> SinkPart {
     let mut make = make;
     SinkPart {
-        spec: OutletSpec::new(name),
+        spec: roomy(name),
         plugin: &Kind,
         options: options("place", place),
         setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
@@ -423,7 +428,7 @@ fn a_probe_that_panics_is_built_anew_and_goes_on() {
     let part = ProbePart { name: "shaky".into(), plugin: &ShakyPlugin, options: Options::none() };
     agent.start_probe(part).expect("a probe");
     let memory = MemorySink::default();
-    agent.push_sink(Box::new(memory.clone()), OutletSpec::new("memory"), Arc::default()).expect("a sink");
+    agent.push_sink(Box::new(memory.clone()), roomy("memory"), Arc::default()).expect("a sink");
     let state = |agent: &Agent| agent.vitals().probes()[0].condition().state;
     for _ in 0..3 {
         agent.tick(clock.advance(SECOND));
@@ -446,7 +451,7 @@ fn a_probe_that_is_refused_for_good_is_closed_and_the_others_go_on() {
     let (mut agent, clock) = agent();
     agent.start_probe(probe(&FIRST, "a")).expect("a probe");
     let memory = MemorySink::default();
-    agent.push_sink(Box::new(memory.clone()), OutletSpec::new("memory"), Arc::default()).expect("a sink");
+    agent.push_sink(Box::new(memory.clone()), roomy("memory"), Arc::default()).expect("a sink");
     let said = agent.apply(parts(vec![probe(&FIRST, "a"), probe(&SECOND_ONE, "refused")], Vec::new()));
     assert_eq!(said, ["probe second is not attached: no rights; get some"]);
     agent.tick(clock.advance(SECOND));

@@ -19,6 +19,12 @@ use crate::sink::{Counters, TEN, options};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Between two ticks while something is waited for.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Room for all batches of the longest wait: however late the sink's thread runs, none is lost in its queue.
+const QUEUE: usize = 8192;
+
 /// What happens to the agent.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -103,7 +109,7 @@ impl Scene<'_> {
         let given = Arc::clone(&self.given);
         SinkPart {
             spec: OutletSpec {
-                queue: 64,
+                queue: QUEUE,
                 selection: Selection { prefix: prefix.to_owned(), ..Selection::default() },
                 ..OutletSpec::new("db")
             },
@@ -138,7 +144,7 @@ impl Scene<'_> {
         while !is_so(self) {
             assert!(start.elapsed() < LIMIT, "{what}: {:?}", self.tallies());
             self.tick();
-            std::thread::park_timeout(Duration::from_millis(1));
+            std::thread::park_timeout(PAUSE);
         }
     }
 
