@@ -15,7 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-sink-netdata", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-statsd", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-delivery", &["ebpf-process-core"]),
-    ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery"]),
+    ("ebpf-process-http", &["ebpf-process-core", "ebpf-process-delivery"]),
+    ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery", "ebpf-process-http"]),
     ("ebpf-process-sink-json", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-prometheus", &["ebpf-process-core", "ebpf-process-delivery"]),
     (

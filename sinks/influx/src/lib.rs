@@ -86,25 +86,17 @@
 //! A point that is sent twice overwrites itself, so what has no answer is sent again. A datagram is
 //! written once it is sent; what is refused on this host is kept.
 
-mod admission;
 mod encode;
 mod endpoint;
 mod file;
-mod front;
-mod given;
 mod group;
 mod http;
-mod names;
 mod options;
-mod patience;
 mod refusal;
 mod reply;
 mod row;
-mod secret;
 mod text;
-mod tls;
 mod udp;
-mod unix;
 mod values;
 mod writer;
 
@@ -120,6 +112,7 @@ use ebpf_process_core::{
 use ebpf_process_delivery::{
     Carrier, Delivery, LineFile, Lookup, Packer, Print, Printed, Printer, Undelivered, Unread,
 };
+use ebpf_process_http::{HttpCarrier, try_out};
 
 pub use encode::{Encoder, Form, Lines};
 use options::{Settings, Target};
@@ -151,7 +144,7 @@ impl SinkPlugin for InfluxPlugin {
             Target::Stdout => None,
             Target::File(path) => Some(path.display().to_string()),
             Target::Udp(address) => Some(format!("udp://{address}")),
-            Target::Server(server) => Some(format!("{} {}", server.name, server.place)),
+            Target::Server(server) => Some(format!("{} {}", server.server.name(), server.place)),
         }
     }
 
@@ -171,7 +164,7 @@ impl SinkPlugin for InfluxPlugin {
                 vec![LineFile::try_out_regular(&path, &format!("sinks.{}.options.url", context.name))]
             }
             Target::Udp(address) => vec![udp::try_out(&address, context.limit)],
-            Target::Server(server) => vec![http::try_out(*server, context)],
+            Target::Server(server) => vec![try_out(server.server.clone(), http::LineProtocol(*server), context)],
         };
         findings.extend(settings.delivery.try_out(context));
         findings
@@ -196,7 +189,9 @@ impl SinkPlugin for InfluxPlugin {
             }
             Target::File(path) => Box::new(file::File::new(&path, &context.opener)),
             Target::Udp(address) => Box::new(udp::Udp::new(&address, Lookup::system())),
-            Target::Server(server) => Box::new(http::Http::new(*server, &context)?),
+            Target::Server(server) => {
+                Box::new(HttpCarrier::new(server.server.clone(), http::LineProtocol(*server), &context)?)
+            }
         };
         let delivery = Delivery::new(carrier, &delivery, &context)?;
         let (packer, ledger) = (Packer::new(limits), context.ledger);

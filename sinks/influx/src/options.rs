@@ -6,16 +6,16 @@ mod place;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ebpf_process_core::{Access, Options, OptionsError, duration, size};
+use ebpf_process_core::{Access, Options, OptionsError, Secret, duration, size};
 use ebpf_process_delivery::{DeliveryOptions, Limits};
+use ebpf_process_http::{AddressError, ClientFiles, Server};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use address::{check_address, is_loopback, is_receiver, split_zone};
+use address::is_receiver;
 pub(crate) use place::Place;
 
 use crate::encode::Form;
-use crate::secret::Secret;
 use crate::writer::Integers;
 
 /// The `url` that means standard output.
@@ -161,44 +161,12 @@ pub(crate) enum Target {
 }
 
 /// A server that speaks HTTP, and how to be let in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerOptions {
-    /// As it stands in the configuration, for messages.
-    pub(crate) name: String,
-    /// The start of the address to post to.
-    pub(crate) base: String,
-    /// The zone of an IPv6 address, such as an interface's name: it is this host's business and not sent.
-    pub(crate) zone: Option<String>,
-    /// The Unix socket to connect to, instead of the address.
-    pub(crate) socket: Option<PathBuf>,
+    pub(crate) server: Server,
     pub(crate) place: Place,
     pub(crate) credentials: Option<Credentials>,
-    pub(crate) timeout: Duration,
-    pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) client: Option<ClientFiles>,
-    pub(crate) proxy: Option<Secret>,
-    pub(crate) gzip: bool,
     pub(crate) create_database: bool,
-}
-
-/// Where our own certificate is, and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-}
-
-impl ClientFiles {
-    /// Both may be in one file.
-    fn read(raw: &Raw, options: &Options) -> Result<Option<Self>, OptionsError> {
-        match (&raw.client_cert, &raw.client_key) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(options.refuse("client_cert", "this key is required with client_key")),
-            (Some(certificate), key) => {
-                Ok(Some(Self { certificate: certificate.clone(), key: key.as_ref().unwrap_or(certificate).clone() }))
-            }
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,9 +216,7 @@ impl Settings {
             (Target::File(path), Target::File(other)) => path == other,
             (Target::Udp(receiver), Target::Udp(other)) => receiver == other,
             (Target::Server(server), Target::Server(other)) => {
-                let place =
-                    |it: &ServerOptions| (it.base.clone(), it.zone.clone(), it.socket.clone(), it.place.clone());
-                place(server) == place(other)
+                server.server.is(&other.server) && server.place == other.place
             }
             _ => false,
         };
@@ -301,70 +267,58 @@ impl Target {
                 .then(|| Self::Udp(address.to_owned()))
                 .ok_or_else(|| options.refuse("url", "expected a host and a port such as \"udp://127.0.0.1:8089\""))
         } else {
-            let (base, socket) = match raw.url.strip_prefix("unix://") {
-                Some(path) => ("http://localhost".to_owned(), Some(absolute(path)?)),
-                None => (raw.url.trim_end_matches('/').to_owned(), None),
-            };
-            let (base, zone) = split_zone(base);
-            check_address(&base).map_err(|problem| options.refuse("url", problem))?;
+            let mut server = Server::at(&raw.url).map_err(|error| options.refuse("url", address_problem(error)))?;
+            server.timeout = raw.timeout;
+            server.ca_file.clone_from(&raw.ca_file);
+            server.client = ClientFiles::of(raw.client_cert.as_ref(), raw.client_key.as_ref())
+                .map_err(|problem| options.refuse("client_cert", problem))?;
+            server.proxy.clone_from(&raw.proxy);
+            server.gzip = raw.gzip;
             Ok(Self::Server(Box::new(ServerOptions {
-                name: raw.url.clone(),
-                zone,
-                socket,
+                server,
                 place: Place::read(raw, options)?,
                 credentials: Credentials::read(raw, options)?,
-                timeout: raw.timeout,
-                ca_file: raw.ca_file.clone(),
-                client: ClientFiles::read(raw, options)?,
-                proxy: raw.proxy.clone(),
-                gzip: raw.gzip.unwrap_or(raw.proxy.is_some() || !is_loopback(&base)),
                 create_database: raw.create_database,
-                base,
             })))
         }
     }
 }
 
-impl ServerOptions {
-    /// TLS reads the system's root certificates, or others; a secret may be in a file.
-    fn is_confined(&self) -> bool {
-        let in_sight = |secret: &Option<Secret>| secret.as_ref().is_none_or(Secret::is_text);
-        let known = match &self.credentials {
-            None => true,
-            Some(Credentials::Basic { password, .. } | Credentials::Query { password, .. }) => in_sight(password),
-            Some(Credentials::Token(token) | Credentials::Bearer(token)) => token.is_text(),
-        };
-        known
-            && self.socket.is_none()
-            && self.ca_file.is_none()
-            && self.client.is_none()
-            && self.proxy.is_none()
-            && !self.is_encrypted()
+/// What is wrong with an address, in the words of this sink.
+fn address_problem(error: AddressError) -> String {
+    match error {
+        AddressError::Form => {
+            "expected an address that begins with \"http://\", \"https://\", \"unix://\", \"udp://\" or \
+                               \"file://\", or \"stdout\""
+                .to_owned()
+        }
+        AddressError::Credentials => {
+            "credentials do not belong here: use the keys username and password, or token".to_owned()
+        }
+        AddressError::Query => {
+            "a server, without \"?\" and \"#\": use the keys database and retention_policy, or org and bucket"
+                .to_owned()
+        }
+        _ => error.to_string(),
     }
+}
 
-    /// Scheme, host and port.
-    pub(crate) fn origin(&self) -> &str {
-        let host = self.base.find("://").map_or(0, |scheme| scheme + 3);
-        let end = self.base[host..].find('/').map_or(self.base.len(), |path| host + path);
-        &self.base[..end]
+impl ServerOptions {
+    /// A secret may be in a file.
+    fn is_confined(&self) -> bool {
+        self.server.is_confined() && self.secret().is_none_or(Secret::is_text)
     }
 
     fn opens(&self) -> Vec<Access> {
-        let credentials = match &self.credentials {
-            None => None,
-            Some(Credentials::Basic { password, .. } | Credentials::Query { password, .. }) => password.as_ref(),
-            Some(Credentials::Token(token) | Credentials::Bearer(token)) => Some(token),
-        };
-        let secrets = credentials.into_iter().chain(&self.proxy).filter_map(Secret::file);
-        let client = self.client.iter().flat_map(|files| [files.certificate.as_path(), files.key.as_path()]);
-        let files = secrets.chain(self.ca_file.as_deref()).chain(client);
-        let read = files.map(|path| Access::Read(path.to_owned()));
-        read.chain(self.socket.clone().map(Access::Connect)).collect()
+        let secret = self.secret().and_then(Secret::file).map(|path| Access::Read(path.to_owned()));
+        secret.into_iter().chain(self.server.opens()).collect()
     }
 
-    /// Whether the way to the server is encrypted.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.base.starts_with("https://")
+    fn secret(&self) -> Option<&Secret> {
+        match self.credentials.as_ref()? {
+            Credentials::Basic { password, .. } | Credentials::Query { password, .. } => password.as_ref(),
+            Credentials::Token(token) | Credentials::Bearer(token) => Some(token),
+        }
     }
 }
 
@@ -440,31 +394,25 @@ mod tests {
         for address in ["db", "db:0", "db:65536", ":8089", "::1:8089", "[::1]", "a b:1", "u@db:1", "db:1/x", "[db]:1"] {
             assert!(read(&[("url", &format!("udp://{address}"))]).is_err(), "{address}");
         }
-        let unix = server(&[("url", "unix:///run/influx.sock"), ("database", "db")]);
-        assert_eq!((unix.socket, unix.base.as_str()), (Some("/run/influx.sock".into()), "http://localhost"));
-        let encrypted = server(&[("url", "https://db.example/influx/"), ("database", "db")]);
-        assert_eq!(encrypted.base, "https://db.example/influx");
-        assert!(encrypted.is_encrypted());
-        assert_eq!(encrypted.origin(), "https://db.example");
-        for url in ["http://[fe80::1%eth0]:8086/x", "http://[fe80::1%25eth0]:8086/x"] {
-            let zoned = server(&[("url", url), ("database", "db")]);
-            assert_eq!((zoned.base.as_str(), zoned.zone.as_deref()), ("http://[fe80::1]:8086/x", Some("eth0")));
+        for url in ["unix:///run/influx.sock", "https://db.example/influx/", "http://[fe80::1%eth0]:8086/x"] {
+            assert_eq!(server(&[("url", url), ("database", "db")]).server, Server::at(url).expect("an address"));
         }
-        let plain = server(&[("url", "http://[fe80::1]/a%20b]"), ("database", "db")]);
-        assert_eq!((plain.base.as_str(), plain.zone), ("http://[fe80::1]/a%20b]", None));
     }
 
     #[test]
-    fn what_stays_on_this_host_is_not_compressed_unless_somebody_says_so() {
-        let gzip =
-            |url: &str, more: &[(&str, &str)]| server(&[&[("url", url), ("database", "db")], more].concat()).gzip;
-        for url in ["http://127.0.0.1:8086", "http://127.8.9.1", "https://localhost/x", "http://[::1]:1"] {
-            assert!(!gzip(url, &[]), "{url}");
-            assert!(gzip(url, &[("proxy", "http://proxy:3128")]), "{url}");
-        }
-        for url in ["http://db.example:8086", "http://10.0.0.1", "https://[fe80::1%eth0]", "http://localhost.example"] {
-            assert!(gzip(url, &[]), "{url}");
-        }
+    fn the_way_to_a_server_is_as_the_options_say() {
+        let way = server(&[
+            ("database", "db"),
+            ("timeout", "7s"),
+            ("ca_file", "/ca"),
+            ("client_cert", "/cert"),
+            ("client_key", "/key"),
+            ("proxy", "http://proxy:3128"),
+        ]);
+        let client = ClientFiles { certificate: "/cert".into(), key: "/key".into() };
+        assert_eq!((way.server.timeout, way.server.client), (Duration::from_secs(7), Some(client)));
+        assert_eq!((way.server.ca_file, way.server.gzip), (Some("/ca".into()), None));
+        assert_eq!(way.server.proxy, Some(Secret::Text("http://proxy:3128".to_owned())));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What a server's reply means for the lines that it answers: the same number means different
 //! things in different versions.
 
-use std::time::Duration;
-
 use ebpf_process_delivery::{Frame, Verdict};
+use ebpf_process_http::Reply;
 
 use crate::options::Place;
 use crate::refusal::Refusal;
@@ -17,41 +16,29 @@ const MALFORMED: &str = "not accepted by the server";
 /// What to do when the server does not know us.
 const WHO: &str = "check username and password, or the token";
 
-/// How much of an error text is repeated in a message.
-const EXCERPT: usize = 300;
-
-/// A server's answer to one request.
-#[derive(Debug)]
-pub(crate) struct Reply<'a> {
-    pub(crate) status: u16,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) body: &'a str,
-    /// Whether the body broke off.
-    pub(crate) broken: bool,
-    /// Whether the body is compressed, though nobody asked for that.
-    pub(crate) compressed: bool,
-    /// Where a redirect points to.
-    pub(crate) location: Option<&'a str>,
-    /// Whether the way to the server is encrypted.
-    pub(crate) encrypted: bool,
-    /// The header by which we said who we are.
-    pub(crate) authorization: Option<&'a str>,
-    /// What is not repeated, should the server do it.
-    pub(crate) secrets: &'a [String],
+/// What became of the frame that was sent to this place.
+pub(crate) fn verdict(reply: &Reply<'_>, place: &Place, frame: &Frame) -> Verdict {
+    Answer { reply, body: &reply.text() }.verdict(place, frame)
 }
 
-impl Reply<'_> {
-    /// What became of the frame that was sent to this place.
-    pub(crate) fn verdict(&self, place: &Place, frame: &Frame) -> Verdict {
+/// A server's answer to one request, and its body as text.
+#[derive(Clone, Copy, Debug)]
+struct Answer<'a> {
+    reply: &'a Reply<'a>,
+    body: &'a str,
+}
+
+impl Answer<'_> {
+    fn verdict(self, place: &Place, frame: &Frame) -> Verdict {
         let body = self.body;
-        match self.status {
+        match self.reply.status {
             // No interface answers a write with anything but its number.
-            200..=299 if body.trim().is_empty() && !self.broken => Verdict::Accepted,
+            200..=299 if body.trim().is_empty() && !self.reply.broken => Verdict::Accepted,
             200..=299 => self.doubtful(),
             // A cluster has the points and has not told all its members yet.
             _ if body.contains("hinted handoff queue not empty") => Verdict::Accepted,
             // A doorkeeper (vmauth) that does not know us says so with our own words. No line has them.
-            400 if self.repeats_who_we_are() => Verdict::Misconfigured { problem: self.describe(WHO) },
+            400 if self.reply.repeats_who_we_are() => Verdict::Misconfigured { problem: self.describe(WHO) },
             400 | 422 if !self.is_influxdbs() => self.doubtful(),
             400 | 422 => self.refused(place, frame),
             413 => too_large(frame, self.describe("lower the option max_bytes")),
@@ -64,7 +51,7 @@ impl Reply<'_> {
                 problem: self.describe("create it on the server, or check the option retention_policy"),
             },
             408 | 429 | 500..=599 => Verdict::Retry {
-                after: self.retry_after,
+                after: self.reply.retry_after,
                 problem: self.describe("it is busy, or see its log for what is wrong"),
             },
             _ => Verdict::Misconfigured { problem: self.describe("check the options url and version") },
@@ -73,16 +60,16 @@ impl Reply<'_> {
 
     /// Whether InfluxDB itself, or who speaks exactly as it does, says what it does not like: an object with
     /// `error`, or with `code` and `message`. A list of refused lines may have been cut.
-    fn is_influxdbs(&self) -> bool {
+    fn is_influxdbs(self) -> bool {
         let has = |key: &str| self.body.contains(key);
-        !self.compressed
+        !self.reply.compressed
             && self.body.trim_start().starts_with('{')
             && (has("\"error\":") || has("\"code\":") && has("\"message\":"))
     }
 
     /// What it means that lines are refused.
-    fn refused(&self, place: &Place, frame: &Frame) -> Verdict {
-        if let Some(refusal) = Refusal::read(self.body, self.status, place, frame) {
+    fn refused(self, place: &Place, frame: &Frame) -> Verdict {
+        if let Some(refusal) = Refusal::read(self.body, self.reply.status, place, frame) {
             return self.partly(&refusal, frame);
         }
         // Nothing was stored. A line that is alone may be refused for one of its fields.
@@ -95,7 +82,7 @@ impl Reply<'_> {
 
     /// What a refusal of some lines means. A line with several samples was refused for one of them, perhaps: it is sent
     /// again in pieces, so that the others are not lost.
-    fn partly(&self, refusal: &Refusal, frame: &Frame) -> Verdict {
+    fn partly(self, refusal: &Refusal, frame: &Frame) -> Verdict {
         let all = refusal.lines >= frame.len() as u64;
         let problem = self.describe("see which lines it names");
         // All of them refused is no part any more, but the server has named them: nothing would be gained by sending
@@ -112,26 +99,27 @@ impl Reply<'_> {
     }
 
     /// An answer that no InfluxDB gives, and what it looks like.
-    fn doubtful(&self) -> Verdict {
+    fn doubtful(self) -> Verdict {
         let body = self.body.trim_start();
-        let what = if self.compressed {
+        let what = if self.reply.compressed {
             "it is compressed, which nobody asked for: a proxy or another server answers; check the option url"
-        } else if !self.encrypted && body.contains("HTTPS") {
+        } else if !self.reply.encrypted && body.contains("HTTPS") {
             "https? Write \"https://\" instead of \"http://\" into the option url"
         } else if body.starts_with('<') {
             "that is a page for people: a proxy, a login or another server answers, not InfluxDB; check the option url"
-        } else if (200..300).contains(&self.status) {
+        } else if (200..300).contains(&self.reply.status) {
             "no write has such an answer: something else than InfluxDB is there; check the options url and version"
         } else {
             "InfluxDB does not answer so: a proxy or another server? Check the options url and version"
         };
-        let perhaps = if self.encrypted || what.starts_with("https?") { "" } else { " (https?)" };
+        let perhaps = if self.reply.encrypted || what.starts_with("https?") { "" } else { " (https?)" };
         Verdict::Doubtful { reason: MALFORMED, problem: self.describe(&format!("{what}{perhaps}")) }
     }
 
     /// What to do about a redirect. It is not followed: data goes where the configuration says.
-    fn redirect(&self) -> String {
-        match self.location.map(|location| excerpt(location, self.secrets)).filter(|location| !location.is_empty()) {
+    fn redirect(self) -> String {
+        let location = self.reply.location.as_deref().map(|location| self.reply.excerpt_of(location));
+        match location.filter(|location| !location.is_empty()) {
             Some(location) => {
                 let server = ["/write?", "/api/v2/write?", "/api/v3/write_lp?"]
                     .iter()
@@ -142,30 +130,9 @@ impl Reply<'_> {
         }
     }
 
-    /// Whether the text is about our credentials, by whatever scheme the server calls them.
-    fn repeats_who_we_are(&self) -> bool {
-        let credentials =
-            self.authorization.and_then(|header| header.split_once(' ')).map(|(_, credentials)| credentials);
-        let schemes = ["Basic", "Bearer", "Token"];
-        credentials.is_some_and(|words| schemes.iter().any(|scheme| self.body.contains(&format!("{scheme} {words}"))))
+    fn describe(self, way_out: &str) -> String {
+        self.reply.describe(way_out)
     }
-
-    fn describe(&self, way_out: &str) -> String {
-        let (status, said) = (self.status, excerpt(self.body, self.secrets));
-        if said.is_empty() {
-            format!("the server answered {status}; {way_out}")
-        } else {
-            format!("the server answered {status}: {said}; {way_out}")
-        }
-    }
-}
-
-/// How long a server wants to be left alone: `Retry-After` is a number of seconds or a moment (RFC 9110, 10.2.3), by
-/// the clock of the server, which the reply's `Date` tells. A moment that has passed is now.
-pub(crate) fn retry_after(wish: &str, date: Option<&str>) -> Option<Duration> {
-    let moment = |text| httpdate::parse_http_date(text).ok();
-    let until = || Some(moment(wish)?.duration_since(moment(date?)?).unwrap_or_default());
-    wish.trim().parse().ok().map(Duration::from_secs).or_else(until)
 }
 
 /// What to do when the place does not exist.
@@ -184,15 +151,12 @@ fn has_several(frame: &Frame) -> bool {
     frame.items().any(|(_, samples)| samples > 1)
 }
 
-/// The start of an error text, on one line and without our secrets.
-pub(crate) fn excerpt(body: &str, secrets: &[String]) -> String {
-    let hidden = secrets.iter().fold(body.trim().to_owned(), |body, secret| body.replace(secret, "***"));
-    let cleaned = hidden.chars().map(|c| if c.is_control() { ' ' } else { c });
-    cleaned.take(EXCERPT).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ebpf_process_http::{Request, Server};
+
     use super::*;
 
     /// A verdict in short, for a frame of ten lines.
@@ -213,60 +177,32 @@ mod tests {
         for _ in 0..10 {
             frame.push(b"m f=1i 1\n", 1);
         }
-        let retry_after = Some(Duration::from_secs(7));
-        Reply { status, retry_after, ..reply(body) }.verdict(place, &frame)
+        let request = request();
+        let mut reply = Reply::new(&request, status, body);
+        reply.retry_after = Some(Duration::from_secs(7));
+        verdict(&reply, place, &frame)
     }
 
-    fn reply(body: &str) -> Reply<'_> {
-        Reply {
-            status: 400,
-            retry_after: None,
-            body,
-            broken: false,
-            compressed: false,
-            location: None,
-            encrypted: false,
-            authorization: None,
-            secrets: &[],
-        }
-    }
-
-    #[test]
-    fn the_time_to_wait_is_a_number_or_a_moment() {
-        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        for (wish, seconds) in [
-            (" 120 ", Some(120)),
-            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
-            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("soon", None),
-            ("-1", None),
-            ("99999999999999999999", None),
-        ] {
-            assert_eq!(retry_after(wish, date), seconds.map(Duration::from_secs), "{wish}");
-        }
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:07 GMT", None), None);
+    fn request() -> Request {
+        Request::to(&Server::at("http://db").expect("an address"), "/write", "text/plain")
     }
 
     #[test]
     fn a_secret_that_the_server_repeats_is_not_repeated() {
-        let (body, secrets) = ("no such token \"Bearer s3cr3t\"", ["s3cr3t".to_owned()]);
+        let (body, request) = ("no such token \"Bearer s3cr3t\"", request().bearer("s3cr3t"));
         let place = Place::V3 { database: "db".to_owned() };
         for status in [400, 401, 403, 404, 413, 422, 302, 429, 503, 418] {
-            let reply = Reply { status, secrets: &secrets, ..reply(body) };
-            let verdict = format!("{:?}", reply.verdict(&place, &Frame::default()));
+            let reply = Reply::new(&request, status, body);
+            let verdict = format!("{:?}", verdict(&reply, &place, &Frame::default()));
             assert!(verdict.contains("***") && !verdict.contains("s3cr3t"), "{verdict}");
         }
     }
 
     #[test]
     fn a_bad_request_that_repeats_who_we_are_is_about_that_and_not_about_the_lines() {
-        let verdict = |body| {
-            let authorization = Some("Token s3cr3t");
-            let secrets = &["s3cr3t".to_owned()];
-            let reply = Reply { authorization, secrets, ..reply(body) };
-            reply.verdict(&Place::V2 { org: "o".to_owned(), bucket: "b".to_owned() }, &Frame::default())
-        };
+        let request = request().token("Token", "s3cr3t");
+        let place = Place::V2 { org: "o".to_owned(), bucket: "b".to_owned() };
+        let verdict = |body: &str| verdict(&Reply::new(&request, 400, body), &place, &Frame::default());
         let refused = verdict("cannot find the provided auth token \"Bearer s3cr3t\" in config");
         assert!(matches!(&refused, Verdict::Misconfigured { problem } if problem.contains("token")), "{refused:?}");
         assert!(!format!("{refused:?}").contains("s3cr3t"), "{refused:?}");
@@ -396,12 +332,18 @@ mod tests {
                 assert!(problem.contains(word), "{problem}");
             }
             let own = r#"{"error":"partial write: dropped=1"}"#;
+            let request = request();
+            let odd = |status, body: &str, change: fn(&mut Reply<'_>)| {
+                let mut odd = Reply::new(&request, status, body);
+                change(&mut odd);
+                odd
+            };
             for odd in [
-                Reply { compressed: true, ..reply(own) },
-                Reply { status: 200, broken: true, ..reply("") },
-                Reply { encrypted: true, ..reply(haproxy) },
+                odd(400, own, |reply| reply.compressed = true),
+                odd(200, "", |reply| reply.broken = true),
+                odd(400, haproxy, |reply| reply.encrypted = true),
             ] {
-                let verdict = odd.verdict(&place, &Frame::default());
+                let verdict = verdict(&odd, &place, &Frame::default());
                 assert!(
                     matches!(&verdict, Verdict::Doubtful { problem, .. } if !problem.contains("https?") || !odd.encrypted)
                 );
@@ -411,10 +353,11 @@ mod tests {
 
     #[test]
     fn a_redirect_names_the_address_it_points_to_without_secrets() {
-        let problem = |location| {
-            let secrets = &["s3cr3t".to_owned()];
-            let reply = Reply { status: 307, location, secrets, ..reply("") };
-            match reply.verdict(&places()[0], &Frame::default()) {
+        let problem = |location: Option<&str>| {
+            let request = request().bearer("s3cr3t");
+            let mut reply = Reply::new(&request, 307, "");
+            reply.location = location.map(str::to_owned);
+            match verdict(&reply, &places()[0], &Frame::default()) {
                 Verdict::Misconfigured { problem } => problem,
                 other => panic!("{other:?}"),
             }

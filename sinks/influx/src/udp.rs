@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use ebpf_process_core::Finding;
 use ebpf_process_delivery::{Carrier, Datagrams, Frame, Lookup, Passage, Resolve, Verdict};
 
-use crate::names::AGAIN;
 use crate::values::too_large;
 
+/// The time between two questions for a name while all is well.
+const AGAIN: Duration = Duration::from_secs(300);
 /// How long an unknown name is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -32,8 +32,13 @@ fn each_version_has_its_request() {
             "",
         ),
         (
-            "version = 2\norg = \"o\"\nbucket = \"b\"\ntoken = \"t\"",
-            "/api/v2/write?org=o&bucket=b&precision=ns ",
+            "database = \"a b&c/é\"\nretention_policy = \"one week\"",
+            "/write?db=a%20b%26c%2F%C3%A9&precision=ns&rp=one%20week ",
+            "",
+        ),
+        (
+            "version = 2\norg = \"o=1\"\nbucket = \"b\"\ntoken = \"t\"",
+            "/api/v2/write?org=o%3D1&bucket=b&precision=ns ",
             "token t",
         ),
         (

@@ -8,29 +8,28 @@ use ebpf_process_core::{BuildError, Opener};
 use rustls::ClientConfig;
 use ureq::{Proxy, ProxyProtocol};
 
-use crate::endpoint::Endpoint;
-use crate::options::ServerOptions;
+use crate::request::Request;
+use crate::server::Server;
 use crate::tls::{Certificates, Client, Roots};
 
 /// All that is read from files and the environment. Whoever is not let in reads it again: what is not equal then was
 /// changed meanwhile.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Admission {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) request: Request,
     pub(crate) proxy: Option<Proxy>,
     /// None where nothing is encrypted.
     certificates: Option<Certificates>,
 }
 
 impl Admission {
-    /// Reads everything; connects to nothing.
-    pub(crate) fn read(server: &ServerOptions, opener: &dyn Opener) -> Result<Self, BuildError> {
-        let endpoint = Endpoint::new(server, opener)?;
+    /// Reads everything beside the request; connects to nothing.
+    pub(crate) fn read(server: &Server, request: Request, opener: &dyn Opener) -> Result<Self, BuildError> {
         let proxy = server.proxy.as_ref().map(|proxy| read_proxy(&proxy.reveal("proxy", opener)?)).transpose()?;
         let encrypted =
             server.is_encrypted() || proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
         let certificates = if encrypted { Some(read_certificates(server, opener)?) } else { None };
-        Ok(Self { endpoint, proxy, certificates })
+        Ok(Self { request, proxy, certificates })
     }
 
     /// What a handshake needs, if there is one.
@@ -47,7 +46,7 @@ fn read_proxy(address: &str) -> Result<Proxy, BuildError> {
     })
 }
 
-fn read_certificates(server: &ServerOptions, opener: &dyn Opener) -> Result<Certificates, BuildError> {
+fn read_certificates(server: &Server, opener: &dyn Opener) -> Result<Certificates, BuildError> {
     let roots = match &server.ca_file {
         Some(path) => Roots::Given { pem: read("ca_file", path, opener)?, path: path.display().to_string() },
         None => Roots::System(rustls_native_certs::load_native_certs().certs),

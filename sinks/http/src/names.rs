@@ -14,7 +14,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 
 /// The time between two questions for a name while all is well.
-pub(crate) const AGAIN: Duration = Duration::from_secs(300);
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// What is known of the names that connections go to: a server's, or a proxy's. A name server that is slow, or gone,
 /// delays no request while an older answer serves.

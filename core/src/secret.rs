@@ -4,17 +4,38 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
-use ebpf_process_core::{BuildError, Opener};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// `"text"`, `{ file = "/path" }` or `{ env = "NAME" }`.
+use crate::error::BuildError;
+use crate::opener::Opener;
+
+/// An option that is a secret: `"text"`, `{ file = "/path" }` or `{ env = "NAME" }`. Neither `Debug` nor an error shows
+/// it.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use ebpf_process_core::{Direct, Options, Secret};
+///
+/// #[derive(Debug, serde::Deserialize)]
+/// struct Table {
+///     token: Secret,
+/// }
+///
+/// let table: Table = Options::from_value(BTreeMap::from([("token", "abc")])).extract()?;
+/// assert_eq!(table.token.reveal("token", &Direct::default())?, "abc");
+/// assert!(!format!("{table:?}").contains("abc"));
+/// # Ok::<(), ebpf_process_core::BuildError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Secret {
+pub enum Secret {
+    /// As it is.
     Text(String),
     /// The file's content without the mark that some editors put before it and the line break at its end.
     File(PathBuf),
+    /// What the environment has under this name.
     Env(String),
 }
 
@@ -29,18 +50,19 @@ impl JsonSchema for Secret {
 }
 
 impl Secret {
-    /// Whether it is in the configuration itself.
-    pub(crate) const fn is_text(&self) -> bool {
+    /// Whether it is in the configuration itself, so that nothing has to be opened for it.
+    pub const fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 
-    /// The file that it is in.
-    pub(crate) fn file(&self) -> Option<&Path> {
+    /// The file that it is in, for [`SinkPlugin::opens`](crate::SinkPlugin::opens).
+    pub fn file(&self) -> Option<&Path> {
         if let Self::File(path) = self { Some(path) } else { None }
     }
 
-    /// The secret itself; `key` is the option's name, for messages.
-    pub(crate) fn reveal(&self, key: &str, opener: &dyn Opener) -> Result<String, BuildError> {
+    /// The secret itself; `key` is the option's name, for messages. Text with a control character in it is refused: it
+    /// could forge the head of a request. A file is read anew each time.
+    pub fn reveal(&self, key: &str, opener: &dyn Opener) -> Result<String, BuildError> {
         let text = match self {
             Self::Text(text) => text.clone(),
             Self::File(path) => {
@@ -117,9 +139,8 @@ mod tests {
 
     use std::fs;
 
-    use ebpf_process_core::{Direct, Options};
-
     use super::*;
+    use crate::{Direct, Options};
 
     #[derive(Debug, Deserialize)]
     struct Table {

@@ -8,11 +8,11 @@ use rustls::InvalidMessage;
 use ureq::Error;
 
 use crate::names::Names;
-use crate::options::ServerOptions;
+use crate::server::Server;
 
 /// What a request without a reply means.
-pub(super) fn meaning(server: &ServerOptions, names: &Names, error: &Error) -> Verdict {
-    let name = &server.name;
+pub(crate) fn meaning(server: &Server, names: &Names, error: &Error) -> Verdict {
+    let name = server.name();
     let retry = |problem: String| Verdict::Retry { after: None, problem };
     match error {
         Error::Timeout(_) => {
@@ -41,7 +41,7 @@ pub(super) fn meaning(server: &ServerOptions, names: &Names, error: &Error) -> V
 }
 
 /// Whether the other side closed the connection instead of answering.
-pub(super) fn is_hang_up(error: &Error) -> bool {
+pub(crate) fn is_hang_up(error: &Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
     matches!(error, Error::Io(error)
         if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
