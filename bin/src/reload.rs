@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::{io, thread};
 
 use ebpf_process_config::{Plan, PlannedProbe, Texts};
-use ebpf_process_core::{Parts, ProbePlugin as _, Remote, Ticker, VITALS, Vitals};
+use ebpf_process_core::{NotApplied, Parts, ProbePlugin as _, Remote, Ticker, VITALS, Vitals};
 use rustix::thread::{CapabilitySet, capabilities};
 use tracing::{error, info};
 
@@ -86,8 +86,8 @@ impl Reloader {
         let sinks = plan.sinks.iter().map(|sink| surroundings.part(sink, &self.gate, &self.vitals)).collect();
         let probes = plan.probes.iter().map(probe_part).collect();
         let parts = Parts { interval: plan.interval, grace: plan.grace, probes, sinks };
-        let ended = || Refused { reason: "the agent is ending".to_owned(), exit: Exit::Failed };
-        let mut changes = self.remote.apply(parts).ok_or_else(ended)?;
+        let not_applied = |error: NotApplied| Refused { reason: error.to_string(), exit: Exit::Failed };
+        let mut changes = self.remote.apply(parts).map_err(not_applied)?;
         if plan.interval != self.current.interval
             && let Some(ticker) = self.ticker.upgrade()
         {

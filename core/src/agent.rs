@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::assistant::Assistant;
 use crate::batch::{Batch, Tick};
 use crate::clock::{Clock, Moment};
+use crate::coming::{Coming, Wanted};
 use crate::error::BuildError;
 use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
@@ -20,7 +21,7 @@ use crate::part::{Parts, ProbePart, SinkPart};
 use crate::probe::{Probe, ProbePlugin};
 use crate::recorder::Recorder;
 use crate::remote::{Command, Remote, channel};
-use crate::running::{Probes, Scene};
+use crate::running::{Gone, Probes, Scene};
 use crate::sink::{Sink, SinkContext, SinkPlugin, Stop};
 use crate::vitals::Vitals;
 
@@ -170,14 +171,35 @@ impl Agent {
     }
 
     /// Becomes what these parts say, between two batches, and says in words what was done. Probes and sinks that were
-    /// added otherwise than as parts stay.
+    /// added otherwise than as parts stay. A probe that is refused is absent or closed, as at the start. All of it is done
+    /// on this thread; [`Remote::apply`] has another one do what takes time.
     pub fn apply(&mut self, parts: Parts) -> Vec<String> {
+        let coming = self.compare(&parts.probes).prepare().collect();
+        let (said, gone) = self.change(parts, coming);
+        gone.detach();
+        said
+    }
+
+    /// Which of these probes are not there as they are to be.
+    fn compare(&self, probes: &[ProbePart]) -> Wanted {
+        Wanted { parts: self.probes.missing(probes), assistant: self.assistant.clone() }
+    }
+
+    fn change(&mut self, parts: Parts, coming: Vec<Coming>) -> (Vec<String>, Gone) {
         let Parts { interval, grace, probes, sinks } = parts;
         self.interval = interval;
         let (running, mut scene) = self.scene();
-        let mut said = running.change_to(probes, &mut scene);
+        let (mut said, gone) = running.change_to(probes, coming, &mut scene);
         said.extend(self.outlets.change_to(sinks, (interval, grace), &self.vitals));
-        said
+        (said, gone)
+    }
+
+    fn obey(&mut self, command: Command) {
+        // Whoever asked may have gone.
+        match command {
+            Command::Compare(probes, answer) => drop(answer.send(self.compare(&probes))),
+            Command::Apply(parts, coming, answer) => drop(answer.send(self.change(*parts, coming))),
+        }
     }
 
     /// Collects a first batch at once, then one per moment, until it is asked to stop (by a message
@@ -191,10 +213,8 @@ impl Agent {
                     Err(_) => return self.last_tick(),
                 },
                 recv(stop) -> _ => return self.last_tick(),
-                recv(self.remote.1) -> command => if let Ok(Command::Apply(parts, done)) = command {
-                    let said = self.apply(*parts);
-                    // Whoever asked may have gone.
-                    let _ = done.send(said);
+                recv(self.remote.1) -> command => if let Ok(command) = command {
+                    self.obey(command);
                 },
                 recv(self.outlets.ends()) -> name => {
                     if let Some(name) = name.ok().filter(|name| self.outlets.is_essential(name)) {

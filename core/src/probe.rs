@@ -41,6 +41,20 @@ pub struct ProbeContext<'a> {
     pub assistant: Option<Arc<dyn Assistant>>,
 }
 
+/// A probe that is ready to count and has not begun. Dropping it detaches.
+pub trait Prepared: Send {
+    /// Takes over: what happens from here on is this probe's to count. Called on the collecting thread, so it only reads
+    /// what it counts from.
+    ///
+    /// `ask_predecessor` has whoever counted before, if somebody did, record for the last time. It is to be called once, as
+    /// close as can be to where this one begins: what happens between the two is counted twice or not at all.
+    fn take_over(&mut self, ask_predecessor: &mut dyn FnMut()) -> Result<(), BuildError>;
+
+    /// Declares what it records, and is a probe from here on. The predecessor has been asked, and its rows and columns are
+    /// whoever's who asks for them.
+    fn begin(self: Box<Self>, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>;
+}
+
 /// A type of probe: what the table `[probes.NAME]` configures.
 pub trait ProbePlugin: Sync {
     /// The name in the configuration: lower-case, one word.
@@ -80,9 +94,22 @@ pub trait ProbePlugin: Sync {
     /// error is a wrong configuration.
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError>;
 
-    /// Attaches. Called on the main thread before any other thread exists, so it may fork; or later, with an
-    /// [assistant](ProbeContext::assistant) that is needed.
+    /// Attaches. Called on the main thread before any other thread exists, so it may fork; or later on the collecting
+    /// thread, with an [assistant](ProbeContext::assistant) that is needed, where nothing was [prepared](Self::prepare).
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>;
+
+    /// Does what takes time of a probe that comes while the agent runs, on a thread that may wait. One of the same name may
+    /// count meanwhile, with other options, and goes on until this one [takes over](Prepared::take_over).
+    ///
+    /// Nothing where that is no use, or where there cannot be two: then [`build`](Self::build) does it all, on the
+    /// collecting thread, once the one before is gone, and what happens in between is not counted.
+    fn prepare(
+        &self,
+        _options: &Options,
+        _assistant: Option<&Arc<dyn Assistant>>,
+    ) -> Result<Option<Box<dyn Prepared>>, BuildError> {
+        Ok(None)
+    }
 
     /// Does what the same plugin asks of its [assistant](ProbeContext::assistant) in a process without rights; this runs in
     /// one that has them, with the options that are configured there. Nothing of the request is taken on trust.

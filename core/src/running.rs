@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::assistant::Assistant;
 use crate::clock::Clock;
+use crate::coming::{Coming, Preparation};
 use crate::condition::State;
 use crate::error::{BuildError, chain};
 use crate::options::Options;
@@ -53,12 +55,24 @@ struct Running {
     retry: Retry,
     /// When it is built again.
     due: Option<Instant>,
+    /// Where it comes from that is prepared meanwhile.
+    coming: Option<Receiver<Coming>>,
     /// Its last collection took longer than an interval: the next tick leaves it out.
     slow: bool,
     /// It is not asked in the next tick.
     fresh: bool,
     /// Whether it tells what was left out, so that it never is itself.
     tells: bool,
+}
+
+/// Probes that are in the agent no more, and still attached.
+pub(crate) struct Gone(Vec<Running>);
+
+impl Gone {
+    /// Drops them, which detaches them: that waits for the kernel.
+    pub(crate) fn detach(self) {
+        detach_all(self.0.into_iter(), thread::Builder::new);
+    }
 }
 
 impl Probes {
@@ -77,13 +91,18 @@ impl Probes {
         scene: &mut Scene<'_>,
     ) -> Result<(), BuildError> {
         let owner = self.free_owner();
-        let probe = build(name, plugin, options, owner, scene)?;
+        let probe = build(name, owner, scene, |context| plugin.build(options, context))?;
         self.add(name, owner, Some(probe), scene.vitals);
         Ok(())
     }
 
     /// Adds a probe as it was built, or as one that is absent or closed for this reason.
     pub(crate) fn start(&mut self, part: ProbePart, scene: &mut Scene<'_>) -> Result<(), BuildError> {
+        self.begin(part, Ok(None), scene)
+    }
+
+    /// The same of one of which this was prepared.
+    fn begin(&mut self, part: ProbePart, prepared: Preparation, scene: &mut Scene<'_>) -> Result<(), BuildError> {
         if self.running.len() >= PROBE_LIMIT {
             return Err(BuildError::refused(format!("more than {PROBE_LIMIT} probes"), "leave some out"));
         }
@@ -91,7 +110,7 @@ impl Probes {
         let name = Arc::clone(&part.name);
         let running = self.add(&name, owner, None, scene.vitals);
         running.part = Some(part);
-        running.begin(scene)
+        running.begin(prepared, scene)
     }
 
     fn add(&mut self, name: &str, owner: Owners, probe: Option<Box<dyn Probe>>, vitals: &Vitals) -> &mut Running {
@@ -103,6 +122,7 @@ impl Probes {
             part: None,
             retry: Retry::default(),
             due: None,
+            coming: None,
             slow: false,
             fresh: false,
             tells: name == VITALS.name(),
@@ -121,7 +141,7 @@ impl Probes {
     /// Whether this very part runs, or is to be tried again: one that is closed is not.
     fn has(&self, part: &ProbePart) -> bool {
         let is = |running: &Running| {
-            let lives = running.probe.is_some() || running.due.is_some();
+            let lives = running.probe.is_some() || running.due.is_some() || running.coming.is_some();
             running.part.as_ref().filter(|_| lives).is_some_and(|known| {
                 known.name == part.name
                     && known.plugin.name() == part.plugin.name()
@@ -131,33 +151,58 @@ impl Probes {
         self.running.iter().any(is)
     }
 
-    /// Becomes these probes, in their order. Those that are the same stay as they are; whose options changed is taken out
-    /// after a last look and built anew, and goes on from what it had counted. Returns what was done, in words.
-    pub(crate) fn change_to(&mut self, parts: Vec<ProbePart>, scene: &mut Scene<'_>) -> Vec<String> {
+    /// Those that are not there as they are to be, each with whether one of its name counts.
+    pub(crate) fn missing(&self, parts: &[ProbePart]) -> Vec<(ProbePart, bool)> {
+        let counts =
+            |name: &Arc<str>| self.running.iter().any(|running| running.name == *name && running.probe.is_some());
+        let missing = parts.iter().filter(|part| !self.has(part));
+        missing.map(|part| (part.clone(), counts(&part.name))).collect()
+    }
+
+    /// Becomes these probes, in their order. Those that are the same stay as they are. Whose options changed is asked for the
+    /// last time while its successor takes over, which goes on from what it had counted; only where nothing was prepared of
+    /// that one, it is built when the one before is gone. Returns what was done, in words, and who is to be detached.
+    pub(crate) fn change_to(
+        &mut self,
+        parts: Vec<ProbePart>,
+        mut coming: Vec<Coming>,
+        scene: &mut Scene<'_>,
+    ) -> (Vec<String>, Gone) {
         let mut said = Vec::new();
-        let (kept, changed): (Vec<_>, Vec<_>) = parts
-            .iter()
-            .map(|part| Arc::clone(&part.name))
-            .partition(|name| parts.iter().any(|part| part.name == *name && self.has(part)));
-        let is_configured = |running: &Running| running.part.is_some();
-        let goes = |running: &Running| is_configured(running) && !kept.contains(&running.name);
-        let gone: Vec<Running> = self.running.extract_if(.., |running| goes(running)).collect();
-        for mut running in gone {
-            running.look(scene);
+        let order: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
+        let new: Vec<ProbePart> = parts.into_iter().filter(|part| !self.has(part)).collect();
+        let is_new = |name: &str| new.iter().any(|part| *part.name == *name);
+        let stays = |running: &Running| order.contains(&running.name) && !is_new(&running.name);
+        let mut gone: Vec<Running> =
+            self.running.extract_if(.., |running| running.part.is_some() && !stays(running)).collect();
+        coming.retain(|coming| is_new(&coming.name));
+        for coming in &mut coming {
+            let mut before = gone.iter_mut().find(|running| running.name == coming.name);
+            coming.take_over(|| before.iter_mut().for_each(|running| running.look_last(scene)));
+        }
+        for running in &mut gone {
+            if !coming.iter().any(|coming| coming.name == running.name) {
+                running.look_last(scene);
+            }
             scene.recorder.disown(running.owner);
             scene.vitals.remove_probe(running.number);
-            if !changed.contains(&running.name) {
+            if !is_new(&running.name) {
                 say(&mut said, format!("probe {} is taken out", running.name));
             }
-            // In the kernel it has to be gone before a successor is tested there.
-            detach_all([running].into_iter(), thread::Builder::new);
         }
-        let order: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
-        for part in parts.into_iter().filter(|part| changed.contains(&part.name)) {
+        let waited_for = |running: &mut Running| {
+            let successor = coming.iter().find(|coming| coming.name == running.name);
+            is_new(&running.name) && successor.is_none_or(Coming::waits)
+        };
+        Gone(gone.extract_if(.., waited_for).collect()).detach();
+        for part in new {
             let name = Arc::clone(&part.name);
+            let place = coming.iter().position(|coming| coming.name == name);
+            let (prepared, took) =
+                place.map_or((Ok(None), Duration::ZERO), |place| coming.swap_remove(place).into_parts());
             let started = Instant::now();
-            let outcome = self.start(part, scene);
-            let took = started.elapsed().as_millis();
+            let outcome = self.begin(part, prepared, scene);
+            let took = (took + started.elapsed()).as_millis();
             match outcome {
                 Ok(()) => say(&mut said, format!("probe {name} is attached ({took} ms)")),
                 // The log has it already.
@@ -170,7 +215,7 @@ impl Probes {
         let place = |running: &Running| order.iter().position(|name| *name == running.name).unwrap_or(usize::MAX);
         self.running.sort_by_key(place);
         self.ended |= scene.recorder.end_abandoned();
-        said
+        (said, Gone(gone))
     }
 
     /// Decides which probes are left out of this batch, before any is asked: one of them tells.
@@ -198,15 +243,20 @@ impl Probes {
 
     /// Drops the probes, which detaches them.
     pub(crate) fn detach(self) {
-        detach_all(self.running.into_iter(), thread::Builder::new);
+        Gone(self.running).detach();
     }
 }
 
 impl Running {
-    /// Builds it for the first time. An error is why it is absent or closed.
-    fn begin(&mut self, scene: &mut Scene<'_>) -> Result<(), BuildError> {
-        let Some(part) = self.part.clone() else { return Ok(()) };
-        let outcome = build(&self.name, part.plugin, &part.options, self.owner, scene);
+    /// Builds it, or the rest of it. An error is why it is absent or closed.
+    fn begin(&mut self, prepared: Preparation, scene: &mut Scene<'_>) -> Result<(), BuildError> {
+        let Some(part) = &self.part else { return Ok(()) };
+        let outcome = prepared.and_then(|prepared| {
+            build(&self.name, self.owner, scene, |context| match prepared {
+                Some(prepared) => prepared.begin(context),
+                None => part.plugin.build(&part.options, context),
+            })
+        });
         outcome.map(|probe| self.probe = Some(probe)).inspect_err(|error| {
             let passing = matches!(error, BuildError::Refused { passing: true, .. });
             self.is_not_there(passing, &error.to_string(), scene.vitals);
@@ -227,19 +277,39 @@ impl Running {
         }
     }
 
+    /// Has it prepared when it is due, by a thread of its own, and begins when that is done.
     fn try_again(&mut self, scene: &mut Scene<'_>) {
-        if self.due.is_none_or(|due| due > Instant::now()) {
-            return;
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.due = None;
+            self.coming = self.part.as_ref().map(|part| prepare_apart(part, scene.assistant.as_ref()));
         }
-        self.due = None;
+        let Some(coming) = &self.coming else { return };
+        let prepared = match coming.try_recv() {
+            Err(TryRecvError::Empty) => return,
+            Ok(mut coming) => {
+                coming.take_over(|| {});
+                coming.into_parts().0
+            }
+            Err(TryRecvError::Disconnected) => {
+                Err(BuildError::refused("no thread can be started to prepare it", "raise the limit").passing(true))
+            }
+        };
+        self.coming = None;
         // Whatever it had before it panicked goes on.
         scene.recorder.disown(self.owner);
-        if self.begin(scene).is_ok() {
+        if self.begin(prepared, scene).is_ok() {
             scene.vitals.update_probe(self.number, |probe| probe.condition.become_state(State::Working, ""));
             info!(probe = %self.name, "the probe works now");
         }
         // As after a change: one batch has not two rows of one name.
         self.fresh = scene.recorder.end_abandoned();
+    }
+
+    /// Asks it for the last time: what it holds back otherwise it has to record now.
+    fn look_last(&mut self, scene: &mut Scene<'_>) {
+        scene.recorder.set_last(true);
+        self.look(scene);
+        scene.recorder.set_last(false);
     }
 
     /// Asks it for its numbers.
@@ -288,12 +358,22 @@ fn say(said: &mut Vec<String>, what: String) {
     said.push(what);
 }
 
+/// Has a probe prepared by a thread of its own. Where none can be had nothing comes.
+fn prepare_apart(part: &ProbePart, assistant: Option<&Arc<dyn Assistant>>) -> Receiver<Coming> {
+    let (done, coming) = bounded(1);
+    let (part, assistant, name) = (part.clone(), assistant.cloned(), part.name.to_string());
+    // Where nobody waits any more, what was prepared is dropped by that thread.
+    let work = move || drop(done.send(Coming::prepare(&part, assistant.as_ref())));
+    let _ = thread::Builder::new().name(name).spawn(work);
+    coming
+}
+
+/// Builds a probe by what its plugin does.
 fn build(
     name: &str,
-    plugin: &dyn ProbePlugin,
-    options: &Options,
     owner: Owners,
     scene: &mut Scene<'_>,
+    by: impl FnOnce(ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>,
 ) -> Result<Box<dyn Probe>, BuildError> {
     let Scene { recorder, vitals, interval, assistant, .. } = scene;
     recorder.set_owner(owner);
@@ -301,7 +381,7 @@ fn build(
     let context =
         ProbeContext { recorder, interval: *interval, vitals: Arc::clone(vitals), assistant: (*assistant).clone() };
     // At the start a panic is the program's end, as anywhere else there; later it costs the probe alone.
-    let built = plugin.build(options, context);
+    let built = by(context);
     vitals.ends_building();
     recorder.set_owner(0);
     built
@@ -358,6 +438,7 @@ mod tests {
             part: None,
             retry: Retry::default(),
             due: None,
+            coming: None,
             slow: false,
             fresh: false,
             tells: false,
