@@ -1,4 +1,7 @@
-//! A small process that keeps root's rights when the agent gives them up, and opens for it what is configured.
+//! A small process that keeps the rights of the start when the agent gives them up, and opens for it what is configured.
+//!
+//! They are root's, or the capabilities that a service manager has granted to somebody else: then the broker is of the
+//! same user as the agent, and has no more than these.
 //!
 //! It is forked before the agent has threads or has read anything from a network, and knows the configuration as it read
 //! it itself. Over a pair of sockets the agent asks it in a closed language (`request`); what is not exactly what a sink or
@@ -40,8 +43,8 @@ use ebpf_process_config::{ConfigError, Plan, Rights, Sources};
 use ebpf_process_core::Registry;
 use ebpf_process_probes::{fork_apart, sweep};
 use rustix::event::{Timespec, poll};
-use rustix::process::{Pid, geteuid, getpid, getppid};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::process::{DumpableBehavior, Pid, geteuid, getpid, getppid, set_dumpable_behavior};
+use rustix::thread::CapabilitySet;
 use tracing::{debug, error, warn};
 
 use allowed::Allowed;
@@ -73,15 +76,18 @@ pub(crate) struct Duties<Read, CleanUp> {
 }
 
 impl Broker {
-    /// Whether an agent that runs by this plan, started as this process is, gives rights up that it has as root.
+    /// Whether an agent that runs by this plan, started as this process is, gives rights up that a later change takes.
     pub(crate) fn is_of_use(plan: &Plan) -> bool {
-        let permitted = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
-        let gives_up = !(permitted - CapabilitySet::PERFMON).is_empty();
-        geteuid().is_root() && plan.capabilities == Rights::Drop && gives_up
+        plan.capabilities == Rights::Drop && capabilities::are_missed_later(geteuid().is_root(), permitted())
     }
 
-    /// That of an agent which is going to give rights up that it has as root; `None` for every other agent, and, with a
-    /// line in the log, where there can be none.
+    /// The capabilities that it would keep.
+    pub(crate) fn keeps() -> CapabilitySet {
+        capabilities::kept(permitted())
+    }
+
+    /// That of an agent which is going to give rights up that a later change takes; `None` for every other agent, also one
+    /// that has more of them than its caller, and, with a line in the log, where there can be none.
     pub(crate) fn of(
         plan: &Plan,
         registry: &Registry,
@@ -126,6 +132,8 @@ impl Broker {
         Read: FnMut() -> Result<(Allowed, Vec<u8>), String>,
         CleanUp: FnOnce(),
     {
+        // No other process of the same user looks into the agent, which can ask for something, or into the broker.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         let allowed = Allowed::of(plan);
         let (ours, its) = wire::pair()?;
         let agent = getpid();
@@ -155,6 +163,10 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.client.let_go();
     }
+}
+
+fn permitted() -> CapabilitySet {
+    rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted)
 }
 
 /// Whom the agent becomes, or who this process is where it stays that.

@@ -60,6 +60,8 @@ struct Report {
     sinks: Vec<SinkReport>,
     /// The capabilities that stay when the probes are attached; absent where the configuration keeps them all.
     kept_rights: Option<Vec<Kept>>,
+    /// The capabilities that its broker keeps, which does for it what a later change takes; absent where there is none.
+    broker: Option<Vec<String>>,
     /// What else it gives up then; absent where the configuration keeps it.
     confinement: Option<Confinement>,
 }
@@ -141,7 +143,9 @@ impl Report {
         let sinks: Vec<SinkReport> = sinks.collect();
         let verdict = verdict(&probes).max(worst(&sinks));
         let drops = plan.capabilities == Rights::Drop;
-        let kept_rights = drops.then(|| rights::kept(plan, user.as_ref(), Broker::is_of_use(plan)));
+        let has_broker = Broker::is_of_use(plan);
+        let kept_rights = drops.then(|| rights::kept(plan, user.as_ref(), has_broker));
+        let broker = has_broker.then(|| rights::names(Broker::keeps()));
         let confinement = drops.then(|| Confinement::expected(plan, user.as_ref()));
         Ok(Self {
             verdict,
@@ -151,6 +155,7 @@ impl Report {
             starts_a_day,
             sinks,
             kept_rights,
+            broker,
             confinement,
             ..Self::offline(plan, known)
         })
@@ -175,6 +180,7 @@ impl Report {
             starts_a_day: None,
             sinks,
             kept_rights: None,
+            broker: None,
             confinement: None,
         }
     }
@@ -295,6 +301,16 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name}: {reason}. With it a program {means}.");
         }
+        // Writing to a string cannot fail.
+        let _ = match &self.broker {
+            Some(kept) => writeln!(
+                text,
+                "Its broker, a process beside it, opens and attaches what the configuration names, also after a reload; it \
+                 keeps {}.",
+                kept.join(", ")
+            ),
+            None => writeln!(text, "It has no broker: it had no right that a later change takes."),
+        };
         if let Some(confinement) = &self.confinement {
             text.push_str(&confinement.for_people("It becomes"));
         }

@@ -126,8 +126,8 @@ impl Reloader {
         // To find that out when the probes are gone would cost what they count.
         if self.broker.is_none() && !may_load() && !same_probes(plan, current) {
             return Err(
-                "other probes, or other options of theirs, take rights that this agent has given up, and it has no \
-                        broker, as root's agent has; restart it"
+                "other probes, or other options of theirs, take rights that this agent has given up: one that was started \
+                 setuid or with file capabilities has no broker that keeps them; restart it"
                     .to_owned(),
             );
         }

@@ -75,6 +75,11 @@ pub(crate) fn set_of(kept: &[Kept]) -> CapabilitySet {
     kept.iter().fold(CapabilitySet::empty(), |set, kept| set | kept.capability)
 }
 
+/// Their names, as capabilities(7) has them.
+pub(crate) fn names(capabilities: CapabilitySet) -> Vec<String> {
+    capabilities.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
 /// Since when the descriptors of maps and programs suffice to read them: kernel commit c8644cd0efe7.
 const BY_DESCRIPTORS: Version = Version(5, 19);
 

@@ -68,17 +68,32 @@ impl Held {
     }
 }
 
+/// The broker of an agent, if it has one.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn broker_of(agent: u32) -> Outcome<Option<u32>> {
+    let processes = fs::read_dir("/proc").map_err(Failure::at("processes"))?;
+    let mut numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    Ok(numbers.find(|number| {
+        // It may have ended meanwhile.
+        let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split_whitespace().nth(1));
+        stat.contains(" (ebpf-broker) ") && parent == Some(&*agent.to_string())
+    }))
+}
+
 /// What the kernel says of a thread that ends before its file is opened, or before it is read.
 fn has_ended(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
-/// What the agent keeps by itself on the running kernel when it was started by root: what only attaches is its broker's.
-pub fn kept_by_root() -> CapabilitySet {
+/// What an agent with a broker keeps by itself on the running kernel: what only attaches is its broker's.
+pub fn kept_with_broker() -> CapabilitySet {
     kept_without_broker() - CapabilitySet::PERFMON
 }
 
-/// What an agent keeps that has no broker, since root has not started it: from Linux 5.19 on the descriptors of maps and
+/// What an agent keeps that has no broker, since it was started setuid or with file capabilities: from Linux 5.19 on the descriptors of maps and
 /// programs are enough to read them; before 5.8 there is one capability for everything.
 pub fn kept_without_broker() -> CapabilitySet {
     let uname = rustix::system::uname();
@@ -96,7 +111,7 @@ pub fn kept_without_broker() -> CapabilitySet {
 /// # Errors
 /// One holds more, or less.
 pub fn nothing_but_what_reading_takes(pid: u32) -> Outcome<()> {
-    let kept = kept_by_root();
+    let kept = kept_with_broker();
     match Held::of_threads(pid)?.into_iter().find(|held| !held.is_no_more_than(kept)) {
         None => Ok(()),
         Some(held) => Err(Failure::new(format!("wanted {kept:?} and nothing else, a thread holds {held:?}"))),

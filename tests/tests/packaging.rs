@@ -124,6 +124,10 @@ fn the_units_filter_lets_through_what_loading_and_attaching_take() {
     });
 }
 
+/// Lines of the configuration; in the later mode errors are counted as well.
+const MODE_AT_FIRST: &str = "probes.mode = \"entry\"";
+const MODE_LATER: &str = "probes.mode = \"return\"";
+
 /// An agent as the unit starts it, with a sink of each kind.
 struct Started {
     child: Child,
@@ -152,23 +156,24 @@ impl Started {
         command.arg("run").env_clear().env("PATH", "/usr/bin:/bin");
         // As systemd does; nobody listens there.
         command.env("NOTIFY_SOCKET", "@ebpf-process-unit").env("WATCHDOG_USEC", "200000");
-        for setting in [
-            "interval=\"100ms\"",
-            "probes.mode=return",
-            &format!("status.socket=\"{}\"", path("status")),
-            "sinks.lines.type=json",
-            &format!("sinks.lines.options.path=\"{}\"", path("lines")),
-            "sinks.page.type=prometheus",
-            &format!("sinks.page.options.listen=\"{free}\""),
-            "sinks.lan.type=statsd",
-            "sinks.lan.options.address=\"udp://127.0.0.1:9\"",
-            "sinks.db.type=influx",
-            "sinks.db.options.url=\"http://127.0.0.1:9\"",
-            "sinks.db.options.database=x",
-            &format!("sinks.db.options.delivery.spool=\"{}\"", path("spool")),
-        ] {
-            command.args(["--set", setting]);
-        }
+        let text = [
+            "interval = \"100ms\"".to_owned(),
+            MODE_AT_FIRST.to_owned(),
+            format!("status.socket = \"{}\"", path("status")),
+            "sinks.lines.type = \"json\"".to_owned(),
+            format!("sinks.lines.options.path = \"{}\"", path("lines")),
+            "sinks.page.type = \"prometheus\"".to_owned(),
+            format!("sinks.page.options.listen = \"{free}\""),
+            "sinks.lan.type = \"statsd\"".to_owned(),
+            "sinks.lan.options.address = \"udp://127.0.0.1:9\"".to_owned(),
+            "sinks.db.type = \"influx\"".to_owned(),
+            "sinks.db.options.url = \"http://127.0.0.1:9\"".to_owned(),
+            "sinks.db.options.database = \"x\"".to_owned(),
+            format!("sinks.db.options.delivery.spool = \"{}\"", path("spool")),
+        ];
+        let config = folder.path().join("agent.toml");
+        fs::write(&config, text.join("\n")).map_err(Failure::at("the configuration"))?;
+        command.arg("--config").arg(config);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         Ok(Self { child: child.map_err(Failure::at("starting the agent"))?, folder })
     }
@@ -176,6 +181,19 @@ impl Started {
     fn lines(&self) -> usize {
         let lines = fs::read_to_string(self.folder.path().join("own/lines")).unwrap_or_default();
         lines.lines().count()
+    }
+
+    /// Has a reload bring another mode, whose programs the agent itself cannot load any more.
+    fn change_mode(&mut self, pid: Pid) -> Outcome<()> {
+        let config = self.folder.path().join("agent.toml");
+        let text = fs::read_to_string(&config).map_err(Failure::at("the configuration"))?;
+        fs::write(&config, text.replace(MODE_AT_FIRST, MODE_LATER)).map_err(Failure::at("the configuration"))?;
+        kill_process(pid, Signal::HUP).map_err(Failure::at("asking for a reload"))?;
+        let lines = self.folder.path().join("own/lines");
+        wait::until("numbers of errors", LIMIT, || {
+            let lines = fs::read_to_string(&lines).map_err(Failure::at("the agent's lines"))?;
+            Ok(lines.contains("\"vfs.errors\"").then_some(()))
+        })
     }
 
     fn wait_for_lines(&mut self, count: usize) -> Outcome<()> {
@@ -202,7 +220,8 @@ impl Started {
     }
 }
 
-/// Every system call of an agent, from its start to its end, is one that the unit lets through.
+/// Every system call of an agent and of its broker, from the start to the end and during a reload that brings other
+/// programs, is one that the unit lets through.
 #[test]
 fn the_unit_lets_every_system_call_of_the_agent_through() {
     let strace = receivers::program("strace", "strace");
@@ -217,7 +236,9 @@ fn the_unit_lets_every_system_call_of_the_agent_through() {
         // The tracer's first child is the agent: setpriv becomes it.
         let seen = fs::read_to_string(&trace).map_err(Failure::at("the trace"))?;
         let pid = seen.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-        started.stop(pid.ok_or_else(|| Failure::new("the trace names no process"))?)?;
+        let pid = pid.ok_or_else(|| Failure::new("the trace names no process"))?;
+        started.change_mode(pid)?;
+        started.stop(pid)?;
         let seen = fs::read_to_string(&trace).map_err(Failure::at("the trace"))?;
         let called = called_by_the_agent(&seen);
         if !called.contains("bpf") || called.len() < 30 {
@@ -248,7 +269,7 @@ fn with_the_units_rights_it_counts_and_keeps_fewer() {
         started.wait_for_lines(5)?;
         let pid = started.child.id();
         let granted = CapabilitySet::BPF | CapabilitySet::PERFMON;
-        let kept = ebpf_process_tests::held::kept_without_broker();
+        let kept = ebpf_process_tests::held::kept_with_broker();
         let none = CapabilitySet::empty();
         let nobody = [NOBODY.to_string(), NOBODY.to_string(), NOBODY.to_string(), NOBODY.to_string()].join("\t");
         let expected =

@@ -6,15 +6,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
+use ebpf_process_tests::configured::Configured;
 use ebpf_process_tests::workload::Place;
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How many configurations the agent gets one after another; `RELOADS` sets another number.
@@ -33,70 +31,13 @@ fn a_wrong_configuration_changes_nothing_and_is_said_everywhere() {
     live::test("reload-wrong", agent::can_run(), wrong);
 }
 
-/// An agent and its configuration.
-struct Reloaded {
-    child: Child,
-    config: String,
-}
-
-impl Reloaded {
-    fn start(config: &Path, text: &str) -> Outcome<Self> {
-        fs::write(config, text).map_err(Failure::at("the configuration"))?;
-        let config = config.display().to_string();
-        let mut command = agent::command()?;
-        command.args(["run", "--config", &config]).stdout(Stdio::null()).stderr(Stdio::inherit());
-        let child = command.spawn().map_err(Failure::at("starting the agent"))?;
-        Ok(Self { child, config })
-    }
-
-    fn ask(&self, command: &str, more: &[&str]) -> Outcome<Output> {
-        let mut asked = agent::command()?;
-        asked.args([command, "--config", &self.config]).args(more);
-        asked.output().map_err(Failure::at("asking the agent"))
-    }
-
-    fn status(&self) -> Outcome<Value> {
-        let output = self.ask("status", &["--format", "json"])?;
-        serde_json::from_slice(&output.stdout).map_err(Failure::at("the status"))
-    }
-
-    fn wait_for_batch(&self) -> Outcome<()> {
-        wait::until("a batch", wait::LIMIT, || {
-            Ok(self.status().ok().filter(|status| status["last_batch"].is_object()).map(drop))
-        })
-    }
-
-    fn reload(&self, text: &str) -> Outcome<Output> {
-        fs::write(&self.config, text).map_err(Failure::at("the configuration"))?;
-        self.ask("reload", &[])
-    }
-
-    /// How many descriptors and threads the agent has.
-    fn size(&self) -> Outcome<[usize; 2]> {
-        let count = |what: &str| {
-            let entries = fs::read_dir(format!("/proc/{}/{what}", self.child.id()));
-            entries.map(Iterator::count).map_err(Failure::at("the agent's size"))
-        };
-        Ok([count("fd")?, count("task")?])
-    }
-
-    fn stop(mut self) -> Outcome<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Failure::new("no process number"))?;
-        kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
-        let status = wait::until("the agent's end", wait::LIMIT, || {
-            self.child.try_wait().map_err(Failure::at("the agent's state"))
-        })?;
-        if status.success() { Ok(()) } else { Err(Failure::new(format!("the agent ended with {status}"))) }
-    }
-}
-
-impl Drop for Reloaded {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// How many descriptors and threads the agent has.
+fn size(agent: &Configured) -> Outcome<[usize; 2]> {
+    let count = |what: &str| {
+        let entries = fs::read_dir(format!("/proc/{}/{what}", agent.pid()));
+        entries.map(Iterator::count).map_err(Failure::at("the agent's size"))
+    };
+    Ok([count("fd")?, count("task")?])
 }
 
 /// A database that remembers the newest number of reads, and is away at times.
@@ -202,25 +143,23 @@ fn plans() -> Outcome<()> {
     let mut target = place.reads(READS)?;
     let database = Database::start()?;
     let text = |number| plan(number, path, target.pid(), database.address);
-    let agent = Reloaded::start(&path.join("agent.toml"), &text(0))?;
+    let mut agent = Configured::start(&path.join("agent.toml"), &text(0))?;
     agent.wait_for_batch()?;
     // Once through, so that everything that is made once is there.
     for number in [1, 2, 0] {
-        succeeds(&agent.reload(&text(number))?)?;
+        agent.becomes(&text(number))?;
     }
-    let before = agent.size()?;
+    let before = size(&agent)?;
     target.resume()?;
     for number in 1..=count {
         // Away for a third of the time.
         database.away.store((count / 3..count * 2 / 3).contains(&number), Ordering::Relaxed);
-        let output = agent.reload(&text(number))?;
-        succeeds(&output)?;
-        let changes = String::from_utf8_lossy(&output.stdout);
+        let changes = agent.becomes(&text(number))?;
         if !changes.contains("probe sync") || !changes.contains("sink renamed") || !changes.contains("sink db") {
             return Err(Failure::new(format!("plan {number} changed only this: {changes}")));
         }
     }
-    succeeds(&agent.reload(&text(0))?)?;
+    agent.becomes(&text(0))?;
     target.wait_for_stop()?;
     let arrived = || {
         let last = |name: &str| Ok(reads(&path.join(name))?.last().copied().unwrap_or_default());
@@ -249,26 +188,19 @@ fn plans() -> Outcome<()> {
     // A connection may be open or not; what stayed of each configuration would be thirty of it.
     let mut now = [0; 2];
     let same = wait::until("descriptors and threads as before", wait::LIMIT, || {
-        now = agent.size()?;
+        now = size(&agent)?;
         Ok((now[0] <= before[0] + 4 && now[1] <= before[1]).then_some(()))
     });
     same.map_err(|failure| Failure::new(format!("{failure}: {now:?}, before {before:?}")))?;
     target.run_to_end()?;
-    agent.stop()
-}
-
-fn succeeds(output: &Output) -> Outcome<()> {
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("reload: {}: {}", output.status, String::from_utf8_lossy(&output.stderr))))
+    agent.stop().map(drop)
 }
 
 fn wrong() -> Outcome<()> {
     let folder = agent::folder()?;
     let path = folder.path();
     let right = plan(0, path, std::process::id(), SocketAddr::from(([127, 0, 0, 1], 1)));
-    let agent = Reloaded::start(&path.join("agent.toml"), &right)?;
+    let mut agent = Configured::start(&path.join("agent.toml"), &right)?;
     agent.wait_for_batch()?;
     for (text, code, words) in [
         (format!("{right}\ntimeuot = 1\n"), 2, "timeuot"),
@@ -281,7 +213,6 @@ fn wrong() -> Outcome<()> {
             return Err(Failure::new(format!("{text}: {}: {said}", output.status)));
         }
     }
-    fs::write(&agent.config, &right).map_err(Failure::at("the configuration"))?;
     let status = agent.status()?;
     let told = status["reload"]["error"].as_str().unwrap_or_default();
     let sinks = status["sinks"].as_array().map_or(0, Vec::len);
@@ -289,10 +220,9 @@ fn wrong() -> Outcome<()> {
         return Err(Failure::new(format!("the status does not say so: {status}")));
     }
     // The same by a signal, and it is the right one again.
-    let pid = i32::try_from(agent.child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.ok_or_else(|| Failure::new("no process number"))?, Signal::HUP).map_err(Failure::at("SIGHUP"))?;
-    wait::until("the right one to be taken over", Duration::from_secs(60), || {
+    agent.reload_by_signal(&right)?;
+    agent.wait("the right one to be taken over", |agent| {
         Ok(agent.status()?["reload"]["error"].is_null().then_some(()))
     })?;
-    agent.stop()
+    agent.stop().map(drop)
 }

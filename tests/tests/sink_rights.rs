@@ -1,7 +1,7 @@
 //! A sink of root's agent that writes where another user's files are: the agent's broker opens them.
 
 use ebpf_process_tests::agent::{self, Agent};
-use ebpf_process_tests::held::{Held, kept_by_root};
+use ebpf_process_tests::held::{Held, kept_with_broker};
 use ebpf_process_tests::{Failure, Outcome, live, wait};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -81,7 +81,7 @@ fn opened(owner: u32) -> Outcome<()> {
     let mut agent = Agent::start(&place.settings())?;
     agent.wait_for_first_batch()?;
     place.wait_until_it_grows("the first lines")?;
-    if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept_by_root())) {
+    if let Some(held) = Held::of_threads(agent.pid())?.iter().find(|held| !held.is_no_more_than(kept_with_broker())) {
         return Err(Failure::new(format!("a thread holds {held:?}")));
     }
     place.rotate(owner)?;

@@ -1,4 +1,5 @@
-//! Opening for the agent, with root's rights, what its user could not be made to open otherwise than as configured.
+//! Opening for the agent, with the rights of its start, what its user could not be made to open otherwise than as
+//! configured.
 //!
 //! What is looked at is what is opened: once the [way](super::walk) has led to a file, it is opened by the descriptor that
 //! it was looked at with, not by its name again.
@@ -12,6 +13,7 @@ use ebpf_process_delivery::is_of_a_spool;
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchown, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with};
+use rustix::process::geteuid;
 
 use super::refusal::Refusal;
 use super::user::{Use, User, is_roots_alone, path_of};
@@ -126,6 +128,9 @@ pub(crate) fn directory(path: &Path, user: &User) -> Result<(), Refusal> {
         let path = path.display();
         Refusal::of(format!("{path} is the directory of user {}{why}: chown -R {} {path}", stat.st_uid, user.uid))
     };
+    if !geteuid().is_root() {
+        return Err(refused(", and to give it away takes root"));
+    }
     if !is_roots_alone(stat) {
         return Err(refused(if stat.st_uid == 0 { ", and others may write in it" } else { "" }));
     }
@@ -162,10 +167,10 @@ fn make(found: &Found, mode: u32, user: &User) -> Result<(), Refusal> {
     mkdirat(&found.directory, &*found.name, Mode::from_raw_mode(mode))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(&found.directory, &*found.name, flags, Mode::empty())?;
-    // It may have been swapped for another one since; an empty one of root's is as good as ours.
+    // It may have been swapped for another one since; an empty one of the same owner is as good as ours.
     let is_empty =
         Dir::read_from(&directory)?.all(|entry| entry.is_ok_and(|it| [c".", c".."].contains(&it.file_name())));
-    if fstat(&directory)?.st_uid != 0 || !is_empty {
+    if fstat(&directory)?.st_uid != geteuid().as_raw() || !is_empty {
         return Err(Refusal::of(format!("{} changes while it is made", found.name.display())));
     }
     give(&directory, user)
@@ -194,8 +199,11 @@ pub(crate) fn listen(address: SocketAddr) -> Result<OwnedFd, Refusal> {
     Ok(TcpListener::bind(address)?.into())
 }
 
-/// Gives an open file or directory to the user.
+/// Gives an open file or directory to the user, if it is not the user's already.
 fn give(file: &OwnedFd, user: &User) -> Result<(), Refusal> {
+    if fstat(file)?.st_uid == user.uid {
+        return Ok(());
+    }
     Ok(fchown(file, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?)
 }
 

@@ -109,7 +109,7 @@ fn run(program: &Program, user: &User, broker: Pid, stdin: &PipeReader, stdout: 
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;
         capabilities::bound(CapabilitySet::empty())?;
-        if !user.is_root() {
+        if *user != User::current() {
             let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
             set_thread_groups(&groups)?;
             let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));

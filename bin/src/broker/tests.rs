@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::allowed::Allowed;
 use super::client::Client;
+use super::open;
 use super::serve::Server;
 use super::user::User;
 use super::wire;
@@ -376,6 +377,30 @@ fn a_spool_that_root_has_made_anew_is_used_again() {
         }
         agent.join().expect("no panic");
     });
+}
+
+#[test]
+fn a_broker_that_is_not_root_opens_as_its_agents_user_and_can_give_nothing_away() {
+    let Some(scene) = Scene::new() else { return };
+    fs::set_permissions(scene.folder.path(), Permissions::from_mode(0o755)).expect("a mode");
+    let (own, roots) = (scene.directory("own", NOBODY, 0o700), scene.directory("roots", 0, 0o755));
+    let act = || {
+        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        set_thread_groups(&[]).and_then(|()| set_thread_res_gid(gid, gid, gid)).expect("a group");
+        set_thread_res_uid(uid, uid, uid).expect("a user");
+        let user = User { uid: NOBODY, gid: NOBODY, groups: Vec::new() };
+        for _ in 0..2 {
+            open::append(&own.join("lines"), &user).expect("a file");
+            open::directory_of(&own.join("logs/lines"), &user).expect("a directory");
+            open::directory(&own.join("spools/a"), &user).expect("a spool");
+        }
+        let refused = open::directory(&roots, &user).expect_err("root's");
+        assert!(refused.words.contains("takes root: chown -R 65534"), "{refused:?}");
+    };
+    thread::scope(|scope| thread::Builder::new().spawn_scoped(scope, act).expect("a thread").join().expect("no panic"));
+    for name in ["lines", "logs", "spools", "spools/a"] {
+        assert_eq!(fs::metadata(own.join(name)).expect("it was made").uid(), NOBODY, "{name}");
+    }
 }
 
 #[test]
