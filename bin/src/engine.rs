@@ -9,8 +9,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use ebpf_process_config::Plan;
 use ebpf_process_core::{
-    Agent, Assistant, BuildError, Clock, Ended, Ledger, Opener, OutletSpec, ProbePlugin, Selection, Sink, SinkContext,
-    SystemClock, Ticker, VITALS, duration,
+    Agent, Assistant, BuildErrorKind, Clock, Ended, Ledger, Opener, OutletSpec, ProbePlugin, Selection, Sink,
+    SinkContext, SystemClock, Ticker, VITALS, duration,
 };
 use tracing::{error, info, warn};
 
@@ -78,10 +78,8 @@ impl Engine {
         for probe in &plan.probes {
             match agent.start_probe(probe_part(probe)) {
                 Ok(()) => {}
-                Err(error @ BuildError::Options(_)) => return Err(error.into()),
-                Err(BuildError::Refused { problem, way_out, passing }) => {
-                    failures.push((probe.name, format!("{problem}; {way_out}"), passing));
-                }
+                Err(error) if error.kind() == BuildErrorKind::Options => return Err(error.into()),
+                Err(error) => failures.push((probe.name, error.to_string(), error.is_passing())),
             }
         }
         // The agent's own numbers alone are no reason to run, unless they are all that is asked for.
@@ -113,8 +111,9 @@ impl Engine {
         let mut failures = Vec::new();
         for sink in &plan.sinks {
             match self.agent.start_sink(self.surroundings.part(sink, gate, self.agent.vitals())) {
-                Ok(()) | Err(BuildError::Refused { passing: true, .. }) => {}
-                Err(error @ BuildError::Options(_)) => return Err(error.into()),
+                Ok(()) => {}
+                Err(error) if error.is_passing() => {}
+                Err(error) if error.kind() == BuildErrorKind::Options => return Err(error.into()),
                 Err(error) => failures.push((sink.spec.name.as_str(), error)),
             }
         }
@@ -282,7 +281,7 @@ pub(crate) fn host() -> String {
 mod tests {
     use ebpf_process_config::Sources;
     use ebpf_process_core::{
-        Claims, Declared, Options, OptionsError, Probe, ProbeContext, Registry, SinkError, SinkPlugin, View,
+        BuildError, Claims, Declared, Options, OptionsError, Probe, ProbeContext, Registry, SinkError, SinkPlugin, View,
     };
 
     use super::*;
@@ -315,7 +314,7 @@ mod tests {
 
     static LASTING: Broken = Broken("lasting", || refused(false));
     static PASSING: Broken = Broken("passing", || refused(true));
-    static WRONG: Broken = Broken("wrong", || BuildError::Options(Options::none().refuse("key", "is wrong")));
+    static WRONG: Broken = Broken("wrong", || BuildError::options(Options::none().refuse("key", "is wrong")));
     static PANICKING: Broken = Broken("panicking", || panic!("on purpose"));
 
     fn attach(registry: &Registry) -> Result<Engine, Refusal> {

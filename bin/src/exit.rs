@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use ebpf_process_config::ConfigError;
-use ebpf_process_core::{BuildError, OptionsError};
+use ebpf_process_core::{BuildError, BuildErrorKind, OptionsError};
 
 /// The program's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +79,9 @@ impl From<OptionsError> for Refusal {
 impl From<BuildError> for Refusal {
     fn from(error: BuildError) -> Self {
         let reason = error.to_string();
-        match error {
-            BuildError::Options(_) => Self::Usage(reason),
-            BuildError::Refused { passing, .. } => Self::Unable { reason, passing },
+        match error.kind() {
+            BuildErrorKind::Options => Self::Usage(reason),
+            _ => Self::Unable { reason, passing: error.is_passing() },
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Subcommand;
 use ebpf_process_config::Sources;
-use ebpf_process_core::{Ledger, Registry, SinkContext, chain, nearest_of, size};
+use ebpf_process_core::{Ledger, Registry, SinkContext, SinkError, chain, nearest_of, size};
 use ebpf_process_delivery::{SegmentReport, inspect, repair};
 
 use crate::common::Common;
@@ -79,7 +79,7 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
         ..SinkContext::new(name, plan.interval)
     };
     let mut sink = planned.plugin.build(&planned.options, context)?;
-    let refusal = |error| Refusal::lasting(chain(&error));
+    let refusal = |error: SinkError| Refusal::lasting(error.to_string());
     // One frame per flush. What is due later was not taken.
     while sink.due().is_some_and(|due| due <= Instant::now()) {
         sink.flush().map_err(refusal)?;

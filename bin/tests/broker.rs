@@ -291,8 +291,8 @@ fn what_a_probe_needs_done_is_done_in_a_child() {
     assert_eq!((answer.bytes.len(), answer.descriptors.len()), (200_000, 600));
     drop(answer.descriptors);
     match ask(b"refused", Vec::new()) {
-        Err(BuildError::Refused { problem, way_out, passing: true }) => {
-            assert_eq!((&*problem, &*way_out), ("not here", "go elsewhere"));
+        Err(refusal) if refusal.is_passing() => {
+            assert_eq!((refusal.problem(), refusal.way_out()), ("not here", "go elsewhere"));
         }
         other => panic!("{other:?}"),
     }

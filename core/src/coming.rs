@@ -53,7 +53,7 @@ impl Coming {
     /// Why a probe that counts would be given up for one that cannot be had, if that is so.
     pub(crate) fn refusal(&self) -> Option<&BuildError> {
         let error = self.prepared.as_ref().err().filter(|_| self.replaces)?;
-        (!matches!(error, BuildError::Refused { passing: true, .. })).then_some(error)
+        (!error.is_passing()).then_some(error)
     }
 
     /// Has it count from here on, and its predecessor asked for the last time, once.

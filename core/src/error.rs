@@ -1,59 +1,85 @@
 //! The errors that cross the border between the engine and its plugins.
+//!
+//! None of the three is itself an [`Error`]: that is what lets `?` make one from any error there is.
 
 use std::error::Error;
 use std::fmt;
 
+use crate::entity::Refused;
+use crate::options::OptionsError;
+
 /// Whatever lies behind an error.
 pub type Cause = Box<dyn Error + Send + Sync + 'static>;
 
+/// What a sink's methods return.
+pub type SinkResult<T = ()> = Result<T, SinkError>;
+
+/// What a probe's methods return.
+pub type ProbeResult<T = ()> = Result<T, ProbeError>;
+
 /// Why a sink did not take a view.
+///
+/// `?` makes one from every error: a [failure](Self::failed) of this view, whatever the error is. A broken pipe too: a
+/// receiver that has hung up may come back. Only a sink that was given its output, like standard output, knows that it is
+/// [closed](Self::closed).
 #[derive(Debug)]
-pub enum SinkError {
+pub struct SinkError {
+    kind: SinkErrorKind,
+    cause: Cause,
+}
+
+/// What a [`SinkError`] means for the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SinkErrorKind {
     /// This view is lost: its samples are counted as failed, the next view is tried.
-    Failed(Cause),
+    Failed,
     /// The sink is over, for example because its pipe is closed. It is not called again; what is
     /// offered to it from now on is counted as dropped.
-    Closed(Cause),
+    Closed,
 }
 
 impl SinkError {
     /// A view that could not be delivered.
     pub fn failed(cause: impl Into<Cause>) -> Self {
-        Self::Failed(cause.into())
+        Self { kind: SinkErrorKind::Failed, cause: cause.into() }
     }
 
     /// The end of the sink.
     pub fn closed(cause: impl Into<Cause>) -> Self {
-        Self::Closed(cause.into())
+        Self { kind: SinkErrorKind::Closed, cause: cause.into() }
+    }
+
+    /// What it means for the sink.
+    pub fn kind(&self) -> SinkErrorKind {
+        self.kind
+    }
+
+    /// What lies behind it.
+    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.cause
     }
 }
 
-impl From<std::io::Error> for SinkError {
-    /// A failure of this view, a broken pipe too: a receiver that has hung up may come back. Only a
-    /// sink that was given its output, like standard output, knows that it is [`closed`](Self::closed).
-    fn from(error: std::io::Error) -> Self {
+impl<E: Error + Send + Sync + 'static> From<E> for SinkError {
+    fn from(error: E) -> Self {
         Self::failed(error)
     }
 }
 
 impl fmt::Display for SinkError {
+    /// With everything behind it, on one line: `cannot deliver a batch: connection refused`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(_) => f.write_str("cannot deliver a batch"),
-            Self::Closed(_) => f.write_str("the receiver is gone"),
-        }
-    }
-}
-
-impl Error for SinkError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let (Self::Failed(cause) | Self::Closed(cause)) = self;
-        Some(&**cause)
+        let what = match self.kind {
+            SinkErrorKind::Failed => "cannot deliver a batch",
+            SinkErrorKind::Closed => "the receiver is gone",
+        };
+        write!(f, "{what}: {}", chain(&*self.cause))
     }
 }
 
 /// Why a probe has no numbers this tick. What it recorded before stays; it is asked again at the
-/// next tick, and the failure is counted.
+/// next tick, and the failure is counted. `?` makes one from every error.
 #[derive(Debug)]
 pub struct ProbeError(Cause);
 
@@ -62,77 +88,125 @@ impl ProbeError {
     pub fn new(cause: impl Into<Cause>) -> Self {
         Self(cause.into())
     }
-}
 
-impl fmt::Display for ProbeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot collect")
+    /// What lies behind it.
+    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
     }
 }
 
-impl Error for ProbeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
+impl<E: Error + Send + Sync + 'static> From<E> for ProbeError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+impl fmt::Display for ProbeError {
+    /// With everything behind it, on one line: `cannot collect: permission denied`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot collect: {}", chain(&*self.0))
     }
 }
 
 /// Why a plugin could not be built.
+///
+/// `?` makes one from every error: from an [`OptionsError`] one of wrong options, from any other a refusal that stays and
+/// has no more to say than that error. [`refused`](Self::refused) says what to do as well.
 #[derive(Debug)]
-pub enum BuildError {
+pub struct BuildError {
+    kind: BuildErrorKind,
+    problem: String,
+    way_out: String,
+    source: Option<Cause>,
+}
+
+/// Whom a [`BuildError`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildErrorKind {
     /// The options are wrong: the command line or the configuration has to change.
-    Options(crate::options::OptionsError),
-    /// This machine cannot do it now: missing rights, a missing kernel feature, an address that
-    /// does not resolve. The text names the way out.
-    Refused {
-        /// What cannot be done, and where.
-        problem: String,
-        /// What to do about it.
-        way_out: String,
-        /// Whether waiting may help (something is not mounted or busy), as opposed to a lack that
-        /// stays.
-        passing: bool,
-    },
+    Options,
+    /// This machine cannot do it: missing rights, a missing kernel feature, an address that does not resolve.
+    Refused,
+    /// The same for now: something is not mounted or busy, and waiting may help.
+    Passing,
 }
 
 impl BuildError {
-    /// This machine cannot do it, and waiting does not help.
-    pub fn refused(problem: impl Into<String>, way_out: impl Into<String>) -> Self {
-        Self::Refused { problem: problem.into(), way_out: way_out.into(), passing: false }
+    /// Wrong options.
+    pub fn options(error: OptionsError) -> Self {
+        Self {
+            kind: BuildErrorKind::Options,
+            problem: error.to_string(),
+            way_out: String::new(),
+            source: Some(Box::new(error)),
+        }
     }
 
-    /// The same refusal; `passing` says whether waiting may help. Wrong options stay wrong.
+    /// This machine cannot do it, and waiting does not help: what cannot be done and where, and what to do about it.
+    pub fn refused(problem: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { kind: BuildErrorKind::Refused, problem: problem.into(), way_out: way_out.into(), source: None }
+    }
+
+    /// The same refusal; `passes` says whether waiting may help. Wrong options stay wrong.
     #[must_use]
     pub fn passing(mut self, passes: bool) -> Self {
-        if let Self::Refused { passing, .. } = &mut self {
-            *passing = passes;
-        }
+        self.kind = match self.kind {
+            BuildErrorKind::Options => BuildErrorKind::Options,
+            _ if passes => BuildErrorKind::Passing,
+            _ => BuildErrorKind::Refused,
+        };
         self
     }
-}
 
-impl From<crate::options::OptionsError> for BuildError {
-    fn from(error: crate::options::OptionsError) -> Self {
-        Self::Options(error)
+    /// Whom it is about.
+    pub fn kind(&self) -> BuildErrorKind {
+        self.kind
+    }
+
+    /// Whether waiting may help.
+    pub fn is_passing(&self) -> bool {
+        self.kind == BuildErrorKind::Passing
+    }
+
+    /// What cannot be done, and where.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
+    /// What to do about it; empty where the problem says all that is known.
+    pub fn way_out(&self) -> &str {
+        &self.way_out
+    }
+
+    /// What lies behind it, where that was an error.
+    pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.source.as_deref()
     }
 }
 
-impl From<crate::entity::Refused> for BuildError {
-    /// A mistake of the probe's: no configuration mends it.
-    fn from(refused: crate::entity::Refused) -> Self {
-        Self::refused(refused.to_string(), "this is a mistake in the probe, please report it")
+impl<E: Error + Send + Sync + 'static> From<E> for BuildError {
+    fn from(error: E) -> Self {
+        let cause: Cause = Box::new(error);
+        match cause.downcast::<OptionsError>() {
+            Ok(error) => Self::options(*error),
+            Err(cause) => {
+                let problem = chain(&*cause);
+                // Of all errors this one alone is known to be a mistake in the probe.
+                let way_out =
+                    if cause.is::<Refused>() { "this is a mistake in the probe, please report it" } else { "" };
+                Self { source: Some(cause), ..Self::refused(problem, way_out) }
+            }
+        }
     }
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Options(error) => error.fmt(f),
-            Self::Refused { problem, way_out, .. } => write!(f, "{problem}; {way_out}"),
-        }
+        f.write_str(&self.problem)?;
+        if self.way_out.is_empty() { Ok(()) } else { write!(f, "; {}", self.way_out) }
     }
 }
-
-impl Error for BuildError {}
 
 /// An error and everything behind it on one line: `cannot deliver a batch: connection refused`.
 pub fn chain(error: &dyn Error) -> String {

@@ -110,7 +110,9 @@ pub use clock::{Clock, Moment, SystemClock, Ticker};
 pub use condition::{Condition, State};
 pub use edition::{Before, Edition, Editions, Seen};
 pub use entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId, identity_of};
-pub use error::{BuildError, Cause, ProbeError, SinkError, chain};
+pub use error::{
+    BuildError, BuildErrorKind, Cause, ProbeError, ProbeResult, SinkError, SinkErrorKind, SinkResult, chain,
+};
 pub use histogram::{Bucket, HISTOGRAM_SLOTS, Histogram, slot_bound};
 pub use host::HostName;
 pub use kind_vitals::KindVitals;

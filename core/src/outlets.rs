@@ -81,7 +81,7 @@ impl Outlets {
         let SinkPart { spec, mut make, .. } = with_kinds(part);
         let (built, refusal) = match make(Arc::clone(&ledger), stop.clone()) {
             Ok(sink) => (Some(sink), None),
-            Err(error @ BuildError::Refused { passing: true, .. }) => (None, Some(error)),
+            Err(error) if error.is_passing() => (None, Some(error)),
             Err(error) => return Err(error),
         };
         let absent = refusal.as_ref().map(ToString::to_string);

@@ -13,7 +13,7 @@ use crate::assistant::Assistant;
 use crate::clock::Clock;
 use crate::coming::{Coming, Preparation};
 use crate::condition::State;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::options::Options;
 use crate::part::ProbePart;
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
@@ -258,8 +258,7 @@ impl Running {
             })
         });
         outcome.map(|probe| self.probe = Some(probe)).inspect_err(|error| {
-            let passing = matches!(error, BuildError::Refused { passing: true, .. });
-            self.is_not_there(passing, &error.to_string(), scene.vitals);
+            self.is_not_there(error.is_passing(), &error.to_string(), scene.vitals);
         })
     }
 
@@ -329,7 +328,7 @@ impl Running {
             before = probe.state();
             match &outcome {
                 Ok(Ok(())) if before == State::Failing => probe.condition.become_state(State::Working, ""),
-                Ok(Err(error)) => probe.condition.become_state(State::Failing, &chain(error)),
+                Ok(Err(error)) => probe.condition.become_state(State::Failing, &error.to_string()),
                 _ => {}
             }
         });
@@ -342,7 +341,7 @@ impl Running {
                 self.is_not_there(true, "it panicked, see the log", vitals);
             }
             Ok(Err(error)) if before == State::Working => {
-                warn!(probe = %self.name, "{}; further failures are counted, not logged", chain(error));
+                warn!(probe = %self.name, "{error}; further failures are counted, not logged");
             }
             Ok(Ok(())) if before == State::Failing => info!(probe = %self.name, "the probe works again"),
             Ok(_) => {}

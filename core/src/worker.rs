@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
-use crate::error::{BuildError, SinkError, chain};
+use crate::error::{SinkError, SinkErrorKind, chain};
 use crate::finals::Finals;
 use crate::ledger::Ledger;
 use crate::lens::Lens;
@@ -165,8 +165,8 @@ impl Worker {
     pub(crate) fn run(mut self, origin: Origin) -> Result<(), SinkError> {
         let result = self.live(origin);
         if let Err(error) = &result {
-            self.ledger.is_over(&chain(error));
-            info!(sink = %self.name, "the sink is over: {}", chain(error));
+            self.ledger.is_over(&error.to_string());
+            info!(sink = %self.name, "the sink is over: {error}");
             // That says it all: whatever comes for it is dropped.
             self.ledger.says_itself(CLOSED);
             self.settle_flushed(false);
@@ -250,8 +250,8 @@ impl Worker {
                     }
                     return Ok(Some(sink));
                 }
-                Ok(Err(error @ BuildError::Refused { passing: true, .. })) => self.be_absent(&error.to_string()),
-                Ok(Err(error)) => return Err(SinkError::closed(error)),
+                Ok(Err(error)) if error.is_passing() => self.be_absent(&error.to_string()),
+                Ok(Err(error)) => return Err(SinkError::closed(error.to_string())),
                 Err(_) => self.be_absent("it panicked while it was built, see the log"),
             }
         }
@@ -407,16 +407,17 @@ impl Worker {
                 }
                 Ok(true)
             }
-            Ok(Err(SinkError::Failed(cause))) => {
-                self.ledger.fails(&chain(&*cause));
+            Ok(Err(error)) if error.kind() == SinkErrorKind::Failed => {
+                let cause = chain(error.source());
+                self.ledger.fails(&cause);
                 // Said once per outage; the ledger counts the rest.
                 if self.failing.is_none() {
                     self.failing = Some(what);
-                    warn!(sink = %self.name, "cannot {what}: {}; further failures are counted, not logged", chain(&*cause));
+                    warn!(sink = %self.name, "cannot {what}: {cause}; further failures are counted, not logged");
                 }
                 Ok(false)
             }
-            Ok(Err(closed @ SinkError::Closed(_))) => Err(closed),
+            Ok(Err(closed)) => Err(closed),
             Err(_) => {
                 self.panicked = true;
                 error!(sink = %self.name, "the sink panicked in {what}");

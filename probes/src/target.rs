@@ -32,11 +32,11 @@ impl Target {
             Some(Only::Process { pid, start_time }) => NamedProcess::find(*pid, *start_time).map(Self::Process),
             Some(Only::Cgroup(path)) => {
                 let opened = NamedCgroup::open(path).map(|(named, directory)| Self::Cgroup(named, directory));
-                opened.map_err(|unopened| BuildError::Refused {
-                    problem: format!("only.cgroup: {}", unopened.problem),
-                    way_out: "name a group of the v2 hierarchy by its path as /proc/PID/cgroup shows it after \"0::\""
-                        .to_owned(),
-                    passing: unopened.passing,
+                opened.map_err(|unopened| {
+                    let problem = format!("only.cgroup: {}", unopened.problem);
+                    let way_out =
+                        "name a group of the v2 hierarchy by its path as /proc/PID/cgroup shows it after \"0::\"";
+                    BuildError::refused(problem, way_out).passing(unopened.passing)
                 })
             }
         }

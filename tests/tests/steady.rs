@@ -3,14 +3,13 @@
 #[path = "../../core/tests/allocations/mod.rs"]
 mod allocations;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::testkit::{context, drained, loopback, offer};
 use ebpf_process_core::{
-    Agent, Clock as _, Column, ColumnId, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder, RowId,
-    Scope, Sink, SinkError, SinkPlugin as _, SystemClock, Unit, View,
+    Agent, BuildError, Clock as _, Column, ColumnId, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError,
+    Recorder, RowId, Scope, Sink, SinkError, SinkPlugin as _, SystemClock, Unit, View,
 };
 use ebpf_process_probes::PROBES;
 use ebpf_process_sinks::prometheus;
@@ -97,11 +96,11 @@ fn hold_while(book: &Ledger, needs_the_book: impl FnOnce()) {
 }
 
 fn two_hundred_ticks() -> Outcome<()> {
-    let explain = |error: &dyn Error| Failure::new(error.to_string());
+    let explain = |error: BuildError| Failure::new(error.to_string());
     let mut agent = Agent::new(Arc::new(SystemClock), Duration::from_secs(1));
     let options = Options::from_value(serde_json::json!({"mode": "return"}));
     for probe in PROBES {
-        agent.add_probe(probe, &options).map_err(|error| explain(&error))?;
+        agent.add_probe(probe, &options).map_err(explain)?;
     }
     agent.push_probe("synthetic", Box::new(Synthetic::default()));
     let mut netdata = ebpf_process_sinks::netdata::Encoder::new(Duration::from_secs(1), Scope::Host);
@@ -112,7 +111,7 @@ fn two_hundred_ticks() -> Outcome<()> {
     let context = context("prometheus");
     let page = Arc::clone(&context.ledger);
     let options = Options::from_value(serde_json::json!({"listen": format!("{}:9435", loopback())}));
-    let mut prometheus = prometheus::PLUGIN.build(&options, context).map_err(|error| explain(&error))?;
+    let mut prometheus = prometheus::PLUGIN.build(&options, context).map_err(explain)?;
     let sinks: [(&str, Box<dyn Sink>); 5] = [
         ("netdata", Box::new(Nowhere(move |view: &View<'_>| netdata.encode(view).len()))),
         ("influx", Box::new(Nowhere(move |view: &View<'_>| influx.encode(view).bytes.len()))),
@@ -140,7 +139,7 @@ fn two_hundred_ticks() -> Outcome<()> {
     for (name, sink) in sinks {
         let book = Arc::new(Ledger::default());
         books.push(Arc::clone(&book));
-        agent.push_sink(sink, OutletSpec::new(name), book).map_err(|error| explain(&error))?;
+        agent.push_sink(sink, OutletSpec::new(name), book).map_err(explain)?;
     }
     // Buffers and caches grow to their size, and every thread waits once for a batch and once for a
     // lock: a thread's first wait of each kind allocates.

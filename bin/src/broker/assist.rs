@@ -97,12 +97,8 @@ fn wait(alive: &PipeReader, socket: &Socket) -> bool {
 
 /// A plugin's refusal on its way: its parts, one after another.
 fn refusal(error: &BuildError) -> Refusal {
-    match error {
-        BuildError::Refused { problem, way_out, passing } => {
-            Refusal::of([problem.as_str(), way_out, if *passing { "passing" } else { "lasting" }].join("\0"))
-        }
-        BuildError::Options(error) => Refusal::of(error.to_string()),
-    }
+    let lasts = if error.is_passing() { "passing" } else { "lasting" };
+    Refusal::of([error.problem(), error.way_out(), lasts].join("\0"))
 }
 
 /// The refusal that it was.

@@ -148,7 +148,7 @@ mod tests {
     use std::io::{self, ErrorKind};
 
     use ebpf_process_core::testkit::{Bench, context, offer};
-    use ebpf_process_core::{Column, Selection, Unit};
+    use ebpf_process_core::{Column, Selection, SinkErrorKind, Unit};
 
     use super::*;
 
@@ -205,7 +205,7 @@ mod tests {
             assert!(tick(&mut bench, 2, &mut sink).is_ok());
             let tally = context.ledger.tally();
             assert_eq!((tally.written, tally.rejected_total(), tally.queued), (2, 2, 2));
-            assert!(matches!(tick(&mut bench, 2, &mut sink), Err(SinkError::Closed(_))));
+            assert_eq!(tick(&mut bench, 2, &mut sink).expect_err("the end").kind(), SinkErrorKind::Closed);
             assert_eq!(context.ledger.tally().queued, 2, "of what is lost the sink settles nothing");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ebpf_process_core::{BuildError, Finding, SinkContext, TrialContext};
+use ebpf_process_core::{Finding, SinkContext, TrialContext};
 use ebpf_process_delivery::{Frame, Verdict};
 
 use crate::carrier::HttpCarrier;
@@ -16,8 +16,10 @@ pub fn try_out<P: Protocol>(server: Server, protocol: P, context: &TrialContext)
     let mut carrier =
         match HttpCarrier::new(server, protocol, &SinkContext::new(&*context.name, Duration::from_secs(1))) {
             Ok(carrier) => carrier,
-            Err(BuildError::Refused { problem, way_out, .. }) => return Finding::error(problem, way_out),
-            Err(error) => return Finding::error(error.to_string(), "check the options of this sink"),
+            Err(error) if error.way_out().is_empty() => {
+                return Finding::error(error.problem(), "check the options of this sink");
+            }
+            Err(error) => return Finding::error(error.problem(), error.way_out()),
         };
     let verdict = carrier.send_plain(&Frame::default(), context.limit);
     // Messages end with the way out.

@@ -75,7 +75,7 @@ fn a_port_that_is_taken_is_waited_for() {
     let address = taken.local_addr().expect("an address");
     let (mut agent, clock) = agent();
     let refusal = agent.start_sink(part(address, "/metrics"));
-    assert!(matches!(refusal, Err(BuildError::Refused { passing: true, .. })), "{refusal:?}");
+    assert!(refusal.as_ref().is_err_and(BuildError::is_passing), "{refusal:?}");
     assert_eq!(ledger(&agent).condition().state, State::Absent);
     drop(taken);
     scraped(&mut agent, &clock, address, "/metrics");

@@ -3,7 +3,7 @@
 use std::io::{self, PipeReader};
 use std::time::Duration;
 
-use ebpf_process_core::{Agent, HostName, Options, OutletSpec, SinkContext, SinkPlugin, chain};
+use ebpf_process_core::{Agent, HostName, Options, OutletSpec, SinkContext, SinkPlugin};
 use ebpf_process_tests::receivers::free_tcp_port;
 use ebpf_process_tests::{Failure, Outcome};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ pub(crate) fn add(agent: &mut Agent, name: &str, options: &Options, interval: Du
         ..SinkContext::new(name, interval)
     };
     let added = agent.add_sink(plugin, options, OutletSpec::new(name), context);
-    added.map_err(|error| Failure::new(format!("sink {name}: {}", chain(&error))))
+    added.map_err(|error| Failure::new(format!("sink {name}: {error}")))
 }
 
 /// Puts a pipe in the place of standard output, which is where the sink writes.

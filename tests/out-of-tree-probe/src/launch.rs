@@ -112,9 +112,9 @@ impl Reader for Arguments {
         if !maps.counts(EXEC.name()) {
             return Ok(());
         }
-        let map = maps.get("arguments").map_err(ProbeError::new)?;
+        let map = maps.get("arguments")?;
         self.bytes.resize(map.value_size(), 0);
-        map.read(&0_u32.to_ne_bytes(), &mut self.bytes).map_err(ProbeError::new)?;
+        map.read(&0_u32.to_ne_bytes(), &mut self.bytes)?;
         let [slots @ .., sum] = &sum_of_all(&self.bytes);
         recorder.histogram(recorder.host(), self.column, slots, *sum);
         Ok(())

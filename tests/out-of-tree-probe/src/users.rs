@@ -64,14 +64,14 @@ impl Reader for Users {
             let mut value = [0; 8];
             Ok(maps.get(name)?.read(key, &mut value)?.then_some(u64::from_ne_bytes(value)))
         };
-        let variable = |name: &str| number(name, &[0; 4]).map(Option::unwrap_or_default).map_err(ProbeError::new);
-        let users = maps.get("started").map_err(ProbeError::new)?;
+        let variable = |name: &str| number(name, &[0; 4]).map(Option::unwrap_or_default);
+        let users = maps.get("started")?;
         let (mut last, mut uid) = (None::<[u8; 4]>, [0; 4]);
-        while users.next_key(last.as_ref().map(<[u8; 4]>::as_slice), &mut uid).map_err(ProbeError::new)? {
+        while users.next_key(last.as_ref().map(<[u8; 4]>::as_slice), &mut uid)? {
             last = Some(uid);
-            let Some(count) = number("started", &uid).map_err(ProbeError::new)? else { continue };
+            let Some(count) = number("started", &uid)? else { continue };
             let uid = u32::from_ne_bytes(uid);
-            let row = recorder.row(self.user, u64::from(uid), &[&uid.to_string()]).map_err(ProbeError::new)?;
+            let row = recorder.row(self.user, u64::from(uid), &[&uid.to_string()])?;
             recorder.counter(row, self.started, count);
         }
         let host = recorder.host();

@@ -73,7 +73,7 @@ impl Sink for LinesSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.text.clear();
         for s in view.samples().filter(|sample| matches!(sample.value(), Value::Counter(_))) {
-            writeln!(self.text, "{}{{{}}} {}", s.name(), s.labels(), s.value()).map_err(SinkError::failed)?;
+            writeln!(self.text, "{}{{{}}} {}", s.name(), s.labels(), s.value())?;
         }
         self.file.write_all(self.text.as_bytes())?;
         Ok(())

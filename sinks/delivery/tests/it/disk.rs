@@ -5,7 +5,6 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ebpf_process_core::BuildError;
 use ebpf_process_core::testkit::context;
 use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Spool, SpoolError, Verdict};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
@@ -41,12 +40,9 @@ fn two_never_share_a_directory() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, _) = Spool::open(folder.path(), 1 << 20).expect("a spool");
     assert!(matches!(Spool::open(folder.path(), 1 << 20), Err(SpoolError::Locked(_))));
-    let Err(BuildError::Refused { problem, way_out, passing }) =
-        Delivery::new(Nobody, &on(folder.path()), &context("second"))
-    else {
-        panic!("the first one has it");
-    };
-    assert!(problem.contains("belongs to another") && way_out.contains("directory") && passing);
+    let refusal = Delivery::new(Nobody, &on(folder.path()), &context("second")).expect_err("the first one has it");
+    assert!(refusal.problem().contains("belongs to another") && refusal.way_out().contains("directory"));
+    assert!(refusal.is_passing());
     drop(first);
     Spool::open(folder.path(), 1 << 20).expect("the first one is gone");
 }
