@@ -185,10 +185,10 @@ mod tests {
         }
     }
 
-    static TOLD: Told = Told;
+    const TOLD: Told = Told;
 
     fn choice(rows: &Rows, settings: &[&str]) -> Result<Option<Choice>, Refusal> {
-        let registry = Registry::default().probe(&TOLD);
+        let registry = Registry::default().probe(TOLD);
         let settings = settings.iter().map(|setting| (*setting).to_owned());
         let loaded = rows.asked_of(Sources::built_in().set(settings)).load(&registry).expect("a configuration");
         rows.choice(&Plan::new(&loaded, &registry).expect("a plan"))

@@ -76,7 +76,7 @@ enum Verdict {
 
 #[derive(Debug, Default, Serialize)]
 struct ProbeReport {
-    name: &'static str,
+    name: String,
     /// What each counter would use; absent for a probe that cannot tell before it runs.
     counters: Option<Vec<CounterReport>>,
     /// What its maps take of the kernel's memory, in bytes: `fixed + per_cpu * possible_cpus`.
@@ -91,7 +91,7 @@ struct ProbeReport {
 struct SinkReport {
     name: String,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: String,
     stdout: bool,
     /// The worst of the findings: `fine`, `warning` or `error`; none where there is none.
     state: Option<&'static str>,
@@ -164,7 +164,7 @@ impl Report {
     /// What the configuration alone says.
     fn offline(plan: &Plan, known: &Known) -> Self {
         let uname = rustix::system::uname();
-        let probes = plan.probes.iter().map(|probe| ProbeReport { name: probe.name, ..ProbeReport::default() });
+        let probes = plan.probes.iter().map(|probe| ProbeReport { name: probe.name.clone(), ..ProbeReport::default() });
         let catalog = Catalog::of(plan);
         let forecast = |sink| catalog.forecast(sink, plan.interval, None);
         let sinks = plan.sinks.iter().map(|sink| SinkReport::new(sink, known, forecast(sink), None));
@@ -380,7 +380,7 @@ impl SinkReport {
         });
         Self {
             name: sink.spec.name.clone(),
-            kind: sink.plugin.name(),
+            kind: sink.plugin.name().to_owned(),
             stdout: sink.claims.stdout,
             state,
             findings: findings.collect(),
@@ -446,7 +446,7 @@ fn passed_over<'a>(counters: &[&'a CounterReport]) -> Vec<(String, Vec<&'a str>)
 
 impl ProbeReport {
     fn of(probe: &PlannedProbe) -> Self {
-        let none = Self { name: probe.name, ..Self::default() };
+        let none = Self { name: probe.name.clone(), ..Self::default() };
         match survey(probe) {
             None => none,
             Some(Ok(Survey { counters, memory, shared })) => {
@@ -459,8 +459,8 @@ impl ProbeReport {
 
 impl ProbeReport {
     /// What of it is missing, with the reason: of a counter, why the last hook was not taken.
-    fn lacking(&self) -> Vec<(&'static str, &str)> {
-        let whole = self.problem.as_deref().map(|problem| (self.name, problem));
+    fn lacking(&self) -> Vec<(&str, &str)> {
+        let whole = self.problem.as_deref().map(|problem| (self.name.as_str(), problem));
         let missing = self.counters.iter().flatten().filter(|counter| is_missing(counter));
         let counters = missing.map(|counter| {
             let tried = counter.tried.last().map(|attempt| attempt.problem.as_str());
@@ -504,10 +504,11 @@ mod tests {
             CounterReport { counter: "vfs.write", hook: None, tried: Vec::new(), absent: false },
             CounterReport { counter: "vfs.none", hook: None, tried: tried.to_vec(), absent: true },
         ];
-        let probe = ProbeReport { name: "file", counters: Some(counters), ..ProbeReport::default() };
+        let probe = ProbeReport { name: "file".to_owned(), counters: Some(counters), ..ProbeReport::default() };
         let nothing_allowed = "no tier that the configuration allows can count it";
         assert_eq!(probe.lacking(), [("vfs.read", "no events"), ("vfs.write", nothing_allowed)]);
-        let broken = ProbeReport { name: "file", problem: Some("no BPF".to_owned()), ..ProbeReport::default() };
+        let broken =
+            ProbeReport { name: "file".to_owned(), problem: Some("no BPF".to_owned()), ..ProbeReport::default() };
         assert_eq!(broken.lacking(), [("file", "no BPF")]);
     }
 
@@ -541,7 +542,7 @@ mod tests {
     #[test]
     fn some_missing_is_degraded_and_all_missing_failed() {
         let probe = |counters, problem: Option<&str>| ProbeReport {
-            name: "demo",
+            name: "demo".to_owned(),
             counters,
             problem: problem.map(ToOwned::to_owned),
             ..ProbeReport::default()

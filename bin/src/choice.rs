@@ -20,7 +20,7 @@ pub(crate) struct Known {
 impl Known {
     pub(crate) fn of(registry: &Registry, plan: &Plan) -> Self {
         // The plan was made from these catalogs: none is wrong.
-        let any_mode = registry.probes().filter_map(|probe| list::catalog(probe).ok());
+        let any_mode = registry.probes().filter_map(|probe| list::catalog(&**probe).ok());
         let planned = plan.probes.iter().filter_map(|probe| probe.plugin.catalog(&probe.options).ok());
         let planned: Vec<Declared> = planned.flatten().collect();
         let mut known = Self {

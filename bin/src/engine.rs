@@ -79,7 +79,7 @@ impl Engine {
             match agent.start_probe(probe_part(probe)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == BuildErrorKind::Options => return Err(error.into()),
-                Err(error) => failures.push((probe.name, error.to_string(), error.is_passing())),
+                Err(error) => failures.push((probe.name.as_str(), error.to_string(), error.is_passing())),
             }
         }
         // The agent's own numbers alone are no reason to run, unless they are all that is asked for.
@@ -312,10 +312,10 @@ mod tests {
         BuildError::refused("no BPF", "run as root").passing(passing)
     }
 
-    static LASTING: Broken = Broken("lasting", || refused(false));
-    static PASSING: Broken = Broken("passing", || refused(true));
-    static WRONG: Broken = Broken("wrong", || BuildError::options(Options::none().refuse("key", "is wrong")));
-    static PANICKING: Broken = Broken("panicking", || panic!("on purpose"));
+    const LASTING: Broken = Broken("lasting", || refused(false));
+    const PASSING: Broken = Broken("passing", || refused(true));
+    const WRONG: Broken = Broken("wrong", || BuildError::options(Options::none().refuse("key", "is wrong")));
+    const PANICKING: Broken = Broken("panicking", || panic!("on purpose"));
 
     fn attach(registry: &Registry) -> Result<Engine, Refusal> {
         // A test's thread is not to be confined.
@@ -327,16 +327,16 @@ mod tests {
 
     #[test]
     fn a_probe_that_cannot_be_built_is_left_out_unless_nothing_else_counts() {
-        let alone = Registry::default().probe(&VITALS);
+        let alone = Registry::default().probe(VITALS);
         assert!(attach(&alone).is_ok(), "the agent's own numbers were all that was asked for");
-        let registry = alone.probe(&LASTING);
+        let registry = alone.probe(LASTING);
         let refusal = attach(&registry).err().expect("nothing is counted");
         assert!(matches!(&refusal, Refusal::Unable { passing: false, .. }), "{refusal}");
         assert_eq!(refusal.to_string(), "no BPF; run as root");
-        let refusal = attach(&registry.probe(&PASSING)).err().expect("nothing is counted");
+        let refusal = attach(&registry.probe(PASSING)).err().expect("nothing is counted");
         assert!(matches!(&refusal, Refusal::Unable { passing: true, .. }), "{refusal}");
         assert_eq!(refusal.to_string(), "no BPF; run as root", "said once");
-        let refusal = attach(&Registry::default().probe(&WRONG)).err().expect("wrong options");
+        let refusal = attach(&Registry::default().probe(WRONG)).err().expect("wrong options");
         assert_eq!(refusal.exit(), Exit::Usage);
     }
 
@@ -369,13 +369,13 @@ mod tests {
         }
     }
 
-    static TAKING: SinkType = SinkType("taking", || Ok(Box::new(Taker)));
-    static ABSENT: SinkType = SinkType("absent", || Err(refused(true)));
-    static IMPOSSIBLE: SinkType = SinkType("impossible", || Err(refused(false)));
+    const TAKING: SinkType = SinkType("taking", || Ok(Box::new(Taker)));
+    const ABSENT: SinkType = SinkType("absent", || Err(refused(true)));
+    const IMPOSSIBLE: SinkType = SinkType("impossible", || Err(refused(false)));
 
     #[test]
     fn a_sink_that_can_never_be_built_is_left_out_unless_it_is_the_only_one() {
-        let registry = Registry::default().probe(&VITALS).sink(&TAKING).sink(&ABSENT).sink(&IMPOSSIBLE);
+        let registry = Registry::default().probe(VITALS).sink(TAKING).sink(ABSENT).sink(IMPOSSIBLE);
         let connect = |sinks: &[&str]| {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("sinks.toml");
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_exit_code() {
-        let registry = Registry::default().probe(&PANICKING);
+        let registry = Registry::default().probe(PANICKING);
         let arguments: Vec<_> = ["ebpf-process", "once", "--interval", "100ms"].map(Into::into).to_vec();
         assert_eq!(crate::dispatch(&registry, &arguments), Exit::Failed);
     }

@@ -6,7 +6,7 @@
 //! use std::process::ExitCode;
 //!
 //! fn main() -> ExitCode {
-//!     let registry = ebpf_process::registry(); // .sink(&MY_PLUGIN)
+//!     let registry = ebpf_process::registry(); // .sink(MY_PLUGIN)
 //!     ebpf_process::run(registry)
 //! }
 //! ```
@@ -71,8 +71,8 @@ use crate::exit::Exit;
 
 /// The probes and sinks that come with the agent.
 pub fn registry() -> Registry {
-    let probes = PROBES.into_iter().fold(Registry::default(), |registry, probe| registry.probe(probe)).probe(&VITALS);
-    ebpf_process_sinks::all().iter().fold(probes, |registry, sink| registry.sink(*sink))
+    let sinks = ebpf_process_sinks::registry();
+    PROBES.into_iter().fold(sinks, |registry, probe| registry.probe(*probe)).probe(VITALS)
 }
 
 /// Runs the program with the arguments of this process and returns its exit code: 0 fine, 1 it

@@ -84,7 +84,7 @@ fn all_metrics(registry: &Registry) -> Result<List, Refusal> {
     let mut rows = Vec::new();
     for probe in registry.probes() {
         let usual = probe.catalog(&Options::none())?;
-        for (name, columns) in by_metric(&catalog(probe)?) {
+        for (name, columns) in by_metric(&catalog(&**probe)?) {
             let Some(Declared { kind: entity, column }) = columns.first() else { continue };
             let mut labels: Vec<String> = Vec::new();
             for key in columns.iter().flat_map(|declared| declared.label_keys()) {

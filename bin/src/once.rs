@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ebpf_process_config::Sources;
-use ebpf_process_core::{OutletSpec, Registry, Selection, SinkPlugin};
+use ebpf_process_core::{OutletSpec, Registry, Selection};
 use ebpf_process_sinks::json;
 
 use crate::by::Rows;
@@ -17,9 +17,9 @@ use crate::{configuration, stdout};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The names of all formats: two that show differences, then the sinks that can print.
-pub(crate) fn formats(registry: &Registry) -> Vec<&'static str> {
-    let sinks = registry.sinks().filter(|sink| sink.stdout_options().is_some()).map(SinkPlugin::name);
-    [TABLE, "json"].into_iter().chain(sinks).collect()
+pub(crate) fn formats(registry: &Registry) -> Vec<String> {
+    let sinks = registry.sinks().filter(|sink| sink.stdout_options().is_some()).map(|sink| sink.name().to_owned());
+    [TABLE, "json"].map(str::to_owned).into_iter().chain(sinks).collect()
 }
 
 /// The format for people: lines that are no sink's.
@@ -58,7 +58,7 @@ pub(crate) fn main(
     if let Some((plugin, options)) = registry.find_sink(format).and_then(|sink| Some((sink, sink.stdout_options()?))) {
         let spec = OutletSpec { selection: rows.selection(), ..OutletSpec::new(format) };
         let context = engine.context(&spec);
-        engine.agent.add_sink(plugin, &options, spec, context)?;
+        engine.agent.add_sink(&**plugin, &options, spec, context)?;
     }
     // Whether the time is up or a signal came: what there is gets printed.
     let _ = listening.stop().recv_timeout(interval);

@@ -237,7 +237,7 @@ fn own_stdout(plan: &mut Plan, registry: &Registry) -> Result<(), Refusal> {
         let claims = plugin.check(&options)?;
         let taken = |name: &str| plan.sinks.iter().any(|sink| sink.spec.name == name);
         let name = if taken(NETDATA) { "netdata-stdout" } else { NETDATA };
-        plan.sinks.push(PlannedSink { spec: OutletSpec::new(name), plugin, options, claims });
+        plan.sinks.push(PlannedSink { spec: OutletSpec::new(name), plugin: Arc::clone(plugin), options, claims });
     }
     for sink in &mut plan.sinks {
         sink.spec.essential = sink.claims.stdout;

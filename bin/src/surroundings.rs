@@ -12,7 +12,7 @@ use crate::destinations::{Claim, Gate};
 
 /// A planned probe as the agent takes it.
 pub(crate) fn probe_part(probe: &PlannedProbe) -> ProbePart {
-    ProbePart { name: probe.name.into(), plugin: probe.plugin, options: probe.options.clone() }
+    ProbePart { name: probe.name.as_str().into(), plugin: Arc::clone(&probe.plugin), options: probe.options.clone() }
 }
 
 /// What the sinks of an agent are told of it.
@@ -65,7 +65,7 @@ impl Surroundings {
         let (gate, vitals) = (Arc::clone(gate), Arc::clone(vitals));
         let mut claim: Option<Claim> = None;
         SinkPart {
-            plugin: sink.plugin,
+            plugin: Arc::clone(&sink.plugin),
             options: sink.options.clone(),
             setting: Setting { instance: self.instance.clone(), interval, scope: self.scope },
             make: Box::new(move |ledger, stop| {

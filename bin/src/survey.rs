@@ -30,7 +30,7 @@ pub(crate) fn memory<'a>(
     own.into_iter().chain(shared.into_values()).reduce(MapMemory::plus)
 }
 
-fn kernel_probe(probe: &PlannedProbe) -> Option<&'static KernelProbe> {
+fn kernel_probe(probe: &PlannedProbe) -> Option<&KernelProbe> {
     probe.plugin.as_any().and_then(<dyn Any>::downcast_ref)
 }
 

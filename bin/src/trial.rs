@@ -179,21 +179,21 @@ mod tests {
         }
     }
 
-    static FINE: Tried = Tried("fine", |context| vec![Finding::fine(format!("{} works", context.name))]);
-    static SILENT: Tried = Tried("silent", |_| Vec::new());
-    static AWAY: Tried = Tried("away", |_| vec![Finding::fine("it has a name"), Finding::warning("no answer", "wait")]);
-    static WRONG: Tried = Tried("wrong", |_| vec![Finding::error("no such file", "make it")]);
-    static PANICKING: Tried = Tried("panicking", |_| panic!("on purpose"));
-    static HANGING: Tried = Tried("hanging", |_| {
+    const FINE: Tried = Tried("fine", |context| vec![Finding::fine(format!("{} works", context.name))]);
+    const SILENT: Tried = Tried("silent", |_| Vec::new());
+    const AWAY: Tried = Tried("away", |_| vec![Finding::fine("it has a name"), Finding::warning("no answer", "wait")]);
+    const WRONG: Tried = Tried("wrong", |_| vec![Finding::error("no such file", "make it")]);
+    const PANICKING: Tried = Tried("panicking", |_| panic!("on purpose"));
+    const HANGING: Tried = Tried("hanging", |_| {
         // Nobody ever sends.
         let _ = crossbeam_channel::never::<()>().recv();
         Vec::new()
     });
 
     fn registry() -> Registry {
-        [&FINE, &SILENT, &AWAY, &WRONG, &PANICKING, &HANGING]
+        [FINE, SILENT, AWAY, WRONG, PANICKING, HANGING]
             .into_iter()
-            .fold(Registry::default().probe(&VITALS), |registry, sink| registry.sink(sink))
+            .fold(Registry::default().probe(VITALS), Registry::sink)
     }
 
     fn config(sinks: &[&str]) -> (tempfile::TempDir, PathBuf) {

@@ -164,7 +164,7 @@ impl Rig {
 
     /// The same with the socket itself.
     fn raw() -> (Socket, Self) {
-        let registry = Registry::default().sink(&Starting).probe(&Assisted);
+        let registry = Registry::default().sink(Starting).probe(Assisted);
         let (folder, path) = configuration();
         let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
         let plan = Plan::new(&loaded, &registry).expect("a plan");

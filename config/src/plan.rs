@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::{
@@ -65,9 +66,9 @@ pub struct Plan {
 #[derive(Clone)]
 pub struct PlannedProbe {
     /// Its name in the configuration.
-    pub name: &'static str,
+    pub name: String,
     /// Its type.
-    pub plugin: &'static dyn ProbePlugin,
+    pub plugin: Arc<dyn ProbePlugin>,
     /// Its own table, with the common keys that it knows.
     pub options: Options,
 }
@@ -78,7 +79,7 @@ pub struct PlannedSink {
     /// Its name, its selection and its queue.
     pub spec: OutletSpec,
     /// Its type.
-    pub plugin: &'static dyn SinkPlugin,
+    pub plugin: Arc<dyn SinkPlugin>,
     /// Its own table.
     pub options: Options,
     /// What it asks for that no other sink may have.
@@ -274,14 +275,14 @@ fn plan_probes(loaded: &Loaded, registry: &Registry, table: &Dict) -> Result<(Ve
             return Err(loaded.located(error).into());
         }
         if enabled {
-            probes.push(PlannedProbe { name, plugin, options });
+            probes.push(PlannedProbe { name: name.to_owned(), plugin: Arc::clone(plugin), options });
         }
     }
     Ok((probes, scope))
 }
 
 fn unknown_probe(loaded: &Loaded, registry: &Registry, key: &str, is_table: bool) -> OptionsError {
-    let names: Vec<&str> = registry.probes().map(ProbePlugin::name).collect();
+    let names: Vec<&str> = registry.probes().map(|probe| probe.name()).collect();
     let mut keys: Vec<&str> = registry.probes().flat_map(|plugin| plugin.common_keys().iter().copied()).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -331,7 +332,7 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
     let table = part(&loaded.figment, &loaded.root, &["sinks", name], |_| true);
     let raw: RawSink = table.extract().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?;
     let Some(plugin) = registry.find_sink(&raw.kind) else {
-        let known: Vec<&str> = registry.sinks().map(SinkPlugin::name).collect();
+        let known: Vec<&str> = registry.sinks().map(|sink| sink.name()).collect();
         let problem = format!(
             "unknown sink type \"{}\"; this build has {}",
             raw.kind.escape_debug(),
@@ -368,5 +369,5 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
     let figment = part(&loaded.figment, &loaded.root, &["sinks", name, "options"], |_| true);
     let options = Options::new(figment, format!("{path}.options"));
     let claims = plugin.check(&options).map_err(|error| loaded.located(error))?;
-    Ok(PlannedSink { spec: raw.into_spec(name), plugin, options, claims })
+    Ok(PlannedSink { spec: raw.into_spec(name), plugin: Arc::clone(plugin), options, claims })
 }

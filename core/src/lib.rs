@@ -12,36 +12,32 @@
 //! * The [`Agent`] collects on one thread and never waits for a sink. What a slow sink loses is
 //!   its own, and is in its [`Ledger`].
 //!
-//! A sink needs one method, a plugin to build it, and a [`Registry`] to be found in:
+//! A sink needs one method, a [`SinkType`] to build it, and a [`Registry`] to be found in:
 //!
 //! ```
+//! use std::io::Write;
+//!
 //! use ebpf_process_core::testkit::{Bench, context};
 //! use ebpf_process_core::*;
 //!
 //! /// Writes `name labels value` lines.
-//! struct Lines(Vec<String>);
+//! struct Lines(Vec<u8>);
 //!
 //! impl Sink for Lines {
-//!     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+//!     fn write(&mut self, view: &View<'_>) -> SinkResult {
 //!         for sample in view.samples() {
-//!             self.0.push(format!("{} {} {}", sample.name(), sample.labels(), sample.value()));
+//!             writeln!(self.0, "{} {} {}", sample.name(), sample.labels(), sample.value())?;
 //!         }
 //!         Ok(())
 //!     }
 //! }
 //!
-//! struct LinesPlugin;
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct NoOptions {}
 //!
-//! impl SinkPlugin for LinesPlugin {
-//!     fn name(&self) -> &'static str { "lines" }
-//!     fn summary(&self) -> &'static str { "numbers as lines of text" }
-//!     fn check(&self, _: &Options) -> Result<Claims, OptionsError> { Ok(Claims::default()) }
-//!     fn build(&self, _: &Options, _: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
-//!         Ok(Box::new(Lines(Vec::new())))
-//!     }
-//! }
-//!
-//! let registry = Registry::default().sink(&LinesPlugin);
+//! let lines = SinkType::new("lines", "numbers as lines of text", |_: NoOptions, _| Ok(Lines(Vec::new())));
+//! let registry = Registry::default().sink(lines);
 //! let mut sink = registry.find_sink("lines").unwrap().build(&Options::none(), context("mine")).unwrap();
 //!
 //! // The agent does this once per tick; a test does it by hand.
@@ -81,6 +77,7 @@ mod outlets;
 mod pace;
 mod part;
 mod probe;
+mod probe_type;
 mod recorder;
 mod registry;
 mod remote;
@@ -89,6 +86,7 @@ mod running;
 mod secret;
 mod selection;
 mod sink;
+mod sink_type;
 pub mod size;
 mod table;
 #[cfg(feature = "testkit")]
@@ -126,12 +124,14 @@ pub use options::{Options, OptionsError, nearest_of};
 pub use outlet_spec::{OutletSpec, WhenFull};
 pub use part::{Parts, ProbePart, Setting, SinkMaker, SinkPart};
 pub use probe::{Prepared, Probe, ProbeContext, ProbePlugin};
+pub use probe_type::ProbeType;
 pub use recorder::{Recorder, Refusals};
 pub use registry::Registry;
 pub use remote::{NotApplied, Remote};
 pub use secret::Secret;
 pub use selection::Selection;
 pub use sink::{Claims, Legacy, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};
+pub use sink_type::SinkType;
 pub use trial::{Finding, Severity, TrialContext};
 pub use values::Values;
 pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, View};

@@ -187,7 +187,7 @@ fn say(said: &mut Vec<String>, what: String) {
 /// A sink gets those kinds that one of its type gets without asking, where its selection names none.
 fn with_kinds(part: SinkPart) -> SinkPart {
     let SinkPart { mut spec, plugin, options, setting, make } = part;
-    spec.selection.unasked = unasked(plugin);
+    spec.selection.unasked = unasked(&*plugin);
     SinkPart { spec, plugin, options, setting, make }
 }
 

@@ -23,7 +23,7 @@ pub struct ProbePart {
     /// Its name.
     pub name: Arc<str>,
     /// Its type.
-    pub plugin: &'static dyn ProbePlugin,
+    pub plugin: Arc<dyn ProbePlugin>,
     /// Its options. Where they are others, the probe is attached anew.
     pub options: Options,
 }
@@ -33,7 +33,7 @@ pub struct SinkPart {
     /// Its name, its selection and its queue.
     pub spec: OutletSpec,
     /// Its type.
-    pub plugin: &'static dyn SinkPlugin,
+    pub plugin: Arc<dyn SinkPlugin>,
     /// Its options. Where they are others, another sink takes its place.
     pub options: Options,
     /// What else it was built with.
@@ -76,14 +76,14 @@ impl fmt::Debug for Parts {
 /// By what a sink is known again.
 #[derive(Clone, Debug)]
 pub(crate) struct SinkKey {
-    pub(crate) plugin: &'static str,
+    pub(crate) plugin: String,
     pub(crate) options: Options,
     pub(crate) setting: Setting,
 }
 
 impl SinkKey {
     pub(crate) fn of(part: &SinkPart) -> Self {
-        Self { plugin: part.plugin.name(), options: part.options.clone(), setting: part.setting.clone() }
+        Self { plugin: part.plugin.name().to_owned(), options: part.options.clone(), setting: part.setting.clone() }
     }
 
     pub(crate) fn is(&self, part: &SinkPart) -> bool {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::assistant::{Assistant, Message};
-use crate::entity::Declared;
+use crate::entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId};
 use crate::error::{BuildError, ProbeError};
+use crate::metric::Column;
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::recorder::Recorder;
@@ -41,6 +42,23 @@ pub struct ProbeContext<'a> {
     pub assistant: Option<Arc<dyn Assistant>>,
 }
 
+impl ProbeContext<'_> {
+    /// Declares a kind of rows: [`Recorder::kind`].
+    pub fn kind(&mut self, kind: EntityKind) -> Result<KindId, Refused> {
+        self.recorder.kind(kind)
+    }
+
+    /// Declares a column of that kind: [`Recorder::column`].
+    pub fn column(&mut self, kind: KindId, column: Column) -> Result<ColumnId, Refused> {
+        self.recorder.column(kind, column)
+    }
+
+    /// Makes a row: [`Recorder::row`].
+    pub fn row(&mut self, kind: KindId, identity: u64, labels: &[&str]) -> Result<RowId, Refused> {
+        self.recorder.row(kind, identity, labels)
+    }
+}
+
 /// A probe that is ready to count and has not begun. Dropping it detaches.
 pub trait Prepared: Send {
     /// Takes over: what happens from here on is this probe's to count. Called on the collecting thread, so it only reads
@@ -56,12 +74,12 @@ pub trait Prepared: Send {
 }
 
 /// A type of probe: what the table `[probes.NAME]` configures.
-pub trait ProbePlugin: Sync {
+pub trait ProbePlugin: Send + Sync {
     /// The name in the configuration: lower-case, one word.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// One line for `list probes`.
-    fn summary(&self) -> &'static str;
+    fn summary(&self) -> &str;
 
     /// Whether it runs where the configuration does not say.
     fn is_default(&self) -> bool {

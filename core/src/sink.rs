@@ -179,12 +179,12 @@ pub struct Claims {
 }
 
 /// A type of sink: what the configuration's `type = "..."` names.
-pub trait SinkPlugin: Sync {
+pub trait SinkPlugin: Send + Sync {
     /// The type's name in the configuration: lower-case, one word.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// One line for `list sinks`.
-    fn summary(&self) -> &'static str;
+    fn summary(&self) -> &str;
 
     /// Reads the options without side effects: no file, no network. An error is a wrong
     /// configuration.

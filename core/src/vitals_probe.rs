@@ -14,10 +14,10 @@ use crate::recorder::{Recorder, Refusals};
 use crate::vitals::{ProbeVitals, SinkVitals, Vitals};
 
 /// The probe type `vitals`: the agent's own numbers, all named `agent.*`.
-pub static VITALS: VitalsPlugin = VitalsPlugin;
+pub const VITALS: VitalsPlugin = VitalsPlugin;
 
 /// See [`VITALS`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct VitalsPlugin;
 
 /// The probe has no options besides being enabled.

@@ -66,15 +66,15 @@ impl ProbePlugin for CountingPlugin {
     }
 }
 
-static FIRST: CountingPlugin = CountingPlugin("first");
-static SECOND_ONE: CountingPlugin = CountingPlugin("second");
+const FIRST: CountingPlugin = CountingPlugin("first");
+const SECOND_ONE: CountingPlugin = CountingPlugin("second");
 
 fn options(key: &str, value: &str) -> Options {
     Options::from_value(std::collections::BTreeMap::from([(key, value)]))
 }
 
-fn probe(plugin: &'static CountingPlugin, item: &str) -> ProbePart {
-    ProbePart { name: plugin.0.into(), plugin, options: options("item", item) }
+fn probe(plugin: CountingPlugin, item: &str) -> ProbePart {
+    ProbePart { name: plugin.0.into(), plugin: Arc::new(plugin), options: options("item", item) }
 }
 
 /// A type of sink whose sinks a test makes.
@@ -111,7 +111,7 @@ fn sink(name: &str, place: &str, make: impl FnMut(Arc<Ledger>) -> Made + Send + 
     let mut make = make;
     SinkPart {
         spec: roomy(name),
-        plugin: &Kind,
+        plugin: Arc::new(Kind),
         options: options("place", place),
         setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
         make: Box::new(move |ledger, _| make(ledger)),
@@ -170,8 +170,8 @@ fn what_is_the_same_goes_on_undisturbed_and_what_is_attached_anew_goes_on_from_w
     let _alone = LOCK.lock();
     let (mut agent, clock) = agent();
     let memory = MemorySink::default();
-    agent.start_probe(probe(&FIRST, "a")).expect("a probe");
-    agent.start_probe(probe(&SECOND_ONE, "a")).expect("a probe");
+    agent.start_probe(probe(FIRST, "a")).expect("a probe");
+    agent.start_probe(probe(SECOND_ONE, "a")).expect("a probe");
     agent.start_sink(sink("memory", "x", taking(&memory))).expect("a sink");
     let happen = |agent: &mut Agent, ticks: u64| {
         for _ in 0..ticks {
@@ -182,7 +182,7 @@ fn what_is_the_same_goes_on_undisturbed_and_what_is_attached_anew_goes_on_from_w
     };
     happen(&mut agent, 3);
     let again = |item: &str| {
-        parts(vec![probe(&FIRST, "a"), probe(&SECOND_ONE, item)], vec![sink("memory", "x", taking(&memory))])
+        parts(vec![probe(FIRST, "a"), probe(SECOND_ONE, item)], vec![sink("memory", "x", taking(&memory))])
     };
     assert_eq!(agent.apply(again("a")), Vec::<String>::new(), "nothing has changed");
     // Its item is another one now: the row of the one before, which the other probe has as well, goes on without it.
@@ -192,7 +192,7 @@ fn what_is_the_same_goes_on_undisturbed_and_what_is_attached_anew_goes_on_from_w
     happen(&mut agent, 2);
     // It is taken out: its row ends, and the host's column stays away.
     assert_eq!(
-        agent.apply(parts(vec![probe(&FIRST, "a")], vec![sink("memory", "x", taking(&memory))])),
+        agent.apply(parts(vec![probe(FIRST, "a")], vec![sink("memory", "x", taking(&memory))])),
         ["probe second is taken out"]
     );
     happen(&mut agent, 2);
@@ -425,7 +425,7 @@ fn a_probe_that_panics_is_built_anew_and_goes_on() {
         }
     }
     let (mut agent, clock) = agent();
-    let part = ProbePart { name: "shaky".into(), plugin: &ShakyPlugin, options: Options::none() };
+    let part = ProbePart { name: "shaky".into(), plugin: Arc::new(ShakyPlugin), options: Options::none() };
     agent.start_probe(part).expect("a probe");
     let memory = MemorySink::default();
     agent.push_sink(Box::new(memory.clone()), roomy("memory"), Arc::default()).expect("a sink");
@@ -449,13 +449,13 @@ fn a_probe_that_panics_is_built_anew_and_goes_on() {
 #[test]
 fn a_probe_that_is_refused_for_good_is_closed_and_the_others_go_on() {
     let (mut agent, clock) = agent();
-    agent.start_probe(probe(&FIRST, "a")).expect("a probe");
+    agent.start_probe(probe(FIRST, "a")).expect("a probe");
     let memory = MemorySink::default();
     agent.push_sink(Box::new(memory.clone()), roomy("memory"), Arc::default()).expect("a sink");
-    let said = agent.apply(parts(vec![probe(&FIRST, "a"), probe(&SECOND_ONE, "refused")], Vec::new()));
+    let said = agent.apply(parts(vec![probe(FIRST, "a"), probe(SECOND_ONE, "refused")], Vec::new()));
     assert_eq!(said, ["probe second is not attached: no rights; get some"]);
     agent.tick(clock.advance(SECOND));
-    let again = agent.apply(parts(vec![probe(&FIRST, "a"), probe(&SECOND_ONE, "refused")], Vec::new()));
+    let again = agent.apply(parts(vec![probe(FIRST, "a"), probe(SECOND_ONE, "refused")], Vec::new()));
     assert_eq!(again, said, "it is tried again when a configuration is read again");
     let conditions: Vec<_> = agent.vitals().probes().iter().map(|probe| probe.condition().state).collect();
     assert_eq!(conditions, [State::Working, State::Closed]);

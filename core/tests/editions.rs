@@ -86,7 +86,7 @@ fn rows_that_wait_are_counted_as_the_sink_gets_them() {
         let (stopped, taken) = (Arc::clone(&stopped), Arc::clone(&taken));
         SinkPart {
             spec: OutletSpec { selection, ..OutletSpec::new("fussy") },
-            plugin: &FussyPlugin,
+            plugin: Arc::new(FussyPlugin),
             options: Options::none(),
             setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
             make: Box::new(move |ledger, _| {

@@ -189,7 +189,7 @@ fn a_sinks_state_and_its_reason_are_known_and_are_samples() {
     let moody = add(&mut agent, "moody", 8, WhenFull::DropOldest, Moody(outcomes));
     let refused = agent.start_sink(SinkPart {
         spec: OutletSpec::new("absent"),
-        plugin: &Nowhere,
+        plugin: Arc::new(Nowhere),
         options: Options::none(),
         setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
         make: Box::new(|_, _| Err(BuildError::refused("no such file", "make it").passing(true))),

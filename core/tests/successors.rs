@@ -156,9 +156,9 @@ impl ProbePlugin for Type {
     }
 }
 
-fn part(plugin: &'static Type, is: &str) -> ProbePart {
+fn part(plugin: &Type, is: &str) -> ProbePart {
     let options = Options::from_value(std::collections::BTreeMap::from([("is", is)]));
-    ProbePart { name: "test".into(), plugin, options }
+    ProbePart { name: "test".into(), plugin: Arc::new(Type(plugin.0)), options }
 }
 
 fn parts(probes: Vec<ProbePart>) -> Parts {

@@ -23,6 +23,7 @@ use crate::reader::Reader;
 /// static DIRECTORY: KernelProbe = KernelProbe::new("directory", "directories made").counters(&[MADE]);
 /// # let _ = &DIRECTORY;
 /// ```
+#[derive(Clone, Copy)]
 pub struct KernelProbe {
     pub(crate) name: &'static str,
     pub(crate) summary: &'static str,

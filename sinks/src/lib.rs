@@ -1,14 +1,12 @@
 //! The sinks that come with the agent, one feature each.
 //!
 //! ```
-//! use ebpf_process_core::Registry;
-//!
-//! let registry = ebpf_process_sinks::all().iter().fold(Registry::default(), |registry, sink| registry.sink(*sink));
+//! let registry = ebpf_process_sinks::registry();
 //! # #[cfg(feature = "statsd")]
 //! assert!(registry.find_sink("statsd").is_some());
 //! ```
 
-use ebpf_process_core::SinkPlugin;
+use ebpf_process_core::Registry;
 
 #[cfg(feature = "influx")]
 pub use ebpf_process_sink_influx as influx;
@@ -22,19 +20,17 @@ pub use ebpf_process_sink_prometheus as prometheus;
 pub use ebpf_process_sink_statsd as statsd;
 
 /// Every sink type of this build, in the order in which they are listed.
-pub fn all() -> &'static [&'static dyn SinkPlugin] {
-    ALL
-}
-
-static ALL: &[&dyn SinkPlugin] = &[
+pub fn registry() -> Registry {
+    let registry = Registry::default();
     #[cfg(feature = "netdata")]
-    &netdata::PLUGIN,
+    let registry = registry.sink(netdata::PLUGIN);
     #[cfg(feature = "statsd")]
-    &statsd::PLUGIN,
+    let registry = registry.sink(statsd::PLUGIN);
     #[cfg(feature = "influx")]
-    &influx::PLUGIN,
+    let registry = registry.sink(influx::PLUGIN);
     #[cfg(feature = "prometheus")]
-    &prometheus::PLUGIN,
+    let registry = registry.sink(prometheus::PLUGIN);
     #[cfg(feature = "json")]
-    &json::PLUGIN,
-];
+    let registry = registry.sink(json::PLUGIN);
+    registry
+}

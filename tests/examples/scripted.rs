@@ -8,14 +8,13 @@ use std::process::ExitCode;
 
 use ebpf_process_core::{
     BuildError, Column, ColumnId, Declared, EntityKind, HISTOGRAM_SLOTS, KindId, Options, OptionsError, Probe,
-    ProbeContext, ProbeError, ProbePlugin, Recorder, Refused, Registry, RowId, Unit,
+    ProbeContext, ProbeError, ProbePlugin, Recorder, Refused, RowId, Unit,
 };
 use ebpf_process_tests::hostile;
 use serde::Deserialize;
 
 fn main() -> ExitCode {
-    let registry = Registry::default().probe(&Scripted);
-    ebpf_process::run(ebpf_process_sinks::all().iter().fold(registry, |registry, sink| registry.sink(*sink)))
+    ebpf_process::run(ebpf_process_sinks::registry().probe(Scripted))
 }
 
 struct Scripted;

@@ -103,7 +103,7 @@ pub(crate) fn applies(plan: &Plan) -> Result<(), String> {
 fn in_the_way(plan: &Plan) -> Option<String> {
     let looks_into_others =
         plan.probes.iter().find(|probe| probe.plugin.opens(&probe.options).contains(&Access::Executables))?;
-    let name = looks_into_others.name;
+    let name = &looks_into_others.name;
     Some(format!("probes.{name} has to see which programs other processes run, which it forbids"))
 }
 

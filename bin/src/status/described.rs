@@ -26,7 +26,7 @@ struct Now {
 /// What a configuration says about a sink.
 #[derive(Clone)]
 pub(crate) struct Planned {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: String,
     /// What two agents may not share.
     pub(crate) destination: Option<String>,
 }
@@ -92,7 +92,7 @@ impl Now {
     fn of(plan: &Plan) -> Self {
         let sinks = plan.sinks.iter().map(|sink| {
             let destination = sink.plugin.destination(&sink.options);
-            (sink.spec.name.clone(), Planned { kind: sink.plugin.name(), destination })
+            (sink.spec.name.clone(), Planned { kind: sink.plugin.name().to_owned(), destination })
         });
         let (interval, grace) = (plan.interval, plan.grace);
         Self { interval, grace, sinks: sinks.collect(), feeds: survey::feeds(&plan.probes), reload: None }

@@ -228,7 +228,7 @@ impl Source {
         let planned = self.described.sink(&name);
         let (kind, destination) = planned.map_or_else(Default::default, |planned| (planned.kind, planned.destination));
         Sink {
-            r#type: kind.to_owned(),
+            r#type: kind,
             state: state.as_str().to_owned(),
             reason,
             since: since.elapsed().as_secs_f64(),

@@ -9,8 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::{
-    BuildError, Declared, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder, Registry,
-    VITALS,
+    BuildError, Declared, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder, VITALS,
 };
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -60,7 +59,7 @@ impl Probe for MoodyOptions {
     }
 }
 
-static MOODY: Moody = Moody;
+const MOODY: Moody = Moody;
 
 /// In a process of its own this is the program.
 #[test]
@@ -69,8 +68,8 @@ fn program() {
     let Some(arguments) = std::env::var_os(ARGUMENTS) else { return };
     let arguments = arguments.into_string().expect("text");
     let arguments = ["ebpf-process"].into_iter().chain(arguments.split('\n')).map(OsString::from);
-    let registry = ebpf_process::registry().sinks().fold(Registry::default(), Registry::sink);
-    let code = ebpf_process::run_with(registry.probe(&VITALS).probe(&MOODY), arguments);
+    let registry = ebpf_process_sinks::registry();
+    let code = ebpf_process::run_with(registry.probe(VITALS).probe(MOODY), arguments);
     std::process::exit(if code == ExitCode::SUCCESS { 0 } else { 2 });
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use ebpf_process_core::{
     BuildError, Column, Declared, EntityKind, KindId, Options, OptionsError, Probe, ProbeContext, ProbeError,
-    ProbePlugin, Recorder, Registry, Unit, VITALS, identity_of,
+    ProbePlugin, Recorder, Unit, VITALS, identity_of,
 };
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -85,7 +85,7 @@ impl Probe for Counting {
     }
 }
 
-static TOLD: Told = Told;
+const TOLD: Told = Told;
 
 /// In a process of its own this is the program.
 #[test]
@@ -94,8 +94,8 @@ fn program() {
     let Some(arguments) = std::env::var_os(ARGUMENTS) else { return };
     let arguments = arguments.into_string().expect("text");
     let arguments = ["ebpf-process"].into_iter().chain(arguments.split('\n')).map(OsString::from);
-    let registry = ebpf_process::registry().sinks().fold(Registry::default(), Registry::sink);
-    let code = ebpf_process::run_with(registry.probe(&VITALS).probe(&TOLD), arguments);
+    let registry = ebpf_process_sinks::registry();
+    let code = ebpf_process::run_with(registry.probe(VITALS).probe(TOLD), arguments);
     std::process::exit(if code == ExitCode::SUCCESS { 0 } else { 2 });
 }
 

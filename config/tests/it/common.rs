@@ -111,14 +111,14 @@ impl SinkPlugin for FakeSink {
     }
 }
 
-static PROCESS: FakeProbe = FakeProbe("process");
-static FILE: FakeProbe = FakeProbe("file");
-static STATSD: FakeSink = FakeSink("statsd");
-static INFLUX: FakeSink = FakeSink("influx");
+const PROCESS: FakeProbe = FakeProbe("process");
+const FILE: FakeProbe = FakeProbe("file");
+const STATSD: FakeSink = FakeSink("statsd");
+const INFLUX: FakeSink = FakeSink("influx");
 
 /// Two probes with common keys, the vitals, two sinks.
 pub(crate) fn registry() -> Registry {
-    Registry::default().probe(&PROCESS).probe(&FILE).probe(&VITALS).sink(&STATSD).sink(&INFLUX)
+    Registry::default().probe(PROCESS).probe(FILE).probe(VITALS).sink(STATSD).sink(INFLUX)
 }
 
 /// A folder with one configuration file in it.

@@ -18,7 +18,7 @@ fn nothing_typed_is_the_built_in_default() {
     assert_eq!(plan.grace, Duration::from_secs(2));
     assert_eq!(plan.scope, Scope::Host);
     assert!(plan.sinks.is_empty());
-    assert_eq!(plan.probes.iter().map(|probe| probe.name).collect::<Vec<_>>(), ["process", "file", "vitals"]);
+    assert_eq!(plan.probes.iter().map(|probe| &*probe.name).collect::<Vec<_>>(), ["process", "file", "vitals"]);
     for name in ["process", "file"] {
         assert_eq!(probe_options(&plan, name), ProbeOptions::default());
     }
@@ -283,7 +283,7 @@ fn started_setuid_a_sink_is_confined_to_stdout_and_the_network() {
 
 #[test]
 fn a_registry_without_the_built_in_probes_has_no_keys_for_them() {
-    let registry = ebpf_process_core::Registry::default().probe(&ebpf_process_core::VITALS);
+    let registry = ebpf_process_core::Registry::default().probe(ebpf_process_core::VITALS);
     let loaded = Sources::built_in().load(&registry).expect("the default");
     let plan = Plan::new(&loaded, &registry).expect("a plan");
     assert_eq!(plan.probes.len(), 1);

@@ -119,7 +119,7 @@ use options::{Settings, Target};
 pub use writer::Integers;
 
 /// The sink type `influx`, for a registry.
-pub static PLUGIN: InfluxPlugin = InfluxPlugin;
+pub const PLUGIN: InfluxPlugin = InfluxPlugin;
 
 /// See [`PLUGIN`]; its options are in the table above.
 #[derive(Clone, Copy, Debug)]

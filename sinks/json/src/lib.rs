@@ -95,7 +95,7 @@ use serde::Deserialize;
 pub use encode::Encoder;
 
 /// The sink type `json`, for a registry.
-pub static PLUGIN: JsonPlugin = JsonPlugin;
+pub const PLUGIN: JsonPlugin = JsonPlugin;
 
 /// See [`PLUGIN`].
 ///

@@ -24,7 +24,7 @@ fn a_directory_that_is_missing_is_waited_for_and_another_file_takes_the_place_of
         let options = Options::from_value(BTreeMap::from([("path", path)]));
         SinkPart {
             spec: OutletSpec::new("lines"),
-            plugin: &PLUGIN,
+            plugin: Arc::new(PLUGIN),
             options: options.clone(),
             setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
             make: Box::new(move |ledger, stop| {

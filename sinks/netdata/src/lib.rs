@@ -77,7 +77,7 @@ use serde::Deserialize;
 pub use encode::Encoder;
 
 /// The sink type `netdata`, for a registry.
-pub static PLUGIN: NetdataPlugin = NetdataPlugin;
+pub const PLUGIN: NetdataPlugin = NetdataPlugin;
 
 /// See [`PLUGIN`]. The type has no options.
 #[derive(Clone, Copy, Debug)]
@@ -242,7 +242,7 @@ mod tests {
             let output = output.clone();
             SinkPart {
                 spec: OutletSpec { queue, ..OutletSpec::new("netdata") },
-                plugin: &PLUGIN,
+                plugin: Arc::new(PLUGIN),
                 options: Options::none(),
                 setting: Setting { instance: None, interval: second, scope: Scope::Host },
                 make: Box::new(move |ledger, stop| {

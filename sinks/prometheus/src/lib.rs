@@ -143,7 +143,7 @@ use scrape::ScrapeSink;
 use server::Server;
 
 /// The sink type `prometheus`, for a registry.
-pub static PLUGIN: PrometheusPlugin = PrometheusPlugin;
+pub const PLUGIN: PrometheusPlugin = PrometheusPlugin;
 
 /// See [`PLUGIN`].
 ///

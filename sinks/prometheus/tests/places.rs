@@ -33,7 +33,7 @@ fn part(address: SocketAddr, path: &str) -> SinkPart {
     let options = Options::from_value(table);
     SinkPart {
         spec: OutletSpec::new("scrape"),
-        plugin: &PLUGIN,
+        plugin: Arc::new(PLUGIN),
         options: options.clone(),
         setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
         make: Box::new(move |ledger, stop| PLUGIN.build(&options, SinkContext { ledger, stop, ..context("scrape") })),

@@ -151,7 +151,7 @@ use udp::Udp;
 use unixgram::Unixgram;
 
 /// The sink type `statsd`, for a registry.
-pub static PLUGIN: StatsdPlugin = StatsdPlugin;
+pub const PLUGIN: StatsdPlugin = StatsdPlugin;
 
 /// See [`PLUGIN`]; its options stand at the top of this crate.
 #[derive(Clone, Copy, Debug)]

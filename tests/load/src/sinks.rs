@@ -3,7 +3,7 @@
 use std::io::{self, PipeReader};
 use std::time::Duration;
 
-use ebpf_process_core::{Agent, HostName, Options, OutletSpec, SinkContext, SinkPlugin};
+use ebpf_process_core::{Agent, HostName, Options, OutletSpec, SinkContext};
 use ebpf_process_tests::receivers::free_tcp_port;
 use ebpf_process_tests::{Failure, Outcome};
 use serde_json::{Value, json};
@@ -74,14 +74,14 @@ impl Receivers {
 
 /// Adds a sink to the agent.
 pub(crate) fn add(agent: &mut Agent, name: &str, options: &Options, interval: Duration) -> Outcome<()> {
-    let plugin = ebpf_process_sinks::all().iter().find(|plugin| plugin.name() == name);
-    let plugin: &dyn SinkPlugin = *plugin.ok_or_else(|| Failure::new(format!("this build has no sink {name}")))?;
+    let registry = ebpf_process_sinks::registry();
+    let plugin = registry.find_sink(name).ok_or_else(|| Failure::new(format!("this build has no sink {name}")))?;
     let context = SinkContext {
         host: HostName::of(|| "load".to_owned()),
         stop: agent.stop_signal(),
         ..SinkContext::new(name, interval)
     };
-    let added = agent.add_sink(plugin, options, OutletSpec::new(name), context);
+    let added = agent.add_sink(&**plugin, options, OutletSpec::new(name), context);
     added.map_err(|error| Failure::new(format!("sink {name}: {error}")))
 }
 

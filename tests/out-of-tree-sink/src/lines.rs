@@ -11,7 +11,7 @@ use ebpf_process_core::{
 };
 use serde::Deserialize;
 
-pub static PLUGIN: Lines = Lines;
+pub const PLUGIN: Lines = Lines;
 
 /// The sink type `lines`.
 pub struct Lines;

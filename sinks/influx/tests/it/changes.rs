@@ -113,7 +113,7 @@ impl Scene<'_> {
                 selection: Selection { prefix: prefix.to_owned(), ..Selection::default() },
                 ..OutletSpec::new("db")
             },
-            plugin: &PLUGIN,
+            plugin: Arc::new(PLUGIN),
             options: options.clone(),
             setting: Setting { instance: None, interval: SECOND, scope: Scope::Host },
             make: Box::new(move |ledger, stop| {
