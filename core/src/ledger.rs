@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use tracing::{error, warn};
 
 use crate::condition::{Condition, SharedCondition, State};
+use crate::waker::Waker;
 
 /// Why samples are dropped for which there was no room in the queue.
 pub(crate) const QUEUE_FULL: &str = "queue full";
@@ -103,6 +104,8 @@ impl Tally {
 pub struct Ledger {
     book: Mutex<Book>,
     condition: SharedCondition,
+    /// Calls the thread of the sink whose book this is: both have the book.
+    waker: Waker,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +140,10 @@ struct FirstLosses {
 }
 
 impl Ledger {
+    pub(crate) const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// How the sink fares, since when and, unless it works, why.
     pub fn condition(&self) -> Condition {
         self.condition.look()

@@ -97,6 +97,7 @@ mod values;
 mod view;
 mod vitals;
 mod vitals_probe;
+mod waker;
 mod worker;
 
 pub use access::{Access, explain, instance_directory};
@@ -137,6 +138,7 @@ pub use values::Values;
 pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, View};
 pub use vitals::{ProbeVitals, SinkVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
+pub use waker::Waker;
 
 /// What plugins need of figment to make [`Options`] from a configuration of their own.
 pub use figment::Figment;

@@ -16,6 +16,7 @@ use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::trial::{Finding, TrialContext};
 use crate::view::View;
+use crate::waker::Waker;
 
 /// Takes views of batches and writes them somewhere.
 ///
@@ -39,8 +40,8 @@ pub trait Sink: Send {
     }
 
     /// When [`flush`](Self::flush) should be called again though no view came: for a later attempt,
-    /// or for what has waited long enough. `None` is not before the next view, a moment that is
-    /// past is at once. Asked after each flush, with an empty queue; a sink that has always
+    /// or for what has waited long enough. `None` is not before the next view or a
+    /// [call](SinkContext::waker), a moment that is past is at once. Asked after each flush, with an empty queue; a sink that has always
     /// something due keeps its thread busy.
     fn due(&self) -> Option<Instant> {
         None
@@ -138,6 +139,11 @@ impl SinkContext {
             opener: Arc::new(Direct::default()),
             joins: false,
         }
+    }
+
+    /// Has this sink's [`flush`](Sink::flush) called, from any thread.
+    pub fn waker(&self) -> Waker {
+        self.ledger.waker().clone()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::lens::Lens;
 use crate::metric::Column;
 use crate::recorder::Recorder;
 use crate::selection::Selection;
-use crate::sink::{Sink, SinkContext};
+use crate::sink::{Sink, SinkContext, Stop};
 use crate::top::Top;
 use crate::view::{KeptView, View};
 
@@ -236,6 +236,11 @@ pub fn loopback() -> Ipv4Addr {
 /// A context for a sink under test: host `host`, interval one second, the whole host in scope.
 pub fn context(name: &str) -> SinkContext {
     SinkContext { host: HostName::of(|| "host".to_owned()), ..SinkContext::new(name, Duration::from_secs(1)) }
+}
+
+/// Begins a stop, as an outlet does that is being closed: the sink has this long.
+pub fn stop(stop: &Stop, grace: Duration) {
+    stop.begin(grace);
 }
 
 /// Enters samples in a sink's book as its outlet does before the sink sees them.

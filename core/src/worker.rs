@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, at, never, select};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
@@ -378,16 +378,17 @@ impl Worker {
         self.ledger.tell_losses(&self.name);
     }
 
-    /// Waits for a parcel, no longer than until the sink has something due.
+    /// Waits for a parcel, no longer than until the sink has something due or is called.
     fn wait(&mut self, sink: &mut dyn Sink) -> Result<Result<Parcel, RecvTimeoutError>, SinkError> {
         let mut due = None;
         self.guard("say what is due", sink, |sink| {
             due = sink.due();
             Ok(())
         })?;
-        Ok(match due {
-            Some(due) => self.queue.recv_deadline(due),
-            None => self.queue.recv().map_err(RecvTimeoutError::from),
+        Ok(select! {
+            recv(self.queue) -> parcel => parcel.map_err(RecvTimeoutError::from),
+            recv(self.ledger.waker().called()) -> _ => Err(RecvTimeoutError::Timeout),
+            recv(due.map_or_else(never, at)) -> _ => Err(RecvTimeoutError::Timeout),
         })
     }
 

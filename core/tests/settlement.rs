@@ -33,12 +33,15 @@ struct Scene {
 }
 
 impl Scene {
-    #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
     fn new(sink: impl Sink + 'static, queue: usize) -> Self {
+        Self::with(sink, queue, Arc::new(Ledger::default()))
+    }
+
+    #[expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+    fn with(sink: impl Sink + 'static, queue: usize, book: Arc<Ledger>) -> Self {
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1_600_000_000), 100 * SECOND));
         let mut agent = Agent::new(Arc::clone(&clock) as Arc<dyn Clock>, SECOND);
         agent.push_probe("ten", Box::new(Ten(Vec::new())));
-        let book = Arc::new(Ledger::default());
         let spec = OutletSpec { queue, ..OutletSpec::new("tested") };
         agent.push_sink(Box::new(sink), spec, Arc::clone(&book)).expect("a sink");
         Self { agent, clock, book }
@@ -252,4 +255,49 @@ fn a_broken_pipe_is_a_failure_and_not_the_end() {
     let tally = scene.book.tally();
     assert_eq!((tally.failed, tally.written), (SAMPLES, SAMPLES));
     assert_eq!(memory.samples().len() as u64, SAMPLES);
+}
+
+/// Learns on another thread what became of its samples, and enters it when it is called.
+struct Answered {
+    ledger: Arc<Ledger>,
+    answers: Receiver<u64>,
+    flushed: Sender<()>,
+}
+
+impl Sink for Answered {
+    fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.answers.try_iter().for_each(|samples| self.ledger.written(samples));
+        let _ = self.flushed.send(());
+        Ok(())
+    }
+
+    fn settles(&self) -> Settlement {
+        Settlement::BySink
+    }
+}
+
+#[test]
+fn a_sink_that_is_called_from_another_thread_is_flushed_though_nothing_came_and_nothing_is_due() {
+    let (says, answers) = bounded(8);
+    let (flushed, told) = bounded(64);
+    let context = SinkContext::new("tested", SECOND);
+    let waker = context.waker();
+    let sink = Answered { ledger: Arc::clone(&context.ledger), answers, flushed };
+    let mut scene = Scene::with(sink, 4, context.ledger);
+    scene.tick();
+    told.recv_timeout(MINUTE).expect("a flush behind the view");
+    while told.recv_timeout(Duration::from_millis(1)).is_ok() {}
+    assert_eq!(scene.book.tally().queued, SAMPLES);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            says.send(SAMPLES).expect("the sink listens");
+            // More calls than are followed are one.
+            (0..100).for_each(|_| waker.wake());
+        });
+    });
+    assert_eq!(scene.idle().written, SAMPLES);
 }
