@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// The longest wait that a receiver may ask for.
-const LONGEST_WISH: Duration = Duration::from_secs(3600);
-
 /// Exponential back-off with full jitter: after the n-th failure in a row anything between nothing
 /// and `min * 2^(n-1)`, at most `max`, so that many agents do not come back at the same moment.
 #[derive(Debug)]
@@ -16,6 +13,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The longest wait that a receiver may ask for.
+    pub(crate) const LONGEST_WISH: Duration = Duration::from_secs(3600);
+
     /// Waits from `min` on, up to `max`.
     pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, failures: 0, random: fastrand::Rng::new() }
@@ -30,7 +30,7 @@ impl Backoff {
     pub fn failed(&mut self, after: Option<Duration>) -> Duration {
         let longest = self.min.saturating_mul(1 << self.failures.min(30)).min(self.max);
         self.failures = self.failures.saturating_add(1);
-        after.unwrap_or_default().min(LONGEST_WISH) + longest.mul_f64(self.random.f64())
+        after.unwrap_or_default().min(Self::LONGEST_WISH) + longest.mul_f64(self.random.f64())
     }
 
     /// After a failure that waiting does not mend: near the longest wait, from the first time on.
@@ -77,7 +77,7 @@ mod tests {
         for seed in 0..100 {
             let wait = backoff(seed).failed(Some(30 * SECOND));
             assert!((30 * SECOND..=31 * SECOND).contains(&wait), "{wait:?}");
-            assert!(backoff(seed).failed(Some(Duration::MAX)) <= LONGEST_WISH + SECOND);
+            assert!(backoff(seed).failed(Some(Duration::MAX)) <= Backoff::LONGEST_WISH + SECOND);
         }
     }
 

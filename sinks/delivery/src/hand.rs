@@ -1,10 +1,11 @@
 //! Frames that are being delivered.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::frame::Frame;
 
-/// The frame that is being delivered, in as many pieces as it takes.
+/// A frame that is being delivered, in as many pieces as it takes.
 #[derive(Debug, Default)]
 pub(crate) struct Hand {
     pub(crate) pieces: VecDeque<Frame>,
@@ -14,11 +15,41 @@ pub(crate) struct Hand {
     pub(crate) splits: u32,
     /// Whether it is to blame when it is refused in doubt: others got through.
     pub(crate) to_blame: bool,
+    /// By what the receiver knows it.
+    pub(crate) number: u64,
+    /// Where its first piece is.
+    pub(crate) stage: Stage,
+    /// Others pass it until then.
+    pub(crate) not_before: Option<Instant>,
+}
+
+/// How far a frame, or a piece of one, has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing of the frame has been sent.
+    #[default]
+    Unsent,
+    /// It is with the receiver, which has not answered.
+    InFlight,
+    /// The receiver has answered for the frame before, or for a piece before this one.
+    Answered,
+    /// It was with the receiver, whose answer is not waited for any more.
+    Unanswered,
 }
 
 impl Hand {
+    /// Whether the receiver has it and has not answered.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.stage == Stage::InFlight
+    }
+
     pub(crate) fn hold(frame: Frame, spooled: bool) -> Self {
         Self { pieces: [frame].into(), spooled, ..Self::default() }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.size() as u64).sum()
     }
 
     pub(crate) fn samples(&self) -> u64 {
@@ -32,64 +63,5 @@ impl Hand {
         self.pieces.push_front(second);
         self.pieces.push_front(first);
         true
-    }
-}
-
-/// A frame that was refused in doubt ([`Verdict::Doubtful`](crate::Verdict::Doubtful)).
-#[derive(Debug)]
-pub(crate) struct Doubted {
-    pub(crate) frame: Frame,
-    pub(crate) reason: &'static str,
-    /// Whether another frame got through since.
-    passed: bool,
-}
-
-/// The frames that were refused in doubt, oldest first: the others pass them, until one of those gets through.
-#[derive(Debug, Default)]
-pub(crate) struct Aside(VecDeque<Doubted>);
-
-impl Aside {
-    pub(crate) fn push(&mut self, frame: Frame, reason: &'static str) {
-        self.0.push_back(Doubted { frame, reason, passed: false });
-    }
-
-    /// The oldest one.
-    pub(crate) fn pop(&mut self) -> Option<Doubted> {
-        self.0.pop_front()
-    }
-
-    /// The oldest one that another frame has passed. The next one waits until something gets through again, a piece
-    /// of this one included: should nobody take anything by now, one frame is blamed for it and not all.
-    pub(crate) fn pop_passed(&mut self) -> Option<Frame> {
-        let oldest = self.0.pop_front_if(|oldest| oldest.passed)?;
-        self.0.iter_mut().for_each(|doubted| doubted.passed = false);
-        Some(oldest.frame)
-    }
-
-    /// Another frame got through.
-    pub(crate) fn are_passed(&mut self) {
-        self.0.iter_mut().for_each(|doubted| doubted.passed = true);
-    }
-
-    /// All of them, oldest first.
-    pub(crate) fn drain(&mut self) -> impl DoubleEndedIterator<Item = Frame> {
-        self.0.drain(..).map(|doubted| doubted.frame)
-    }
-
-    pub(crate) fn frames(&self) -> impl Iterator<Item = &Frame> {
-        self.0.iter().map(|doubted| &doubted.frame)
-    }
-
-    /// The memory that they take, in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.frames().map(|frame| frame.size() as u64).sum()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

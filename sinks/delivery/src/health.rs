@@ -95,6 +95,14 @@ impl Health {
         }
     }
 
+    /// Samples are counted as failed for this reason.
+    pub(crate) fn loses(&mut self, samples: u64, reason: &'static str, now: Instant) {
+        if samples > 0 && self.is_news(reason, now) {
+            let sink = &self.sink;
+            warn!(%sink, samples, "lost: {reason}; further losses of this kind are counted, logged once an hour");
+        }
+    }
+
     pub(crate) fn spool_opened(&self, recovery: Recovery) {
         let Recovery { samples, torn, damaged } = recovery;
         if recovery != Recovery::default() {

@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! Sink::write -> Packer -> Frame -> Delivery::offer -> memory -> spool
-//!                                   Delivery::work  -> Carrier::send -> Verdict -> ledger
+//!                                   Delivery::work  -> Submit::submit -> Ticket -> Verdict -> ledger
 //! ```
 //!
 //! * A [`Frame`] is what is sent at once: whole items (lines, packets), each with its samples.
-//! * A [`Carrier`] does the I/O and says what became of a frame: a [`Verdict`].
+//! * A [`Carrier`] does the I/O and says what became of a frame: a [`Verdict`]. Who learns that later takes a [`Ticket`]
+//!   for each frame ([`Submit`]), and has more than one under way; any thread settles it, which calls the sink
+//!   ([`Waker`](ebpf_process_core::Waker)).
 //! * A [`Delivery`] keeps frames until there is a final verdict, in order, in bounded memory and a
 //!   bounded [`Spool`] on disk, and enters each sample in the sink's ledger.
 //!
@@ -48,6 +50,7 @@
 //! # Ok::<(), ebpf_process_core::BuildError>(())
 //! ```
 
+mod aside;
 mod backoff;
 mod carrier;
 mod connected;
@@ -64,15 +67,19 @@ mod lookup;
 mod options;
 mod packer;
 mod print;
+mod queue;
 mod reason;
 mod record;
 mod segment;
 mod spool;
 mod storage;
+mod submit;
+mod ticket;
 mod trial;
 mod undelivered;
 mod unread;
 mod verdict;
+mod window;
 
 pub use backoff::Backoff;
 pub use carrier::Carrier;
@@ -87,6 +94,8 @@ pub use options::DeliveryOptions;
 pub use packer::{Limits, Packer};
 pub use print::{Print, Printed, Printer};
 pub use spool::{Losses, Recovery, Spool, SpoolError, is_of_a_spool};
+pub use submit::Submit;
+pub use ticket::Ticket;
 pub use undelivered::Undelivered;
 pub use unread::Unread;
 pub use verdict::Verdict;

@@ -10,3 +10,4 @@ mod rig;
 mod spool;
 mod unacknowledged;
 mod verdicts;
+mod window;
