@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use crate::confinement::landlock::Reach;
+use crate::confinement::landlock::{Open, Reach};
 use crate::confinement::seccomp::Filter;
 use crate::confinement::user::User;
 use crate::exit::Refusal;
@@ -27,6 +27,9 @@ pub(crate) struct Confinement {
     system_calls: Layer,
     /// Whether paths that it does not use are closed to it.
     landlock: Layer,
+    /// Which paths are open, in an agent to which others are closed.
+    #[serde(skip)]
+    open: Option<Open>,
 }
 
 /// A layer that takes a kernel which has it.
@@ -38,8 +41,8 @@ struct Layer {
 }
 
 impl Layer {
-    fn of(found: Result<(), String>) -> Self {
-        Self { applies: found.is_ok(), reason: found.err() }
+    fn of<T>(found: &Result<T, String>) -> Self {
+        Self { applies: found.is_ok(), reason: found.as_ref().err().cloned() }
     }
 
     fn told(&self, what: &str) -> String {
@@ -53,12 +56,17 @@ impl Layer {
 impl Confinement {
     /// What will be given up for this plan, which gives something up.
     pub(crate) fn expected(plan: &Plan, user: Option<&User>) -> Self {
-        Self::new(user, seccomp::applies(), landlock::applies(plan))
+        Self::new(user, &seccomp::applies(), &landlock::applies(plan))
     }
 
-    fn new(user: Option<&User>, system_calls: Result<(), String>, landlock: Result<(), String>) -> Self {
-        let [system_calls, landlock] = [system_calls, landlock].map(Layer::of);
-        Self { user: user.map(ToString::to_string), system_calls, landlock }
+    fn new<T>(user: Option<&User>, system_calls: &Result<(), String>, landlock: &Result<T, String>) -> Self {
+        let (system_calls, landlock) = (Layer::of(system_calls), Layer::of(landlock));
+        Self { user: user.map(ToString::to_string), system_calls, landlock, open: None }
+    }
+
+    /// Which paths are open; none where none are closed.
+    pub(crate) const fn open(&self) -> Option<&Open> {
+        self.open.as_ref()
     }
 
     /// In words, a sentence a line; `becomes` is what is said of the user.
@@ -94,12 +102,13 @@ pub(crate) fn confine(
     let reach = reach.and_then(Reach::enforce);
     // Last: it refuses what the others take.
     let filter = filter.and_then(|filter| filter.install());
-    for (what, outcome) in [("Landlock", &reach), ("a filter of system calls", &filter)] {
-        if let Err(reason) = outcome {
+    for (what, failure) in [("Landlock", reach.as_ref().err()), ("a filter of system calls", filter.as_ref().err())] {
+        if let Some(reason) = failure {
             debug!("without {what}: {reason}");
         }
     }
-    Ok(Some(Confinement::new(user, filter, reach)))
+    let confinement = Confinement::new(user, &filter, &reach);
+    Ok(Some(Confinement { open: reach.ok(), ..confinement }))
 }
 
 /// Who it stays, where the configuration lets somebody expect another user.

@@ -162,6 +162,7 @@ impl Engine {
         let listening = caught.listen(asking.clone())?;
         let broker_is_gone = self.watch_broker(listening.teller())?;
         let described = status::Described::of(plan);
+        let open = self.confinement.as_ref().and_then(Confinement::open).cloned();
         let status = self.socket.take().and_then(|socket| self.tell_status(socket, &described, asking));
         let no_thread = |error| Refusal::lasting(format!("cannot start a thread: {error}; raise the limit on threads"));
         let ticks = Ticker::start(Arc::clone(&self.clock), self.interval, Arc::clone(self.agent.vitals()));
@@ -177,6 +178,7 @@ impl Engine {
             ticker: Arc::downgrade(&ticker),
             described: Arc::clone(&described),
             broker: self.broker.as_ref().map(|broker| Arc::clone(broker.client())),
+            open,
         };
         reloader.start(requests).map_err(no_thread)?;
         info!("counting, one batch every {}", duration::show(self.interval));

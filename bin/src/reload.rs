@@ -9,6 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use tracing::{error, info};
 
 use crate::broker::Client;
+use crate::confinement::landlock::Open;
 use crate::destinations::Gate;
 use crate::exit::{Exit, Refusal};
 use crate::notify;
@@ -47,6 +48,8 @@ pub(crate) struct Reloader {
     pub(crate) described: Arc<Described>,
     /// Reads the files, where this process may not.
     pub(crate) broker: Option<Arc<Client>>,
+    /// Which paths are open to this process, where others are closed.
+    pub(crate) open: Option<Open>,
 }
 
 impl Reloader {
@@ -88,6 +91,9 @@ impl Reloader {
         let parts = Parts { interval: plan.interval, grace: plan.grace, probes, sinks };
         let not_applied = |error: NotApplied| Refused { reason: error.to_string(), exit: Exit::Failed };
         let mut changes = self.remote.apply(parts).map_err(not_applied)?;
+        if !same_probes(&plan, &self.current) {
+            changes.extend(self.open.iter().flat_map(|open| open.misses(&plan)));
+        }
         if plan.interval != self.current.interval
             && let Some(ticker) = self.ticker.upgrade()
         {
@@ -122,6 +128,9 @@ impl Reloader {
         ];
         if let Some((key, _)) = what.iter().find(|(_, same)| !same) {
             return Err(format!("{key} cannot change while the agent runs; restart it"));
+        }
+        if let Some(reason) = self.open.as_ref().and_then(|open| open.refuses(now)) {
+            return Err(reason);
         }
         // To find that out when the probes are gone would cost what they count.
         if self.broker.is_none() && !may_load() && !same_probes(plan, current) {

@@ -185,10 +185,25 @@ fn is_denied(error: &io::Error) -> bool {
     denied.contains(&error.raw_os_error())
 }
 
+/// Why a directory cannot be used by a process that has every right to it.
+fn closed(directory: &Path) -> io::Error {
+    let words = format!(
+        "{} has been closed to this agent since its start (Landlock), or a file system was mounted over it or above it since \
+         then; restart the agent",
+        directory.display()
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, words)
+}
+
 /// Whether this process can make and remove files in a directory, and use those that are in it.
 fn is_usable(directory: &Path) -> io::Result<()> {
     accessat(CWD, directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
-    for entry in fs::read_dir(directory)? {
+    // The file system lets it, or the line above would have failed.
+    let entries = fs::read_dir(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => closed(directory),
+        _ => error,
+    })?;
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             match accessat(CWD, entry.path(), Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS) {
@@ -226,6 +241,9 @@ impl Opener for Client {
         }
         self.ask(&Request::Directory(whole_path(path)), &[], LIMIT)?;
         is_usable(path).map_err(|error| {
+            if !is_denied(&error) {
+                return error;
+            }
             let path = path.display();
             let user = rustix::process::geteuid().as_raw();
             let words = format!("{path} cannot be used ({error}): chown -R {user} {path}, and let it through above");

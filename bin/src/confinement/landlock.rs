@@ -52,8 +52,21 @@ const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Where a probe makes an empty file and removes it, to see whether its hooks fire.
 const SCRATCH: &str = "/dev/shm";
 
+/// Where spools and files of sinks usually are. They are open whether or not the plan names them, so that a reload may.
+const USUAL: [&str; 3] = ["/var/lib/ebpf-process", "/var/log/ebpf-process", "/var/spool/ebpf-process"];
+
 /// The rights on everything, as the kernel knows them; put into force by [`enforce`](Self::enforce).
-pub(crate) struct Reach(RulesetCreated);
+pub(crate) struct Reach {
+    rules: RulesetCreated,
+    open: Open,
+}
+
+/// The paths that stay open once the rules are in force, for good.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Open {
+    read: Vec<PathBuf>,
+    written: Vec<PathBuf>,
+}
 
 impl Reach {
     /// What this plan needs. Paths are opened now, with the rights of the start.
@@ -73,17 +86,75 @@ impl Reach {
                 made.add_rule(PathBeneath::new(opened, *rights))
             })
         };
-        made().map(Self).map_err(|error: landlock::RulesetError| error.to_string())
+        let open = Open::of(&rules);
+        made().map(|rules| Self { rules, open }).map_err(|error: landlock::RulesetError| error.to_string())
     }
 
-    /// Closes everything else to the calling thread and to those that it starts, for good.
-    pub(crate) fn enforce(self) -> Result<(), String> {
-        let status = self.0.restrict_self().map_err(|error| error.to_string())?;
+    /// Closes everything else to the calling thread and to those that it starts, for good, and says what stays open.
+    pub(crate) fn enforce(self) -> Result<Open, String> {
+        let status = self.rules.restrict_self().map_err(|error| error.to_string())?;
         match status.ruleset {
             RulesetStatus::NotEnforced => Err(missing(status.landlock)),
-            _ => Ok(()),
+            _ => Ok(self.open),
         }
     }
+}
+
+impl Open {
+    fn of(rules: &[(PathBuf, BitFlags<AccessFs>)]) -> Self {
+        let with = |needed: BitFlags<AccessFs>| {
+            let paths = rules.iter().filter(|(_, rights)| rights.contains(needed));
+            // What is not there got no rule.
+            paths.filter_map(|(path, _)| fs::canonicalize(path).ok()).collect()
+        };
+        Self { read: with(AccessFs::ReadDir.into()), written: with(AccessFs::MakeReg | AccessFs::ReadDir) }
+    }
+
+    /// Why an agent for which only these are open cannot take over this plan: a sink has a directory elsewhere. All else that
+    /// sinks open is opened for them by the broker, a file at a time.
+    pub(crate) fn refuses(&self, plan: &Plan) -> Option<String> {
+        let directories = plan.sinks.iter().flat_map(|sink| {
+            let opened = sink.plugin.opens(&sink.options).into_iter();
+            opened.map(|access| (&sink.spec.name, access.of_instance(plan.instance.as_deref())))
+        });
+        directories.into_iter().find_map(|(sink, access)| match access {
+            Access::Directory(path) if !is_below(&path, &self.written) => Some(format!(
+                "sinks.{sink} uses the directory {}, which has been closed to this agent since its start (Landlock); restart \
+                 it",
+                path.display()
+            )),
+            _ => None,
+        })
+    }
+
+    /// What the probes of a plan do without, since it was closed at the start.
+    pub(crate) fn misses(&self, plan: &Plan) -> Vec<String> {
+        let opened = plan.probes.iter().flat_map(|probe| {
+            let opened = probe.plugin.opens(&probe.options).into_iter();
+            opened.map(|access| (probe.name, access))
+        });
+        let missed = opened.filter_map(|(probe, access)| match access {
+            Access::Read(path) if !is_below(&path, &self.read) => {
+                Some((probe, format!("what is in {}", path.display())))
+            }
+            Access::Executables => Some((probe, "which programs other users' processes run".to_owned())),
+            _ => None,
+        });
+        let told = missed.map(|(probe, what)| {
+            format!("probe {probe} goes without {what}, closed to this agent since its start (Landlock): restart it to have that")
+        });
+        told.collect()
+    }
+}
+
+/// Whether a path is in one of these directories, or is to be made there.
+fn is_below(path: &Path, directories: &[PathBuf]) -> bool {
+    let whole = path.ancestors().find_map(|above| {
+        let below = path.strip_prefix(above).ok()?;
+        fs::canonicalize(above).ok().map(|above| above.join(below))
+    });
+    let path = whole.as_deref().unwrap_or(path);
+    directories.iter().any(|directory| path.starts_with(directory))
 }
 
 /// Whether it will be used by an agent of this plan, on this kernel; the error says why not. Tried out by a thread.
@@ -93,7 +164,8 @@ pub(crate) fn applies(plan: &Plan) -> Result<(), String> {
     }
     let tried = user::acting_as(None, CapabilitySet::empty(), || {
         let nothing = Ruleset::default().handle_access(AccessFs::Execute).and_then(Ruleset::create);
-        nothing.map_err(|error| error.to_string()).and_then(|created| Reach(created).enforce())
+        let made = nothing.map(|rules| Reach { rules, open: Open::default() }).map_err(|error| error.to_string());
+        made.and_then(Reach::enforce).map(drop)
     });
     tried.unwrap_or_else(|| Err("no thread can be had to try it".to_owned()))
 }
@@ -152,6 +224,9 @@ fn rules(plan: &Plan, elevated: bool) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
         let stays = matches!(access, Access::Read(_)) && path.is_dir();
         let opened = if stays { vec![path.to_owned()] } else { above(path) };
         rules.extend(opened.into_iter().map(|path| (path, rights)));
+    }
+    if !elevated {
+        rules.extend(USUAL.iter().map(|path| (path.into(), reading() | writing())));
     }
     // The locks, and the socket of the status.
     let own = plan.status.as_deref().and_then(Path::parent);
@@ -220,6 +295,33 @@ mod tests {
         assert_eq!(above(Path::new("relative")), [Path::new(".")]);
         assert_eq!(above(Path::new("/dev/null")), [Path::new("/dev/null")]);
         assert_eq!(above(Path::new("/dev/no-such-device")), [] as [&Path; 0]);
+    }
+
+    #[test]
+    fn a_directory_is_open_below_one_that_was_opened_wherever_links_lead() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = fs::canonicalize(folder.path()).expect("a folder");
+        let [open, closed] = ["open", "closed"].map(|name| folder.join(name));
+        for directory in [&open, &closed] {
+            fs::create_dir(directory).expect("a directory");
+        }
+        std::os::unix::fs::symlink(&closed, open.join("out")).expect("a link");
+        std::os::unix::fs::symlink(&open, closed.join("in")).expect("a link");
+        for (path, is_open) in [
+            (open.clone(), true),
+            (open.join("no/such/spool"), true),
+            (closed.join("in/spool"), true),
+            (closed.join("spool"), false),
+            (open.join("out/spool"), false),
+            (folder.join("opener"), false),
+            (PathBuf::from("/no/such/directory"), false),
+        ] {
+            assert_eq!(is_below(&path, std::slice::from_ref(&open)), is_open, "{path:?}");
+        }
+        let rules =
+            [(open.clone(), reading()), (closed.clone(), reading() | writing()), (folder.join("no"), writing())];
+        let known = Open::of(&rules);
+        assert_eq!((known.read, known.written), (vec![open, closed.clone()], vec![closed]));
     }
 
     #[test]

@@ -225,7 +225,7 @@ impl<C: Submit> Delivery<C> {
         if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
             self.health.spool_fails(&error);
         }
-        let spool = self.spool.take().and(self.storage.take()).map(|storage| storage.directory().to_owned());
+        let spool = self.spool.take().and(self.storage.take());
         Undelivered { frames, spool }
     }
 
@@ -237,10 +237,10 @@ impl<C: Submit> Delivery<C> {
             self.memory.push_back(frame);
         }
         let own = self.storage.as_ref().map(Storage::directory);
-        if let Some(former) = spool.filter(|former| Some(former.as_path()) != own) {
-            match Storage::open_former(&former) {
-                Ok(spool) => self.move_from(spool, &former),
-                Err(error) => self.health.spool_is_left(&former, Some(&error)),
+        if let Some(former) = spool.filter(|former| Some(former.directory()) != own) {
+            match former.open_former() {
+                Ok(spool) => self.move_from(spool, former.directory()),
+                Err(error) => self.health.spool_is_left(former.directory(), Some(&error)),
             }
         }
         self.make_room();

@@ -56,8 +56,82 @@ impl Storage {
         opened
     }
 
-    /// Opens the one of a predecessor, in which nothing has to make room.
-    pub(crate) fn open_former(directory: &Path) -> Result<Spool, SpoolError> {
-        Spool::open(directory, u64::MAX).map(|(spool, _)| spool)
+    /// Opens it for a successor that empties it: nothing in it has to make room.
+    pub(crate) fn open_former(&self) -> Result<Spool, SpoolError> {
+        Spool::open_by(Arc::clone(&self.opener), &self.directory, u64::MAX).map(|(spool, _)| spool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::net::{SocketAddr, TcpListener};
+    use std::os::fd::OwnedFd;
+    use std::process::ExitStatus;
+
+    use ebpf_process_core::{Program, SocketKind, Started};
+
+    use super::*;
+
+    /// Answers whatever it is asked for with its one refusal.
+    #[derive(Debug)]
+    struct Refusing;
+
+    fn refused<T>() -> io::Result<T> {
+        Err(io::Error::other("the opener was asked"))
+    }
+
+    impl Opener for Refusing {
+        fn read(&self, _: &Path) -> io::Result<File> {
+            refused()
+        }
+
+        fn append(&self, _: &Path) -> io::Result<File> {
+            refused()
+        }
+
+        fn directory_of(&self, _: &Path) -> io::Result<()> {
+            refused()
+        }
+
+        fn directory(&self, _: &Path) -> io::Result<()> {
+            refused()
+        }
+
+        fn connect(&self, _: &Path, _: SocketKind, _: Option<Duration>) -> io::Result<OwnedFd> {
+            refused()
+        }
+
+        fn listen(&self, _: SocketAddr) -> io::Result<TcpListener> {
+            refused()
+        }
+
+        fn start(&self, _: &Program) -> io::Result<Started> {
+            refused()
+        }
+
+        fn end(&self, _: u32) -> io::Result<ExitStatus> {
+            refused()
+        }
+
+        fn ended(&self, _: u32) -> io::Result<Option<ExitStatus>> {
+            refused()
+        }
+    }
+
+    #[test]
+    fn a_spool_is_opened_by_the_opener_for_a_successor_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut storage = Storage {
+            directory: folder.path().to_owned(),
+            opener: Arc::new(Refusing),
+            size: 1 << 20,
+            backoff: Backoff::new(WAITS[0], WAITS[1]),
+            not_before: None,
+        };
+        for refused in [storage.open(Instant::now()).map(|(spool, _)| spool), storage.open_former()] {
+            assert!(format!("{:?}", refused.expect_err("refused")).contains("the opener was asked"));
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! What a delivery leaves to the one that takes its place.
 
-use std::path::PathBuf;
-
 use crate::frame::Frame;
+use crate::storage::Storage;
 
 /// What was not delivered: frames from memory, and where others are on disk.
 #[derive(Debug, Default)]
@@ -10,7 +9,7 @@ pub struct Undelivered {
     /// Oldest first.
     pub(crate) frames: Vec<Frame>,
     /// A spool, which nobody holds any more.
-    pub(crate) spool: Option<PathBuf>,
+    pub(crate) spool: Option<Storage>,
 }
 
 impl Undelivered {
