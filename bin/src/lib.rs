@@ -25,6 +25,7 @@
 //! * `notify` tells the service manager how the agent fares.
 //! * `signals`, `log`, `stdout`, `lock`, `destinations` and `meeting_place` are what a process owes its surroundings.
 
+mod accounts;
 mod broker;
 mod by;
 mod check;

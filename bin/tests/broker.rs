@@ -23,6 +23,10 @@ mod broker {
     pub(crate) mod wire;
 }
 
+#[expect(unused_imports, reason = "its own tests are the library's")]
+#[path = "../src/accounts.rs"]
+mod accounts;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -79,12 +83,30 @@ fn program(script: &str) -> Program {
         path: "/bin/sh".into(),
         arguments: vec!["-c".into(), script.into()],
         environment: vec![("WORD".into(), "two words".into())],
+        ..Program::default()
     }
+}
+
+/// One that is somebody else in a directory and in limits of its own.
+fn somebody() -> Program {
+    Program {
+        directory: Some("/usr".into()),
+        user: Some("7".into()),
+        group: Some("8".into()),
+        memory: Some(64 << 20),
+        ..program("id -u; id -g; id -G; pwd; ulimit -d")
+    }
+}
+
+fn unknown() -> Program {
+    Program { user: Some("nobody knows\n".into()), ..program("id") }
 }
 
 const SAYS_WHO_IT_IS: &str = "id -u; id -G; grep -E '^(Cap|NoNew|SigBlk)' /proc/self/status; \
     echo fd $(ls /proc/$$/fd | grep -c .); cut -d' ' -f6 /proc/$$/stat; echo $$; tr '\\0' '\\n' < /proc/$$/environ; \
-    pwd; read line; echo \"said $line\"; exit 7";
+    pwd; umask; ulimit -d; read line; echo \"said $line\"; echo \"and $line\" >&2; exit 7";
+const ENDS_WHEN_ASKED: &str = "trap 'exit 9' TERM; sleep 1000 & echo $!; wait";
+const LEAVES: &str = "sleep 1000 & echo $!; exit 8";
 const SLEEPS: &str = "sleep 1000 & echo $!; wait";
 
 impl SinkPlugin for Starting {
@@ -106,8 +128,9 @@ impl SinkPlugin for Starting {
 
     fn opens(&self, _: &Options) -> Vec<Access> {
         let missing = Program { path: "/no/such/program".into(), ..Program::default() };
-        let programs = [program(SAYS_WHO_IT_IS), program(SLEEPS), missing].map(Access::Program);
-        programs.into_iter().chain([Access::Read("/proc/self/comm".into())]).collect()
+        let known = [SAYS_WHO_IT_IS, SLEEPS, ENDS_WHEN_ASKED, LEAVES].map(program);
+        let programs = known.into_iter().chain([somebody(), unknown(), missing]).map(Access::Program);
+        programs.chain([Access::Read("/proc/self/comm".into())]).collect()
     }
 }
 
@@ -216,16 +239,18 @@ fn a_program_runs_as_the_agents_user_with_nothing_but_its_pipes() {
     File::from(started.input).write_all(b"hello\n").expect("a line");
     let mut said = String::new();
     File::from(started.output).read_to_string(&mut said).expect("text");
+    let mut complained = String::new();
+    File::from(started.errors).read_to_string(&mut complained).expect("text");
+    assert_eq!(complained, "and hello\n");
     let number = started.number;
     let none = "0000000000000000";
     let sets = format!("CapInh:\t{none}\nCapPrm:\t{none}\nCapEff:\t{none}\nCapBnd:\t{none}\nCapAmb:\t{none}");
     // The shell has the end of a pipe open beside its three, to read how many there are.
-    let path = ebpf_process_core::PROGRAM_ENVIRONMENT[0].1;
     assert_eq!(
         said,
         format!(
             "65534\n65534 7\nSigBlk:\t{none}\n{sets}\nNoNewPrivs:\t1\nfd 4\n{number}\n{number}\n\
-             HOME=/\nPATH={path}\nWORD=two words\n/\nsaid hello\n"
+             LANG=C.UTF-8\nPATH=/usr/bin:/bin\nWORD=two words\n/\n0077\nunlimited\nsaid hello\n"
         )
     );
     let ended = wait_for("its end", || client.ended(number).expect("it was started"));
@@ -246,6 +271,26 @@ fn a_program_runs_as_the_agents_user_with_nothing_but_its_pipes() {
     let below = first_line(&sleeper.output);
     assert_eq!(client.end(sleeper.number).expect("ended").signal(), Some(9));
     wait_for("the end of what it had started", || is_over(&below));
+    let asked = client.start(&program(ENDS_WHEN_ASKED)).expect("a program");
+    let below = first_line(&asked.output);
+    client.terminate(asked.number).expect("it is asked");
+    let ended = wait_for("its end", || client.ended(asked.number).expect("it was started"));
+    assert_eq!(ended.code(), Some(9));
+    wait_for("the end of what it had started", || is_over(&below));
+    let leaves = client.start(&program(LEAVES)).expect("a program");
+    let below = first_line(&leaves.output);
+    let ended = wait_for("its end", || client.ended(leaves.number).expect("it was started"));
+    assert_eq!(ended.code(), Some(8));
+    wait_for("the end of what it has left", || is_over(&below));
+
+    let other = client.start(&somebody()).expect("a program");
+    let mut said = String::new();
+    File::from(other.output).read_to_string(&mut said).expect("text");
+    assert_eq!(said, "7\n8\n8\n/usr\n65536\n");
+    client.end(other.number).expect("ended");
+    let refused = client.start(&unknown()).expect_err("there is nobody of that name");
+    assert_eq!(refused.to_string(), "there is no user \"nobody knows\\n\" in /etc/passwd");
+
     let many: Vec<_> = (0..100).map_while(|_| client.start(&program(SLEEPS)).ok()).collect();
     assert_eq!(many.len(), 64);
     for started in many {

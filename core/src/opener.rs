@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
-use rustix::io::ioctl_fionbio;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
 
 /// Opens what a plugin has named in [`SinkPlugin::opens`](crate::SinkPlugin::opens), and nothing that it has not.
 ///
@@ -54,10 +55,14 @@ pub trait Opener: Send + Sync + Debug {
     /// latest.
     fn start(&self, program: &Program) -> io::Result<Started>;
 
-    /// Kills a program that was started and waits for its end; its number is then nobody's.
+    /// Asks a program that was started, and what it has started in its process group, to end (`SIGTERM`). Never waits.
+    fn terminate(&self, number: u32) -> io::Result<()>;
+
+    /// Kills a program that was started, with its process group, and waits for its end; its number is then nobody's.
     fn end(&self, number: u32) -> io::Result<ExitStatus>;
 
-    /// How a program has ended, if it has: then its number is nobody's any more. Never waits for it.
+    /// How a program has ended, if it has: then its number is nobody's any more, and what it has left in its process
+    /// group is killed. Never waits for it.
     fn ended(&self, number: u32) -> io::Result<Option<ExitStatus>>;
 }
 
@@ -77,31 +82,42 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments, without its name.
     pub arguments: Vec<OsString>,
-    /// Its environment beside `PATH` and `HOME`; there is no other.
+    /// Its environment beside [`PROGRAM_ENVIRONMENT`], of which it may change what is there; there is no other.
     pub environment: Vec<(OsString, OsString)>,
+    /// The directory that it starts in; `/` where there is none.
+    pub directory: Option<PathBuf>,
+    /// As whom it runs, by name or number, and in which group, if not as the agent's user. That takes an opener with
+    /// root's rights.
+    pub user: Option<String>,
+    /// The group, by name or number, if not that of its user.
+    pub group: Option<String>,
+    /// The memory that it may have for data, in bytes (`RLIMIT_DATA`).
+    pub memory: Option<u64>,
 }
 
-/// A program that runs. Its standard error is the agent's.
+/// A program that runs, in a process group of its own.
 #[derive(Debug)]
 pub struct Started {
     /// Where its standard input comes from.
     pub input: OwnedFd,
     /// Where its standard output goes to.
     pub output: OwnedFd,
+    /// Where its standard error goes to.
+    pub errors: OwnedFd,
     /// By which it is [ended](Opener::end).
     pub number: u32,
 }
 
-/// What every started program finds in its environment beside what is configured for it.
-pub const PROGRAM_ENVIRONMENT: [(&str, &str); 2] =
-    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/")];
+/// What every started program finds in its environment unless its own is another.
+pub const PROGRAM_ENVIRONMENT: [(&str, &str); 2] = [("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8")];
 
 impl Program {
-    /// The command that runs it with nothing but its own environment.
+    /// The command that runs it in its directory, with nothing but its own environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).env_clear().envs(PROGRAM_ENVIRONMENT);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.directory.as_deref().unwrap_or(Path::new("/")));
         command
     }
 }
@@ -162,29 +178,51 @@ impl Opener for Direct {
     }
 
     fn start(&self, program: &Program) -> io::Result<Started> {
+        if program.user.is_some() || program.group.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "a program runs as another user only where root starts the agent and the agent gives its rights up",
+            ));
+        }
         let mut command = program.command();
-        let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(input), Some(output), Some(errors)) = pipes else {
             return Err(io::Error::other("it has no pipes"));
         };
         let number = child.id();
+        let limited = program.memory.map_or(Ok(()), |memory| limit_data(pid_of(&child)?, memory));
         self.started.lock().insert(number, child);
-        Ok(Started { input: input.into(), output: output.into(), number })
+        if let Err(error) = limited {
+            self.end(number)?;
+            return Err(error);
+        }
+        Ok(Started { input: input.into(), output: output.into(), errors: errors.into(), number })
+    }
+
+    fn terminate(&self, number: u32) -> io::Result<()> {
+        let started = self.started.lock();
+        signal_group(pid_of(started.get(&number).ok_or_else(not_started)?)?, Signal::TERM)
     }
 
     fn end(&self, number: u32) -> io::Result<ExitStatus> {
         let mut child = self.started.lock().remove(&number).ok_or_else(not_started)?;
-        child.kill()?;
+        signal_group(pid_of(&child)?, Signal::KILL)?;
         child.wait()
     }
 
     fn ended(&self, number: u32) -> io::Result<Option<ExitStatus>> {
         let mut started = self.started.lock();
-        let ended = started.get_mut(&number).ok_or_else(not_started)?.try_wait()?;
-        if ended.is_some() {
-            started.remove(&number);
+        let child = started.get_mut(&number).ok_or_else(not_started)?;
+        if !is_over(pid_of(child)?)? {
+            return Ok(None);
         }
-        Ok(ended)
+        // As long as nobody has asked how it ended, its number is nobody else's.
+        signal_group(pid_of(child)?, Signal::KILL)?;
+        let ended = child.wait()?;
+        started.remove(&number);
+        Ok(Some(ended))
     }
 }
 
@@ -192,10 +230,33 @@ impl Drop for Direct {
     fn drop(&mut self) {
         for child in self.started.get_mut().values_mut() {
             // One that has ended by itself needs no more than to be waited for.
-            let _ = child.kill();
+            let _ = pid_of(child).and_then(|pid| signal_group(pid, Signal::KILL));
             let _ = child.wait();
         }
     }
+}
+
+fn pid_of(child: &Child) -> io::Result<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(not_started)
+}
+
+/// Whether a child has ended, which stays to be waited for.
+fn is_over(pid: Pid) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(pid), options)?.is_some())
+}
+
+/// Sends a signal to a process group, of which nobody may be left.
+fn signal_group(pid: Pid, signal: Signal) -> io::Result<()> {
+    match kill_process_group(pid, signal) {
+        Err(Errno::SRCH) => Ok(()),
+        sent => Ok(sent?),
+    }
+}
+
+fn limit_data(pid: Pid, bytes: u64) -> io::Result<()> {
+    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    Ok(prlimit(Some(pid), Resource::Data, limit).map(drop)?)
 }
 
 fn not_started() -> io::Error {
@@ -215,17 +276,53 @@ mod tests {
         let program = |script: &str| Program {
             path: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
-            environment: vec![("WORD".into(), "two words".into())],
+            environment: vec![("WORD".into(), "two words".into()), ("LANG".into(), "C".into())],
+            directory: Some("/usr".into()),
+            memory: Some(64 << 20),
+            ..Program::default()
         };
-        let echo = opener.start(&program("read line; echo \"$line $WORD $HOME $CARGO\"")).expect("a program");
+        let says = "read line; echo \"$line $WORD $PATH $LANG $CARGO $(pwd)\"; ulimit -d >&2";
+        let echo = opener.start(&program(says)).expect("a program");
         File::from(echo.input).write_all(b"one\n").expect("a line");
         let mut said = String::new();
         File::from(echo.output).read_to_string(&mut said).expect("text");
-        assert_eq!(said, "one two words / \n");
+        File::from(echo.errors).read_to_string(&mut said).expect("text");
+        assert_eq!(said, "one two words /usr/bin:/bin C  /usr\n65536\n");
         let sleeper = opener.start(&program("exec sleep 1000")).expect("a program");
         assert_eq!(opener.ended(sleeper.number).expect("it is ours"), None);
         assert!(!opener.end(sleeper.number).expect("ended").success());
         assert!(opener.end(sleeper.number).is_err(), "its number is nobody's");
+        let other = Program { user: Some("nobody".into()), ..program("") };
+        assert!(opener.start(&other).is_err(), "it has no right to be somebody else");
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_ends_with_it_and_one_that_is_asked_to_may_end_by_itself() {
+        let opener = Direct::default();
+        let program = |script: &str| Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            ..Program::default()
+        };
+        let leaves = opener.start(&program("sleep 1000 & exit 3")).expect("a program");
+        let ended = loop {
+            if let Some(ended) = opener.ended(leaves.number).expect("it was started") {
+                break ended;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(ended.code(), Some(3));
+        // It held the pipe.
+        assert_eq!(File::from(leaves.output).read(&mut [0]).expect("its end"), 0);
+        let asked = opener.start(&program("trap 'echo asked; exit 4' TERM; echo ready; read line")).expect("a program");
+        let mut output = File::from(asked.output);
+        output.read_exact(&mut [0; 6]).expect("it is ready");
+        opener.terminate(asked.number).expect("asked");
+        let mut said = String::new();
+        output.read_to_string(&mut said).expect("text");
+        assert_eq!(said, "asked\n");
+        assert_eq!(opener.end(asked.number).expect("ended").code(), Some(4));
+        assert!(opener.terminate(asked.number).is_err(), "its number is nobody's");
     }
 
     #[test]

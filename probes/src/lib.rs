@@ -110,6 +110,6 @@ pub use process::PROCESS;
 pub use reader::Reader;
 pub use release::Version;
 pub use sync::SYNC;
-pub use sys::{PANICKED, filter_system_calls, fork_alone, fork_apart};
+pub use sys::{PANICKED, filter_system_calls, fork_alone, fork_apart, reset_signals};
 pub use tracefs::sweep;
 pub use way::{Fails, Function, Way};

@@ -374,6 +374,24 @@ pub fn fork_apart(kept: OwnedFd, child: impl FnOnce(OwnedFd) -> u8) -> io::Resul
     })
 }
 
+/// Sets every signal to its default and lets all of them through: what a program finds that is started from here. For a
+/// forked child, whose handlers speak of its parent's affairs.
+pub fn reset_signals() -> io::Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // Those that cannot be set are at their default.
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: a set of signals is plain data, of which sigemptyset writes all.
+    let mut none: libc::sigset_t = unsafe { zeroed() };
+    // SAFETY: the set outlives both calls.
+    let error = unsafe {
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// How a forked process ends that has panicked.
 pub const PANICKED: u8 = 101;
 

@@ -287,10 +287,17 @@ impl Opener for Client {
     fn start(&self, program: &Program) -> io::Result<Started> {
         let answer = self.ask(&Request::Start(program.clone()), &[], LIMIT)?;
         let mut pipes = answer.descriptors.into_iter();
-        match (pipes.next(), pipes.next(), number(&answer.bytes)) {
-            (Some(input), Some(output), Some(number)) => Ok(Started { input, output, number: number.cast_unsigned() }),
+        match (pipes.next(), pipes.next(), pipes.next(), number(&answer.bytes)) {
+            (Some(input), Some(output), Some(errors), Some(number)) => {
+                Ok(Started { input, output, errors, number: number.cast_unsigned() })
+            }
             _ => Err(not_understood().into()),
         }
+    }
+
+    fn terminate(&self, program: u32) -> io::Result<()> {
+        self.ask(&Request::Terminate(program), &[], LIMIT)?;
+        Ok(())
     }
 
     fn end(&self, program: u32) -> io::Result<ExitStatus> {

@@ -41,6 +41,8 @@ pub(crate) enum Request {
     Listen(SocketAddr),
     /// A program, started.
     Start(Program),
+    /// That a program be asked to end.
+    Terminate(u32),
     /// The end of a program.
     End(u32),
     /// Whether a program has ended, and how.
@@ -63,9 +65,13 @@ impl Request {
             Self::Stream(path) => put_last(&mut message, b's', path.as_os_str()),
             Self::Datagrams(path) => put_last(&mut message, b'g', path.as_os_str()),
             Self::Listen(address) => put_last(&mut message, b'l', OsStr::new(&address.to_string())),
-            Self::Start(Program { path, arguments, environment }) => {
+            Self::Start(Program { path, arguments, environment, directory, user, group, memory }) => {
                 message.push(b'p');
                 put(&mut message, path.as_os_str().as_bytes());
+                put_perhaps(&mut message, directory.as_deref().map(|path| path.as_os_str().as_bytes()));
+                put_perhaps(&mut message, user.as_deref().map(str::as_bytes));
+                put_perhaps(&mut message, group.as_deref().map(str::as_bytes));
+                put_perhaps(&mut message, memory.map(u64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
                 put_number(&mut message, arguments.len());
                 for argument in arguments {
                     put(&mut message, argument.as_bytes());
@@ -74,6 +80,10 @@ impl Request {
                     put(&mut message, name.as_bytes());
                     put(&mut message, value.as_bytes());
                 }
+            }
+            Self::Terminate(program) => {
+                message.push(b't');
+                message.extend(program.to_le_bytes());
             }
             Self::End(program) => {
                 message.push(b'e');
@@ -110,15 +120,21 @@ impl Request {
             b'g' => Self::Datagrams(path(rest)?),
             b'l' => Self::Listen(str::from_utf8(rest).ok()?.parse().ok()?),
             b'p' => {
-                let path = path(take(&mut rest)?)?;
+                let named = path(take(&mut rest)?)?;
+                let directory = take_perhaps(&mut rest, path).ok()?;
+                let user = take_perhaps(&mut rest, text).ok()?;
+                let group = take_perhaps(&mut rest, text).ok()?;
+                let memory = take_perhaps(&mut rest, |bytes| bytes.try_into().ok().map(u64::from_le_bytes)).ok()?;
                 let count = usize::try_from(take_number(&mut rest)?).ok().filter(|count| *count <= MOST_WORDS)?;
                 let arguments = (0..count).map(|_| word(&mut rest)).collect::<Option<_>>()?;
                 let mut environment = Vec::new();
                 while !rest.is_empty() && environment.len() < MOST_WORDS {
                     environment.push((word(&mut rest)?, word(&mut rest)?));
                 }
-                rest.is_empty().then_some(Self::Start(Program { path, arguments, environment }))?
+                let program = Program { path: named, arguments, environment, directory, user, group, memory };
+                rest.is_empty().then_some(Self::Start(program))?
             }
+            b't' => Self::Terminate(whole_number(rest)?),
             b'e' => Self::End(whole_number(rest)?),
             b'w' => Self::Ended(whole_number(rest)?),
             b'c' if rest.is_empty() => Self::Configuration,
@@ -141,6 +157,14 @@ fn put(message: &mut Vec<u8>, text: &[u8]) {
     message.extend(text);
 }
 
+/// A byte that says whether there is one, and the text.
+fn put_perhaps(message: &mut Vec<u8>, text: Option<&[u8]>) {
+    message.push(text.is_some().into());
+    if let Some(text) = text {
+        put(message, text);
+    }
+}
+
 fn put_number(message: &mut Vec<u8>, number: usize) {
     // What does not fit is longer than any message may be, and is refused as such.
     message.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
@@ -157,6 +181,25 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (text, behind) = rest.split_at_checked(length)?;
     *rest = behind;
     Some(text)
+}
+
+/// What cannot be said so.
+#[derive(Debug)]
+struct Malformed;
+
+/// The inverse of [`put_perhaps`], with the text as what `read` makes of it.
+fn take_perhaps<T>(rest: &mut &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>, Malformed> {
+    let (there, behind) = rest.split_first().ok_or(Malformed)?;
+    *rest = behind;
+    match there {
+        0 => Ok(None),
+        1 => take(rest).and_then(read).map(Some).ok_or(Malformed),
+        _ => Err(Malformed),
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
 fn word(rest: &mut &[u8]) -> Option<OsString> {
@@ -184,6 +227,10 @@ mod tests {
             path: path(),
             arguments: vec!["".into(), "-x".into()],
             environment: vec![("A".into(), "b c".into())],
+            directory: Some("/c".into()),
+            user: Some("web".into()),
+            group: Some(String::new()),
+            memory: Some(u64::MAX),
         };
         let requests = [
             Request::Read(path()),
@@ -195,6 +242,7 @@ mod tests {
             Request::Listen("[fe80::1%2]:80".parse().expect("an address")),
             Request::Start(program),
             Request::Start(Program { path: path(), ..Program::default() }),
+            Request::Terminate(6),
             Request::End(7),
             Request::Ended(u32::MAX),
             Request::Configuration,

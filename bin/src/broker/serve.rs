@@ -96,6 +96,7 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
                 let Request::Assist(_, bytes) = request else { return Ok(None) };
                 return assist::assist(&self.socket, number, &probe, bytes, descriptors).map(|()| None);
             }
+            Request::Terminate(program) => return self.programs.terminate(*program).map(|()| Some(Vec::new())),
             Request::End(program) => return Ok(Some(self.programs.end(*program)?.to_le_bytes().to_vec())),
             Request::Ended(program) => {
                 let ended = self.programs.ended(*program)?;
@@ -116,8 +117,8 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
             Request::Datagrams(path) => open::connect(path, SocketKind::Datagram, user)?,
             Request::Listen(address) => open::listen(*address)?,
             Request::Start(program) => {
-                let (started, Pipes { input, output }) = self.programs.start(program, user)?;
-                send_parts(&self.socket, number, &[], &[input, output])?;
+                let (started, Pipes { input, output, errors }) = self.programs.start(program, user)?;
+                send_parts(&self.socket, number, &[], &[input, output, errors])?;
                 return Ok(Some(started.to_le_bytes().to_vec()));
             }
             _ => return Ok(None),

@@ -2,8 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -17,6 +16,7 @@ use rustix::thread::{
 };
 use tracing::warn;
 
+use crate::accounts::{Account, Accounts};
 use crate::exit::Refusal;
 
 /// The user that packages make for the agent.
@@ -24,9 +24,6 @@ const OWN: &str = "ebpf-process";
 
 /// Who it is where the machine has no such user: the number that owns nothing.
 const NOBODY: u32 = 65534;
-
-/// More than any list of users that is kept in a file.
-const LONGEST: u64 = 16 << 20;
 
 /// A user that is not root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +58,7 @@ impl User {
             }
             return Ok(None);
         }
-        let user = Self::of(plan.user.as_deref(), &text("/etc/passwd"), &text("/etc/group"))?;
+        let user = Self::of(plan.user.as_deref(), &Accounts::read())?;
         let wanted = CapabilitySet::SETUID | CapabilitySet::SETGID;
         if user.is_none() || capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted)) {
             return Ok(user);
@@ -76,21 +73,13 @@ impl User {
         Ok(None)
     }
 
-    /// The same by the text of the two files that name users and groups.
-    fn of(configured: Option<&str>, passwd: &str, group: &str) -> Result<Option<Self>, Refusal> {
+    /// The same by what the machine says of users.
+    fn of(configured: Option<&str>, accounts: &Accounts) -> Result<Option<Self>, Refusal> {
         let name = configured.unwrap_or(OWN);
-        let entries = || passwd.lines().filter_map(Entry::read);
-        let number = name.parse::<u32>().ok();
-        let found = match number {
-            Some(number) => entries().find(|entry| entry.uid == number),
-            None => entries().find(|entry| entry.name == name),
-        };
-        let (name, uid, gid) = match (found, number) {
-            (Some(Entry { name, uid, gid }), _) => (Some(name), uid, gid),
-            // Numbers need no name; this one stands for "leave it as it is" wherever a user is set.
-            (None, Some(number)) if number != u32::MAX => (None, number, number),
-            (None, _) if configured.is_none() => (None, NOBODY, NOBODY),
-            (None, _) => {
+        let Account { name, uid, gid, groups } = match accounts.user(name) {
+            Some(account) => account,
+            None if configured.is_none() => Account { name: None, uid: NOBODY, gid: NOBODY, groups: Vec::new() },
+            None => {
                 return Err(Refusal::Usage(format!(
                     "user: there is no user \"{}\" in /etc/passwd; make one (useradd --system NAME), or name another, also \
                      by its number",
@@ -100,11 +89,10 @@ impl User {
         };
         // A name of our own choice that is root's is nobody's wish.
         if uid == 0 {
-            return if configured.is_some() { Ok(None) } else { Self::of(Some("65534"), passwd, group) };
+            return if configured.is_some() { Ok(None) } else { Self::of(Some("65534"), accounts) };
         }
-        let groups = name.map_or_else(Vec::new, |name| groups_of(name, group));
         let groups = groups.into_iter().map(Gid::from_raw).collect();
-        Ok(Some(Self { name: name.map(str::to_owned), uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), groups }))
+        Ok(Some(Self { name, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), groups }))
     }
 
     /// Makes the calling thread this user, with no groups but its own. Which capabilities stay is the kernel's affair.
@@ -160,39 +148,6 @@ pub(crate) fn acting_as<T: Send>(
     })
 }
 
-/// A line of `/etc/passwd`.
-struct Entry<'a> {
-    name: &'a str,
-    uid: u32,
-    gid: u32,
-}
-
-impl<'a> Entry<'a> {
-    fn read(line: &'a str) -> Option<Self> {
-        let mut fields = line.split(':');
-        let (name, _) = (fields.next()?, fields.next()?);
-        let [uid, gid] = [fields.next()?, fields.next()?].map(|number| number.parse().ok());
-        Some(Self { name, uid: uid?, gid: gid? })
-    }
-}
-
-/// The groups that name this user as a member.
-fn groups_of(name: &str, group: &str) -> Vec<u32> {
-    let of_line = |line: &str| {
-        let mut fields = line.split(':');
-        let number = fields.nth(2)?.parse().ok()?;
-        fields.next()?.split(',').any(|member| member.trim() == name).then_some(number)
-    };
-    group.lines().filter_map(of_line).collect()
-}
-
-fn text(path: &str) -> String {
-    let mut bytes = Vec::new();
-    // A machine without these files has no names for users.
-    let _ = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// A name as it can be told.
 fn shown(name: &str) -> String {
     name.escape_debug().to_string()
@@ -216,7 +171,7 @@ mod tests {
     #[test]
     fn a_user_is_who_the_machine_says_or_a_number_and_root_is_nobody_else() {
         let own = format!("{PASSWD}ebpf-process:x:900:901::/:/bin/false\n");
-        let of = |configured, passwd| User::of(configured, passwd, GROUP).expect("there is one");
+        let of = |configured, passwd| User::of(configured, &Accounts::of(passwd, GROUP)).expect("there is one");
         assert_eq!(of(None, PASSWD), Some(user(None, 65534, 65534, &[])));
         assert_eq!(of(None, ""), Some(user(None, 65534, 65534, &[])));
         assert_eq!(of(None, &own), Some(user(Some("ebpf-process"), 900, 901, &[])));
@@ -228,7 +183,7 @@ mod tests {
             assert_eq!(of(Some(root), PASSWD), None);
         }
         for missing in ["broken", "half", "nobody-there", "", "-1", "4294967295", "4294967296"] {
-            let refused = User::of(Some(missing), PASSWD, GROUP).expect_err(missing);
+            let refused = User::of(Some(missing), &Accounts::of(PASSWD, GROUP)).expect_err(missing);
             assert!(matches!(&refused, Refusal::Usage(_)), "{refused}");
             assert!(refused.to_string().contains("useradd"), "{refused}");
         }

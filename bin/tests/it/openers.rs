@@ -59,6 +59,10 @@ impl Opener for Remembering {
         self.note(Access::Program(program.clone())).start(program)
     }
 
+    fn terminate(&self, number: u32) -> io::Result<()> {
+        self.direct.terminate(number)
+    }
+
     fn end(&self, number: u32) -> io::Result<ExitStatus> {
         self.direct.end(number)
     }
