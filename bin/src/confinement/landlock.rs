@@ -131,7 +131,7 @@ impl Open {
     pub(crate) fn misses(&self, plan: &Plan) -> Vec<String> {
         let opened = plan.probes.iter().flat_map(|probe| {
             let opened = probe.plugin.opens(&probe.options).into_iter();
-            opened.map(|access| (probe.name, access))
+            opened.map(|access| (&probe.name, access))
         });
         let missed = opened.filter_map(|(probe, access)| match access {
             Access::Read(path) if !is_below(&path, &self.read) => {

@@ -111,6 +111,10 @@ mod tests {
             refused()
         }
 
+        fn terminate(&self, _: u32) -> io::Result<()> {
+            refused()
+        }
+
         fn end(&self, _: u32) -> io::Result<ExitStatus> {
             refused()
         }
