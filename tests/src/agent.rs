@@ -1,7 +1,7 @@
 //! The agent under test: the release binary as a child process, its output read as it comes.
 
 use crate::totals::Totals;
-use crate::{Failure, Outcome, built, wait};
+use crate::{Failure, Outcome, built, receivers, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::ffi::OsString;
@@ -43,6 +43,16 @@ pub fn copy_to(path: &Path) -> Outcome<()> {
 /// As [`binary`].
 pub fn command() -> Outcome<Command> {
     Ok(command_of(&binary()?))
+}
+
+/// The same by another program, which becomes the agent: in namespaces of its own, for example.
+///
+/// # Errors
+/// There is no agent, or no such program; the message names the package that has it.
+pub fn command_by(starter: &str, package: &str, arguments: &[&str]) -> Outcome<Command> {
+    let mut command = command_of(&receivers::program(starter, package)?);
+    command.args(arguments).arg(binary()?);
+    Ok(command)
 }
 
 fn command_of(program: &Path) -> Command {

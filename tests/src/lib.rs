@@ -4,7 +4,7 @@
 //! * [`rows`] is what all of them know of a probe, in a file for each and in the words of [`known`].
 //! * [`built`] finds what cargo has built, and refuses what is older than its sources.
 //! * [`agent`] runs the binary and reads its lines into [`totals`].
-//! * [`configured`] is an agent whose configuration changes while it runs.
+//! * [`configured`] is an agent whose configuration changes while it runs; [`database`] takes what it sends.
 //! * [`exact`] joins them: one row is a hook tier and a mode, and every counter must be right to the unit.
 //! * [`visibility`] is the table of what each operation does to which counter, and its test.
 //! * [`crew`] is fifty processes of known numbers under many names in several control groups.
@@ -43,6 +43,7 @@ pub mod clock;
 pub mod configured;
 pub mod crew;
 pub mod crowd;
+pub mod database;
 pub mod documented;
 pub mod elevated;
 pub mod exact;

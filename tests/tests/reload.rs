@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 
 use ebpf_process_tests::configured::Configured;
+use ebpf_process_tests::database::Database;
 use ebpf_process_tests::workload::Place;
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
 use serde_json::Value;
@@ -38,64 +35,6 @@ fn size(agent: &Configured) -> Outcome<[usize; 2]> {
         entries.map(Iterator::count).map_err(Failure::at("the agent's size"))
     };
     Ok([count("fd")?, count("task")?])
-}
-
-/// A database that remembers the newest number of reads, and is away at times.
-struct Database {
-    address: SocketAddr,
-    away: Arc<AtomicBool>,
-    reads: Arc<AtomicU64>,
-}
-
-impl Database {
-    fn start() -> Outcome<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(Failure::at("a port"))?;
-        let address = listener.local_addr().map_err(Failure::at("a port"))?;
-        let (away, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let database = Self { address, away: Arc::clone(&away), reads: Arc::clone(&reads) };
-        let serve = move || {
-            for stream in listener.incoming().flatten() {
-                let (away, reads) = (Arc::clone(&away), Arc::clone(&reads));
-                // Whoever hangs up in the middle has not been answered.
-                let answer = move || drop(answer(stream, &away, &reads));
-                let _ = thread::Builder::new().name("answer".to_owned()).spawn(answer);
-            }
-        };
-        thread::Builder::new().name("database".to_owned()).spawn(serve).map_err(Failure::at("a thread"))?;
-        Ok(database)
-    }
-}
-
-fn answer(stream: TcpStream, away: &AtomicBool, reads: &AtomicU64) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        if away.load(Ordering::Relaxed) {
-            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
-            continue;
-        }
-        for line in String::from_utf8_lossy(&body).lines().filter(|line| line.starts_with("vfs,")) {
-            let calls = line.split_once("calls=").filter(|_| line.contains("operation=read"));
-            let calls = calls.and_then(|(_, rest)| rest.split(['u', 'i', ',', ' ']).next()?.parse().ok());
-            reads.fetch_max(calls.unwrap_or(0), Ordering::Relaxed);
-        }
-        stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")?;
-    }
 }
 
 /// The configuration of a number: with each one a probe comes or goes, a sink gets other names, and another one is
@@ -142,7 +81,7 @@ fn plans() -> Outcome<()> {
     let place = Place::new()?;
     let mut target = place.reads(READS)?;
     let database = Database::start()?;
-    let text = |number| plan(number, path, target.pid(), database.address);
+    let text = |number| plan(number, path, target.pid(), database.address());
     let mut agent = Configured::start(&path.join("agent.toml"), &text(0))?;
     agent.wait_for_batch()?;
     // Once through, so that everything that is made once is there.
@@ -153,7 +92,7 @@ fn plans() -> Outcome<()> {
     target.resume()?;
     for number in 1..=count {
         // Away for a third of the time.
-        database.away.store((count / 3..count * 2 / 3).contains(&number), Ordering::Relaxed);
+        database.is_away((count / 3..count * 2 / 3).contains(&number));
         let changes = agent.becomes(&text(number))?;
         if !changes.contains("probe sync") || !changes.contains("sink renamed") || !changes.contains("sink db") {
             return Err(Failure::new(format!("plan {number} changed only this: {changes}")));
@@ -163,7 +102,7 @@ fn plans() -> Outcome<()> {
     target.wait_for_stop()?;
     let arrived = || {
         let last = |name: &str| Ok(reads(&path.join(name))?.last().copied().unwrap_or_default());
-        Ok([last("stays.json")?, last("renamed.json")?, database.reads.load(Ordering::Relaxed)])
+        Ok([last("stays.json")?, last("renamed.json")?, database.reads()])
     };
     let mut seen = [0; 3];
     let all = wait::until("all reads everywhere", wait::LIMIT, || {

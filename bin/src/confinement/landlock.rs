@@ -325,6 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_plan_cannot_have_where_nothing_is_open_is_refused_or_told() {
+        let registry = crate::registry();
+        let plan = |settings: &[&str]| {
+            let settings = settings.iter().map(|setting| (*setting).to_owned());
+            let loaded = ebpf_process_config::Sources::built_in().set(settings).load(&registry).expect("right");
+            Plan::new(&loaded, &registry).expect("a plan")
+        };
+        let nothing = Open::default();
+        let without = plan(&["sinks.a.type=json", "sinks.a.options.path=\"/a/file\""]);
+        assert_eq!((nothing.refuses(&without), nothing.misses(&without)), (None, Vec::new()));
+        let url = ["sinks.a.type=influx", "sinks.a.options.url=\"http://127.0.0.1:9\"", "sinks.a.options.database=x"];
+        let spool = plan(&[&url[..], &["sinks.a.options.delivery.spool=\"/a/spool\"", "instance=one"]].concat());
+        let refused = nothing.refuses(&spool).expect("it is not open");
+        assert!(refused.starts_with("sinks.a uses the directory /a/spool-one, which has been closed"), "{refused}");
+        let open = Open { written: vec!["/a".into()], ..Open::default() };
+        assert_eq!(open.refuses(&spool), None);
+        let labels = plan(&["probes.by=[\"process\"]", "probes.process_labels=[\"exe\"]"]);
+        let missed = open.misses(&labels).join("; ");
+        assert!(missed.contains("goes without which programs other users' processes run"), "{missed}");
+    }
+
+    #[test]
     fn what_probes_read_is_found_where_it_is_mounted() {
         let mounts = "proc /proc proc rw 0 0\nnone /a\\040b cgroup2 rw 0 0\n\ncgroup2 /host/cgroup cgroup2 ro 0 0\n\
                       /dev/sda / ext4 rw 0 0\nhalf\n";
