@@ -360,7 +360,7 @@ fn a_spool_that_root_has_made_anew_is_used_again() {
             set_thread_groups(&[]).and_then(|()| set_thread_res_gid(gid, gid, gid)).expect("a group");
             set_thread_res_uid(uid, uid, uid).expect("a user");
             let client = std::sync::Arc::new(Client::new(ours));
-            let (mut spool, _) = Spool::open_by(client, spool, 1 << 20).expect("a spool");
+            let (mut spool, _) = Spool::open_by(client, spool, 1 << 20, &["lines"]).expect("a spool");
             for _ in 0..2 {
                 let mut frame = Frame::default();
                 frame.push(b"line\n", 1);

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use crate::frame::Frame;
+use crate::note::{Note, Noted};
 
 /// A frame that was refused in doubt ([`Verdict::Doubtful`](crate::Verdict::Doubtful)).
 #[derive(Debug)]
 pub(crate) struct Doubted {
-    pub(crate) frame: Frame,
+    pub(crate) noted: Noted,
     pub(crate) reason: &'static str,
     /// Whether another frame got through since.
     passed: bool,
@@ -21,27 +21,27 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    pub(crate) fn push(&mut self, frame: Frame, reason: &'static str) {
-        self.size += frame.size() as u64;
-        self.frames.push_back(Doubted { frame, reason, passed: false });
+    pub(crate) fn push(&mut self, noted: Noted, reason: &'static str) {
+        self.size += noted.frame.size() as u64;
+        self.frames.push_back(Doubted { noted, reason, passed: false });
     }
 
     /// The oldest one.
     pub(crate) fn pop(&mut self) -> Option<Doubted> {
         let oldest = self.frames.pop_front()?;
-        self.size -= oldest.frame.size() as u64;
+        self.size -= oldest.noted.frame.size() as u64;
         Some(oldest)
     }
 
     /// The oldest one that another frame has passed. The next one waits until something gets through again, a piece
     /// of this one included: should nobody take anything by now, one frame is blamed for it and not all.
-    pub(crate) fn pop_passed(&mut self) -> Option<Frame> {
+    pub(crate) fn pop_passed(&mut self) -> Option<Noted> {
         if !self.is_passed() {
             return None;
         }
         let oldest = self.pop()?;
         self.frames.iter_mut().for_each(|doubted| doubted.passed = false);
-        Some(oldest.frame)
+        Some(oldest.noted)
     }
 
     /// Whether another frame has passed the oldest one.
@@ -55,9 +55,14 @@ impl Aside {
     }
 
     /// All of them, oldest first.
-    pub(crate) fn drain(&mut self) -> impl DoubleEndedIterator<Item = Frame> {
+    pub(crate) fn drain(&mut self) -> impl DoubleEndedIterator<Item = Noted> {
         self.size = 0;
-        self.frames.drain(..).map(|doubted| doubted.frame)
+        self.frames.drain(..).map(|doubted| doubted.noted)
+    }
+
+    /// What is known of them, to be changed.
+    pub(crate) fn notes(&mut self) -> impl Iterator<Item = &mut Note> {
+        self.frames.iter_mut().map(|doubted| &mut doubted.noted.note)
     }
 
     /// The memory that they take, in bytes.

@@ -67,6 +67,11 @@ pub trait Carrier: Send {
         false
     }
 
+    /// As [`Submit::encodings`](crate::Submit::encodings).
+    fn encodings(&self) -> &'static [&'static str] {
+        &[""]
+    }
+
     /// Whether the connection that took the frames since the last call is still there; asked only after
     /// [`Verdict::Sent`]. Never waits.
     fn peer(&mut self) -> Peer {
@@ -81,6 +86,10 @@ impl<C: Carrier + ?Sized> Carrier for Box<C> {
 
     fn overwrites(&self) -> bool {
         (**self).overwrites()
+    }
+
+    fn encodings(&self) -> &'static [&'static str] {
+        (**self).encodings()
     }
 
     fn peer(&mut self) -> Peer {

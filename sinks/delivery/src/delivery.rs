@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ebpf_process_core::{BuildError, Ledger, SinkContext, Stop};
 
@@ -11,6 +11,8 @@ use crate::backoff::Backoff;
 use crate::doubt::Doubt;
 use crate::frame::Frame;
 use crate::health::Health;
+use crate::note::{Note, Noted};
+use crate::numbers::Numbers;
 use crate::options::DeliveryOptions;
 use crate::queue::Queue;
 use crate::reason;
@@ -18,6 +20,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::storage::Storage;
 use crate::submit::Submit;
 use crate::ticket::Desk;
+use crate::times::Times;
 use crate::undelivered::Undelivered;
 use crate::window::Window;
 
@@ -53,8 +56,9 @@ pub struct Delivery<C> {
     /// When sending ends, once a stop was seen.
     last_moment: Option<Instant>,
     window: Window,
-    /// The number of the next frame.
-    next: u64,
+    numbers: Numbers,
+    /// Older frames are given up.
+    age_limit: Option<Duration>,
     /// What was refused in doubt, passed by the others until one of them gets through.
     aside: Aside,
     /// Since when nothing but refusals in doubt has happened, or since a frame was given up for it.
@@ -68,7 +72,7 @@ pub struct Delivery<C> {
     not_before: Option<Instant>,
     health: Health,
     doubt: Doubt,
-    now: Box<dyn Fn() -> Instant + Send>,
+    times: Times,
 }
 
 impl<C: Submit> Delivery<C> {
@@ -79,7 +83,7 @@ impl<C: Submit> Delivery<C> {
     /// used for another reason is said in the log, and data waits in memory only until it can be.
     pub fn new(carrier: C, options: &DeliveryOptions, context: &SinkContext) -> Result<Self, BuildError> {
         let health = Health::new(&context.name);
-        let mut storage = Storage::of(options, context);
+        let mut storage = Storage::of(options, context, carrier.encodings());
         let spool = match storage.as_mut().map(|storage| storage.open(Instant::now())) {
             None => None,
             Some(Ok((spool, recovery))) => {
@@ -90,6 +94,11 @@ impl<C: Submit> Delivery<C> {
             Some(Err(locked @ SpoolError::Locked(_))) => {
                 let way_out = "stop the other one, or give this sink a directory of its own";
                 return Err(BuildError::refused(locked.to_string(), way_out).passing(true));
+            }
+            Some(Err(foreign @ SpoolError::Foreign(..))) => {
+                let way_out = "give this sink a directory of its own, or have those sent first: `ebpf-process spool drain` \
+                               with the sink that they are of";
+                return Err(BuildError::refused(foreign.to_string(), way_out));
             }
             Some(Err(error)) => {
                 health.spool_missing(&error);
@@ -103,7 +112,8 @@ impl<C: Submit> Delivery<C> {
             stop: context.stop.clone(),
             last_moment: None,
             window: Window::default(),
-            next: 1,
+            numbers: spool.as_ref().map_or_else(Numbers::new, Numbers::of),
+            age_limit: options.age_limit,
             aside: Aside::default(),
             doubted: None,
             memory: Queue::default(),
@@ -114,7 +124,7 @@ impl<C: Submit> Delivery<C> {
             not_before: None,
             health,
             doubt: Doubt::new(Arc::clone(&context.ledger)),
-            now: Box::new(Instant::now),
+            times: Times::system(),
         };
         delivery.book_losses();
         Ok(delivery)
@@ -123,7 +133,7 @@ impl<C: Submit> Delivery<C> {
     /// Takes the time from somewhere else, and all randomness from a seed: for tests.
     #[must_use]
     pub fn with_clock(mut self, now: impl Fn() -> Instant + Send + 'static, seed: u64) -> Self {
-        self.now = Box::new(now);
+        self.times = Times::of(now);
         self.backoff.reseed(seed);
         self.storage.iter_mut().for_each(|storage| storage.reseed(seed));
         self
@@ -136,7 +146,8 @@ impl<C: Submit> Delivery<C> {
         if frame.is_empty() {
             return;
         }
-        self.memory.push_back(frame);
+        let note = Note { number: 0, time: self.times.wall() };
+        self.memory.push_back(Noted { frame, note });
         self.read_answers();
         if self.health.is_failing() {
             while self.spill() {}
@@ -148,7 +159,7 @@ impl<C: Submit> Delivery<C> {
 
     /// Enters what has been answered, and sends the oldest frame, or a piece of it, unless it is too early.
     pub fn work(&mut self) {
-        let now = (self.now)();
+        let now = self.times.now();
         self.look();
         self.open_again(now);
         self.read_answers();
@@ -168,7 +179,7 @@ impl<C: Submit> Delivery<C> {
     /// it is too early. What is left then goes to the spool, or is dropped; what is on disk stays
     /// there. What was sent, is not answered and has no spool is counted as unconfirmed.
     pub fn close(&mut self) {
-        self.open_again((self.now)());
+        self.open_again(self.times.now());
         self.read_answers();
         let mut goes_on = self.spool.as_ref().is_none_or(Spool::is_empty);
         loop {
@@ -197,7 +208,7 @@ impl<C: Submit> Delivery<C> {
     /// What was sent last has the same time to come back as all else.
     fn wait_for_doubt(&mut self) {
         if let Some(ripe) = self.doubt.ripe() {
-            let left = ripe.saturating_duration_since((self.now)());
+            let left = ripe.saturating_duration_since(self.times.now());
             std::thread::park_timeout(self.stop.remaining().map_or(left, |grace| left.min(grace.mul_f64(0.75))));
             self.doubt.look(self.carrier.peer(), ripe);
         }
@@ -214,31 +225,45 @@ impl<C: Submit> Delivery<C> {
         let mut frames: Vec<_> = self.aside.drain().collect();
         let hands: Vec<_> = self.window.drain().collect();
         for hand in hands {
-            if hand.spooled {
+            if let Some(record) = hand.record {
+                if !hand.is_split {
+                    continue;
+                }
                 // Of its record the receiver may have a part: what is left of it goes along.
                 self.ledger.unspool(hand.samples());
-                self.acknowledge();
+                self.acknowledge(record);
             }
-            frames.extend(hand.pieces);
+            let note = hand.note;
+            frames.extend(hand.pieces.into_iter().map(|frame| Noted { frame, note }));
         }
         frames.extend(self.memory.drain());
         if let Some(Err(error)) = self.spool.as_mut().map(Spool::seal) {
             self.health.spool_fails(&error);
         }
         let spool = self.spool.take().and(self.storage.take());
-        Undelivered { frames, spool }
+        Undelivered { frames, numbers: Some(self.numbers), spool }
     }
 
     /// Takes over what another one has not delivered, whose samples in memory are queued in this one's ledger. What is in
     /// a spool of its own comes into this one's spool, or into memory as far as it has room; what is left stays there.
     pub fn inherit(&mut self, undelivered: Undelivered) {
-        let Undelivered { frames, spool } = undelivered;
-        for frame in frames {
-            self.memory.push_back(frame);
+        let Undelivered { frames, numbers, spool } = undelivered;
+        // Where neither has a spool the predecessor's numbers go on.
+        if let Some(numbers) = numbers
+            && spool.is_none()
+            && self.spool.is_none()
+            && self.numbers.is_new()
+        {
+            self.numbers = numbers;
+        }
+        let goes_on = numbers.is_some_and(|numbers| numbers.stream == self.numbers.stream);
+        for Noted { frame, note } in frames {
+            let number = if goes_on { note.number } else { 0 };
+            self.memory.push_back(Noted { frame, note: Note { number, ..note } });
         }
         let own = self.storage.as_ref().map(Storage::directory);
         if let Some(former) = spool.filter(|former| Some(former.directory()) != own) {
-            match former.open_former() {
+            match former.open_former(self.carrier.encodings()) {
                 Ok(spool) => self.move_from(spool, former.directory()),
                 Err(error) => self.health.spool_is_left(former.directory(), Some(&error)),
             }

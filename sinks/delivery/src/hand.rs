@@ -1,22 +1,26 @@
 //! Frames that are being delivered.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::frame::Frame;
+use crate::note::{Note, Noted};
 
 /// A frame that is being delivered, in as many pieces as it takes.
 #[derive(Debug, Default)]
 pub(crate) struct Hand {
     pub(crate) pieces: VecDeque<Frame>,
-    /// Whether it is in the spool until all its pieces are settled.
-    pub(crate) spooled: bool,
+    /// Its number and age.
+    pub(crate) note: Note,
+    /// Its place in the spool, where it is until all its pieces are settled.
+    pub(crate) record: Option<u64>,
+    /// Whether it has been split, or a part of it is settled.
+    pub(crate) is_split: bool,
     /// How often it has been split for its content.
     pub(crate) splits: u32,
     /// Whether it is to blame when it is refused in doubt: others got through.
     pub(crate) to_blame: bool,
-    /// By what the receiver knows it.
-    pub(crate) number: u64,
     /// Where its first piece is.
     pub(crate) stage: Stage,
     /// Others pass it until then.
@@ -26,13 +30,11 @@ pub(crate) struct Hand {
 /// How far a frame, or a piece of one, has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Nothing of the frame has been sent.
+    /// It waits to be sent, perhaps not for the first time.
     #[default]
-    Unsent,
+    Waiting,
     /// It is with the receiver, which has not answered.
     InFlight,
-    /// The receiver has answered for the frame before, or for a piece before this one.
-    Answered,
     /// It was with the receiver, whose answer is not waited for any more.
     Unanswered,
 }
@@ -43,8 +45,21 @@ impl Hand {
         self.stage == Stage::InFlight
     }
 
-    pub(crate) fn hold(frame: Frame, spooled: bool) -> Self {
-        Self { pieces: [frame].into(), spooled, ..Self::default() }
+    pub(crate) fn hold(Noted { frame, note }: Noted, record: Option<u64>) -> Self {
+        Self { pieces: [frame].into(), note, record, ..Self::default() }
+    }
+
+    /// What is left of it, as one frame.
+    pub(crate) fn joined(&self) -> Option<Cow<'_, Frame>> {
+        let first = self.pieces.front()?;
+        if self.pieces.len() == 1 {
+            return Some(Cow::Borrowed(first));
+        }
+        let mut whole = Frame::default();
+        for (item, samples) in self.pieces.iter().flat_map(Frame::items) {
+            whole.push(item, samples);
+        }
+        Some(Cow::Owned(whole))
     }
 
     /// The memory that it takes, in bytes.
@@ -59,6 +74,7 @@ impl Hand {
     /// Halves the first piece. False if it is a single item.
     pub(crate) fn split(&mut self) -> bool {
         let Some(piece) = self.pieces.pop_front_if(|piece| piece.len() > 1) else { return false };
+        self.is_split = true;
         let (first, second) = piece.split();
         self.pieces.push_front(second);
         self.pieces.push_front(first);

@@ -134,7 +134,7 @@ impl Health {
     pub(crate) fn spool_missing(&self, error: &SpoolError) {
         let problem = match error {
             SpoolError::Unusable(path, error) => format!("cannot use {}: {}", path.display(), explain(error)),
-            SpoolError::Locked(_) => chain(error),
+            SpoolError::Locked(_) | SpoolError::Foreign(..) => chain(error),
         };
         error!(sink = %self.sink, "{problem}; data waits in memory only, and the spool is tried again");
     }

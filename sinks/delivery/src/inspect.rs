@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use crate::cursor::{self, Position};
+use crate::cursor::{self, Mark};
 use crate::record::{self, Found, Head};
-use crate::segment;
+use crate::segment::{self, Beginning};
 use crate::spool::{SpoolError, lock};
 
 /// What is in a segment of a spool.
@@ -31,11 +31,11 @@ pub struct SegmentReport {
 /// Reads a spool without touching it, oldest segment first; an agent may be using it, and the
 /// record that it is just writing is then counted as damaged.
 pub fn inspect(directory: &Path) -> Result<Vec<SegmentReport>, SpoolError> {
-    let position = cursor::peek(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
+    let mark = cursor::peek(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
     let numbers = segment::list(directory).map_err(SpoolError::at(directory))?;
     let report = |number| {
         let path = segment::path(directory, number);
-        let looked = File::open(&path).and_then(|file| look(&file, number, position));
+        let looked = File::open(&path).and_then(|file| look(&file, number, &mark));
         Ok(looked.map_err(SpoolError::at(&path))?.0)
     };
     numbers.into_iter().map(report).collect()
@@ -50,36 +50,51 @@ pub fn repair(directory: &Path) -> Result<Vec<SegmentReport>, SpoolError> {
     }
     let _lock = lock(directory)?;
     let reports = inspect(directory)?;
-    let position = cursor::peek(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
+    let mark = cursor::peek(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
+    // One whose beginning is damaged is of the others' encoding.
+    let named = |report: &SegmentReport| {
+        let file = File::open(segment::path(directory, report.number)).ok()?;
+        match Beginning::read(&file).ok()?.0 {
+            Beginning::Named(name) if !name.is_empty() => Some(name),
+            _ => None,
+        }
+    };
+    let encoding = reports.iter().find_map(named).unwrap_or_default();
     for report in reports.iter().filter(|report| report.damaged > 0) {
         let path = segment::path(directory, report.number);
-        rewrite(&path, report.number, position).map_err(SpoolError::at(&path))?;
+        rewrite(&path, report.number, &mark, &encoding).map_err(SpoolError::at(&path))?;
     }
     Ok(reports)
 }
 
 /// Walks over a segment and finds every whole record in it, behind damage as well.
-fn look(file: &File, number: u64, position: Position) -> io::Result<(SegmentReport, Vec<Range<u64>>)> {
+fn look(file: &File, number: u64, mark: &Mark) -> io::Result<(SegmentReport, Vec<Range<u64>>)> {
     let size = file.metadata()?.len();
-    let start = match number.cmp(&position.segment) {
+    let (beginning, first) = Beginning::read(file)?;
+    let start = match number.cmp(&mark.position.segment) {
         std::cmp::Ordering::Less => size,
-        std::cmp::Ordering::Equal => position.offset.clamp(segment::START, size.max(segment::START)),
-        std::cmp::Ordering::Greater => segment::START,
+        std::cmp::Ordering::Equal => mark.position.offset.clamp(first, size.max(first)),
+        std::cmp::Ordering::Greater => first,
     };
     let mut report = SegmentReport { number, size, acknowledged: start.min(size), ..SegmentReport::default() };
     let mut whole = Vec::new();
     let mut offset = start;
-    if start < size {
-        let mut magic = [0; segment::MAGIC.len()];
-        file.read_exact_at(&mut magic, 0)?;
-        report.damaged += if magic == segment::MAGIC { 0 } else { segment::START };
-    } else if number > position.segment && size < segment::START {
-        report.damaged = size;
+    if number >= mark.position.segment {
+        report.damaged = match beginning {
+            Beginning::Damaged if start < size => segment::OLD_START,
+            Beginning::Torn if number > mark.position.segment => size,
+            Beginning::Named(_) | Beginning::Damaged | Beginning::Torn => 0,
+        };
+        if beginning == Beginning::Torn {
+            return Ok((report, whole));
+        }
     }
     while offset < size {
         if let Found::Head { head, end } = Head::find(file, offset, size)? {
             // A good head says where the next record is, whatever the damaged frame looks like.
-            if head.read_frame(file, offset)?.is_some() {
+            if head.serial.is_some_and(|serial| mark.has(serial)) {
+                report.acknowledged += end - offset;
+            } else if head.read_frame(file, offset)?.is_some() {
                 report.records += 1;
                 report.samples = report.samples.saturating_add(head.samples);
                 whole.push(offset..end);
@@ -98,16 +113,22 @@ fn look(file: &File, number: u64, position: Position) -> io::Result<(SegmentRepo
 
 /// Puts a segment without its damage in its place. What is acknowledged keeps its place, so that
 /// the cursor stays right.
-fn rewrite(path: &Path, number: u64, position: Position) -> io::Result<()> {
+fn rewrite(path: &Path, number: u64, mark: &Mark, encoding: &str) -> io::Result<()> {
     let old = File::open(path)?;
-    let (report, whole) = look(&old, number, position)?;
-    if whole.is_empty() {
-        return fs::remove_file(path);
+    let (_, whole) = look(&old, number, mark)?;
+    let Some(first) = whole.first().map(|range| range.start) else { return fs::remove_file(path) };
+    let (beginning, start) = Beginning::read(&old)?;
+    let acknowledged = if number == mark.position.segment { mark.position.offset.min(first) } else { 0 };
+    let mut head = vec![0; usize::try_from(start.max(acknowledged)).map_err(|_| io::ErrorKind::FileTooLarge)?];
+    old.read_exact_at(&mut head, 0)?;
+    if let (Beginning::Damaged, Some(mended)) = (beginning, Beginning::of(encoding)) {
+        head.resize(head.len().max(mended.len()), 0);
+        head[..mended.len()].copy_from_slice(&mended);
     }
     let repaired = path.with_extension("repaired");
     let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&repaired)?;
-    new.write_all(&segment::MAGIC)?;
-    for range in std::iter::once(segment::START..report.acknowledged).chain(whole) {
+    new.write_all(&head)?;
+    for range in whole {
         let length = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mut bytes = vec![0; length];
         old.read_exact_at(&mut bytes, range.start)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ebpf_process_core::{Options, OptionsError, duration, instance_directory, size};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The table `delivery` of a sink's options. None of its keys is required.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -29,6 +29,22 @@ pub struct DeliveryOptions {
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub retry_max: Duration,
+    /// What has waited longer is given up when its turn comes; the default is never.
+    #[serde(deserialize_with = "given_age", serialize_with = "show_age")]
+    #[schemars(with = "Option<duration::Text>")]
+    pub age_limit: Option<Duration>,
+}
+
+fn given_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration::deserialize(deserializer).map(Some)
+}
+
+#[expect(clippy::ref_option, reason = "serde gives the field itself")]
+fn show_age<S: Serializer>(age: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match age {
+        Some(age) => duration::serialize(age, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Default for DeliveryOptions {
@@ -39,6 +55,7 @@ impl Default for DeliveryOptions {
             spool_size: 256 << 20,
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
+            age_limit: None,
         }
     }
 }
@@ -67,6 +84,9 @@ impl DeliveryOptions {
         }
         if self.retry_min.is_zero() || self.retry_min > self.retry_max {
             return refuse("retry_min", "must be longer than nothing and not longer than retry_max");
+        }
+        if self.age_limit.is_some_and(|limit| limit.is_zero()) {
+            return refuse("age_limit", "must be longer than nothing");
         }
         if self.retry_max > Self::LONGEST_RETRY {
             return refuse("retry_max", "must not be longer than an hour");
@@ -115,6 +135,8 @@ mod tests {
             ("retry_min", "2m"),
             ("retry_max", "2h"),
             ("retry", "1s"),
+            ("age_limit", "0s"),
+            ("age_limit", "old"),
         ];
         for (key, value) in cases {
             let error = read(&[(key, value)]).expect_err(value);

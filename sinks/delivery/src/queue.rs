@@ -2,38 +2,43 @@
 
 use std::collections::VecDeque;
 
-use crate::frame::Frame;
+use crate::note::{Note, Noted};
 
 /// Frames, oldest first, and the memory that they take.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    frames: VecDeque<Frame>,
+    frames: VecDeque<Noted>,
     size: u64,
 }
 
 impl Queue {
-    pub(crate) fn push_back(&mut self, frame: Frame) {
-        self.size += frame.size() as u64;
-        self.frames.push_back(frame);
+    pub(crate) fn push_back(&mut self, waiting: Noted) {
+        self.size += waiting.frame.size() as u64;
+        self.frames.push_back(waiting);
     }
 
-    pub(crate) fn push_front(&mut self, frame: Frame) {
-        self.size += frame.size() as u64;
-        self.frames.push_front(frame);
+    pub(crate) fn push_front(&mut self, waiting: Noted) {
+        self.size += waiting.frame.size() as u64;
+        self.frames.push_front(waiting);
     }
 
-    pub(crate) fn pop_front(&mut self) -> Option<Frame> {
-        let frame = self.frames.pop_front()?;
-        self.size -= frame.size() as u64;
-        Some(frame)
+    pub(crate) fn pop_front(&mut self) -> Option<Noted> {
+        let waiting = self.frames.pop_front()?;
+        self.size -= waiting.frame.size() as u64;
+        Some(waiting)
     }
 
-    pub(crate) fn front(&self) -> Option<&Frame> {
-        self.frames.front()
+    pub(crate) fn front_mut(&mut self) -> Option<&mut Noted> {
+        self.frames.front_mut()
+    }
+
+    /// What is known of them, to be changed.
+    pub(crate) fn notes(&mut self) -> impl Iterator<Item = &mut Note> {
+        self.frames.iter_mut().map(|noted| &mut noted.note)
     }
 
     /// All of them.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Frame> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Noted> {
         self.size = 0;
         self.frames.drain(..)
     }

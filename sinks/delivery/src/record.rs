@@ -8,14 +8,20 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use crate::frame::Frame;
+use crate::note::Note;
 
-/// The head's size: length, samples, the frame's checksum, the head's checksum.
-const HEAD: usize = 20;
+/// The head's size: length, samples, the frame's checksum, serial number, the frame's number and time, the head's checksum.
+const HEAD: usize = 44;
+/// Of an earlier version: length, samples, the frame's checksum, the head's checksum.
+const OLD_HEAD: usize = 20;
 
 /// What stands before a frame on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) samples: u64,
+    /// Records are numbered as they are written. Those of an earlier version are not.
+    pub(crate) serial: Option<u64>,
+    pub(crate) note: Note,
     length: u32,
     checksum: u32,
 }
@@ -38,77 +44,101 @@ const WINDOW: usize = 64 << 10;
 pub(crate) fn search(file: &File, from: u64, size: u64) -> io::Result<Option<u64>> {
     let mut window = vec![0; WINDOW];
     let mut offset = from;
-    while offset + HEAD as u64 <= size {
+    while offset + OLD_HEAD as u64 <= size {
         let length = usize::try_from(size - offset).unwrap_or(WINDOW).min(WINDOW);
         let bytes = &mut window[..length];
         file.read_exact_at(bytes, offset)?;
-        for (start, head) in (offset..).zip(bytes.array_windows()) {
-            if Head::from_bytes(head).is_some()
+        // Where more follows, the last heads are looked at with what follows.
+        let is_last = offset + length as u64 == size;
+        let starts = length + 1 - if is_last { OLD_HEAD } else { HEAD };
+        for (start, at) in (offset..).zip(0..starts) {
+            if Head::from_bytes(&bytes[at..]).is_some()
                 && let Found::Head { head, .. } = Head::find(file, start, size)?
                 && head.read_frame(file, start)?.is_some()
             {
                 return Ok(Some(start));
             }
         }
-        offset += (length - HEAD + 1) as u64;
+        if is_last {
+            break;
+        }
+        offset += starts as u64;
     }
     Ok(None)
 }
 
 /// Serializes a frame as a record into `out`, which is cleared. False if the frame is too large for
 /// a record.
-pub(crate) fn write(frame: &Frame, out: &mut Vec<u8>) -> bool {
+pub(crate) fn write(frame: &Frame, serial: u64, note: Note, out: &mut Vec<u8>) -> bool {
     out.clear();
     out.extend_from_slice(&[0; HEAD]);
     if !frame.write_to(out) {
         return false;
     }
     let Ok(length) = u32::try_from(out.len() - HEAD) else { return false };
-    let head = Head { samples: frame.samples(), length, checksum: crc32fast::hash(&out[HEAD..]) };
-    out[..HEAD].copy_from_slice(&head.to_bytes());
+    let checksum = crc32fast::hash(&out[HEAD..]);
+    out[..4].copy_from_slice(&length.to_le_bytes());
+    out[4..12].copy_from_slice(&frame.samples().to_le_bytes());
+    out[12..16].copy_from_slice(&checksum.to_le_bytes());
+    for (place, number) in out[16..40].chunks_exact_mut(8).zip([serial, note.number, note.time]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    let own = crc32fast::hash(&out[..40]);
+    out[40..HEAD].copy_from_slice(&own.to_le_bytes());
     true
 }
 
 impl Head {
     /// Looks for a record at an offset of a file that ends at `size`.
     pub(crate) fn find(file: &File, offset: u64, size: u64) -> io::Result<Found> {
-        let start = offset + HEAD as u64;
-        if start > size {
+        let room = usize::try_from(size.saturating_sub(offset)).unwrap_or(HEAD).min(HEAD);
+        if room < OLD_HEAD {
             return Ok(Found::Torn);
         }
         let mut bytes = [0; HEAD];
-        file.read_exact_at(&mut bytes, offset)?;
-        let Some(head) = Self::from_bytes(&bytes) else { return Ok(Found::Damage) };
-        let end = start + u64::from(head.length);
+        file.read_exact_at(&mut bytes[..room], offset)?;
+        let Some(head) = Self::from_bytes(&bytes[..room]) else {
+            return Ok(if room < HEAD { Found::Torn } else { Found::Damage });
+        };
+        let end = offset + head.size() + u64::from(head.length);
         Ok(if end > size { Found::Torn } else { Found::Head { head, end } })
     }
 
     /// Reads the frame of the record at this offset; `None` if it is damaged.
     pub(crate) fn read_frame(self, file: &File, offset: u64) -> io::Result<Option<Frame>> {
         let mut bytes = vec![0; usize::try_from(self.length).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, offset + HEAD as u64)?;
+        file.read_exact_at(&mut bytes, offset + self.size())?;
         let frame = if crc32fast::hash(&bytes) == self.checksum { Frame::read_from(&bytes) } else { None };
         Ok(frame.filter(|frame| frame.samples() == self.samples))
     }
 
-    fn to_bytes(self) -> [u8; HEAD] {
-        let mut bytes = [0; HEAD];
-        bytes[..4].copy_from_slice(&self.length.to_le_bytes());
-        bytes[4..12].copy_from_slice(&self.samples.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.checksum.to_le_bytes());
-        let checksum = crc32fast::hash(&bytes[..16]);
-        bytes[16..].copy_from_slice(&checksum.to_le_bytes());
-        bytes
+    /// Where the frame begins.
+    const fn size(&self) -> u64 {
+        (if self.serial.is_some() { HEAD } else { OLD_HEAD }) as u64
     }
 
-    fn from_bytes(bytes: &[u8; HEAD]) -> Option<Self> {
+    /// A head proves itself and of which version it is, whatever stands before it.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk()?;
         let (samples, rest) = rest.split_first_chunk()?;
-        let (checksum, own) = rest.split_first_chunk()?;
-        (own == crc32fast::hash(&bytes[..16]).to_le_bytes()).then_some(Self {
-            length: u32::from_le_bytes(*length),
+        let (checksum, rest) = rest.split_first_chunk()?;
+        let head = Self {
             samples: u64::from_le_bytes(*samples),
+            serial: None,
+            note: Note::default(),
+            length: u32::from_le_bytes(*length),
             checksum: u32::from_le_bytes(*checksum),
-        })
+        };
+        if let Some((own, _)) = rest.get(24..).and_then(<[u8]>::split_first_chunk)
+            && *own == crc32fast::hash(&bytes[..40]).to_le_bytes()
+        {
+            let (serial, rest) = rest.split_first_chunk()?;
+            let (number, rest) = rest.split_first_chunk()?;
+            let (time, _) = rest.split_first_chunk()?;
+            let note = Note { number: u64::from_le_bytes(*number), time: u64::from_le_bytes(*time) };
+            return Some(Self { serial: Some(u64::from_le_bytes(*serial)), note, ..head });
+        }
+        let (own, _) = rest.split_first_chunk()?;
+        (*own == crc32fast::hash(&bytes[..16]).to_le_bytes()).then_some(head)
     }
 }

@@ -2,18 +2,27 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::cursor::Mark;
 use crate::frame::Frame;
 use crate::record::{self, Found, Head};
 
-/// How every segment begins: the format's name and version.
-pub(crate) const MAGIC: [u8; 8] = *b"ebpfspl1";
+/// How every segment begins: the format's name and version. Then come the name of its frames' encoding and a checksum.
+const MAGIC: [u8; 8] = *b"ebpfspl2";
+/// How those of an earlier version begin: with nothing else.
+const OLD_MAGIC: [u8; 8] = *b"ebpfspl1";
 
 /// Where the first record of a segment is.
-pub(crate) const START: u64 = MAGIC.len() as u64;
+pub(crate) const START: u64 = SIZE as u64;
+/// Where it is in a segment of an earlier version.
+pub(crate) const OLD_START: u64 = OLD_MAGIC.len() as u64;
+
+/// What stands before the records: magic, name, checksum.
+const SIZE: usize = 64;
+const NAMED: usize = SIZE - 4;
 
 const SUFFIX: &str = ".segment";
 
@@ -22,6 +31,8 @@ const SUFFIX: &str = ".segment";
 pub(crate) struct Segment {
     /// Segments are numbered in the order of their making.
     pub(crate) number: u64,
+    /// Where its records begin.
+    pub(crate) start: u64,
     /// Where its records end.
     pub(crate) end: u64,
     /// The samples in its records that nobody has read yet.
@@ -66,10 +77,56 @@ pub(crate) fn is_name(found: &OsStr) -> bool {
     stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit()) && ["segment", "repaired"].contains(&end)
 }
 
+/// What stands before a segment's records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// The name of its frames' encoding; none in a segment of an earlier version, which is no name at all.
+    Named(String),
+    /// None, or one that was never written completely.
+    Torn,
+    /// Something else. Records prove themselves, whatever stands before them.
+    Damaged,
+}
+
+impl Beginning {
+    /// Reads it, and where the records begin.
+    pub(crate) fn read(file: &File) -> io::Result<(Self, u64)> {
+        let mut bytes = [0; SIZE];
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(bytes.len()).min(bytes.len());
+        file.read_exact_at(&mut bytes[..length], 0)?;
+        let is = |magic: [u8; 8]| bytes[..length].starts_with(&magic);
+        if is(OLD_MAGIC) {
+            return Ok((Self::Named(String::new()), OLD_START));
+        }
+        let named = &bytes[MAGIC.len()..NAMED];
+        let end = named.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let name = std::str::from_utf8(&named[..end]).ok().filter(|_| is(MAGIC));
+        Ok(match name {
+            _ if length < MAGIC.len() || (length < bytes.len() && is(MAGIC)) => (Self::Torn, START),
+            Some(name) if bytes[NAMED..] == crc32fast::hash(&bytes[..NAMED]).to_le_bytes() => {
+                (Self::Named(name.to_owned()), START)
+            }
+            _ => (Self::Damaged, OLD_START),
+        })
+    }
+
+    /// What stands before records whose encoding has this name. None where the name is too long.
+    pub(crate) fn of(encoding: &str) -> Option<[u8; SIZE]> {
+        let mut bytes = [0; SIZE];
+        bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
+        bytes[MAGIC.len()..NAMED].get_mut(..encoding.len())?.copy_from_slice(encoding.as_bytes());
+        let checksum = crc32fast::hash(&bytes[..NAMED]);
+        bytes[NAMED..].copy_from_slice(&checksum.to_le_bytes());
+        Some(bytes)
+    }
+}
+
 /// Makes a segment without records. What an earlier attempt left under the number is overwritten.
-pub(crate) fn create(path: &Path) -> io::Result<File> {
+pub(crate) fn create(path: &Path, encoding: &str) -> io::Result<File> {
+    let beginning = Beginning::of(encoding)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{encoding}: the name is too long")))?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    if let Err(error) = file.write_all(&MAGIC) {
+    if let Err(error) = file.write_all(&beginning) {
         // On a full disk the file would be empty: no segment, but in the way.
         let _ = fs::remove_file(path);
         return Err(error);
@@ -77,23 +134,39 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Walks over a segment's heads from an offset, and over damage. Returns what there is to read, and
-/// in which state it is.
-pub(crate) fn scan(file: &mut File, number: u64, from: u64) -> io::Result<(Segment, Tail)> {
+/// What a walk over a segment's heads has found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scan {
+    pub(crate) segment: Segment,
+    pub(crate) tail: Tail,
+    /// The highest serial number of a record, and of a frame.
+    pub(crate) serial: Option<u64>,
+    pub(crate) frame: u64,
+}
+
+/// Walks over a segment's heads from an offset on, or from its first one, and over damage. Records that are acknowledged
+/// count no samples.
+pub(crate) fn scan(file: &File, number: u64, from: u64, mark: &Mark) -> io::Result<Scan> {
     let size = file.metadata()?.len();
-    let mut segment = Segment { number, end: from, samples: 0 };
-    let mut magic = [0; MAGIC.len()];
-    if size < START {
-        return Ok((Segment { end: 0, ..segment }, if size == 0 { Tail::Clean } else { Tail::Torn }));
-    }
-    file.read_exact(&mut magic)?;
-    // Records prove themselves, whatever stands before them.
-    let mut tail = if magic == MAGIC { Tail::Clean } else { Tail::Damaged };
-    let mut offset = from;
+    let (beginning, start) = Beginning::read(file)?;
+    let mut segment = Segment { number, start, end: from.max(start), samples: 0 };
+    let mut tail = match beginning {
+        Beginning::Named(_) => Tail::Clean,
+        Beginning::Damaged => Tail::Damaged,
+        Beginning::Torn => {
+            let tail = if size == 0 { Tail::Clean } else { Tail::Torn };
+            return Ok(Scan { segment: Segment { end: 0, ..segment }, tail, serial: None, frame: 0 });
+        }
+    };
+    let (mut serial, mut frame) = (None, 0);
+    let mut offset = segment.end;
     while offset < size {
         let found = Head::find(file, offset, size)?;
         if let Found::Head { head, end } = found {
-            segment.samples = segment.samples.saturating_add(head.samples);
+            if !head.serial.is_some_and(|serial| mark.has(serial)) {
+                segment.samples = segment.samples.saturating_add(head.samples);
+            }
+            (serial, frame) = (serial.max(head.serial), frame.max(head.note.number));
             segment.end = end;
             offset = end;
         } else if let Some(next) = record::search(file, offset + 1, size)? {
@@ -105,14 +178,14 @@ pub(crate) fn scan(file: &mut File, number: u64, from: u64) -> io::Result<(Segme
             break;
         }
     }
-    Ok((segment, tail))
+    Ok(Scan { segment, tail, serial, frame })
 }
 
 /// What [`read`] found.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// A record's frame, which may be damaged; the next record is at `end`.
-    Record { frame: Option<Frame>, samples: u64, end: u64 },
+    /// A record, whose frame may be damaged; the next record is at `end`.
+    Record { head: Head, frame: Option<Frame>, end: u64 },
     /// Damage; the next record is here.
     Gap(u64),
     /// The rest of the segment cannot be read.
@@ -123,9 +196,7 @@ pub(crate) enum Step {
 pub(crate) fn read(file: &File, offset: u64, size: u64) -> Step {
     let step = || -> io::Result<Step> {
         Ok(match Head::find(file, offset, size)? {
-            Found::Head { head, end } => {
-                Step::Record { frame: head.read_frame(file, offset)?, samples: head.samples, end }
-            }
+            Found::Head { head, end } => Step::Record { head, frame: head.read_frame(file, offset)?, end },
             Found::Torn | Found::Damage => record::search(file, offset + 1, size)?.map_or(Step::Lost, Step::Gap),
         })
     };

@@ -19,17 +19,23 @@ pub(crate) struct Storage {
     directory: PathBuf,
     opener: Arc<dyn Opener>,
     size: u64,
+    encodings: &'static [&'static str],
     backoff: Backoff,
     not_before: Option<Instant>,
 }
 
 impl Storage {
-    /// None where no spool is configured.
-    pub(crate) fn of(options: &DeliveryOptions, context: &SinkContext) -> Option<Self> {
+    /// For frames of these encodings; none where no spool is configured.
+    pub(crate) fn of(
+        options: &DeliveryOptions,
+        context: &SinkContext,
+        encodings: &'static [&'static str],
+    ) -> Option<Self> {
         let directory = options.spool_of(context.instance.as_deref())?;
         let [min, max] = WAITS;
         let opener = Arc::clone(&context.opener);
-        Some(Self { directory, opener, size: options.spool_size, backoff: Backoff::new(min, max), not_before: None })
+        let (size, backoff) = (options.spool_size, Backoff::new(min, max));
+        Some(Self { directory, opener, size, encodings, backoff, not_before: None })
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -48,7 +54,7 @@ impl Storage {
 
     /// Opens it.
     pub(crate) fn open(&mut self, now: Instant) -> Result<(Spool, Recovery), SpoolError> {
-        let opened = Spool::open_by(Arc::clone(&self.opener), &self.directory, self.size);
+        let opened = Spool::open_by(Arc::clone(&self.opener), &self.directory, self.size, self.encodings);
         match &opened {
             Ok(_) => self.backoff.succeeded(),
             Err(_) => self.not_before = Some(now + self.backoff.failed(None)),
@@ -56,9 +62,9 @@ impl Storage {
         opened
     }
 
-    /// Opens it for a successor that empties it: nothing in it has to make room.
-    pub(crate) fn open_former(&self) -> Result<Spool, SpoolError> {
-        Spool::open_by(Arc::clone(&self.opener), &self.directory, u64::MAX).map(|(spool, _)| spool)
+    /// Opens it for a successor that that takes frames of these encodings and empties it: nothing in it has to make room.
+    pub(crate) fn open_former(&self, encodings: &'static [&'static str]) -> Result<Spool, SpoolError> {
+        Spool::open_by(Arc::clone(&self.opener), &self.directory, u64::MAX, encodings).map(|(spool, _)| spool)
     }
 }
 
@@ -131,10 +137,11 @@ mod tests {
             directory: folder.path().to_owned(),
             opener: Arc::new(Refusing),
             size: 1 << 20,
+            encodings: &[""],
             backoff: Backoff::new(WAITS[0], WAITS[1]),
             not_before: None,
         };
-        for refused in [storage.open(Instant::now()).map(|(spool, _)| spool), storage.open_former()] {
+        for refused in [storage.open(Instant::now()).map(|(spool, _)| spool), storage.open_former(&[""])] {
             assert!(format!("{:?}", refused.expect_err("refused")).contains("the opener was asked"));
         }
     }

@@ -83,6 +83,13 @@ pub trait Submit: Send {
         false
     }
 
+    /// The names of encodings: first the one of the frames that it is offered, then those of frames that it can send as
+    /// well, left in a spool by an earlier version. "" is the name of what has none. Frames in a spool say which they are
+    /// of, and one with others in it is refused: up to 52 bytes each, such as "exec-rows/1".
+    fn encodings(&self) -> &'static [&'static str] {
+        &[""]
+    }
+
     /// As [`Carrier::peer`].
     fn peer(&mut self) -> Peer {
         Peer::Here
@@ -96,6 +103,10 @@ impl<C: Carrier> Submit for C {
 
     fn overwrites(&self) -> bool {
         Carrier::overwrites(self)
+    }
+
+    fn encodings(&self) -> &'static [&'static str] {
+        Carrier::encodings(self)
     }
 
     fn peer(&mut self) -> Peer {

@@ -15,6 +15,7 @@ use crate::verdict::Verdict;
 #[must_use = "a ticket that is dropped loses its frame"]
 pub struct Ticket {
     place: u64,
+    stream: u128,
     number: u64,
     is_resent: bool,
     /// Until it is settled.
@@ -22,17 +23,24 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) const fn new(place: u64, (number, is_resent): (u64, bool), desk: Arc<Desk>) -> Self {
-        Self { place, number, is_resent, desk: Some(desk) }
+    pub(crate) const fn new(place: u64, (stream, number, is_resent): (u128, u64, bool), desk: Arc<Desk>) -> Self {
+        Self { place, stream, number, is_resent, desk: Some(desk) }
     }
 
-    /// The frame's number. Numbers rise by one from frame to frame; a frame that is sent again keeps its own, and the
-    /// pieces of a frame that was split have the frame's.
+    /// In which frames the numbers rise: 128 bits that were drawn when the spool was made, and without one when the delivery
+    /// was. Another stream begins at 1; a frame may come again in another stream, where a spool is used later than from the
+    /// start, or is lost.
+    pub const fn stream(&self) -> u128 {
+        self.stream
+    }
+
+    /// The frame's number. Numbers rise by one from frame to frame, with a spool also over restarts; a frame that is sent
+    /// again keeps its own, and the pieces of a frame that was split have the frame's.
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether the frame was sent before, so that the receiver may have it.
+    /// Whether the frame was sent before, perhaps by an earlier process, so that the receiver may have it.
     pub const fn is_resent(&self) -> bool {
         self.is_resent
     }

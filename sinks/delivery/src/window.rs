@@ -38,16 +38,15 @@ impl Window {
         hand
     }
 
-    /// It goes to the receiver. Whether that, or a piece of it, has been there before.
-    pub(crate) fn goes(&mut self, place: u64) -> bool {
+    /// It goes to the receiver.
+    pub(crate) fn goes(&mut self, place: u64) {
         let before = self.get(place).map(|hand| std::mem::replace(&mut hand.stage, Stage::InFlight));
         self.in_flight += usize::from(before.is_some_and(|before| before != Stage::InFlight));
-        before.is_some_and(|before| before != Stage::Unsent)
     }
 
     /// The receiver has answered. Whether it had it.
     pub(crate) fn is_answered(&mut self, place: u64) -> bool {
-        self.comes_back(place, Stage::Answered)
+        self.comes_back(place, Stage::Waiting)
     }
 
     /// The receiver's answers are not waited for any more.
@@ -81,6 +80,11 @@ impl Window {
     /// All that are not settled with their places, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Hand)> {
         (self.first..).zip(&self.hands).filter_map(|(place, hand)| Some((place, hand.as_ref()?)))
+    }
+
+    /// All that are not settled, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Hand> {
+        self.hands.iter_mut().flatten()
     }
 
     /// Takes all out, oldest first.

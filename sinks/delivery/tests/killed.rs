@@ -46,9 +46,9 @@ fn an_agent_killed_while_it_spools_has_what_it_has_spooled() {
         let (mut spool, recovery) = Spool::open(&directory, 64 << 20).expect("a spool");
         assert_eq!(recovery.damaged, 0);
         let mut given = Vec::new();
-        while let Some(frame) = spool.take() {
-            given.extend(numbers(&frame));
-            spool.acknowledge().expect("a write");
+        while let Some(taken) = spool.take() {
+            given.extend(numbers(&taken.frame));
+            spool.acknowledge(taken.place).expect("a write");
         }
         assert!(given.len() as u64 >= (spooled + 1) * 100);
         assert_eq!(given, (0..given.len() as u64).collect::<Vec<_>>());

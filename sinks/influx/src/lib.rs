@@ -98,6 +98,7 @@ mod row;
 mod text;
 mod udp;
 mod values;
+mod way;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -193,7 +194,7 @@ impl SinkPlugin for InfluxPlugin {
                 Box::new(HttpCarrier::new(server.server.clone(), http::LineProtocol(*server), &context)?)
             }
         };
-        let delivery = Delivery::new(carrier, &delivery, &context)?;
+        let delivery = Delivery::new(way::Way(carrier), &delivery, &context)?;
         let (packer, ledger) = (Packer::new(limits), context.ledger);
         Ok(Box::new(DeliveredSink { encoder, ledger, host: context.host, packer, delivery }))
     }
@@ -217,7 +218,7 @@ struct DeliveredSink {
     ledger: Arc<Ledger>,
     host: HostName,
     packer: Packer,
-    delivery: Delivery<Box<dyn Carrier>>,
+    delivery: Delivery<way::Way>,
 }
 
 impl Sink for DeliveredSink {

@@ -9,8 +9,9 @@ use ebpf_process_delivery::{Frame, Spool, inspect, repair};
 use fuzz::scratch;
 use libfuzzer_sys::fuzz_target;
 
-const MAGIC: &[u8] = b"ebpfspl1";
-const CURSOR: usize = 64;
+/// How the names of the formats begin, of this version and of those before it.
+const MAGIC: &[u8] = b"ebpfspl";
+const CURSOR: usize = 320;
 const LIMIT: u64 = 1 << 20;
 
 // A cursor's bytes, then those of segments, each of which begins with the name of the format.
@@ -56,9 +57,16 @@ fn segments(mut rest: &[u8]) -> Vec<&[u8]> {
 fn drain(directory: &Path) -> Vec<Frame> {
     let (mut spool, recovery) = Spool::open(directory, LIMIT).expect("a spool");
     let mut given = Vec::new();
-    while let Some(frame) = spool.take() {
-        given.push(frame);
-        spool.acknowledge().expect("room");
+    // As many at a time as may be taken, the newest one acknowledged first.
+    loop {
+        let taken: Vec<_> = std::iter::from_fn(|| spool.take()).collect();
+        if taken.is_empty() {
+            break;
+        }
+        for taken in taken.iter().rev() {
+            spool.acknowledge(taken.place).expect("room");
+        }
+        given.extend(taken.into_iter().map(|taken| taken.frame));
     }
     let losses = spool.take_losses();
     let sum = given.iter().fold(losses.damaged, |sum, frame| sum.saturating_add(frame.samples()));
@@ -70,8 +78,9 @@ fn drain(directory: &Path) -> Vec<Frame> {
     frame.push(b"one line\n", 1);
     // Where segments are numbered up to the end there is no room for one more.
     if spool.append(&frame).is_ok() {
-        assert_eq!(spool.take(), Some(frame));
-        spool.acknowledge().expect("room");
+        let taken = spool.take().expect("it was put there");
+        assert_eq!(taken.frame, frame);
+        spool.acknowledge(taken.place).expect("room");
     }
     drop(spool);
     let left = fs::read_dir(directory).expect("a directory").filter_map(Result::ok);

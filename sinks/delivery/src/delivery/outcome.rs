@@ -8,8 +8,8 @@ use super::Delivery;
 use crate::backoff::Backoff;
 use crate::frame::Frame;
 use crate::hand::Hand;
+use crate::note::Noted;
 use crate::reason;
-use crate::spool::Spool;
 use crate::submit::Submit;
 use crate::ticket::Answer;
 use crate::verdict::Verdict;
@@ -32,7 +32,7 @@ impl<C: Submit> Delivery<C> {
         let to_blame = hand.to_blame;
         let is_final = match verdict {
             None => {
-                self.health.loses(samples, reason::TICKET, (self.now)());
+                self.health.loses(samples, reason::TICKET, self.times.now());
                 self.settle(place, Ledger::failed);
                 return;
             }
@@ -59,7 +59,7 @@ impl<C: Submit> Delivery<C> {
             Verdict::Sent => {
                 self.gets_through();
                 self.settle(place, |_, _| ());
-                self.doubt.sent(samples, (self.now)());
+                self.doubt.sent(samples, self.times.now());
             }
             Verdict::Partly { rejected, reason, problem } => {
                 self.gets_through();
@@ -103,7 +103,7 @@ impl<C: Submit> Delivery<C> {
                 return self.put_off(wait);
             }
             Verdict::Retry { after: Some(after), .. } if self.overtakes() => {
-                let moment = (self.now)() + after.min(Backoff::LONGEST_WISH);
+                let moment = self.times.now() + after.min(Backoff::LONGEST_WISH);
                 self.window.get(place).into_iter().for_each(|hand| hand.not_before = Some(moment));
                 return false;
             }
@@ -125,7 +125,7 @@ impl<C: Submit> Delivery<C> {
 
     /// What cannot be sent now waits, on disk if it can.
     fn put_off(&mut self, wait: Duration) -> bool {
-        self.not_before = Some((self.now)() + wait);
+        self.not_before = Some(self.times.now() + wait);
         while self.spill() {}
         false
     }
@@ -139,21 +139,23 @@ impl<C: Submit> Delivery<C> {
     /// The first piece was refused in doubt: what is behind it may pass it, to see whether it is to blame. While
     /// nobody takes anything, one frame an hour is given up, the oldest.
     fn doubt(&mut self, place: u64, reason: &'static str, problem: &str) {
-        let now = (self.now)();
+        let now = self.times.now();
         if now.saturating_duration_since(*self.doubted.get_or_insert(now)) >= DOUBTFUL {
             self.doubted = Some(now);
             let Some(oldest) = self.aside.pop() else { return self.reject(place, reason, problem) };
-            self.rejects(oldest.frame.samples(), oldest.reason, problem);
-            self.ledger.rejected(oldest.frame.samples(), oldest.reason);
+            let samples = oldest.noted.frame.samples();
+            self.rejects(samples, oldest.reason, problem);
+            self.ledger.rejected(samples, oldest.reason);
         }
         // What is in memory takes no more room there. What is on disk does, and a crash would cost it.
         let Some(hand) = self.window.get(place) else { return };
-        let more = hand.pieces.front().filter(|_| hand.spooled).map_or(0, |piece| piece.size() as u64);
+        let more = hand.pieces.front().filter(|_| hand.record.is_some()).map_or(0, |piece| piece.size() as u64);
         if more > 0 && !self.aside.is_empty() && self.aside.size() + more > self.limit / 2 {
             return;
         }
+        let note = hand.note;
         if let Some(frame) = self.take_piece(place) {
-            self.aside.push(frame, reason);
+            self.aside.push(Noted { frame, note }, reason);
         }
     }
 
@@ -164,17 +166,18 @@ impl<C: Submit> Delivery<C> {
     }
 
     /// Takes out the first piece of a frame, whose samples are queued then; the frame goes with its last one.
-    fn take_piece(&mut self, place: u64) -> Option<Frame> {
+    pub(super) fn take_piece(&mut self, place: u64) -> Option<Frame> {
         let hand = self.window.get(place)?;
         let piece = hand.pieces.pop_front()?;
-        let (is_last, spooled) = (hand.pieces.is_empty(), hand.spooled);
-        if spooled {
+        hand.is_split = true;
+        let (is_last, record) = (hand.pieces.is_empty(), hand.record);
+        if record.is_some() {
             self.ledger.unspool(piece.samples());
         }
         if is_last {
             self.window.remove(place);
-            if spooled {
-                self.acknowledge();
+            if let Some(record) = record {
+                self.acknowledge(record);
             }
         }
         Some(piece)
@@ -195,7 +198,8 @@ impl<C: Submit> Delivery<C> {
     /// Of the first piece the receiver has all but these.
     fn replace(&mut self, place: u64, pieces: Frame) {
         let Some(hand) = self.window.get(place) else { return };
-        let (left, spooled) = (pieces.samples(), hand.spooled);
+        hand.is_split = true;
+        let (left, spooled) = (pieces.samples(), hand.record.is_some());
         let Some(piece) = hand.pieces.front_mut() else { return };
         let written = std::mem::replace(piece, pieces).samples().saturating_sub(left);
         if spooled {
@@ -205,10 +209,12 @@ impl<C: Submit> Delivery<C> {
     }
 
     /// The frame that was taken from the spool need not be there any more.
-    pub(super) fn acknowledge(&mut self) {
-        if let Some(Err(error)) = self.spool.as_mut().map(Spool::acknowledge) {
+    pub(super) fn acknowledge(&mut self, record: u64) {
+        if let Some(Err(error)) = self.spool.as_mut().map(|spool| spool.acknowledge(record)) {
             self.health.spool_fails(&error);
         }
+        // It may be gone with its directory.
+        self.book_losses();
     }
 
     fn reject(&mut self, place: u64, reason: &'static str, problem: &str) {
@@ -221,13 +227,13 @@ impl<C: Submit> Delivery<C> {
     pub(super) fn drops(&mut self, samples: u64, reason: &'static str) {
         self.ledger.says_itself(reason);
         self.ledger.dropped(samples, reason);
-        let now = (self.now)();
+        let now = self.times.now();
         self.health.drops(samples, reason, now);
     }
 
     /// To be called before the samples are entered.
     fn rejects(&mut self, samples: u64, reason: &'static str, problem: &str) {
-        let now = (self.now)();
+        let now = self.times.now();
         self.ledger.says_itself(reason);
         self.health.rejects(samples, reason, problem, now);
     }

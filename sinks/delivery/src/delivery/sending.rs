@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Delivery;
 use crate::hand::Hand;
-use crate::spool::Spool;
+use crate::note::Noted;
+use crate::reason;
+use crate::spool::{Spool, Taken};
 use crate::submit::Submit;
 use crate::ticket::Ticket;
 
@@ -22,11 +24,16 @@ impl<C: Submit> Delivery<C> {
         let place = self.next_place();
         self.look();
         let Some(place) = place else { return false };
-        let is_resent = self.window.goes(place);
+        self.window.goes(place);
         let Some(hand) = self.window.get(place) else { return false };
+        let number = self.numbers.give(&mut hand.note);
+        if let Some(Err(error)) = self.spool.as_mut().map(|spool| spool.note_sent(number)) {
+            self.health.spool_fails(&error);
+        }
         let Some(piece) = hand.pieces.front() else { return false };
         (self.not_before, hand.not_before) = (None, None);
-        let ticket = Ticket::new(place, (hand.number, is_resent), Arc::clone(&self.desk));
+        let identity = (self.numbers.stream, number, self.numbers.sends(number));
+        let ticket = Ticket::new(place, identity, Arc::clone(&self.desk));
         self.desk.attend();
         self.carrier.submit(ticket, piece, limit);
         self.read_answers();
@@ -74,7 +81,7 @@ impl<C: Submit> Delivery<C> {
 
     /// When there is something to do.
     pub(super) fn next_moment(&self) -> Option<Instant> {
-        let now = (self.now)();
+        let now = self.times.now();
         if !self.desk.is_empty() {
             return Some(now);
         }
@@ -107,16 +114,31 @@ impl<C: Submit> Delivery<C> {
         if self.window.in_flight() >= self.room() {
             return None;
         }
-        let now = (self.now)();
-        let is_ready = |hand: &Hand| !hand.is_in_flight() && hand.not_before.is_none_or(|moment| moment <= now);
-        let waiting = self.window.iter().find(|(_, hand)| is_ready(hand)).map(|(place, _)| place);
-        waiting.or_else(|| self.refill())
+        let now = self.times.now();
+        loop {
+            let is_ready = |hand: &Hand| !hand.is_in_flight() && hand.not_before.is_none_or(|moment| moment <= now);
+            let waiting = self.window.iter().find(|(_, hand)| is_ready(hand)).map(|(place, _)| place);
+            let place = waiting.or_else(|| self.refill())?;
+            if !self.is_too_old(place) {
+                return Some(place);
+            }
+            while let Some(piece) = self.take_piece(place) {
+                self.drops(piece.samples(), reason::AGE);
+            }
+        }
+    }
+
+    /// Whether a frame has waited longer than it may.
+    fn is_too_old(&mut self, place: u64) -> bool {
+        let Some((limit, hand)) = self.age_limit.zip(self.window.get(place)) else { return false };
+        let age = Duration::from_millis(self.times.wall().saturating_sub(hand.note.time));
+        hand.note.time > 0 && age > limit
     }
 
     /// Whether [`refill`](Self::refill) finds something.
     fn has_more(&self) -> bool {
         let waits = match &self.spool {
-            Some(spool) if !spool.is_empty() => !spool.is_taken(),
+            Some(spool) if spool.has_more() => !spool.is_blocked(),
             _ => !self.memory.is_empty(),
         };
         let aside = self.aside.is_passed() || (self.window.is_empty() && !self.aside.is_empty());
@@ -129,20 +151,17 @@ impl<C: Submit> Delivery<C> {
         if !self.has_more() {
             return None;
         }
-        let hand = if let Some(frame) = self.aside.pop_passed() {
-            Some(Hand { to_blame: true, ..Hand::hold(frame, false) })
-        } else if let Some(frame) = self.spool.as_mut().and_then(Spool::take) {
-            Some(Hand::hold(frame, true))
-        } else if let Some(frame) = self.memory.pop_front() {
-            Some(Hand::hold(frame, false))
+        let hand = if let Some(noted) = self.aside.pop_passed() {
+            Some(Hand { to_blame: true, ..Hand::hold(noted, None) })
+        } else if self.spool.as_ref().is_some_and(Spool::has_more) {
+            let taken = self.spool.as_mut().and_then(Spool::take);
+            taken.map(|Taken { frame, place, note }| Hand::hold(Noted { frame, note }, Some(place)))
+        } else if let Some(noted) = self.memory.pop_front() {
+            Some(Hand::hold(noted, None))
         } else {
-            self.aside.pop().map(|doubted| Hand::hold(doubted.frame, false))
+            self.aside.pop().map(|doubted| Hand::hold(doubted.noted, None))
         };
-        let place = hand.map(|hand| {
-            let number = self.next;
-            self.next += 1;
-            self.window.push(Hand { number, ..hand })
-        });
+        let place = hand.map(|hand| self.window.push(hand));
         self.book_losses();
         place
     }
@@ -151,7 +170,7 @@ impl<C: Submit> Delivery<C> {
     pub(super) fn look(&mut self) {
         if !self.doubt.is_empty() {
             let peer = self.carrier.peer();
-            self.doubt.look(peer, (self.now)());
+            self.doubt.look(peer, self.times.now());
         }
     }
 

@@ -1,13 +1,16 @@
 //! Where frames wait: in memory and on disk.
 
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
 use super::Delivery;
 use crate::frame::Frame;
 use crate::hand::{Hand, Stage};
+use crate::note::{Note, Noted};
+use crate::numbers::Numbers;
 use crate::reason;
-use crate::spool::Spool;
+use crate::spool::{Released, Spool, Taken};
 use crate::submit::Submit;
 
 impl<C: Submit> Delivery<C> {
@@ -27,10 +30,11 @@ impl<C: Submit> Delivery<C> {
 
     /// Takes over what is in the spool of a predecessor.
     pub(super) fn move_from(&mut self, mut former: Spool, directory: &Path) {
-        while let Some(frame) = former.take() {
-            let samples = frame.samples();
+        while let Some(Taken { frame, place, note }) = former.take() {
+            // Of another stream.
+            let (samples, note) = (frame.samples(), Note { number: 0, ..note });
             if let Some(spool) = &mut self.spool {
-                if let Err(error) = spool.append(&frame) {
+                if let Err(error) = spool.append_noted(&frame, note) {
                     self.health.spool_fails(&error);
                     break;
                 }
@@ -38,11 +42,11 @@ impl<C: Submit> Delivery<C> {
             } else if self.in_memory() + frame.size() as u64 <= self.limit {
                 self.ledger.recovered(samples);
                 self.ledger.unspool(samples);
-                self.memory.push_back(frame);
+                self.memory.push_back(Noted { frame, note });
             } else {
                 break;
             }
-            if let Err(error) = former.acknowledge() {
+            if let Err(error) = former.acknowledge(place) {
                 self.health.spool_fails(&error);
             }
             self.book_losses();
@@ -51,7 +55,7 @@ impl<C: Submit> Delivery<C> {
         self.ledger.recovered(damaged);
         self.ledger.says_itself(reason::DAMAGE);
         self.ledger.dropped_from_spool(damaged, reason::DAMAGE);
-        self.health.drops(damaged, reason::DAMAGE, (self.now)());
+        self.health.drops(damaged, reason::DAMAGE, self.times.now());
         if !former.is_empty() {
             self.health.spool_is_left(directory, None);
         }
@@ -65,6 +69,8 @@ impl<C: Submit> Delivery<C> {
             self.health.spool_is_there(storage.directory());
             self.health.spool_opened(recovery);
             self.ledger.recovered(recovery.samples);
+            self.numbers = Numbers::of(&spool);
+            self.renumber();
             self.spool = Some(spool);
             self.book_losses();
             if self.health.is_failing() {
@@ -75,36 +81,75 @@ impl<C: Submit> Delivery<C> {
 
     /// What waits in memory, in bytes; what is in the window and also on disk is not counted.
     fn in_memory(&self) -> u64 {
-        let held = self.window.iter().filter(|(_, hand)| !hand.spooled).map(|(_, hand)| hand.size());
+        let held = self.window.iter().filter(|(_, hand)| hand.record.is_none()).map(|(_, hand)| hand.size());
         held.sum::<u64>() + self.aside.size() + self.memory.size()
     }
 
-    /// Moves the oldest frame in memory to the spool. False if there is none, or it cannot be: what is behind a frame that
-    /// is under way stays behind it.
+    /// Frames that have a number of another stream get one of this when they are sent.
+    fn renumber(&mut self) {
+        let held = self.window.iter_mut().map(|hand| &mut hand.note);
+        for note in held.chain(self.aside.notes()).chain(self.memory.notes()) {
+            note.number = 0;
+        }
+    }
+
+    /// Notes the oldest frame in memory in the spool. False if there is none, or it cannot be. What is being delivered
+    /// goes on, unless others on disk come first.
     pub(super) fn spill(&mut self) -> bool {
-        let held = self.window.iter().find(|(_, hand)| !hand.spooled).map(|(_, hand)| hand);
-        let oldest = match held {
-            Some(hand) if hand.is_in_flight() => None,
-            Some(hand) => hand.pieces.front(),
-            None => self.memory.front(),
+        // What is lost with its directory is known before anything is written to another one.
+        if self.spool.as_mut().is_some_and(|spool| spool.hold().is_ok()) {
+            self.book_losses();
+        }
+        let held = self.window.iter().find(|(_, hand)| hand.record.is_none()).map(|(place, _)| place);
+        let spilled = match held {
+            Some(place) => self.spill_held(place),
+            None => self.spill_waiting(),
         };
-        let Some((spool, oldest)) = self.spool.as_mut().zip(oldest) else { return false };
-        let appended = spool.append(oldest);
-        if let Err(error) = &appended {
-            self.health.spool_fails(error);
-        } else {
-            self.health.spool_works();
-            self.ledger.spool(oldest.samples());
-            self.pop_next();
+        match &spilled {
+            Ok(true) => self.health.spool_works(),
+            Ok(false) => {}
+            Err(error) => self.health.spool_fails(error),
         }
         self.book_losses();
-        appended.is_ok()
+        spilled.is_ok_and(|any| any)
+    }
+
+    /// A frame of the window.
+    fn spill_held(&mut self, place: u64) -> io::Result<bool> {
+        let Some((spool, hand)) = self.spool.as_mut().zip(self.window.get(place)) else { return Ok(false) };
+        self.numbers.give(&mut hand.note);
+        let Some(whole) = hand.joined() else { return Ok(false) };
+        let record = spool.append_taken(&whole, hand.note)?;
+        if record.is_none() {
+            if hand.is_in_flight() {
+                return Ok(false);
+            }
+            spool.append_noted(&whole, hand.note)?;
+        }
+        let samples = whole.samples();
+        drop(whole);
+        hand.record = record;
+        self.ledger.spool(samples);
+        if record.is_none() {
+            self.window.remove(place);
+        }
+        Ok(true)
+    }
+
+    /// The oldest frame that is not being delivered.
+    fn spill_waiting(&mut self) -> io::Result<bool> {
+        let Some((spool, oldest)) = self.spool.as_mut().zip(self.memory.front_mut()) else { return Ok(false) };
+        self.numbers.give(&mut oldest.note);
+        spool.append_noted(&oldest.frame, oldest.note)?;
+        self.ledger.spool(oldest.frame.samples());
+        self.memory.pop_front();
+        Ok(true)
     }
 
     /// Takes out the samples that were sent and not answered, and are in memory alone.
     pub(super) fn take_unanswered(&mut self) -> u64 {
         let mut samples = 0;
-        let is_lost = |hand: &Hand| hand.stage == Stage::Unanswered && !hand.spooled;
+        let is_lost = |hand: &Hand| hand.stage == Stage::Unanswered && hand.record.is_none();
         let places: Vec<_> = self.window.iter().filter(|(_, hand)| is_lost(hand)).map(|(place, _)| place).collect();
         for place in places {
             samples += self.pop_piece(place).map_or(0, |piece| piece.samples());
@@ -114,15 +159,16 @@ impl<C: Submit> Delivery<C> {
 
     /// Takes the oldest frame in memory away and returns its samples. What is under way stays.
     pub(super) fn pop_oldest(&mut self) -> Option<u64> {
-        let aside = self.aside.pop().map(|oldest| oldest.frame.samples());
+        let aside = self.aside.pop().map(|oldest| oldest.noted.frame.samples());
         aside.or_else(|| self.pop_next())
     }
 
     /// Takes the frame in memory away that is next in line.
     fn pop_next(&mut self) -> Option<u64> {
-        let held = self.window.iter().find(|(_, hand)| !hand.spooled && !hand.is_in_flight()).map(|(place, _)| place);
+        let is_held = |hand: &Hand| hand.record.is_none() && !hand.is_in_flight();
+        let held = self.window.iter().find(|(_, hand)| is_held(hand)).map(|(place, _)| place);
         let piece = held.and_then(|place| self.pop_piece(place));
-        piece.or_else(|| self.memory.pop_front()).map(|frame| frame.samples())
+        piece.or_else(|| self.memory.pop_front().map(|noted| noted.frame)).map(|frame| frame.samples())
     }
 
     /// Takes the first piece of a frame in memory away, and the frame with the last one.
@@ -141,20 +187,19 @@ impl<C: Submit> Delivery<C> {
         self.ledger.recovered(spool.take_found());
         let losses = spool.take_losses();
         let mut full = losses.full;
-        let taken = self.window.iter().find(|(_, hand)| hand.spooled).map(|(place, _)| place);
-        if let Some(place) = taken
-            && let Some(hand) = self.window.get(place)
-        {
-            if spool.disowns_taken() || (!spool.is_taken() && hand.is_in_flight()) {
-                // It outlives the spool's directory, or its record, in memory.
-                hand.spooled = false;
-                self.ledger.unspool(hand.samples());
-            } else if !spool.is_taken() {
+        for Released { place: record, made_room } in spool.take_released() {
+            let found = self.window.iter().find(|(_, hand)| hand.record == Some(record)).map(|(place, _)| place);
+            let Some((place, hand)) = found.and_then(|place| Some((place, self.window.get(place)?))) else { continue };
+            if made_room && !hand.is_in_flight() {
                 full = full.saturating_add(hand.samples());
                 self.window.remove(place);
+            } else {
+                // It outlives the spool's directory, or its record, in memory.
+                hand.record = None;
+                self.ledger.unspool(hand.samples());
             }
         }
-        let now = (self.now)();
+        let now = self.times.now();
         for (samples, reason) in [(full, reason::SPOOL), (losses.damaged, reason::DAMAGE)] {
             self.ledger.says_itself(reason);
             self.ledger.dropped_from_spool(samples, reason);

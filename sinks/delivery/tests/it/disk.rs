@@ -9,7 +9,7 @@ use ebpf_process_core::testkit::context;
 use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Spool, SpoolError, Verdict};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use crate::rig::{Rig, SECOND, frame, numbers, retry};
+use crate::rig::{Rig, SECOND, draw, frame, numbers, retry};
 
 fn on(spool: &Path) -> DeliveryOptions {
     DeliveryOptions { spool: Some(spool.to_owned()), ..DeliveryOptions::default() }
@@ -121,22 +121,24 @@ fn a_spool_on_a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not() {
 }
 
 #[test]
-fn a_directory_that_vanishes_costs_what_was_in_it_and_is_made_again() {
+fn a_directory_that_vanishes_costs_what_was_in_it_alone_and_is_made_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let directory = folder.path().join("spool");
     let (mut rig, taken) = away(&on(&directory));
     rig.offer(frame(0..10));
     rig.delivery.work();
-    assert_eq!(rig.tally().spooled, 10);
-    fs::remove_dir_all(&directory).expect("a directory");
     rig.offer(frame(10..20));
+    assert_eq!(rig.tally().spooled, 20);
+    fs::remove_dir_all(&directory).expect("a directory");
+    rig.offer(frame(20..30));
+    // The first one is being delivered: it is written to the new directory, before all others.
     let tally = rig.tally();
-    assert_eq!((tally.spooled, tally.queued, &tally.dropped[..]), (10, 0, &[("spool damaged", 10)][..]));
+    assert_eq!((tally.spooled, tally.queued, &tally.dropped[..]), (20, 0, &[("spool damaged", 10)][..]));
     assert!(matches!(Spool::open(&directory, 1 << 20), Err(SpoolError::Locked(_))), "it is locked as before");
     *taken.lock() = Some(Vec::new());
     rig.finish();
-    assert_eq!((rig.tally().written, rig.tally().queued), (10, 0));
-    assert_eq!(*taken.lock(), Some((10..20).collect()));
+    assert_eq!((rig.tally().written, rig.tally().queued), (20, 0));
+    assert_eq!(*taken.lock(), Some((0..10).chain(20..30).collect()));
 }
 
 #[test]
@@ -146,6 +148,7 @@ fn a_directory_that_is_made_anew_is_locked_again_or_left_to_who_has_it() {
     let (mut rig, taken) = away(&on(&directory));
     rig.offer(frame(0..10));
     rig.delivery.work();
+    rig.offer(frame(10..20));
     fs::remove_dir_all(&directory).expect("a directory");
     // Somebody else is faster.
     let (mut other, _) = Spool::open(&directory, 1 << 20).expect("a spool");
@@ -154,24 +157,26 @@ fn a_directory_that_is_made_anew_is_locked_again_or_left_to_who_has_it() {
     *taken.lock() = Some(Vec::new());
     rig.wait(SECOND);
     rig.delivery.work();
+    rig.delivery.work();
     let tally = rig.tally();
-    assert_eq!((tally.written, tally.spooled, &tally.dropped[..]), (0, 0, &[("spool damaged", 10)][..]));
+    assert_eq!((tally.written, tally.spooled, &tally.dropped[..]), (10, 0, &[("spool damaged", 10)][..]));
+    assert_eq!(*taken.lock(), Some((0..10).collect()), "what is being delivered is in memory as well");
     *taken.lock() = None;
-    rig.offer(frame(10..20));
+    rig.offer(frame(20..30));
     rig.delivery.work();
     rig.offer(frame(10..10));
     assert_eq!((rig.tally().spooled, rig.tally().queued), (0, 10), "what is new waits in memory");
-    let theirs = other.take().map(|frame| numbers(&frame));
+    let theirs = other.take().map(|taken| numbers(&taken.frame));
     assert_eq!(theirs, Some((500..510).collect()), "their frames are left alone");
     drop(other);
-    rig.offer(frame(20..30));
+    rig.offer(frame(30..40));
     let tally = rig.tally();
-    assert_eq!((tally.offered, tally.spooled, tally.queued, tally.dropped_total()), (40, 30, 0, 10));
+    assert_eq!((tally.offered, tally.spooled, tally.queued, tally.dropped_total()), (50, 30, 0, 10));
     assert!(matches!(Spool::open(&directory, 1 << 20), Err(SpoolError::Locked(_))));
     *taken.lock() = Some(Vec::new());
     rig.finish();
     // What the other one left goes first.
-    assert_eq!(*taken.lock(), Some((500..510).chain(10..30).collect()));
+    assert_eq!(*taken.lock(), Some((500..510).chain(20..40).collect()));
 }
 
 #[test]
@@ -181,17 +186,17 @@ fn what_somebody_else_took_over_is_theirs() {
     for n in 0..3 {
         spool.append(&frame(n * 10..n * 10 + 10)).expect("room");
     }
-    assert_eq!(spool.take().map(|frame| numbers(&frame)), Some((0..10).collect()));
+    let taken = spool.take().expect("a frame");
+    assert_eq!(numbers(&taken.frame), (0..10).collect::<Vec<_>>());
     // Only the lock goes, and somebody else finds the rest.
     fs::remove_file(folder.path().join("lock")).expect("a lock");
     let (mut other, found) = Spool::open(folder.path(), 1 << 20).expect("a spool");
     assert_eq!(found.samples, 30);
-    spool.acknowledge().expect("it is not ours to acknowledge");
+    spool.acknowledge(taken.place).expect("it is not ours to acknowledge");
     assert!(spool.take().is_none());
     assert_eq!((spool.take_losses().damaged, spool.samples()), (20, 0));
     for n in 0..3 {
-        assert_eq!(other.take().map(|frame| numbers(&frame)), Some((n * 10..n * 10 + 10).collect()));
-        other.acknowledge().expect("a cursor");
+        assert_eq!(draw(&mut other), Some((n * 10..n * 10 + 10).collect()));
     }
 }
 
@@ -215,8 +220,7 @@ fn a_directory_that_could_not_be_taken_over_at_first_is_taken_over_later() {
     spool.append(&frame(0..10)).expect("room");
     assert_eq!((spool.take_found(), spool.take_losses().damaged), (10, 0));
     for expected in [500..510, 0..10] {
-        assert_eq!(spool.take().map(|frame| numbers(&frame)), Some(expected.collect()));
-        spool.acknowledge().expect("a cursor");
+        assert_eq!(draw(&mut spool), Some(expected.collect()));
     }
 }
 
@@ -252,15 +256,14 @@ fn a_frame_in_hand_outlives_the_directory() {
     let directory = folder.path().join("spool");
     let (mut spool, _) = Spool::open(&directory, 1 << 20).expect("a spool");
     spool.append(&frame(0..10)).expect("room");
-    assert!(spool.take().is_some());
+    let taken = spool.take().expect("a frame");
     fs::remove_dir_all(&directory).expect("a directory");
     spool.append(&frame(10..20)).expect("room");
     spool.append(&frame(20..30)).expect("room");
-    spool.acknowledge().expect("nothing to acknowledge");
+    spool.acknowledge(taken.place).expect("nothing to acknowledge");
     let mut left = Vec::new();
-    while let Some(frame) = spool.take() {
-        left.extend(numbers(&frame));
-        spool.acknowledge().expect("a cursor");
+    while let Some(numbers) = draw(&mut spool) {
+        left.extend(numbers);
     }
     assert_eq!(left, (10..30).collect::<Vec<_>>());
     assert!(spool.is_empty());

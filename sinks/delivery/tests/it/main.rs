@@ -4,6 +4,7 @@
 
 mod disk;
 mod legacy;
+mod numbers;
 mod outage;
 mod properties;
 mod rig;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{context, offer};
 use ebpf_process_core::{Ledger, State, Tally};
-use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Peer, Verdict};
+use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Peer, Spool, Verdict};
 use parking_lot::Mutex;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -111,6 +111,13 @@ pub(crate) fn frame(numbers: std::ops::Range<u64>) -> Frame {
 pub(crate) fn numbers(frame: &Frame) -> Vec<u64> {
     let text = std::str::from_utf8(frame.bytes()).expect("text");
     text.lines().map(|line| line.parse().expect("a number")).collect()
+}
+
+/// Takes the oldest frame out of a spool for good: the numbers in its lines.
+pub(crate) fn draw(spool: &mut Spool) -> Option<Vec<u64>> {
+    let taken = spool.take()?;
+    spool.acknowledge(taken.place).expect("a cursor");
+    Some(numbers(&taken.frame))
 }
 
 pub(crate) fn retry() -> Verdict {
