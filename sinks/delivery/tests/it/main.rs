@@ -9,6 +9,7 @@ mod outage;
 mod properties;
 mod rig;
 mod spool;
+mod storm;
 mod unacknowledged;
 mod verdicts;
 mod window;
