@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::assistant::Assistant;
 use crate::error::BuildError;
@@ -60,11 +60,14 @@ impl Coming {
     pub(crate) fn take_over(&mut self, mut ask_predecessor: impl FnMut()) {
         let mut asked = false;
         if let Ok(Some(prepared)) = &mut self.prepared {
+            let started = Instant::now();
             let outcome = prepared.take_over(&mut || {
                 if !std::mem::replace(&mut asked, true) {
                     ask_predecessor();
                 }
             });
+            let microseconds = started.elapsed().as_micros();
+            debug!(probe = %self.name, microseconds, "it takes over");
             if let Err(error) = outcome {
                 self.prepared = Err(error);
             }

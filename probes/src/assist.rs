@@ -286,6 +286,7 @@ mod tests {
                 Err(problem) => panic!("{object}: {problem}"),
             };
             let mut attachment = Attachment::new(&PROBE, &options, built).expect("an attachment");
+            attachment.look().and_then(|()| attachment.set_baseline()).expect("a baseline");
             let mut attach =
                 |losses: &[Loss<'_>]| -> io::Result<Vec<OwnedFd>> { attach_again(PROBE.name, &assistant, losses) };
             let counted = |attachment: &mut Attachment| {
@@ -324,6 +325,7 @@ mod tests {
             }
         };
         let mut attachment = Attachment::new(&crate::FILE, &options, built).expect("an attachment");
+        attachment.look().and_then(|()| attachment.set_baseline()).expect("a baseline");
         let mut attach = |losses: &[Loss<'_>]| -> io::Result<Vec<OwnedFd>> { attach_again("file", &assistant, losses) };
         for index in 0..attachment.chosen.len() {
             let counter = attachment.chosen[index].counter;

@@ -20,7 +20,7 @@ use crate::memory::{MapMemory, SharedMemory};
 use crate::options::ProbeOptions;
 use crate::preemption::InForce;
 use crate::programs::Programs;
-use crate::refusal::{REBUILD, refuse_totals};
+use crate::refusal::REBUILD;
 use crate::selftest::Trial;
 use crate::switches::Board;
 use crate::vigil::Seen;
@@ -62,7 +62,7 @@ pub(crate) struct Inboxes {
 }
 
 impl Attachment {
-    /// Begins to read what was built, here or by another process, and takes the baseline.
+    /// Of what was built, here or by another process.
     pub(crate) fn new(probe: &KernelProbe, options: &ProbeOptions, built: Built) -> Result<Self, BuildError> {
         let memory = memory(probe, options, &built)?;
         let Built { possible_cpus, own, calls, chosen, reports, facts, target, in_force, switches, trial } = built;
@@ -99,7 +99,6 @@ impl Attachment {
             );
             attachment.add_doubt(Doubt::Unguarded);
         }
-        attachment.set_baseline().map_err(|error| refuse_totals("cannot read the totals", &error))?;
         Ok(attachment)
     }
 
@@ -182,11 +181,17 @@ impl Attachment {
         }
     }
 
-    fn set_baseline(&mut self) -> io::Result<()> {
+    /// Takes the numbers of now, whoever has taken those of the same programs a moment ago.
+    pub(crate) fn look(&mut self) -> io::Result<()> {
         if let Some(calls) = &self.calls {
             calls.lock().refresh(Duration::ZERO)?;
         }
-        self.own.as_mut().map_or(Ok(()), |own| own.refresh(Duration::ZERO))?;
+        self.own.as_mut().map_or(Ok(()), |own| own.refresh(Duration::ZERO))
+    }
+
+    /// Counts from the numbers that were taken last: of programs that others share, whoever has taken them.
+    pub(crate) fn set_baseline(&mut self) -> io::Result<()> {
+        self.walk = self.calls.as_ref().map_or(0, |calls| calls.lock().walked());
         // What is gained from here on is what comes on top of the baseline.
         self.inboxes.own = self.own.as_mut().and_then(Programs::subscribe);
         self.inboxes.calls = self.calls.as_ref().and_then(|calls| calls.lock().programs.subscribe());

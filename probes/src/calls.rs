@@ -291,6 +291,11 @@ impl Calls {
         Ok(())
     }
 
+    /// The number of the look at all numbers that there was last.
+    pub(crate) const fn walked(&self) -> u64 {
+        self.walk.number
+    }
+
     /// Lets go of a candidate's hooks and attaches them again, unless its program counts for somebody: then it fires, and to
     /// let go of it would cost that one events. Whether it was done.
     pub(crate) fn attach_again(&mut self, candidate: &Candidate, attach: &mut AttachLost<'_>) -> io::Result<bool> {

@@ -1,156 +1,35 @@
-//! A kernel probe: an object of programs and the counters that stand on them.
+//! A kernel probe that counts.
 
-use std::any::Any;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::{
-    Access, Assistant, BuildError, ColumnId, Declared, Message, OptionDoc, Options, OptionsError, Probe, ProbeContext,
-    ProbeError, ProbePlugin, Recorder, Refused, RowId,
-};
-use ebpf_process_names::FOLDERS;
+use ebpf_process_core::{Assistant, ColumnId, Probe, ProbeError, Recorder, Refused, RowId};
 use tracing::{debug, info, warn};
 
 use crate::assist;
 use crate::attach::Loss;
 use crate::attachment::Attachment;
-use crate::building::{For, build};
 use crate::built::Chosen;
 use crate::by_whom::ByWhom;
 use crate::candidate::Candidate;
-use crate::catalog::{HookColumns, of_every_probe};
+use crate::catalog::HookColumns;
 use crate::counter::{OPERATIONS, Output};
 use crate::doubt::Doubt;
 use crate::exactness::{Facts, doubts, fires_anywhere};
-use crate::hook::{Attach, Attempt, CounterReport, HookReport};
+use crate::hook::{Attach, HookReport};
 use crate::kernel::Kernel;
-use crate::kernel_probe::KernelProbe;
 use crate::maps::Maps;
-use crate::memory::{MapMemory, SharedMemory};
-use crate::options::{COMMON_KEYS, Mode, ProbeOptions};
+use crate::options::{Mode, ProbeOptions};
 use crate::preemption::Preemption;
 use crate::reader::Reader;
-use crate::refusal::{REBUILD, refuse_totals};
 use crate::selftest::Trial;
 use crate::standing::Standing;
 use crate::vigil::{Duty, HOOKS, Vigil, demand};
-use crate::who::kinds;
-
-impl KernelProbe {
-    /// Attaches, tests and detaches again.
-    pub fn survey(&self, options: &Options) -> Result<Survey, BuildError> {
-        let options = ProbeOptions::of(options)?;
-        let mut attachment = Attachment::new(self, &options, build(self, &options, For::Myself)?)?;
-        let counters = std::mem::take(&mut attachment.reports);
-        Ok(Survey { counters, memory: attachment.memory, shared: attachment.calls_memory() })
-    }
-}
-
-/// What a probe would use on this kernel.
-#[derive(Clone, Debug)]
-pub struct Survey {
-    /// For each counter the hook, and why not a cheaper one.
-    pub counters: Vec<CounterReport>,
-    /// What its own maps take.
-    pub memory: MapMemory,
-    /// What those of system calls take, if it uses them: probes with the same filter share them.
-    pub shared: Option<SharedMemory>,
-}
-
-impl ProbePlugin for KernelProbe {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn summary(&self) -> &'static str {
-        self.summary
-    }
-
-    fn is_default(&self) -> bool {
-        self.is_default
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-
-    fn common_keys(&self) -> &'static [&'static str] {
-        COMMON_KEYS
-    }
-
-    fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
-        let options = ProbeOptions::of(options)?;
-        let mut declared: Vec<Declared> = Vec::new();
-        for output in self.counters_in(options.mode).flat_map(|counter| counter.outputs_in(options.mode)) {
-            let column = Declared::host(output.metric.column(output.label));
-            if declared.contains(&column) {
-                continue;
-            }
-            declared.push(column);
-            for kind in options.who().iter().flat_map(kinds) {
-                declared.push(Declared { kind, column: output.metric.column(output.label) });
-            }
-        }
-        declared.extend(self.reader.iter().flat_map(|reader| (reader.columns)()));
-        declared.extend(of_every_probe());
-        Ok(declared)
-    }
-
-    fn options(&self) -> Vec<OptionDoc> {
-        OptionDoc::of::<ProbeOptions>()
-    }
-
-    fn opens(&self, options: &Options) -> Vec<Access> {
-        let Ok(options) = ProbeOptions::of(options) else { return Vec::new() };
-        let has_groups = options.by.iter().any(|by| by.is_of_groups());
-        // The names of containers, where there are any.
-        let folders = FOLDERS.iter().filter(|_| has_groups).map(|folder| Path::new("/").join(folder));
-        let folders = folders.filter(|folder| folder.exists()).map(Access::Read);
-        folders.chain(options.asks_for_executables().then_some(Access::Executables)).collect()
-    }
-
-    fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
-        let options = ProbeOptions::of(options)?;
-        let built = match context.assistant.as_ref().filter(|assistant| assistant.is_needed()) {
-            Some(assistant) => assist::build(self, &options, assistant)?,
-            None => build(self, &options, For::Myself)?,
-        };
-        let mut attachment = Attachment::new(self, &options, built)?;
-        for report in &attachment.reports {
-            if let Some(hook) = &report.hook {
-                debug!(counter = report.counter, tier = %hook.tier, function = hook.function, "hooked");
-            } else if report.absent {
-                debug!(counter = report.counter, "nothing to count: {}", tried(report));
-            } else {
-                let reason = tried(report);
-                warn!(counter = report.counter, "no hook: {reason}");
-                context.vitals.add_uncounted(report.counter, reason);
-            }
-        }
-        if let Some(watch) = &mut attachment.watch {
-            watch.tell(context.recorder, self.name)?;
-        }
-        let reader = match (&self.reader, attachment.maps()) {
-            (None, _) => None,
-            (Some(reader), Ok(Some(maps))) => Some(((reader.make)(context.recorder)?, maps)),
-            (Some(_), Ok(None)) => return Err(BuildError::refused("a reader needs an object with maps", REBUILD)),
-            (Some(_), Err(error)) => return Err(refuse_totals("the maps cannot be had", &error)),
-        };
-        let mut probe = CountingProbe::new(self.name, attachment, options, reader, context.recorder)?;
-        probe.assistant = context.assistant;
-        Ok(Box::new(probe))
-    }
-
-    fn assist(&self, options: &Options, request: Message) -> Result<Message, BuildError> {
-        self.answer(&ProbeOptions::of(options)?, request)
-    }
-}
 
 /// Reads the totals once per tick.
-struct CountingProbe {
+pub(crate) struct CountingProbe {
     name: &'static str,
     attachment: Attachment,
     options: ProbeOptions,
@@ -185,11 +64,12 @@ struct CounterSeries {
 }
 
 impl CountingProbe {
-    fn new(
+    pub(crate) fn new(
         name: &'static str,
         attachment: Attachment,
         options: ProbeOptions,
         reader: Option<(Box<dyn Reader>, Maps)>,
+        assistant: Option<Arc<dyn Assistant>>,
         recorder: &mut Recorder,
     ) -> Result<Self, Refused> {
         let hooks = HookColumns::declare(recorder)?;
@@ -208,7 +88,7 @@ impl CountingProbe {
             looked,
             started,
             letting_go: None,
-            assistant: None,
+            assistant,
             host: recorder.host(),
             hooks,
             series,
@@ -472,10 +352,4 @@ impl Probe for CountingProbe {
         self.reader.as_mut().map_or(Ok(()), |(reader, maps)| reader.read(maps, recorder))?;
         watched
     }
-}
-
-fn tried(report: &CounterReport) -> String {
-    let tried = report.tried.iter().map(|Attempt { tier, function, problem }| format!("{tier} {function}: {problem}"));
-    let tried: Vec<_> = tried.collect();
-    if tried.is_empty() { "no tier that the configuration allows can count it".to_owned() } else { tried.join("; ") }
 }

@@ -264,6 +264,23 @@ impl Workload {
         }
     }
 
+    /// Whether it has stopped itself by now, which is told once.
+    ///
+    /// # Errors
+    /// It ended instead (with its own words).
+    pub fn has_stopped(&mut self) -> Outcome<bool> {
+        let status = waitpid(Some(self.pid), WaitOptions::UNTRACED | WaitOptions::NOHANG)
+            .map_err(Failure::at("waiting for the workload"))?;
+        match status {
+            None => Ok(false),
+            Some((_, status)) if status.stopped() => Ok(true),
+            Some((_, status)) => {
+                self.reaped = true;
+                Err(self.unexpected("a stop", status))
+            }
+        }
+    }
+
     fn wait(&mut self, what: &str) -> Outcome<WaitStatus> {
         let (_, status) = wait::until(what, wait::LIMIT, || {
             waitpid(Some(self.pid), WaitOptions::UNTRACED | WaitOptions::NOHANG)

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use ebpf_process_tests::configured::Configured;
 use ebpf_process_tests::database::Database;
@@ -26,6 +27,17 @@ fn thirty_configurations_lose_nothing_of_what_stays_and_all_arrives_of_what_chan
 #[test]
 fn a_wrong_configuration_changes_nothing_and_is_said_everywhere() {
     live::test("reload-wrong", agent::can_run(), wrong);
+}
+
+/// What the workload does while one probe changes: some seconds.
+const MORE_READS: u64 = 6_000_000;
+
+/// Changes that the workload sees at least, on the slowest of machines.
+const CHANGES: u64 = 3;
+
+#[test]
+fn a_probe_whose_options_change_again_and_again_loses_no_call_and_no_batch() {
+    live::test("reload-probe", agent::can_run(), successors);
 }
 
 /// How many descriptors and threads the agent has.
@@ -60,16 +72,20 @@ fn plan(number: usize, folder: &Path, pid: u32, database: SocketAddr) -> String 
 
 /// All numbers of reads in a file of the sink json, in order.
 fn reads(path: &Path) -> Outcome<Vec<u64>> {
+    numbers(path, |sample| {
+        let name = sample["name"].as_str().unwrap_or_default();
+        name.ends_with("vfs.calls") && sample["labels"]["operation"] == "read"
+    })
+}
+
+/// The values of one sample in a file of the sink json, in order.
+fn numbers(path: &Path, is_it: impl Fn(&Value) -> bool) -> Outcome<Vec<u64>> {
     let text = fs::read_to_string(path).map_err(Failure::at(path.display()))?;
     let mut all = Vec::new();
     for line in text.lines() {
         let object: Value = serde_json::from_str(line).map_err(Failure::at("a line"))?;
-        let samples = object["samples"].as_array().into_iter().flatten();
-        let mut reads = samples.filter(|sample| {
-            let name = sample["name"].as_str().unwrap_or_default();
-            name.ends_with("vfs.calls") && sample["labels"]["operation"] == "read"
-        });
-        all.extend(reads.next().and_then(|sample| sample["value"].as_u64()));
+        let mut samples = object["samples"].as_array().into_iter().flatten();
+        all.extend(samples.find(|sample| is_it(sample)).and_then(|sample| sample["value"].as_u64()));
     }
     Ok(all)
 }
@@ -163,5 +179,57 @@ fn wrong() -> Outcome<()> {
     agent.wait("the right one to be taken over", |agent| {
         Ok(agent.status()?["reload"]["error"].is_null().then_some(()))
     })?;
+    agent.stop().map(drop)
+}
+
+/// System calls are counted by programs that both share, so that nothing is lost or counted twice.
+fn successors() -> Outcome<()> {
+    let folder = agent::folder()?;
+    let path = folder.path();
+    let place = Place::new()?;
+    let mut target = place.reads(MORE_READS)?;
+    let pid = target.pid();
+    let text = |mode: &str| {
+        format!(
+            "interval = \"100ms\"\n[status]\nsocket = \"{0}/status.sock\"\n\
+             [probes]\nonly = {{ pid = {pid} }}\nhooks = \"tracepoint\"\n[probes.file]\nmode = \"{mode}\"\n\
+             [sinks.all]\ntype = \"json\"\nqueue = 512\noptions.path = \"{0}/all.json\"\n",
+            path.display(),
+        )
+    };
+    let mut agent = Configured::start(&path.join("agent.toml"), &text("entry"))?;
+    agent.wait_for_batch()?;
+    let all = path.join("all.json");
+    let overruns = || Ok(numbers(&all, |sample| sample["name"] == "agent.overruns")?.last().copied());
+    let before = overruns()?.unwrap_or_default();
+    target.resume()?;
+    let (mut changes, mut is_over) = (0, false);
+    for mode in ["return", "entry"].into_iter().cycle() {
+        is_over = is_over || target.has_stopped()?;
+        if is_over && changes >= CHANGES {
+            break;
+        }
+        let said = agent.becomes(&text(mode))?;
+        if !said.contains("probe file is attached") {
+            return Err(Failure::new(format!("another mode changed only this: {said}")));
+        }
+        changes += 1;
+    }
+    let mut totals = Vec::new();
+    let arrived = wait::until("the last read", Duration::from_secs(20), || {
+        totals = reads(&all)?;
+        Ok(totals.last().is_some_and(|reads| *reads >= MORE_READS).then_some(()))
+    });
+    let counted = totals.last().copied().unwrap_or_default();
+    arrived.map_err(|failure| Failure::new(format!("{failure}: {counted} of {MORE_READS} in {changes} changes")))?;
+    if counted != MORE_READS || !totals.is_sorted() {
+        return Err(Failure::new(format!("{counted} reads instead of {MORE_READS}, in {changes} changes")));
+    }
+    // To build a probe takes some intervals, and a busy machine may cost one by itself.
+    let lost = overruns()?.unwrap_or_default() - before;
+    if lost >= changes {
+        return Err(Failure::new(format!("{lost} batches were not collected during {changes} changes")));
+    }
+    target.run_to_end()?;
     agent.stop().map(drop)
 }

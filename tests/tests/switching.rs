@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ebpf_process_core::{Agent, Clock as _, Options, SystemClock, Unit, Value};
+use ebpf_process_core::{Agent, Clock as _, Options, Parts, ProbePart, SystemClock, Unit, Value};
 use ebpf_process_probes::{Call, Counter, FILE, Field, KernelProbe, Layer, Metric, Output, PROCESS};
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
@@ -385,6 +385,64 @@ fn parts(object: &str) -> Outcome<()> {
     Ok(())
 }
 
+/// Threads read and write without pause while two probes that count the same calls get other options again and again.
+fn with_other_options(object: &str) -> Outcome<()> {
+    let parts = |patience: u64| {
+        let options = Options::from_value(json!({
+            "mode": "return", "hooks": "tracepoint", "object": object, "patience": format!("{patience}s"),
+            "only": {"pid": std::process::id()},
+        }));
+        let part = |plugin: &'static KernelProbe, name: &str| ProbePart {
+            name: name.into(),
+            plugin: Arc::new(*plugin),
+            options: options.clone(),
+        };
+        vec![part(&STEADY, "steady"), part(&OTHER, "other"), part(&SAME, "same")]
+    };
+    let mut agent = Agent::new(Arc::new(SystemClock), Duration::from_secs(1));
+    for part in parts(0) {
+        agent.start_probe(part).map_err(|error| Failure::new(error.to_string()))?;
+    }
+    let mut counting = Counting(agent);
+    let before = (READS.done(), WRITES.done(), ADVICE.done());
+    equal("calls before the first", (READS.begun(), WRITES.begun(), ADVICE.begun()), before)?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let work = || -> io::Result<()> {
+            let file = scratch()?;
+            while !stop.load(Ordering::Relaxed) {
+                read(&file)?;
+                write(&file)?;
+                advise(&file);
+            }
+            Ok(())
+        };
+        let workers = [(); WORKERS].map(|()| scope.spawn(work));
+        // As above.
+        let rounds = if object == "core" { SWITCHES } else { SWITCHES / 4 };
+        let changed = (1..=rounds).try_for_each(|patience| {
+            let probes = parts(patience);
+            let interval = Duration::from_secs(1);
+            let said = counting.0.apply(Parts { interval, grace: interval, probes, sinks: Vec::new() });
+            counting.totals();
+            let all = said.len() == 3 && said.iter().all(|said| said.contains("is attached ("));
+            if all { Ok(()) } else { Err(Failure::new(format!("{said:?}"))) }
+        });
+        stop.store(true, Ordering::Relaxed);
+        for worker in workers {
+            worker.join().map_err(|_| Failure::new("a worker panicked"))?.map_err(Failure::at("a worker"))?;
+        }
+        changed
+    })?;
+    let totals = counting.totals();
+    let (reads, writes, advice) = (READS.done() - before.0, WRITES.done() - before.1, ADVICE.done() - before.2);
+    equal("writes", of(&totals, "switching.calls write"), writes)?;
+    equal("bytes written", of(&totals, "switching.bytes write"), 11 * writes)?;
+    // Those of the self-tests, which are calls of this process as well, are among all.
+    equal("reads", of(&totals, "switching.calls read"), reads)?;
+    equal("advice", of(&totals, "switching.calls advise"), advice)
+}
+
 /// A live test of both objects, alone in this process.
 fn both_objects(name: &str, test: fn(&str) -> Outcome<()>) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -397,6 +455,11 @@ fn both_objects(name: &str, test: fn(&str) -> Outcome<()>) {
 #[test]
 fn no_event_is_lost_or_counted_twice_while_probes_come_and_go() {
     both_objects("switching-under-load", under_load);
+}
+
+#[test]
+fn no_event_is_lost_or_counted_twice_while_probes_get_other_options() {
+    both_objects("switching-options", with_other_options);
 }
 
 #[test]
