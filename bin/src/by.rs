@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
 use ebpf_process_config::{Plan, Sources};
-use ebpf_process_core::{EntityKind, Selection, nearest_of};
+use ebpf_process_core::{EntityKind, Selection, identity, nearest_of};
 
 use crate::exit::Refusal;
 use crate::table::Choice;
@@ -80,8 +80,9 @@ impl Rows {
     pub(crate) fn want_terminal(&self) -> Result<(), Refusal> {
         match self.by.map(Kind::name) {
             Some(kind) if !stdout::is_terminal() => Err(Refusal::Usage(format!(
-                "--by {kind} shows a table, and standard output is no terminal to show it on; use `ebpf-process once \
-                 --by {kind}`, or give sinks these rows with --set 'probes.by=[\"{kind}\"]'"
+                "--by {kind} shows a table, and standard output is no terminal to show it on; use `{} once --by \
+                 {kind}`, or give sinks these rows with --set 'probes.by=[\"{kind}\"]'",
+                identity().name()
             ))),
             _ => Ok(()),
         }

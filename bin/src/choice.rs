@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ebpf_process_config::{Plan, PlannedSink};
-use ebpf_process_core::{Declared, EntityKind, Finding, Registry, Selection, nearest_of};
+use ebpf_process_core::{Declared, EntityKind, Finding, Registry, Selection, identity, nearest_of};
 
 use crate::list;
 
@@ -67,7 +67,7 @@ impl Known {
             let way_out = format!("name kinds that there are: {}", listed(&self.kinds));
             lacks("top", kind, "there are no rows of the kind", &self.kinds, way_out);
         }
-        let to_list = || "`ebpf-process list metrics` names all metrics".to_owned();
+        let to_list = || format!("`{} list metrics` names all metrics", identity().name());
         // What nobody has written is not there in a build with probes of its own, perhaps.
         let top_by = if *top_by == Selection::default().top_by { &Vec::new() } else { top_by };
         for (key, patterns) in [("top_by", top_by), ("include", include), ("exclude", exclude)] {

@@ -7,10 +7,10 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ebpf_process_config::LOG_VARIABLE;
-use ebpf_process_core::{Registry, duration};
+use ebpf_process_core::{duration, identity};
 use tracing::error;
 
+use crate::app::App;
 use crate::by::Rows;
 use crate::common::Common;
 use crate::exit::{Exit, Refusal};
@@ -45,7 +45,8 @@ Loading kernel programs takes root, or CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN be
 
 /// The whole command line; without a command it is `run`.
 #[derive(Debug, Parser)]
-#[command(name = "ebpf-process", version, about = ABOUT, after_help = AFTER, max_term_width = 110)]
+#[command(name = identity().name(), version = identity().version(), after_help = identity().adapt(AFTER))]
+#[command(max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -170,15 +171,15 @@ fn in_range(interval: Duration) -> Result<Duration, String> {
 }
 
 /// Reads the command line and does what it says.
-pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
+pub(crate) fn main(app: &App, arguments: &[OsString]) -> Exit {
     let elevated = privileges::elevated();
     if elevated && arguments.len() > 1 {
         log::start(Verbosity::Info, Reader::of_stderr());
         error!("started setuid or with file capabilities this program takes no arguments; start it as a service");
         return Exit::Usage;
     }
-    match parse(registry, arguments) {
-        Ok(cli) => dispatch(registry, cli, elevated),
+    match parse(app, arguments) {
+        Ok(cli) => dispatch(app, cli, elevated),
         Err(answer) => {
             // Help and version come this way too. Where they cannot be printed there is nobody to tell.
             let _ = answer.print();
@@ -187,8 +188,8 @@ pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
     }
 }
 
-fn parse(registry: &Registry, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let mut command = command(registry);
+fn parse(app: &App, arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = command(app);
     let matches = command.try_get_matches_from_mut(arguments).map_err(|error| with_choices(&mut command, error))?;
     Cli::from_arg_matches(&matches)
 }
@@ -212,13 +213,17 @@ fn with_choices(command: &mut clap::Command, error: clap::Error) -> clap::Error 
     error
 }
 
-/// The command line of this registry: each sink that can print is a format of `once`.
-fn command(registry: &Registry) -> clap::Command {
-    let formats = PossibleValuesParser::new(once::formats(registry));
-    Cli::command().mut_subcommand("once", |once| once.mut_arg("format", |format| format.value_parser(formats)))
+/// The command line of this program: each sink that can print is a format of `once`.
+fn command(app: &App) -> clap::Command {
+    let formats = PossibleValuesParser::new(once::formats(&app.registry));
+    let about = app.about.as_deref().unwrap_or(ABOUT).to_owned();
+    Cli::command()
+        .about(about)
+        .mut_subcommand("once", |once| once.mut_arg("format", |format| format.value_parser(formats)))
 }
 
-fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
+fn dispatch(app: &App, cli: Cli, elevated: bool) -> Exit {
+    let registry = &app.registry;
     let Cli { command: chosen, common } = cli;
     let result = match chosen.unwrap_or(Command::Run { rows: Rows::default(), common: Common::default() }) {
         Command::Run { rows, common: later } => with_log(&common.and(later), elevated, run::verbosity, |common| {
@@ -255,7 +260,7 @@ fn dispatch(registry: &Registry, cli: Cli, elevated: bool) -> Exit {
         },
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command(registry), "ebpf-process", &mut script);
+            clap_complete::generate(shell, &mut command(app), identity().name(), &mut script);
             with_log(&common, elevated, quiet, |_| crate::stdout::print(&String::from_utf8_lossy(&script)))
         }
     };
@@ -287,12 +292,13 @@ fn with_log(
     work(common)
 }
 
-/// The level in `EBPF_PROCESS_LOG`, if it is set.
+/// The level in `EBPF_PROCESS_LOG`, or as that variable is called for this program, if it is set.
 pub(crate) fn verbosity_of_environment() -> Result<Option<Verbosity>, Refusal> {
-    let Some(word) = std::env::var_os(LOG_VARIABLE) else { return Ok(None) };
+    let variable = identity().variable("LOG");
+    let Some(word) = std::env::var_os(&variable) else { return Ok(None) };
     let known = Verbosity::from_str(&word.to_string_lossy(), true);
     known.map(Some).map_err(|_| {
-        Refusal::Usage(format!("environment variable {LOG_VARIABLE}: expected error, warn, info, debug or trace"))
+        Refusal::Usage(format!("environment variable {variable}: expected error, warn, info, debug or trace"))
     })
 }
 
@@ -302,14 +308,14 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        command(&Registry::default()).debug_assert();
+        command(&App::default()).debug_assert();
     }
 
     #[test]
     fn a_number_of_seconds_needs_no_unit() {
         let parse = |words: &[&str]| {
             let words: Vec<OsString> = ["ebpf-process", "status"].iter().chain(words).map(OsString::from).collect();
-            match parse(&Registry::default(), &words)?.command {
+            match parse(&App::default(), &words)?.command {
                 Some(Command::Status { watch, .. }) => Ok::<_, clap::Error>(watch),
                 other => panic!("{other:?}"),
             }
@@ -335,7 +341,7 @@ mod tests {
     fn what_is_typed_before_the_command_counts_as_well() {
         let parse = |words: &[&str]| {
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-            parse(&Registry::default(), &words).expect("a right command line")
+            parse(&App::default(), &words).expect("a right command line")
         };
         let cli = parse(&["ebpf-process", "--set", "a=1", "--config", "x", "run", "--set", "b=2"]);
         let Some(Command::Run { common: later, .. }) = cli.command else { panic!("run") };
@@ -348,7 +354,7 @@ mod tests {
     fn rows_are_chosen_for_once_and_run_and_nothing_about_them_without_a_kind() {
         let parse = |words: &[&str]| {
             let words: Vec<OsString> = ["ebpf-process"].iter().chain(words).map(OsString::from).collect();
-            parse(&Registry::default(), &words)
+            parse(&App::default(), &words)
         };
         for command in ["once", "run"] {
             for kind in ["process", "app", "cgroup", "subtree"] {

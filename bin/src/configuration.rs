@@ -1,14 +1,18 @@
 //! The configuration, loaded and checked.
 
 use ebpf_process_config::{ConfigError, Plan, Sources, Texts, confine};
-use ebpf_process_core::Registry;
+use ebpf_process_core::{Registry, identity};
 use tracing::warn;
 
 use crate::exit::Refusal;
 
 /// What to do about a configuration without any sink.
-pub(crate) const TO_CONFIGURE: &str = "configure one in /etc/ebpf-process/ebpf-process.toml or with --config or --set \
-    ([sinks.NAME] with type = ...; `ebpf-process config default` shows how) and start the agent again";
+pub(crate) fn to_configure() -> String {
+    identity().adapt(
+        "configure one in /etc/ebpf-process/ebpf-process.toml or with --config or --set ([sinks.NAME] with type = ...; \
+         `ebpf-process config default` shows how) and start the agent again",
+    )
+}
 
 /// Loads and checks the configuration.
 pub(crate) fn plan(registry: &Registry, sources: &Sources) -> Result<Plan, Refusal> {

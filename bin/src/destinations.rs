@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ebpf_process_config::{Plan, PlannedSink};
-use ebpf_process_core::BuildError;
+use ebpf_process_core::{BuildError, identity};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::confinement::user::User;
 use crate::exit::Refusal;
-use crate::meeting_place::{MeetingPlace, SYSTEM};
+use crate::meeting_place::MeetingPlace;
 
 /// What an agent takes to end beyond its grace period.
 const BEYOND_GRACE: Duration = Duration::from_secs(1);
@@ -42,12 +42,12 @@ pub(crate) fn directory(elevated: bool) -> Result<PathBuf, String> {
         return Err("it was started with rights that its caller does not have".to_owned());
     }
     if geteuid().is_root() {
-        return Ok(SYSTEM.into());
+        return Ok(identity().runtime_directory().to_owned());
     }
     let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
     // Systemd names a unit's own directories; of several the first.
     let of_unit = named("RUNTIME_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
-    of_unit.or_else(|| named("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("ebpf-process"))).ok_or_else(|| {
+    of_unit.or_else(|| named("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join(identity().name()))).ok_or_else(|| {
         "there is no runtime directory: run it as root, or name a directory in XDG_RUNTIME_DIR".to_owned()
     })
 }
@@ -130,8 +130,8 @@ fn holder_of(file: &mut File) -> io::Result<Option<Holder>> {
 /// Where `check` looks for agents that run: where this user's meet, and where root's do.
 pub(crate) fn directories() -> Vec<PathBuf> {
     let own = directory(false).ok();
-    let of_root = own.as_deref() != Some(Path::new(SYSTEM));
-    own.into_iter().chain(of_root.then(|| SYSTEM.into())).collect()
+    let of_root = Some(identity().runtime_directory()).filter(|of_root| own.as_deref() != Some(*of_root));
+    own.iter().map(PathBuf::as_path).chain(of_root).map(Path::to_owned).collect()
 }
 
 /// The agent that holds this destination, if one does. Takes nothing and leaves nothing behind; where it cannot be told

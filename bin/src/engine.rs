@@ -400,6 +400,6 @@ mod tests {
     fn a_panic_becomes_an_exit_code() {
         let registry = Registry::default().probe(PANICKING);
         let arguments: Vec<_> = ["ebpf-process", "once", "--interval", "100ms"].map(Into::into).to_vec();
-        assert_eq!(crate::dispatch(&registry, &arguments), Exit::Failed);
+        assert_eq!(crate::App::default().registry(registry).dispatch(&arguments), Exit::Failed);
     }
 }

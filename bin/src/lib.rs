@@ -1,16 +1,16 @@
-//! The agent as a library: [`run`] is the whole program for the plugins of a [`Registry`].
+//! The agent as a library: an [`App`] is the whole program, with its own name, plugins and places.
 //!
-//! A binary with a sink or a probe of its own is ten lines:
+//! A binary with a sink or a probe of its own:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
 //!
 //! fn main() -> ExitCode {
-//!     let registry = ebpf_process::registry(); // .sink(MY_PLUGIN)
-//!     ebpf_process::run(registry)
+//!     ebpf_process::App::new("my-agent", env!("CARGO_PKG_VERSION")).run() // .sink(MY_PLUGIN)
 //! }
 //! ```
 //!
+//! * `app` is what a `main` says of its program, `program` runs it.
 //! * `cli` reads the command line, `configuration` loads and checks the configuration; `run`, `once`, `check`, `status`,
 //!   `list`, `settings` and `spool` are its commands, `plugin` is what netdata starts.
 //! * `trial` tries the sinks for `check`, `choice` looks whether what they ask for exists.
@@ -26,6 +26,7 @@
 //! * `signals`, `log`, `stdout`, `lock`, `destinations` and `meeting_place` are what a process owes its surroundings.
 
 mod accounts;
+mod app;
 mod broker;
 mod by;
 mod check;
@@ -47,6 +48,7 @@ mod notify;
 mod once;
 mod plugin;
 mod privileges;
+mod program;
 mod reload;
 mod reloads;
 mod rights;
@@ -61,40 +63,13 @@ mod survey;
 mod table;
 mod trial;
 
-use std::ffi::OsString;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
-
 use ebpf_process_core::{Registry, VITALS};
 use ebpf_process_probes::PROBES;
 
-use crate::exit::Exit;
+pub use crate::app::App;
 
 /// The probes and sinks that come with the agent.
 pub fn registry() -> Registry {
     let sinks = ebpf_process_sinks::registry();
     PROBES.into_iter().fold(sinks, |registry, probe| registry.probe(*probe)).probe(VITALS)
-}
-
-/// Runs the program with the arguments of this process and returns its exit code: 0 fine, 1 it
-/// cannot run here or a fatal error, 2 the command line or the configuration is wrong.
-///
-/// Call it on the main thread, before any other thread exists: probes may fork while they are
-/// built.
-pub fn run(registry: Registry) -> ExitCode {
-    run_with(registry, std::env::args_os())
-}
-
-/// The same with other arguments, the program's name first.
-#[expect(clippy::needless_pass_by_value, reason = "a program consumes what it is given, and callers read better so")]
-pub fn run_with(registry: Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    dispatch(&registry, &arguments).into()
-}
-
-fn dispatch(registry: &Registry, arguments: &[OsString]) -> Exit {
-    privileges::raise_descriptors();
-    let program = if plugin::is_name(arguments.first()) { plugin::main } else { cli::main };
-    // A panic must become an exit code: whoever dies of a signal is never restarted by netdata.
-    catch_unwind(AssertUnwindSafe(|| program(registry, arguments))).unwrap_or(Exit::Failed)
 }

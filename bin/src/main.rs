@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ebpf_process::run(ebpf_process::registry())
+    ebpf_process::App::default().run()
 }

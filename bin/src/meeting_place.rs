@@ -5,12 +5,10 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use ebpf_process_core::identity;
 use rustix::process::geteuid;
 
 use crate::confinement::user::{self, User};
-
-/// Where the agents of root meet.
-pub(crate) const SYSTEM: &str = "/run/ebpf-process";
 
 /// How often somebody else may remove it before something is put into it; each time an agent ends at that moment.
 const ATTEMPTS: usize = 100;
@@ -39,7 +37,7 @@ impl MeetingPlace {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let of_root = self.path == Path::new(SYSTEM) && geteuid().is_root();
+        let of_root = self.path == identity().runtime_directory() && geteuid().is_root();
         if !(of_root || self.made && self.user.is_some()) {
             return Ok(());
         }
@@ -65,7 +63,7 @@ impl MeetingPlace {
 
 /// Removes the directory where root's agents meet, unless somebody uses it.
 pub(crate) fn remove_empty() {
-    let _ = fs::remove_dir(SYSTEM);
+    let _ = fs::remove_dir(identity().runtime_directory());
 }
 
 impl Drop for MeetingPlace {

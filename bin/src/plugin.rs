@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use ebpf_process_config::{Directories, Plan, PlannedSink, Sources, Texts};
-use ebpf_process_core::{BuildError, OutletSpec, Registry};
+use ebpf_process_core::{BuildError, OutletSpec, Registry, identity};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
+use crate::app::App;
 use crate::broker::Broker;
 use crate::confinement::user::User;
 use crate::destinations::{Claim, Gate};
@@ -38,8 +39,8 @@ const LONGEST: u64 = 3600;
 
 /// What netdata passes.
 #[derive(Debug, Parser)]
-#[command(name = "ebpf_process.plugin", version, max_term_width = 110)]
-#[command(about = "ebpf-process as a plugin of netdata: charts of what the kernel does for processes and files")]
+#[command(name = "ebpf_process.plugin", version = identity().version(), max_term_width = 110)]
+#[command(about = identity().adapt("ebpf-process as a plugin of netdata: charts of what the kernel does for processes and files"))]
 struct PluginCli {
     /// The update interval
     #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
@@ -57,7 +58,8 @@ pub(crate) fn is_name(argument: Option<&OsString>) -> bool {
 }
 
 /// Runs until netdata ends it.
-pub(crate) fn main(registry: &Registry, arguments: &[OsString]) -> Exit {
+pub(crate) fn main(app: &App, arguments: &[OsString]) -> Exit {
+    let registry = &app.registry;
     // Before anything else: from here on no signal is the end by itself.
     let caught = Caught::under_netdata();
     let elevated = privileges::elevated();
@@ -157,11 +159,10 @@ impl Order {
 impl Prepared {
     fn new(registry: &Registry, cli: &PluginCli, elevated: bool) -> Result<Self, Refusal> {
         if elevated && cli.config.is_some() {
-            return Err(Refusal::Usage(
-                "started setuid or with file capabilities this program takes SECONDS and nothing else; put the \
-                 settings into /etc/ebpf-process/ebpf-process.toml"
-                    .to_owned(),
-            ));
+            return Err(Refusal::Usage(format!(
+                "started setuid or with file capabilities this program takes SECONDS and nothing else; put the settings into {}",
+                identity().system_file().display()
+            )));
         }
         let variable = |name| variable(name, elevated);
         let directories = Directories::new(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ebpf_process_config::Plan;
-use ebpf_process_core::Access;
+use ebpf_process_core::{Access, identity};
 use ebpf_process_probes::Version;
 use rustix::fs::{AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -11,7 +11,6 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities};
 use serde::Serialize;
 
 use crate::confinement::user::{self, User};
-use crate::meeting_place;
 
 /// A capability that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -111,7 +110,7 @@ pub(crate) fn reading(permitted: CapabilitySet, version: Version) -> Vec<Kept> {
 /// What it takes to remove the socket of the status at the end. A directory that is made for it becomes the agent's own,
 /// and so does the system's.
 fn for_status(socket: &Path) -> Option<Access> {
-    let becomes_ours = |directory: &&Path| *directory == Path::new(meeting_place::SYSTEM) || !directory.exists();
+    let becomes_ours = |directory: &&Path| *directory == identity().runtime_directory() || !directory.exists();
     let directory = socket.parent().filter(|directory| !becomes_ours(directory))?;
     Some(Access::Directory(directory.to_owned()))
 }

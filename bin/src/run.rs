@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use ebpf_process_config::{Sources, Texts};
-use ebpf_process_core::{Registry, Selection};
+use ebpf_process_core::{Registry, Selection, identity};
 use tracing::warn;
 
 use crate::broker::Broker;
 use crate::by::Rows;
-use crate::configuration::{TO_CONFIGURE, careful_plan};
+use crate::configuration::{careful_plan, to_configure};
 use crate::confinement::user::User;
 use crate::destinations::{self, Gate};
 use crate::engine::{End, Engine};
@@ -42,12 +42,16 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
         let Some(socket) = &plan.status else {
             return Err(Refusal::Usage(format!(
                 "no sink is configured, standard output is no terminal to show a table on, and status is off; \
-                 {TO_CONFIGURE}, or use `ebpf-process once`"
+                 {}, or use `{} once`",
+                to_configure(),
+                identity().name()
             )));
         };
         let socket = socket.display();
         warn!(
-            "no sink is configured: what is counted is told at {socket} (`ebpf-process status`) alone; {TO_CONFIGURE}"
+            "no sink is configured: what is counted is told at {socket} (`{} status`) alone; {}",
+            identity().name(),
+            to_configure()
         );
     }
     let user = User::planned(&plan, elevated)?;

@@ -1,5 +1,6 @@
 //! Signals: some ask for the end, the others must not be one.
 
+use ebpf_process_core::identity;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -165,7 +166,8 @@ fn forward(mut signals: Signals, hang_up: HangUp, stop: &Sender<()>, asked: &Ato
             // A service manager that sent it waits for an answer.
             notify::reloading();
             info!(
-                "SIGHUP does nothing: it was started so (nohup); `ebpf-process reload` reads the configuration again"
+                "SIGHUP does nothing: it was started so (nohup); `{} reload` reads the configuration again",
+                identity().name()
             );
             notify::ready();
         }

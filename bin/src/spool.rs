@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Subcommand;
 use ebpf_process_config::Sources;
-use ebpf_process_core::{Ledger, Registry, SinkContext, SinkError, chain, nearest_of, size};
+use ebpf_process_core::{Ledger, Registry, SinkContext, SinkError, chain, identity, nearest_of, size};
 use ebpf_process_delivery::{SegmentReport, inspect, repair};
 
 use crate::common::Common;
@@ -47,7 +47,8 @@ pub(crate) fn main(directory: &Path, mend: bool) -> Result<Exit, Refusal> {
         (_, true) => ", the damage is cut out",
         (_, false) => "; `ebpf-process spool repair` cuts the damage out",
     };
-    stdout::print(&format!("{}{waiting} samples wait{state}\n", segments(&reports)))
+    let text = format!("{}{waiting} samples wait{}\n", segments(&reports), identity().adapt(state));
+    stdout::print(&text)
 }
 
 fn segments(reports: &[SegmentReport]) -> String {

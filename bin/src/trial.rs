@@ -239,7 +239,7 @@ mod tests {
             let mut arguments = vec!["ebpf-process", "check", "--config", &path];
             arguments.extend(strict.then_some("--strict"));
             let arguments: Vec<_> = arguments.into_iter().map(Into::into).collect();
-            assert_eq!(crate::dispatch(&registry(), &arguments), exit, "{sinks:?} {strict}");
+            assert_eq!(crate::App::default().registry(registry()).dispatch(&arguments), exit, "{sinks:?} {strict}");
         }
     }
 }

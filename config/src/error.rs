@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use ebpf_process_core::OptionsError;
+use ebpf_process_core::{OptionsError, identity};
 
 /// One thing that is wrong with the configuration: what, where, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl ConfigError {
             // The way out may repeat the line.
             Self::File { path, line, problem: _, way_out: _ } => {
                 let problem = "cannot be read as a configuration".to_owned();
-                let way_out = "run `ebpf-process check` as root, which says why".to_owned();
+                let way_out = identity().adapt("run `ebpf-process check` as root, which says why");
                 Self::File { path, line, problem, way_out }
             }
             Self::Source { .. } => self,

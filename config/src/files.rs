@@ -1,5 +1,6 @@
 //! Reading configuration files: one that stands alone, and those in the directory `conf.d` beside it.
 
+use ebpf_process_core::identity;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -32,12 +33,11 @@ pub(crate) struct FileLayer {
 }
 
 /// What there is to do where a file is missing.
-#[derive(Clone, Copy)]
 enum Missing {
     /// Nothing.
     Fine,
     /// This, and it is a refusal.
-    Refused(&'static str),
+    Refused(String),
 }
 
 /// Reads files for a layer.
@@ -54,7 +54,7 @@ impl FileLayer {
     }
 
     /// The system's, which may be missing; what is in the directory beside it counts all the same.
-    pub(crate) fn system(path: &str) -> Self {
+    pub(crate) fn system(path: &Path) -> Self {
         Self { path: path.into(), required: false, syntax: Syntax::Toml, with_directory: true }
     }
 
@@ -67,7 +67,7 @@ impl FileLayer {
     pub(crate) fn read(&self, trusted_only: bool, texts: &mut Texts) -> Result<(), ConfigError> {
         let mut reader = Reader { trusted_only, texts };
         let missing = if self.required {
-            Missing::Refused("correct the path after --config or in EBPF_PROCESS_CONFIG")
+            Missing::Refused(identity().adapt("correct the path after --config or in EBPF_PROCESS_CONFIG"))
         } else {
             Missing::Fine
         };
@@ -75,7 +75,11 @@ impl FileLayer {
         if self.with_directory {
             let directory = self.path.with_file_name(DIRECTORY);
             for name in reader.list(&directory)? {
-                reader.add(&directory.join(name), Syntax::Toml, Missing::Refused("remove the link, or mend it"))?;
+                reader.add(
+                    &directory.join(name),
+                    Syntax::Toml,
+                    Missing::Refused("remove the link, or mend it".to_owned()),
+                )?;
             }
         }
         Ok(())
@@ -100,7 +104,7 @@ impl Reader<'_> {
             Err(error) if is_missing(&error) => {
                 return match missing {
                     Missing::Fine => Ok(None),
-                    Missing::Refused(way_out) => Err(refused(path, "there is no such file", way_out)),
+                    Missing::Refused(way_out) => Err(refused(path, "there is no such file", &way_out)),
                 };
             }
             Err(error) if self.trusted_only => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ebpf_process_core::Figment;
+use ebpf_process_core::{Figment, identity};
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider, Source};
@@ -53,7 +53,7 @@ pub(crate) fn parse_toml(path: &Path, text: &str) -> Result<Dict, ConfigError> {
             Some(quoted) => ("the quotes around a text are missing".to_owned(), format!("write {quoted}")),
             None => (
                 error.message().replace('\n', ", "),
-                "correct the line; `ebpf-process config default` prints an example".to_owned(),
+                identity().adapt("correct the line; `ebpf-process config default` prints an example"),
             ),
         };
         ConfigError::File { path: path.to_owned(), line, problem, way_out }

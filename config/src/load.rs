@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use ebpf_process_core::{Figment, OptionsError, Registry};
+use ebpf_process_core::{Figment, OptionsError, Registry, identity};
 use figment::value::{Dict, Value};
 use figment::{Metadata, Profile, Provider as _, Source};
 
@@ -13,18 +13,6 @@ use crate::files::FileLayer;
 use crate::layer::{Layer, nested, parse_key, parse_toml, parse_value};
 use crate::netdata::{self, Directories};
 use crate::texts::{Syntax, Texts};
-
-/// The system's configuration; it may be missing.
-pub const SYSTEM_FILE: &str = "/etc/ebpf-process/ebpf-process.toml";
-
-/// What the names of all environment variables begin with that set a key.
-pub const ENVIRONMENT_PREFIX: &str = "EBPF_PROCESS_";
-
-/// A variable with that prefix that is no key: the level of the log.
-pub const LOG_VARIABLE: &str = "EBPF_PROCESS_LOG";
-
-/// The one that names the file, unless the command line does.
-pub const CONFIG_VARIABLE: &str = "EBPF_PROCESS_CONFIG";
 
 /// The origin of what nobody has typed.
 const BUILT_IN: &str = "built-in default";
@@ -63,7 +51,7 @@ impl Sources {
     pub fn command_line(config: Option<&Path>) -> Self {
         let (file, named) = match config {
             Some(path) => (FileLayer::named(path), Named::Already),
-            None => (FileLayer::system(SYSTEM_FILE), Named::Alone),
+            None => (FileLayer::system(identity().system_file()), Named::Alone),
         };
         Self { files: vec![file], named, ..Self::default() }
     }
@@ -71,7 +59,7 @@ impl Sources {
     /// Under netdata: the system's file, `ebpf_process.conf` and `ebpf-process.toml` from the first
     /// of netdata's directories that has them, then `config`, which must exist.
     pub fn netdata(directories: &Directories, config: Option<&Path>) -> Self {
-        let mut files = vec![FileLayer::system(SYSTEM_FILE)];
+        let mut files = vec![FileLayer::system(identity().system_file())];
         for (name, syntax) in [("ebpf_process.conf", Syntax::Conf), ("ebpf-process.toml", Syntax::Toml)] {
             files.extend(directories.find(name).map(|path| FileLayer::of_netdata(path, syntax)));
         }
@@ -80,15 +68,18 @@ impl Sources {
         Self { files, named, ..Self::default() }
     }
 
-    /// Adds the environment: variables that begin with [`ENVIRONMENT_PREFIX`], `__` between levels, and the file that
-    /// [`CONFIG_VARIABLE`] names where the command line names none. What Kubernetes sets for a service whose name begins
+    /// Adds the environment: variables that begin with the [program's prefix](ebpf_process_core::Identity::environment_prefix),
+    /// `__` between levels, and the file that `CONFIG` behind that prefix names where the command line names none. `LOG` is no
+    /// key, but the level of the log. What Kubernetes sets for a service whose name begins
     /// like this program's is none of it.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let ours = |key: &OsString| key.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes());
-        self.environment = variables.into_iter().filter(|(key, _)| ours(key) && key != LOG_VARIABLE).collect();
+        let [log, config] = ["LOG", "CONFIG"].map(|name| OsString::from(identity().variable(name)));
+        let prefix = identity().environment_prefix().as_bytes();
+        let ours = |key: &OsString| key.as_encoded_bytes().starts_with(prefix) && *key != log;
+        self.environment = variables.into_iter().filter(|(key, _)| ours(key)).collect();
         self.environment.retain(|(key, value)| {
-            if key == CONFIG_VARIABLE {
+            if *key == config {
                 let file = (!value.is_empty()).then(|| FileLayer::named(Path::new(value)));
                 match self.named {
                     Named::Already => {}
@@ -100,7 +91,7 @@ impl Sources {
                     Named::Last => self.files.extend(file),
                 }
             }
-            key != CONFIG_VARIABLE && !is_service_link(key, value)
+            *key != config && !is_service_link(key, value)
         });
         self.environment.sort();
         self
@@ -175,7 +166,9 @@ impl Sources {
 /// service `ebpf-process` `EBPF_PROCESS_SERVICE_HOST`, `EBPF_PROCESS_SERVICE_PORT`, `EBPF_PROCESS_SERVICE_PORT_HTTP`,
 /// `EBPF_PROCESS_PORT` and `EBPF_PROCESS_PORT_19435_TCP` with `_PROTO`, `_PORT` and `_ADDR`.
 fn is_service_link(key: &OsString, value: &OsString) -> bool {
-    let Some(name) = key.to_str().and_then(|name| name.strip_prefix(ENVIRONMENT_PREFIX)) else { return false };
+    let Some(name) = key.to_str().and_then(|name| name.strip_prefix(identity().environment_prefix())) else {
+        return false;
+    };
     // A key's levels; no service's variable has an empty word.
     if name.contains("__") {
         return false;
@@ -198,7 +191,7 @@ fn is_service_link(key: &OsString, value: &OsString) -> bool {
 /// The default, without probes and common keys that nothing in the registry knows, and with every
 /// probe of the registry enabled.
 fn built_in(registry: &Registry) -> Result<Dict, ConfigError> {
-    let mut root = parse_toml(Path::new("ebpf-process.toml"), DEFAULT)?;
+    let mut root = parse_toml(Path::new(BUILT_IN), &identity().adapt(DEFAULT))?;
     if let Some(Value::Dict(_, probes)) = root.get_mut("probes") {
         probes.retain(|key, value| match value {
             Value::Dict(..) => registry.find_probe(key).is_some(),
@@ -216,7 +209,7 @@ fn environment_layer(name: &OsString, value: &OsString) -> Result<Layer, ConfigE
     let origin = format!("environment variable {}", name.to_string_lossy().escape_debug());
     let refused = |problem: &str| ConfigError::Source { origin: origin.clone(), problem: problem.to_owned() };
     let Some(value) = value.to_str() else { return Err(refused("the value is not UTF-8 text")) };
-    let key = name.to_str().and_then(|name| name.strip_prefix(ENVIRONMENT_PREFIX));
+    let key = name.to_str().and_then(|name| name.strip_prefix(identity().environment_prefix()));
     let Some(key) = key else { return Err(refused("the name is not UTF-8 text")) };
     let segments: Vec<String> = key.split("__").map(str::to_ascii_lowercase).collect();
     if segments.iter().any(String::is_empty) {

@@ -62,6 +62,7 @@ mod error;
 mod finals;
 mod histogram;
 mod host;
+mod identity;
 mod kind_vitals;
 mod label;
 mod last_batch;
@@ -114,6 +115,7 @@ pub use error::{
 };
 pub use histogram::{Bucket, HISTOGRAM_SLOTS, Histogram, slot_bound};
 pub use host::HostName;
+pub use identity::{Identity, identity};
 pub use kind_vitals::KindVitals;
 pub use label::{LABEL_VALUE_LIMIT, clean_label};
 pub use last_batch::LastBatch;

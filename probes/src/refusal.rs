@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use aya::EbpfError;
-use ebpf_process_core::{BuildError, chain};
+use ebpf_process_core::{BuildError, chain, identity};
 
 use crate::cause::{Call, Surroundings};
 use crate::hook::CounterReport;
@@ -114,7 +114,7 @@ pub(crate) fn nothing_attached(probe: &str, reports: &[CounterReport]) -> BuildE
     // Whoever has all the rights need not be told to get them.
     let rights = if missing_here().is_empty() { String::new() } else { format!("{}; ", try_as_root()) };
     let problem = format!("no counter of probe {probe} finds a hook ({})", reasons.join("; "));
-    let way_out = format!("{rights}\"ebpf-process check\" says what this machine lacks and how to mend it");
+    let way_out = format!("{rights}\"{} check\" says what this machine lacks and how to mend it", identity().name());
     // A file system may still be mounted while the machine starts.
     BuildError::refused(problem, way_out).passing(reasons.iter().any(|reason| reason.contains(NOT_MOUNTED)))
 }

@@ -16,7 +16,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread
 use serde::Deserialize;
 
 fn main() -> ExitCode {
-    ebpf_process::run(ebpf_process::registry().sink(Misbehave))
+    ebpf_process::App::default().sink(Misbehave).run()
 }
 
 struct Misbehave;

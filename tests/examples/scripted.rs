@@ -14,7 +14,7 @@ use ebpf_process_tests::hostile;
 use serde::Deserialize;
 
 fn main() -> ExitCode {
-    ebpf_process::run(ebpf_process_sinks::registry().probe(Scripted))
+    ebpf_process::App::default().registry(ebpf_process_sinks::registry().probe(Scripted)).run()
 }
 
 struct Scripted;

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use ebpf_process_config::Plan;
-use ebpf_process_core::Access;
+use ebpf_process_core::{Access, identity};
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, LandlockStatus, PathBeneath, PathFd, Ruleset,
     RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
@@ -19,7 +19,6 @@ use rustix::thread::CapabilitySet;
 use tracing::warn;
 
 use crate::confinement::user;
-use crate::meeting_place;
 
 /// The newest rights that are asked for; a kernel that knows fewer is asked for those.
 const NEWEST: ABI = ABI::V6;
@@ -52,8 +51,9 @@ const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Where a probe makes an empty file and removes it, to see whether its hooks fire.
 const SCRATCH: &str = "/dev/shm";
 
-/// Where spools and files of sinks usually are. They are open whether or not the plan names them, so that a reload may.
-const USUAL: [&str; 3] = ["/var/lib/ebpf-process", "/var/log/ebpf-process", "/var/spool/ebpf-process"];
+/// Where spools and files of sinks usually are, in a directory of the program's name. They are open whether or not the plan
+/// names them, so that a reload may.
+const USUAL: [&str; 3] = ["/var/lib", "/var/log", "/var/spool"];
 
 /// The rights on everything, as the kernel knows them; put into force by [`enforce`](Self::enforce).
 pub(crate) struct Reach {
@@ -226,11 +226,11 @@ fn rules(plan: &Plan, elevated: bool) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
         rules.extend(opened.into_iter().map(|path| (path, rights)));
     }
     if !elevated {
-        rules.extend(USUAL.iter().map(|path| (path.into(), reading() | writing())));
+        rules.extend(USUAL.iter().map(|path| (Path::new(path).join(identity().name()), reading() | writing())));
     }
     // The locks, and the socket of the status.
     let own = plan.status.as_deref().and_then(Path::parent);
-    for directory in own.into_iter().chain([Path::new(meeting_place::SYSTEM)]) {
+    for directory in own.into_iter().chain([identity().runtime_directory()]) {
         rules.push((directory.to_owned(), reading() | writing()));
         rules.extend(above(directory).into_iter().map(|path| (path, AccessFs::RemoveDir.into())));
     }

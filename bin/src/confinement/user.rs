@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ebpf_process_config::{Plan, Rights};
+use ebpf_process_core::identity;
 use rustix::fs::{Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -18,9 +19,6 @@ use tracing::warn;
 
 use crate::accounts::{Account, Accounts};
 use crate::exit::Refusal;
-
-/// The user that packages make for the agent.
-const OWN: &str = "ebpf-process";
 
 /// Who it is where the machine has no such user: the number that owns nothing.
 const NOBODY: u32 = 65534;
@@ -75,7 +73,8 @@ impl User {
 
     /// The same by what the machine says of users.
     fn of(configured: Option<&str>, accounts: &Accounts) -> Result<Option<Self>, Refusal> {
-        let name = configured.unwrap_or(OWN);
+        // Packages make a user of the program's name.
+        let name = configured.unwrap_or(identity().name());
         let Account { name, uid, gid, groups } = match accounts.user(name) {
             Some(account) => account,
             None if configured.is_none() => Account { name: None, uid: NOBODY, gid: NOBODY, groups: Vec::new() },

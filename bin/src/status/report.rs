@@ -9,6 +9,7 @@ use std::time::Duration;
 use comfy_table::Table;
 use ebpf_process_core::{
     Clock, Condition, KindVitals, LastBatch, SinkVitals, State, Tally, Uncounted, Value, View, Vitals, duration,
+    identity,
 };
 use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,7 @@ impl Source {
             Probe { name: probe.name, state: state.as_str().to_owned(), reason, since }
         });
         Report {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: identity().version().to_owned(),
             pid: std::process::id(),
             uptime: now.boottime.saturating_sub(self.started).as_secs_f64(),
             interval: self.described.interval().as_secs_f64(),
@@ -372,7 +373,8 @@ impl Report {
         };
         let up = seconds(self.uptime.floor());
         let mut text = format!(
-            "ebpf-process {}, process {}, up {up}, interval {}\n",
+            "{} {}, process {}, up {up}, interval {}\n",
+            identity().name(),
             self.version,
             self.pid,
             seconds(self.interval)
@@ -445,7 +447,7 @@ impl Report {
             let _ = writeln!(text, "the reload of {} ago was refused: {error}", seconds(age.floor()));
         }
         if self.sinks.is_empty() {
-            let _ = writeln!(text, "\nno sink is configured: {}", configuration::TO_CONFIGURE);
+            let _ = writeln!(text, "\nno sink is configured: {}", configuration::to_configure());
             return text;
         }
         let all = self.sink_table(|_| true);

@@ -8,6 +8,7 @@ mod agent;
 mod broker;
 mod elevated;
 mod examples;
+mod identity;
 mod lifetime;
 mod netdata;
 mod notify;

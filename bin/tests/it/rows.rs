@@ -95,7 +95,7 @@ fn program() {
     let arguments = arguments.into_string().expect("text");
     let arguments = ["ebpf-process"].into_iter().chain(arguments.split('\n')).map(OsString::from);
     let registry = ebpf_process_sinks::registry();
-    let code = ebpf_process::run_with(registry.probe(VITALS).probe(TOLD), arguments);
+    let code = ebpf_process::App::default().registry(registry.probe(VITALS).probe(TOLD)).run_with(arguments);
     std::process::exit(if code == ExitCode::SUCCESS { 0 } else { 2 });
 }
 

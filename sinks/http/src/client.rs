@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebpf_process_core::{BuildError, Opener, SinkContext, Stop};
+use ebpf_process_core::{BuildError, Opener, SinkContext, Stop, identity};
 use ebpf_process_delivery::{Resolve, Verdict};
 use tracing::info;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
@@ -174,7 +174,7 @@ fn connect_by(
         .max_redirects_will_error(false)
         // Where the data goes is the configuration's to say, not the environment's.
         .proxy(tunnel.cloned())
-        .user_agent(concat!("ebpf-process/", env!("CARGO_PKG_VERSION")))
+        .user_agent(format!("{}/{}", identity().name(), identity().version()))
         .build();
     let (shared, patience) = (Arc::clone(shared), Patience(stop.clone()));
     if let Some(path) = &server.socket {

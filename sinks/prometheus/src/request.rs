@@ -1,5 +1,6 @@
 //! A request as it comes, and what is answered.
 
+use ebpf_process_core::identity;
 use httparse::{EMPTY_HEADER, Error, Status};
 
 use crate::format::Format;
@@ -42,7 +43,7 @@ pub(crate) fn answer(request: &[u8], path: &str, make: impl FnOnce(Format, &Want
     } else if !matches!(parsed.method, Some("GET" | "HEAD")) {
         Reply::words("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "the page can only be read\n")
     } else if !is_page && asked == HEALTHY.as_bytes() {
-        Reply::words("200 OK", "", "ebpf-process is healthy\n")
+        Reply::words("200 OK", "", format!("{} is healthy\n", identity().name()))
     } else if !is_page {
         Reply::text("200 OK", "text/html; charset=utf-8", "", &landing(path))
     } else {
@@ -69,9 +70,10 @@ fn parts_of(target: &str) -> (&str, &str) {
 /// What a person sees who opens the address without a path.
 fn landing(path: &str) -> String {
     let escaped = path.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;").replace('\'', "&#39;");
+    let name = identity().name();
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><title>ebpf-process</title></head><body>\n\
-         <h1>ebpf-process</h1>\n<p>What processes and their I/O do on this host, for Prometheus: \
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><title>{name}</title></head><body>\n\
+         <h1>{name}</h1>\n<p>What processes and their I/O do on this host, for Prometheus: \
          <a href=\"{escaped}\">{escaped}</a></p>\n</body></html>\n"
     )
 }

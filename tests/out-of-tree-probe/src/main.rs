@@ -6,5 +6,5 @@ mod users;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ebpf_process::run(ebpf_process::registry().probe(launch::LAUNCH).probe(users::USERS))
+    ebpf_process::App::new("my-probes", env!("CARGO_PKG_VERSION")).probe(launch::LAUNCH).probe(users::USERS).run()
 }

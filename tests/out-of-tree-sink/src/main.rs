@@ -5,5 +5,5 @@ mod lines;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ebpf_process::run(ebpf_process::registry().sink(lines::PLUGIN))
+    ebpf_process::App::new("my-agent", env!("CARGO_PKG_VERSION")).sink(lines::PLUGIN).run()
 }
