@@ -27,9 +27,9 @@ use crate::status::report::Source;
 /// How long a write to somebody who asked may take: an answer fits into the socket's buffer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long somebody who asks may take to say what. Who only connects, as programs did that know of no other question, is
-/// told the status then.
-const SILENCE: Duration = Duration::from_millis(50);
+/// How long somebody who asks may take to say what: on a busy machine he may have to wait for a processor in between. Who
+/// only connects, as programs did that know of no other question, is told the status then.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// No question is longer.
 const LONGEST_QUESTION: usize = 16;
