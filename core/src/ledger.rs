@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use tracing::{error, warn};
 
 use crate::condition::{Condition, SharedCondition, State};
+use crate::reason::Foreign;
 use crate::waker::Waker;
 
 /// Why samples are dropped for which there was no room in the queue.
@@ -119,6 +120,8 @@ struct Book {
     told: Told,
     /// The reasons that the sink says in the log itself, or that were said in other words.
     said: Vec<&'static str>,
+    /// Those that are text from outside.
+    foreign: Foreign,
 }
 
 /// Which kinds of losses have been logged; of those with reasons, how many.
@@ -205,6 +208,12 @@ impl Ledger {
     /// Samples were refused by the receiver, or cannot be said in its protocol.
     pub fn rejected(&self, samples: u64, reason: &'static str) {
         self.settle(samples, |tally| add(&mut tally.rejected, reason, samples));
+    }
+
+    /// A receiver's own words as a reason: without control characters, cut to 80 bytes. A ledger has 16 different ones;
+    /// whatever comes beyond is `other`.
+    pub fn reason(&self, words: &str) -> &'static str {
+        self.book.lock().foreign.reason(words)
     }
 
     /// Samples were given up.

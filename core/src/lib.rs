@@ -79,6 +79,7 @@ mod pace;
 mod part;
 mod probe;
 mod probe_type;
+mod reason;
 mod recorder;
 mod registry;
 mod remote;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::frame::Frame;
 
-/// What a receiver made of a frame. Reasons are few and fixed: they are columns of the ledger.
+/// What a receiver made of a frame. Reasons are few and fixed: they are columns of the ledger. Those that are a receiver's own
+/// words the ledger makes so ([`Ledger::reason`](ebpf_process_core::Ledger::reason)).
 /// Problems are for people: what went wrong and the way out, on one line, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

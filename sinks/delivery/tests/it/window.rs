@@ -184,6 +184,22 @@ fn a_ticket_that_is_dropped_is_a_failure_and_the_others_go_on() {
 }
 
 #[test]
+fn what_a_receiver_says_is_a_reason_as_long_as_there_are_few() {
+    let mut scene = Scene::new(true, &DeliveryOptions::default());
+    for n in 0..40 {
+        scene.offer(n..n + 1);
+        let reason = scene.context.ledger.reason(&format!("no such\nrow: {n}"));
+        scene.answer(n + 1, Verdict::Rejected { reason, problem: "no".to_owned() });
+        scene.work();
+    }
+    let tally = scene.tally();
+    assert_eq!(
+        (tally.rejected.len(), tally.rejected[0], tally.rejected[16]),
+        (17, ("no such_row: 0", 1), ("other", 24))
+    );
+}
+
+#[test]
 fn a_stop_waits_for_answers_and_says_what_had_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let spool = Some(folder.path().to_owned());
