@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use ebpf_process_core::{Figment, identity};
+use ebpf_process_core::{Options, identity};
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
-use figment::{Metadata, Profile, Provider, Source};
+use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use crate::error::ConfigError;
 use crate::literal::{is_secret, literal};
@@ -26,11 +26,6 @@ impl Layer {
     /// A table from somewhere else, in words: `built-in default`, `--set interval`.
     pub(crate) fn named(origin: impl Into<String>, table: Dict) -> Self {
         Self { metadata: Metadata::named(origin.into()), table }
-    }
-
-    /// A table of one value, with the origin that the value has elsewhere.
-    pub(crate) fn copied(metadata: Option<&Metadata>, key: &[String], value: Value) -> Self {
-        Self { metadata: metadata.cloned().unwrap_or_default(), table: nested(key, value) }
     }
 }
 
@@ -128,25 +123,35 @@ pub(crate) fn walk(table: &Dict, key: &mut Vec<String>, visit: &mut impl FnMut(&
     }
 }
 
-/// The table at `path` with the origins of its values, as a figment of its own; empty if there is
-/// none. Unlike figment's `focus`, `path` may contain names with dots, and `keep` may leave keys out.
-pub(crate) fn part(whole: &Figment, root: &Dict, path: &[&str], keep: impl Fn(&str) -> bool) -> Figment {
+/// Options with those at `path` above them, each value with its origin; the same where there is no table. Unlike figment's
+/// `focus`, `path` may contain names with dots, and `keep` may leave keys out.
+pub(crate) fn part(
+    onto: Options,
+    (whole, root): (&Figment, &Dict),
+    path: &[&str],
+    keep: impl Fn(&str) -> bool,
+) -> Options {
     let table = path.iter().try_fold(root, |table, name| match table.get(*name) {
         Some(Value::Dict(_, inner)) => Some(inner),
         _ => None,
     });
-    let mut figment = Figment::new();
-    let Some(table) = table else { return figment };
+    let Some(table) = table else { return onto };
     let kept: Dict =
         table.iter().filter(|(key, _)| keep(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut layers = Vec::new();
     walk(&kept, &mut Vec::new(), &mut |key, value| {
-        layers.push(Layer::copied(whole.get_metadata(value.tag()), key, value.clone()));
+        let origin = whole.get_metadata(value.tag()).map(in_words).unwrap_or_default();
+        layers.push((origin, nested(key, value.clone())));
     });
-    for layer in layers {
-        figment = figment.merge(layer);
+    layers.into_iter().fold(onto, |options, (origin, table)| options.layer(origin, table))
+}
+
+/// Where a value comes from, in words.
+pub(crate) fn in_words(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(Source::File(path)) => path.display().to_string(),
+        _ => metadata.name.to_string(),
     }
-    figment
 }
 
 #[cfg(test)]

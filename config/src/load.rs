@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use ebpf_process_core::{Figment, OptionsError, Registry, identity};
+use ebpf_process_core::{Options, OptionsError, Registry, identity};
 use figment::value::{Dict, Value};
-use figment::{Metadata, Profile, Provider as _, Source};
+use figment::{Figment, Profile, Provider as _};
 
 use crate::DEFAULT;
 use crate::error::ConfigError;
 use crate::files::FileLayer;
-use crate::layer::{Layer, nested, parse_key, parse_toml, parse_value};
+use crate::layer::{Layer, in_words, nested, parse_key, parse_toml, parse_value, part};
 use crate::netdata::{self, Directories};
 use crate::texts::{Syntax, Texts};
 
@@ -279,6 +279,11 @@ impl Loaded {
         self.figment.find_metadata(key).map(in_words)
     }
 
+    /// The options at `path`, without the keys that are not to be kept, above others.
+    pub(crate) fn part(&self, onto: Options, path: &[&str], keep: impl Fn(&str) -> bool) -> Options {
+        part(onto, (&self.figment, &self.root), path, keep)
+    }
+
     /// Whether nobody has typed this key.
     pub(crate) fn is_default(&self, key: &str) -> bool {
         self.origin(key).is_some_and(|origin| origin == BUILT_IN)
@@ -303,12 +308,5 @@ impl Loaded {
     /// An error about a key whose value is of the right type, but cannot be meant.
     pub(crate) fn refuse(&self, key: String, problem: impl Into<String>) -> OptionsError {
         self.located(OptionsError { key, origin: None, problem: problem.into(), nearest: None })
-    }
-}
-
-pub(crate) fn in_words(metadata: &Metadata) -> String {
-    match &metadata.source {
-        Some(Source::File(path)) => path.display().to_string(),
-        _ => metadata.name.to_string(),
     }
 }

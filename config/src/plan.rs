@@ -11,7 +11,6 @@ use ebpf_process_core::{
 use figment::value::{Dict, Value};
 
 use crate::error::ConfigError;
-use crate::layer::part;
 use crate::load::Loaded;
 use crate::raw::{RawProbe, RawRoot, RawSink, Rights};
 
@@ -114,9 +113,9 @@ impl Plan {
     /// error. Nothing is opened or attached.
     pub fn new(loaded: &Loaded, registry: &Registry) -> Result<Self, ConfigError> {
         let root: RawRoot = loaded
-            .figment
+            .part(Options::at(""), &[], |_| true)
             .extract()
-            .map_err(|error| loaded.located(further_down(OptionsError::explain(&error, ""), registry)))?;
+            .map_err(|error| loaded.located(further_down(error, registry)))?;
         bounded(loaded, "interval", root.interval, SHORTEST_INTERVAL, LONGEST_INTERVAL)?;
         bounded(loaded, "grace", root.grace, Duration::ZERO, LONGEST_GRACE)?;
         let (probes, scope) = plan_probes(loaded, registry, &root.probes)?;
@@ -245,24 +244,20 @@ fn plan_probes(loaded: &Loaded, registry: &Registry, table: &Dict) -> Result<(Ve
     for plugin in registry.probes() {
         let name = plugin.name();
         let path = format!("probes.{name}");
-        let own = part(&loaded.figment, &loaded.root, &["probes", name], |_| true);
-        let raw = own.extract::<RawProbe>().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?;
+        let own = loaded.part(Options::at(&*path), &["probes", name], |_| true);
+        let raw = own.extract::<RawProbe>().map_err(|error| loaded.located(error))?;
         let enabled = raw.enabled.unwrap_or_else(|| plugin.is_default());
         let own_keys = match table.get(name) {
             Some(Value::Dict(_, own)) => own.clone(),
             _ => Dict::new(),
         };
         let inherited = |key: &str| plugin.common_keys().contains(&key) && !own_keys.contains_key(key);
-        let figment = part(&loaded.figment, &loaded.root, &["probes"], inherited).merge(part(
-            &loaded.figment,
-            &loaded.root,
-            &["probes", name],
-            |key| key != "enabled",
-        ));
-        if enabled && plugin.common_keys().contains(&"only") && figment.find_value("only").is_ok() {
+        let options = loaded.part(Options::at(&*path), &["probes"], inherited);
+        let options = loaded.part(options, &["probes", name], |key| key != "enabled");
+        let has = |key: &str| own_keys.contains_key(key) || inherited(key) && table.contains_key(key);
+        if enabled && plugin.common_keys().contains(&"only") && has("only") {
             scope = Scope::Filtered;
         }
-        let options = Options::new(figment, path.clone());
         // A disabled probe's table is read as well: a typo in it should not wait for the day it is enabled.
         if let Err(mut error) = plugin.catalog(&options) {
             let key = error.key.strip_prefix(&path).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
@@ -329,8 +324,8 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
         let problem = format!("a sink's name has 1 to {LONGEST_NAME} letters, digits, \"-\" and \"_\"");
         return Err(loaded.refuse(path, problem).into());
     }
-    let table = part(&loaded.figment, &loaded.root, &["sinks", name], |_| true);
-    let raw: RawSink = table.extract().map_err(|error| loaded.located(OptionsError::explain(&error, &path)))?;
+    let table = loaded.part(Options::at(&*path), &["sinks", name], |_| true);
+    let raw: RawSink = table.extract().map_err(|error| loaded.located(error))?;
     let Some(plugin) = registry.find_sink(&raw.kind) else {
         let known: Vec<&str> = registry.sinks().map(|sink| sink.name()).collect();
         let problem = format!(
@@ -366,8 +361,7 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
             return Err(OptionsError { nearest, ..refuse(problem) }.into());
         }
     }
-    let figment = part(&loaded.figment, &loaded.root, &["sinks", name, "options"], |_| true);
-    let options = Options::new(figment, format!("{path}.options"));
+    let options = loaded.part(Options::at(format!("{path}.options")), &["sinks", name, "options"], |_| true);
     let claims = plugin.check(&options).map_err(|error| loaded.located(error))?;
     Ok(PlannedSink { spec: raw.into_spec(name), plugin: Arc::clone(plugin), options, claims })
 }

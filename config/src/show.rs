@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::layer::walk;
+use crate::layer::{in_words, walk};
 use crate::literal::{HIDDEN, bare_or_quoted, is_secret, literal, quoted};
-use crate::load::{Loaded, in_words};
+use crate::load::Loaded;
 
 impl Loaded {
     /// The effective configuration: TOML, one table after another, the origin of each value beside

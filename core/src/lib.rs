@@ -142,6 +142,3 @@ pub use view::{ColumnView, KeptView, KindView, Labels, Metric, RowView, Sample, 
 pub use vitals::{ProbeVitals, SinkVitals, Uncounted, Vitals};
 pub use vitals_probe::{VITALS, VitalsPlugin};
 pub use waker::Waker;
-
-/// What plugins need of figment to make [`Options`] from a configuration of their own.
-pub use figment::Figment;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use figment::error::Kind;
 use figment::providers::Serialized;
-use figment::{Figment, Metadata, Source};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,19 +20,27 @@ pub struct Options {
 }
 
 impl Options {
-    /// A table of a configuration; `path` is where it stands there, for errors (`sinks.lan.options`).
-    pub fn new(figment: Figment, path: impl Into<String>) -> Self {
-        Self { figment, path: path.into() }
+    /// An empty table of a configuration; `path` is where it stands there, for errors (`sinks.lan.options`).
+    pub fn at(path: impl Into<String>) -> Self {
+        Self { figment: Figment::new(), path: path.into() }
+    }
+
+    /// The same with the values of another table, which win. `origin` says for errors where they come from: a file's path,
+    /// `environment variable NAME`.
+    #[must_use]
+    pub fn layer(self, origin: impl Into<String>, table: impl Serialize) -> Self {
+        let layer = Layer { origin: origin.into(), table: Serialized::defaults(table).data() };
+        Self { figment: self.figment.merge(layer), path: self.path }
     }
 
     /// No options at all.
     pub fn none() -> Self {
-        Self::new(Figment::new(), "options")
+        Self::at("options")
     }
 
     /// Options from any value that serializes as a table; for tests and for built-in sinks.
     pub fn from_value(value: impl Serialize) -> Self {
-        Self::new(Figment::from(Serialized::defaults(value)), "options")
+        Self::none().layer("the program", value)
     }
 
     /// Where the table stands in the configuration.
@@ -55,8 +64,24 @@ impl Options {
     /// An error about one of the keys of this table, for a value whose type is right but whose
     /// meaning is not.
     pub fn refuse(&self, key: &str, problem: impl Into<String>) -> OptionsError {
-        let origin = self.figment.find_metadata(key).map(describe_origin);
+        let origin = self.figment.find_metadata(key).map(|metadata| metadata.name.to_string());
         OptionsError { key: join(&self.path, key), origin, problem: problem.into(), nearest: None }
+    }
+}
+
+/// A table with its origin.
+struct Layer {
+    origin: String,
+    table: Result<Map<Profile, Dict>, figment::Error>,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        self.table.clone()
     }
 }
 
@@ -75,8 +100,8 @@ pub struct OptionsError {
 
 impl OptionsError {
     /// Explains the first of figment's errors; `path` is put before its key.
-    pub fn explain(error: &figment::Error, path: &str) -> Self {
-        let origin = error.metadata.as_ref().map(describe_origin);
+    fn explain(error: &figment::Error, path: &str) -> Self {
+        let origin = error.metadata.as_ref().map(|metadata| metadata.name.to_string());
         let mut key = join(path, &error.path.join("."));
         // Some deserializers have the unknown key in the path already, some do not.
         let below = |key: &str, field: &str| match error.path.last() {
@@ -134,14 +159,6 @@ pub fn nearest_of<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> O
     scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word.to_owned())
 }
 
-/// Where a value comes from, in words.
-fn describe_origin(metadata: &Metadata) -> String {
-    match &metadata.source {
-        Some(Source::File(path)) => path.display().to_string(),
-        _ => metadata.name.to_string(),
-    }
-}
-
 fn join(path: &str, key: &str) -> String {
     match (path.is_empty(), key.is_empty()) {
         (true, _) => clean(key),
@@ -179,7 +196,7 @@ mod tests {
         ];
         for (pairs, key) in cases {
             let table: BTreeMap<_, _> = pairs.iter().cloned().collect();
-            let options = Options::new(Figment::from(Serialized::defaults(table)), "sinks.lan.options");
+            let options = Options::at("sinks.lan.options").layer("a test", table);
             let error = options.extract::<Target>().expect_err("wrong options");
             assert_eq!(error.key, key, "{error}");
         }
