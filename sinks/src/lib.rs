@@ -8,6 +8,8 @@
 
 use ebpf_process_core::Registry;
 
+#[cfg(feature = "exec")]
+pub use ebpf_process_sink_exec as exec;
 #[cfg(feature = "influx")]
 pub use ebpf_process_sink_influx as influx;
 #[cfg(feature = "json")]
@@ -32,5 +34,7 @@ pub fn registry() -> Registry {
     let registry = registry.sink(prometheus::PLUGIN);
     #[cfg(feature = "json")]
     let registry = registry.sink(json::PLUGIN);
+    #[cfg(feature = "exec")]
+    let registry = registry.sink(exec::PLUGIN);
     registry
 }

@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-sink-statsd", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-delivery", &["ebpf-process-core"]),
     ("ebpf-process-http", &["ebpf-process-core", "ebpf-process-delivery"]),
+    ("ebpf-process-sink-exec", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery", "ebpf-process-http"]),
     ("ebpf-process-sink-json", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-prometheus", &["ebpf-process-core", "ebpf-process-delivery"]),
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "ebpf-process-sinks",
         &[
             "ebpf-process-core",
+            "ebpf-process-sink-exec",
             "ebpf-process-sink-influx",
             "ebpf-process-sink-json",
             "ebpf-process-sink-netdata",

@@ -16,7 +16,7 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace, accuracy-load, accuracy-crew" },
-    Need { program: "/usr/bin/python3", package: "python3", tests: "accuracy-load, accuracy-taskstats" },
+    Need { program: "/usr/bin/python3", package: "python3", tests: "accuracy-load, accuracy-taskstats, exec-python" },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace, unit-system-calls" },
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
@@ -24,7 +24,7 @@ const NEEDS: &[Need] = &[
     Need { program: "setcap", package: "libcap2-bin", tests: "file-capabilities, permitted-capabilities" },
     Need { program: "influxd", package: "influxdb", tests: "three-sinks, influx-*, busiest-influx" },
     Need { program: "victoria-metrics", package: "victoria-metrics", tests: "victoria*, busiest-victoria" },
-    Need { program: "node", package: "nodejs", tests: "three-sinks, statsd-*" },
+    Need { program: "node", package: "nodejs", tests: "three-sinks, statsd-*, exec-node" },
     Need { program: "npm", package: "npm", tests: "three-sinks, statsd-*" },
     Need { program: "collectd", package: "collectd-core", tests: "statsd-collectd" },
     Need { program: "carbon-cache", package: "graphite-carbon", tests: "statsd-carbon" },
@@ -34,6 +34,11 @@ const NEEDS: &[Need] = &[
         program: "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py",
         package: "python3-prometheus-client",
         tests: "prometheus",
+    },
+    Need {
+        program: "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
+        package: "python3-jsonschema",
+        tests: "exec-schema",
     },
 ];
 

@@ -1,0 +1,237 @@
+//! From a view to batches.
+
+use ebpf_process_core::{Edition, KindView, RowCache, View};
+use ebpf_process_delivery::Frame;
+
+use crate::encoding::{Encoding, Format, HEAD};
+use crate::known::{KindText, RowText};
+use crate::text::{float, moment};
+use crate::{rows, samples};
+
+/// Makes the batches of each view. What stays the same of a row and of a column is rendered once.
+#[derive(Debug)]
+pub struct Encoder {
+    encoding: Encoding,
+    /// Bytes of a batch at most.
+    limit: usize,
+    rows: RowCache<RowText>,
+    /// By kind.
+    kinds: Vec<KindText>,
+    edition: Edition,
+    /// How many rows had a number so far.
+    numbered: u64,
+    line: Vec<u8>,
+}
+
+/// What became of a view.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// The batches, in order: each a mark of its encoding, and the line behind its [head](crate::head).
+    pub frames: Vec<Frame>,
+    /// Values of rows that are larger than a batch may be.
+    pub too_large: u64,
+}
+
+impl Encoder {
+    /// For batches of at most so many bytes.
+    pub fn new(encoding: Encoding, limit: usize) -> Self {
+        Self {
+            encoding,
+            limit,
+            rows: RowCache::default(),
+            kinds: Vec::new(),
+            edition: Edition::default(),
+            numbered: 0,
+            line: Vec::new(),
+        }
+    }
+
+    /// How it encodes.
+    pub const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The batches of a view. One without a value has none.
+    pub fn encode(&mut self, view: &View<'_>) -> Encoded {
+        self.rows.update(view, drop);
+        if self.edition.is_another(view) {
+            self.rows.clear();
+            self.kinds.clear();
+        }
+        for kind in view.kinds() {
+            self.learn(&kind);
+        }
+        let mut batch = Batch::new(*view, self.encoding, self.limit, std::mem::take(&mut self.line));
+        for kind in view.kinds() {
+            let Some(text) = self.kinds.get(kind.index()) else { continue };
+            batch.begin_kind(&text.head);
+            for row in kind.rows() {
+                let numbered = &mut self.numbered;
+                let known = self.rows.entry(&row, || {
+                    *numbered += 1;
+                    let head = match self.encoding.format {
+                        Format::Rows => rows::head(*numbered, &row),
+                        Format::Samples => samples::row(*numbered, &row),
+                    };
+                    RowText(head)
+                });
+                batch.row(|line| match self.encoding.format {
+                    Format::Rows => rows::write(*view, &kind, &row, text, known, self.encoding.integers, line),
+                    Format::Samples => samples::write(*view, &kind, &row, text, known, self.encoding.integers, line),
+                });
+            }
+            batch.end_kind();
+        }
+        let (encoded, line) = batch.end();
+        self.line = line;
+        encoded
+    }
+
+    /// Learns the columns that are new.
+    fn learn(&mut self, kind: &KindView<'_>) {
+        if self.kinds.len() <= kind.index() {
+            self.kinds.resize_with(kind.index() + 1, KindText::default);
+        }
+        let text = &mut self.kinds[kind.index()];
+        if text.width == kind.width() {
+            return;
+        }
+        text.width = kind.width();
+        text.columns.resize_with(kind.width(), || None);
+        text.selected = 0;
+        for (place, column) in kind.columns().enumerate() {
+            let own = match self.encoding.format {
+                Format::Rows => rows::column(&column, self.encoding.integers),
+                Format::Samples => samples::column(place, &column, self.encoding.integers),
+            };
+            text.columns[column.index()] = Some((place, own));
+            text.selected = place + 1;
+        }
+        let columns = text.columns.iter().flatten().map(|(_, own)| &**own);
+        text.head = match self.encoding.format {
+            Format::Rows => rows::kind(kind, columns),
+            Format::Samples => Box::default(),
+        };
+    }
+}
+
+/// A batch that grows, and those before it that are full.
+struct Batch<'a> {
+    limit: usize,
+    line: Vec<u8>,
+    /// What each batch of the view begins with.
+    head: Vec<u8>,
+    /// The head of the kind whose rows come, and whether it is in the batch.
+    kind: &'a [u8],
+    kind_is_open: bool,
+    /// Whether something is in the batch, and in the kind.
+    is_empty: bool,
+    kind_is_empty: bool,
+    cells: u32,
+    encoded: Encoded,
+}
+
+impl<'a> Batch<'a> {
+    fn new(view: View<'_>, encoding: Encoding, limit: usize, mut line: Vec<u8>) -> Self {
+        let mut head = vec![encoding.mark()];
+        head.extend_from_slice(b"\"time\":");
+        moment(view.tick().wall, &mut head);
+        head.extend_from_slice(b",\"elapsed\":");
+        float(view.elapsed().as_secs_f64(), &mut head);
+        if view.left_out().len() > 0 {
+            head.extend_from_slice(b",\"left_out\":");
+            crate::text::list(view.left_out(), &mut head);
+        }
+        head.extend_from_slice(match encoding.format {
+            Format::Rows => b",\"kinds\":[",
+            Format::Samples => b",\"samples\":[",
+        });
+        line.clear();
+        line.extend_from_slice(&head);
+        Self {
+            limit: limit.saturating_sub(HEAD),
+            line,
+            head,
+            kind: &[],
+            kind_is_open: false,
+            is_empty: true,
+            kind_is_empty: true,
+            cells: 0,
+            encoded: Encoded::default(),
+        }
+    }
+
+    fn begin_kind(&mut self, head: &'a [u8]) {
+        (self.kind, self.kind_is_open) = (head, false);
+    }
+
+    /// Appends a row with as many values as `write` returns; one without values is left out.
+    fn row(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u32) {
+        let mut before = self.line.len();
+        let was_open = self.kind_is_open;
+        if !was_open {
+            if !self.is_empty && !self.kind.is_empty() {
+                self.line.push(b',');
+            }
+            self.line.extend_from_slice(self.kind);
+            (self.kind_is_open, self.kind_is_empty) = (true, true);
+        }
+        // Samples of all kinds stand in one array.
+        if !(if self.kind.is_empty() { self.is_empty } else { self.kind_is_empty }) {
+            self.line.push(b',');
+        }
+        let start = self.line.len();
+        let cells = write(&mut self.line);
+        if cells == 0 {
+            self.line.truncate(before);
+            self.kind_is_open = was_open;
+            return;
+        }
+        if self.line.len() + CLOSING.len() > self.limit && !self.is_empty {
+            let row = self.line.split_off(start);
+            self.line.truncate(before);
+            self.kind_is_open = was_open;
+            self.finish();
+            before = self.line.len();
+            self.line.extend_from_slice(self.kind);
+            self.line.extend_from_slice(&row);
+            self.kind_is_open = true;
+        }
+        if self.line.len() + CLOSING.len() > self.limit {
+            self.line.truncate(before);
+            self.kind_is_open = false;
+            self.encoded.too_large += u64::from(cells);
+            return;
+        }
+        (self.is_empty, self.kind_is_empty) = (false, false);
+        self.cells += cells;
+    }
+
+    fn end_kind(&mut self) {
+        if std::mem::take(&mut self.kind_is_open) && !self.kind.is_empty() {
+            self.line.extend_from_slice(b"]}");
+        }
+    }
+
+    /// The batch is full: another one begins.
+    fn finish(&mut self) {
+        self.end_kind();
+        self.line.extend_from_slice(b"]}\n");
+        let mut frame = Frame::default();
+        frame.push(&self.line, std::mem::take(&mut self.cells));
+        self.encoded.frames.push(frame);
+        self.line.clear();
+        self.line.extend_from_slice(&self.head);
+        self.is_empty = true;
+    }
+
+    fn end(mut self) -> (Encoded, Vec<u8>) {
+        if !self.is_empty {
+            self.finish();
+        }
+        (self.encoded, self.line)
+    }
+}
+
+/// What may have to follow a row.
+const CLOSING: &[u8] = b"]}]}\n";

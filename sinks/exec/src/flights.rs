@@ -1,0 +1,176 @@
+//! Batches that the program has, or is about to get, until it answers them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf_process_delivery::{Ticket, Verdict};
+
+use crate::cleaned::cleaned;
+use crate::encoding::Encoding;
+use crate::message::{Answer, Rejection};
+use crate::reason;
+use crate::rejected::{self, Refused};
+
+/// Bytes of a reason that are told.
+const TOLD: usize = 200;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until an answer.
+    pub(crate) reply: Duration,
+    /// The same where the program says that it works.
+    pub(crate) age: Duration,
+}
+
+/// A batch to be sent.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    /// Settled with what becomes of it; it has the batch's number.
+    pub(crate) ticket: Ticket,
+    pub(crate) body: Arc<[u8]>,
+    /// None for what was written by no encoder of today.
+    pub(crate) encoding: Option<Encoding>,
+}
+
+/// The batches of one program.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    waiting: VecDeque<Submitted>,
+    sent: Vec<Sent>,
+    /// The highest number that any program has had.
+    highest: u64,
+    patience: Patience,
+}
+
+#[derive(Debug)]
+struct Sent {
+    ticket: Ticket,
+    body: Arc<[u8]>,
+    since: Instant,
+    /// Once it has gone out as a whole.
+    deadline: Option<Instant>,
+}
+
+/// What goes out.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) number: u64,
+    pub(crate) resent: bool,
+    pub(crate) body: Arc<[u8]>,
+}
+
+/// What an answer has brought about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The batch is done, and so many refusals point at nothing in it.
+    Done { astray: u64 },
+    /// It comes again.
+    Later,
+    /// It has more time.
+    Working,
+}
+
+impl Flights {
+    pub(crate) const fn new(patience: Patience) -> Self {
+        Self { waiting: VecDeque::new(), sent: Vec::new(), highest: 0, patience }
+    }
+
+    /// Takes batches that are to be sent.
+    pub(crate) fn take(&mut self, submitted: VecDeque<Submitted>) {
+        self.waiting.extend(submitted);
+    }
+
+    /// The next batch to send to a program that wants this encoding, which then has it. One in other words is rejected.
+    pub(crate) fn next(&mut self, wanted: Encoding, now: Instant) -> Option<Outgoing> {
+        loop {
+            let Submitted { ticket, body, encoding } = self.waiting.pop_front()?;
+            if encoding != Some(wanted) {
+                let problem = "the program wants another format than it wanted when this batch was made".to_owned();
+                ticket.settle(Verdict::Rejected { reason: reason::FORMAT, problem });
+                continue;
+            }
+            let out = Outgoing { number: ticket.number(), resent: ticket.is_resent(), body: Arc::clone(&body) };
+            self.highest = self.highest.max(out.number);
+            self.sent.push(Sent { ticket, body, since: now, deadline: None });
+            return Some(out);
+        }
+    }
+
+    /// A batch has gone out as a whole: from now on its answer is waited for, for as long as answers to all that the
+    /// program has may take.
+    pub(crate) fn written(&mut self, number: u64, now: Instant) {
+        let limit = self.patience.reply.saturating_mul(self.count());
+        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.ticket.number() == number) {
+            sent.deadline = now.checked_add(limit);
+        }
+    }
+
+    /// Takes an answer in; an error is what is wrong with it.
+    pub(crate) fn answer(&mut self, number: u64, answer: Answer, now: Instant) -> Result<Settled, &'static str> {
+        let (more, age) = (self.patience.reply.saturating_mul(self.count()), self.patience.age);
+        let Some(at) = self.sent.iter().position(|sent| sent.ticket.number() == number) else {
+            let known = (1..=self.highest).contains(&number);
+            return Err(if known { "the batch was answered before" } else { "there is no such batch" });
+        };
+        if answer == Answer::Working {
+            let sent = &mut self.sent[at];
+            sent.deadline =
+                now.checked_add(more).zip(sent.since.checked_add(age)).map(|(more, oldest)| more.min(oldest));
+            return Ok(Settled::Working);
+        }
+        let Sent { ticket, body, .. } = self.sent.remove(at);
+        let told =
+            |reason: &str| format!("the program rejects of batch {number}: {}", cleaned(reason.as_bytes(), TOLD));
+        let mut astray = 0;
+        let verdict = match answer {
+            Answer::Later(after, reason) => {
+                let problem = format!("the program wants batch {number} later: {}", cleaned(reason.as_bytes(), TOLD));
+                ticket.settle(Verdict::Retry { after: Some(after), problem });
+                return Ok(Settled::Later);
+            }
+            Answer::Accepted | Answer::Working => Verdict::Accepted,
+            Answer::RejectedWhole(reason) => Verdict::Rejected { reason: reason::REJECTED, problem: told(&reason) },
+            Answer::Rejected(rejections) => {
+                let refused = rejected::count(&body, &rejections);
+                astray = refused.astray;
+                match (refused, rejections.first()) {
+                    (Refused { cells: rejected @ 1.., .. }, Some(Rejection { reason, .. })) => {
+                        Verdict::Partly { rejected, reason: reason::REJECTED, problem: told(reason) }
+                    }
+                    _ => Verdict::Accepted,
+                }
+            }
+        };
+        ticket.settle(verdict);
+        Ok(Settled::Done { astray })
+    }
+
+    /// There is no program any more. What it has not answered comes again, at the earliest after a while. Whether there
+    /// was anything.
+    pub(crate) fn are_lost(&mut self, problem: &str, after: Option<Duration>) -> bool {
+        let sent = self.sent.drain(..).map(|sent| sent.ticket);
+        let tickets: Vec<_> = sent.chain(self.waiting.drain(..).map(|submitted| submitted.ticket)).collect();
+        let any = !tickets.is_empty();
+        for ticket in tickets {
+            ticket.settle(Verdict::Retry { after, problem: problem.to_owned() });
+        }
+        any
+    }
+
+    /// A batch that has had no answer in time.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<u64> {
+        let late = |sent: &&Sent| sent.deadline.is_some_and(|deadline| deadline <= now);
+        self.sent.iter().find(late).map(|sent| sent.ticket.number())
+    }
+
+    /// When the first of them is overdue.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.sent.iter().filter_map(|sent| sent.deadline).min()
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,70 @@
+//! The format `samples`: an object for each value.
+
+use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, View};
+
+use crate::encoding::Integers;
+use crate::known::{KindText, RowText, row_state};
+use crate::text::{bounds, digits, moment, pairs, quoted, value};
+
+/// A sample's object up to the labels of its row.
+pub(crate) fn column(place: usize, column: &ColumnView<'_>, integers: Integers) -> Box<[u8]> {
+    let mut text = b"{\"name\":".to_vec();
+    quoted(column.name(), &mut text);
+    text.extend_from_slice(b",\"type\":\"");
+    text.extend_from_slice(column.column().kind().as_str().as_bytes());
+    text.extend_from_slice(b"\",\"unit\":");
+    quoted(column.column().unit().as_str(), &mut text);
+    if column.column().kind() == MetricKind::Histogram {
+        text.extend_from_slice(b",\"bounds\":");
+        bounds(column, integers, &mut text);
+    }
+    text.extend_from_slice(b",\"kind\":");
+    quoted(column.entity().name(), &mut text);
+    text.extend_from_slice(b",\"column\":");
+    digits(place as u64, &mut text);
+    text.extend_from_slice(b",\"labels\":{");
+    let start = text.len();
+    pairs(column.column().own_labels().chain(column.tags()), &mut text);
+    if text.len() > start && column.entity().label_keys().len() > 0 {
+        text.push(b',');
+    }
+    text.into()
+}
+
+/// The same from there on, up to what changes of the row.
+pub(crate) fn row(number: u64, row: &RowView<'_>) -> Box<[u8]> {
+    let mut text = Vec::new();
+    pairs(row.labels(), &mut text);
+    text.extend_from_slice(b"},\"row\":");
+    digits(number, &mut text);
+    text.extend_from_slice(b",\"start\":");
+    moment(row.started(), &mut text);
+    text.into()
+}
+
+/// Appends the samples of a row; returns how many there are.
+pub(crate) fn write(
+    view: View<'_>,
+    kind: &KindView<'_>,
+    row: &RowView<'_>,
+    text: &KindText,
+    known: &RowText,
+    integers: Integers,
+    line: &mut Vec<u8>,
+) -> u32 {
+    let mut cells = 0;
+    for (index, cell) in row.cells() {
+        let (Some(Some((_, head))), Some(column)) = (text.columns.get(index), kind.column(index)) else { continue };
+        if cells > 0 {
+            line.push(b',');
+        }
+        line.extend_from_slice(head);
+        line.extend_from_slice(&known.0);
+        row_state(view, row, line);
+        line.extend_from_slice(b",\"value\":");
+        value(cell, &column, integers, line);
+        line.push(b'}');
+        cells += 1;
+    }
+    cells
+}

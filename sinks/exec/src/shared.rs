@@ -1,0 +1,109 @@
+//! What the sink and the thread that talks to the program both know.
+
+use std::collections::VecDeque;
+use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::io::ioctl_fionbio;
+
+use crate::encoding::Encoding;
+use crate::flights::Submitted;
+
+/// The state of both, and how each hears of what the other has changed.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    waker: PipeWriter,
+}
+
+/// How things stand.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) program: Program,
+    /// What the delivery has for it.
+    pub(crate) submitted: VecDeque<Submitted>,
+    /// How many batches it may have unanswered, and whether one that comes again holds back the newer ones.
+    pub(crate) window: usize,
+    pub(crate) is_ordered: bool,
+    /// As the program last wanted it.
+    pub(crate) encoding: Option<Encoding>,
+    /// The times of the end, once the sink ends.
+    pub(crate) ends: Option<Ends>,
+}
+
+/// Until when the end may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// What waits may still be sent, and answered.
+    pub(crate) sending: Instant,
+    /// The program may still end by itself.
+    pub(crate) closing: Instant,
+    /// It may still end as it was asked to.
+    pub(crate) killing: Instant,
+}
+
+impl Ends {
+    /// Within so much time from now.
+    pub(crate) fn within(limit: Duration) -> Self {
+        let now = Instant::now();
+        Self { sending: now + limit.mul_f64(0.5), closing: now + limit.mul_f64(0.7), killing: now + limit.mul_f64(0.9) }
+    }
+}
+
+/// How the program fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// It was started, and has not said what it wants.
+    Starting,
+    /// It takes batches.
+    Working,
+    /// It is started again: why, and when.
+    Down(String, Instant),
+    /// It is not started again: why.
+    Over(String),
+}
+
+impl Shared {
+    /// The state, and what becomes readable where the sink has changed it.
+    pub(crate) fn new() -> io::Result<(Self, PipeReader)> {
+        let (woken, waker) = io::pipe()?;
+        ioctl_fionbio(&woken, true)?;
+        ioctl_fionbio(&waker, true)?;
+        let state = State {
+            program: Program::Starting,
+            submitted: VecDeque::new(),
+            window: 1,
+            is_ordered: true,
+            encoding: None,
+            ends: None,
+        };
+        Ok((Self { state: Mutex::new(state), changed: Condvar::new(), waker }, woken))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Tells the thread that there is something new.
+    pub(crate) fn wake(&self) {
+        // Where the pipe is full it has been told.
+        let _ = (&self.waker).write(&[0]);
+    }
+
+    /// Says how the program fares; returns what was submitted for it until then.
+    pub(crate) fn program_is(&self, program: Program) -> VecDeque<Submitted> {
+        let mut state = self.state();
+        state.program = program;
+        let submitted = std::mem::take(&mut state.submitted);
+        drop(state);
+        self.changed.notify_all();
+        submitted
+    }
+
+    /// Waits for a change of how the program fares, no longer than the limit.
+    pub(crate) fn wait(&self, state: &mut MutexGuard<'_, State>, limit: Duration) {
+        self.changed.wait_for(state, limit);
+    }
+}
