@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use figment::value::{Empty, Num, Value};
 
 /// A key that contains one of these holds a secret.
-const SECRETS: [&str; 6] = ["password", "passwd", "secret", "token", "credential", "authorization"];
+const SECRETS: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "authorization", "header"];
 
 /// What stands in place of a secret.
 pub(crate) const HIDDEN: &str = "***";
@@ -96,7 +96,7 @@ mod tests {
         for (value, shown) in cases {
             assert_eq!(literal(&value), shown);
         }
-        for secret in ["password", "auth_token", "client-secret", "Authorization"] {
+        for secret in ["password", "auth_token", "client-secret", "Authorization", "headers"] {
             assert!(is_secret(secret), "{secret}");
         }
         assert!(!is_secret("address"));

@@ -260,9 +260,11 @@ impl Recorder {
         self.is_last = is_last;
     }
 
-    /// Rows that are made from now on begin at this wall-clock time.
-    pub(crate) const fn begin_at(&mut self, wall: Duration) {
+    /// Rows that are made from now on begin at this wall-clock time, and so does the host's. Called before anything is
+    /// recorded.
+    pub(crate) fn begin_at(&mut self, wall: Duration) {
         self.since = wall;
+        self.tables[0].begin_at(wall);
     }
 
     /// What is declared and recorded from now on is of this probe, a bit of [`Owners`]; 0 is nobody.

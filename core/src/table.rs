@@ -353,6 +353,14 @@ impl Table {
         slot
     }
 
+    /// The rows that there are began at this wall-clock time.
+    pub(crate) fn begin_at(&mut self, started: Duration) {
+        for row in self.slots.iter_mut().filter_map(|slot| slot.row.as_mut()) {
+            *row = Arc::new(Row { id: row.id, text: Arc::clone(&row.text), started });
+        }
+        self.changed = true;
+    }
+
     fn id(&self, slot: u32) -> RowId {
         RowId { kind: self.index, slot, birth: self.births[slot as usize] }
     }

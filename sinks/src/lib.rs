@@ -16,6 +16,8 @@ pub use ebpf_process_sink_influx as influx;
 pub use ebpf_process_sink_json as json;
 #[cfg(feature = "netdata")]
 pub use ebpf_process_sink_netdata as netdata;
+#[cfg(feature = "otlp")]
+pub use ebpf_process_sink_otlp as otlp;
 #[cfg(feature = "prometheus")]
 pub use ebpf_process_sink_prometheus as prometheus;
 #[cfg(feature = "statsd")]
@@ -30,6 +32,8 @@ pub fn registry() -> Registry {
     let registry = registry.sink(statsd::PLUGIN);
     #[cfg(feature = "influx")]
     let registry = registry.sink(influx::PLUGIN);
+    #[cfg(feature = "otlp")]
+    let registry = registry.sink(otlp::PLUGIN);
     #[cfg(feature = "prometheus")]
     let registry = registry.sink(prometheus::PLUGIN);
     #[cfg(feature = "json")]

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-http", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-exec", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-influx", &["ebpf-process-core", "ebpf-process-delivery", "ebpf-process-http"]),
+    ("ebpf-process-sink-otlp", &["ebpf-process-core", "ebpf-process-delivery", "ebpf-process-http"]),
     ("ebpf-process-sink-json", &["ebpf-process-core", "ebpf-process-delivery"]),
     ("ebpf-process-sink-prometheus", &["ebpf-process-core", "ebpf-process-delivery"]),
     (
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ebpf-process-sink-influx",
             "ebpf-process-sink-json",
             "ebpf-process-sink-netdata",
+            "ebpf-process-sink-otlp",
             "ebpf-process-sink-prometheus",
             "ebpf-process-sink-statsd",
         ],

@@ -32,7 +32,8 @@ fn sources() -> io::Result<String> {
         Ok(())
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let sinks = ["delivery", "statsd", "influx", "json", "prometheus", "netdata"].map(|name| format!("sinks/{name}"));
+    let sinks = ["delivery", "http", "statsd", "influx", "json", "otlp", "prometheus", "netdata"];
+    let sinks = sinks.map(|name| format!("sinks/{name}"));
     let crates = ["core", "config", "probes", "bin"].map(str::to_owned).into_iter().chain(sinks);
     let mut text = String::new();
     for folder in crates.map(|name| root.join(name).join("src")) {

@@ -25,6 +25,7 @@ fn each_example_loads_and_means_what_its_name_says() {
         ("influx", vec!["influx"]),
         ("json", vec!["json"]),
         ("prometheus", vec!["prometheus"]),
+        ("otlp", vec!["otlp"]),
         ("all", vec!["influx", "statsd", "netdata"]),
         ("one-process", vec!["influx"]),
     ]);

@@ -50,6 +50,11 @@ impl<P: Protocol> HttpCarrier<P> {
         Ok(Self { protocol, client, packs, unpacks: None, refused_packed: 0, compressed: Vec::new(), status: 0 })
     }
 
+    /// The number of the answer to the last request; 0 if there was none.
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
     /// Sends a frame as it is, no longer than `limit`, and says what became of it.
     pub(crate) fn send_plain(&mut self, frame: &Frame, limit: Duration) -> Verdict {
         let end = self.client.end(limit);
