@@ -9,6 +9,7 @@ pub mod collectd;
 pub mod influx;
 pub mod lines;
 pub mod netdata;
+pub mod otlp;
 pub mod prometheus;
 mod server;
 pub mod statsd;

@@ -107,15 +107,24 @@ fn two_hundred_ticks() -> Outcome<()> {
     let mut influx = ebpf_process_sinks::influx::Encoder::new("host");
     let mut statsd = ebpf_process_sinks::statsd::Encoder::new(Syntax::Plain, "ebpf_process", 1432);
     let mut json = ebpf_process_sinks::json::Encoder::default();
+    let mut otlp = ebpf_process_sinks::otlp::Encoder::new("host", None);
     // It encodes when somebody asks: what a tick costs it is the whole sink's, which keeps a book of its own.
     let context = context("prometheus");
     let page = Arc::clone(&context.ledger);
     let options = Options::from_value(serde_json::json!({"listen": format!("{}:9435", loopback())}));
     let mut prometheus = prometheus::PLUGIN.build(&options, context).map_err(explain)?;
-    let sinks: [(&str, Box<dyn Sink>); 5] = [
+    let sinks: [(&str, Box<dyn Sink>); 6] = [
         ("netdata", Box::new(Nowhere(move |view: &View<'_>| netdata.encode(view).len()))),
         ("influx", Box::new(Nowhere(move |view: &View<'_>| influx.encode(view).bytes.len()))),
         ("json", Box::new(Nowhere(move |view: &View<'_>| json.encode(view).map_or(0, <[u8]>::len)))),
+        (
+            "otlp",
+            Box::new(Nowhere(move |view: &View<'_>| {
+                let mut bytes = 0;
+                otlp.encode(view, |piece, _| bytes += piece.len());
+                bytes
+            })),
+        ),
         (
             "statsd",
             Box::new(Nowhere(move |view: &View<'_>| {

@@ -90,7 +90,14 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     run(Command::new(env!("CARGO"))
         .args(["build", "--locked", "--manifest-path", STRANGERS_PROBES])
         .env("CARGO_TARGET_DIR", &target))?;
+    let receivers = crate::vm::receivers();
+    if let Err(reason) = &receivers {
+        say(format!("prometheus and victoria-metrics of sid are missing: otlp-* will be skipped: {reason}"));
+    }
     let live = |command: &mut Command| {
+        if let Ok(folder) = &receivers {
+            command.env("OTLP_RECEIVERS", folder);
+        }
         command.env("LIVE_TEST_LOG", &book).env("AGENT_UNDER_TEST", target.join("release/ebpf-process"));
         command.env("STRANGERS_AGENT", target.join("debug/my-probes"));
         if no_skip {

@@ -19,6 +19,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+/// The folder with servers that are newer than this machine's own, fetched as kernels are.
+///
+/// # Errors
+/// There is no apt, no mirror, or no such package.
+pub(crate) fn receivers() -> Outcome<PathBuf> {
+    debian::Debian::new(cache()?)?.receivers()
+}
+
 /// What the rows need beyond the image: a stacked file system.
 const OVERLAY: &str = "fs/overlayfs/overlay";
 

@@ -15,6 +15,9 @@ const LISTS_LAST: Duration = Duration::from_hours(12);
 /// Emulators before 10 make kernel 6.12 die early in one boot of ten.
 const EMULATOR_SUITE: &str = "bookworm-backports";
 const EMULATOR_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"];
+/// The newest there is: servers that take OpenTelemetry's protocol. Each package has a program of its name.
+const RECEIVERS_SUITE: &str = "sid";
+const RECEIVERS: &[&str] = &["prometheus", "victoria-metrics"];
 /// Where the libraries come from that the emulator needs and this machine lacks.
 const EMULATOR_LIBRARIES: &[&str] = &["bookworm", "bookworm-security"];
 const BUSYBOX_SUITE: &str = "bookworm";
@@ -42,6 +45,15 @@ impl Debian {
         let suite = self.suite(EMULATOR_SUITE, EMULATOR_LIBRARIES)?;
         if !suite.root().join("usr/bin/qemu-system-x86_64").is_file() {
             suite.unpack_with_dependencies(EMULATOR_PACKAGES, INSTALLED_HERE)?;
+        }
+        Ok(suite.root())
+    }
+
+    /// The root folder of servers that this machine's own suite does not have, or not new enough.
+    pub(super) fn receivers(&self) -> Outcome<PathBuf> {
+        let suite = self.suite(RECEIVERS_SUITE, &[])?;
+        if !RECEIVERS.iter().all(|name| suite.root().join("usr/bin").join(name).is_file()) {
+            suite.unpack(RECEIVERS)?;
         }
         Ok(suite.root())
     }
