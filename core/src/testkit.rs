@@ -1,6 +1,7 @@
 //! Parts for the tests of whoever writes a probe or a sink: batches by hand, a clock that stands
 //! still, and a sink that remembers.
 
+pub mod conformance;
 pub mod cost;
 pub mod golden;
 
