@@ -15,7 +15,7 @@ use crate::by::Rows;
 use crate::common::Common;
 use crate::exit::{Exit, Refusal};
 use crate::log::{Reader, Verbosity};
-use crate::{check, list, log, once, privileges, run, settings, spool, status};
+use crate::{check, list, log, once, privileges, run, settings, sink_test, spool, status};
 
 const ABOUT: &str =
     "Shows what the kernel does for processes and files, and feeds it to netdata, StatsD, InfluxDB and Prometheus.
@@ -32,7 +32,8 @@ the files conf.d/*.toml beside it; environment; --set. `ebpf-process config defa
   --set sinks.lan.type=statsd             the same; a VALUE is TOML if it can be, else text
   EBPF_PROCESS_CONFIG=FILE                as --config FILE
 
-Exit codes: 0 fine; 1 it cannot run here, or a fatal error; 2 the command line or the configuration is wrong.
+Exit codes: 0 fine; 1 it cannot run here, or a fatal error; 2 the command line or the configuration is wrong; 3 \
+`sink-test` could not verify everything.
 
 Logs go to stderr. SIGTERM, SIGINT and SIGQUIT end it in order: a last batch, and a bounded time for the sinks; so \
 does SIGHUP where there is a controlling terminal, unless `nohup` started it; without a terminal SIGHUP reads the \
@@ -146,6 +147,21 @@ enum Command {
         #[command(subcommand)]
         action: spool::Action,
     },
+    /// Whether a sink does what it promises: a table of checks, against its real receiver
+    #[command(
+        long_about = "Drives a sink of this build through the contract that sinks have, with made-up numbers, and judges by \
+        what can be read back at the receiver: what the sink says is delivered must be there, and nothing else. Also what \
+        strangers write, in Rust or any other language, is tested so.\n\n\
+        The program after --verify prints what the receiver has, a line `name{labels} value` for each number. Without one, what \
+        concerns delivery is NOT VERIFIED. All metrics have names that begin with conformance_; a receiver that is not on this \
+        machine takes --yes. docs/conformance.md says what each check means.\n\n\
+        Exit code 0 when all is right, 1 when a check fails, 2 when the command line is wrong, 3 when nothing failed and something \
+        could not be verified."
+    )]
+    SinkTest {
+        #[command(flatten)]
+        order: sink_test::Order,
+    },
     /// Print a completion script for this shell
     Completions {
         /// Which shell
@@ -258,6 +274,7 @@ fn dispatch(app: &App, cli: Cli, elevated: bool) -> Exit {
                 spool::drain(registry, &common.sources(elevated), &sink)
             }),
         },
+        Command::SinkTest { order } => with_log(&common, elevated, quiet, |_| sink_test::main(registry, &order)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(app), identity().name(), &mut script);

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
+    /// A test found nothing wrong, and could not see whether all is right.
+    Unverified,
 }
 
 impl From<Exit> for ExitCode {
@@ -23,6 +25,7 @@ impl From<Exit> for ExitCode {
             Exit::Fine => Self::SUCCESS,
             Exit::Failed => Self::FAILURE,
             Exit::Usage => Self::from(2),
+            Exit::Unverified => Self::from(3),
         }
     }
 }

@@ -16,6 +16,7 @@ mod openers;
 mod output;
 mod refusals;
 mod rows;
+mod sink_test;
 mod spool;
 mod status;
 mod terminal;

@@ -7,7 +7,18 @@ fn help_and_version_go_to_stdout() {
     for (arguments, words) in [
         (
             vec!["--help"],
-            vec!["run", "once", "check", "status", "list", "config", "completions", "EBPF_PROCESS_", "Exit codes"],
+            vec![
+                "run",
+                "once",
+                "check",
+                "status",
+                "list",
+                "config",
+                "sink-test",
+                "completions",
+                "EBPF_PROCESS_",
+                "Exit codes",
+            ],
         ),
         (vec!["once", "--help"], vec!["--interval", "--format", "influx", "statsd", "netdata", "prometheus"]),
         (vec!["once", "--help"], vec!["--by", "process", "app", "cgroup", "--sort", "--limit"]),

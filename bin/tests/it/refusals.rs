@@ -58,6 +58,17 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["run", "--set", "mode=return"], 2, &["mode (from --set mode)", "did you mean \"probes.mode\""]),
     (&["run", "--set", "socket=/s"], 2, &["did you mean \"status.socket\""]),
     (&["run", "--set", "when_full=drop-newest"], 2, &["did you mean \"sinks.NAME.when_full\""]),
+    (&["sink-test"], 2, &["<TYPE>", "--help"]),
+    (&["sink-test", "statd"], 2, &["unknown sink type", "statsd"]),
+    (&["sink-test", "statsd", "--set", "adress=x"], 2, &["did you mean \"address\""]),
+    (&["sink-test", "statsd", "--set", "address"], 2, &["--set address", "KEY=VALUE"]),
+    (&["sink-test", "statsd", "--set", "address=udp://192.0.2.1:8125"], 2, &["udp://192.0.2.1:8125", "--yes"]),
+    (&["sink-test", "json"], 2, &["standard output", "--set"]),
+    (
+        &["sink-test", "json", "--set", "path=/nonexistent/x", "--verify", "/nonexistent/y"],
+        2,
+        &["--verify /nonexistent/y", "cannot be started"],
+    ),
     (&["run", "--set", "instance=a/b"], 2, &["instance", "letters, digits"]),
 ];
 

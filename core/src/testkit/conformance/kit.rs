@@ -20,6 +20,7 @@ pub struct Kit {
     run: Run,
     seed: u64,
     target: Option<String>,
+    /// By then a check has ended.
     check: Duration,
 }
 
@@ -63,6 +64,13 @@ impl Kit {
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self.run.words = Words::new(seed);
+        self
+    }
+
+    /// What the table calls the receiver: the sink's destination unless it is set.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
         self
     }
 

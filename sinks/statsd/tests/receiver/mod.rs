@@ -1,5 +1,7 @@
 //! A receiver that adds up what arrives, and refuses what is not by the rules of its dialect.
 
+#![allow(dead_code, reason = "not every test asks for all")]
+
 use std::collections::BTreeMap;
 
 use ebpf_process_sink_statsd::Syntax;

@@ -142,22 +142,22 @@ pub(super) fn reload(run: &mut Run) -> Result<(), Stop> {
     let (calls, hidden, row) = (stage.what(Counter), stage.what(Counter), stage.who(""));
     let all = Selection::default();
     let without = Selection { exclude: vec![format!("*{}*", hidden.word)], ..Selection::default() };
-    let record = |total| {
-        let number = || Number::Counter(total);
-        let first = Deed::Record(calls.clone(), Some(row.clone()), number());
-        vec![first, Deed::Record(hidden.clone(), Some(row.clone()), number())]
+    let record = |total, later| {
+        let first = Deed::Record(calls.clone(), Some(row.clone()), Number::Counter(total));
+        vec![first, Deed::Record(hidden.clone(), Some(row.clone()), Number::Counter(later))]
     };
     stage.reload(without, SECOND);
-    stage.step(record(10))?;
+    stage.step(record(10, 0))?;
     stage.reload(all.clone(), SECOND);
-    stage.step(record(20))?;
-    stage.step(record(20))?;
+    // Who sends gains begins with what it sees first.
+    stage.step(record(20, 0))?;
+    stage.step(record(20, 7))?;
     stage.reload(all, 2 * SECOND);
     // Nothing is counted between the last batch of the first sink and the first one of the second.
-    stage.repeat(record(20));
+    stage.repeat(record(20, 7));
     stage.idle()?;
     stage.judge(false)?;
-    stage.step(record(30))?;
+    stage.step(record(30, 9))?;
     stage.close()
 }
 

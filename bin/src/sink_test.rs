@@ -1,0 +1,89 @@
+//! `sink-test`: a sink through the conformance kit.
+
+mod target;
+mod verify;
+
+use clap::Args;
+use ebpf_process_config::Sources;
+use ebpf_process_core::testkit::conformance::Kit;
+use ebpf_process_core::{Registry, SystemClock};
+
+use crate::configuration;
+use crate::exit::{Exit, Refusal};
+use crate::sink_test::target::Target;
+use crate::sink_test::verify::Verifier;
+use crate::stdout;
+
+/// What is tested, and how.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Order {
+    /// The sink's type, one of `list sinks`
+    #[arg(value_name = "TYPE")]
+    kind: String,
+    /// Set one option of the sink, for example address=udp://127.0.0.1:8125; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A program that prints what the receiver has, a line `name{labels} value` for each number
+    #[arg(long, value_name = "PROGRAM")]
+    verify: Option<std::path::PathBuf>,
+    /// Write to a receiver that is not on this machine
+    #[arg(long)]
+    yes: bool,
+    /// From what names and numbers are made [default: another one each time]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Print the table as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The sink's name in the configuration that is made of the order.
+const NAME: &str = "conformance";
+
+/// Makes the test and prints its table.
+pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> {
+    let Order { kind, set, verify, yes, seed, json } = order;
+    if let Some(wrong) = set.iter().find(|setting| !setting.contains('=')) {
+        return Err(Refusal::Usage(format!("--set {wrong}: expected KEY=VALUE, an option of the sink")));
+    }
+    let settings = set.iter().map(|setting| format!("sinks.{NAME}.options.{setting}"));
+    let settings = [format!("sinks.{NAME}.type={kind}")].into_iter().chain(settings);
+    let plan = configuration::plan(registry, &Sources::built_in().set(settings))?;
+    let Some(sink) = plan.sinks.into_iter().find(|sink| sink.spec.name == NAME) else {
+        return Err(Refusal::Usage(format!("{kind}: no such type of sink; `ebpf-process list sinks` has them")));
+    };
+    if sink.claims.stdout {
+        let problem = format!("{kind}: with these options it writes to standard output, where the table goes");
+        return Err(Refusal::Usage(format!("{problem}; give it a file or an address by --set")));
+    }
+    let target = Target::of(sink.plugin, &sink.options);
+    if !yes && !target.is_local {
+        let problem = format!("{kind} writes to {}, which is not known to be this machine", target.name);
+        return Err(Refusal::Usage(format!(
+            "{problem}: metrics whose names begin with conformance_ would stay there; say --yes if that is meant"
+        )));
+    }
+    let seed = seed.unwrap_or_else(drawn);
+    let kit = Kit::new(sink.plugin, sink.options).seed(seed).target(target.name);
+    let kit = match verify {
+        None => kit,
+        Some(program) => {
+            let mut verifier = Verifier::new(program)?;
+            kit.read_back(move || verifier.readings())
+        }
+    };
+    let report = kit.run();
+    let text = if *json { format!("{}\n", report.to_json()) } else { format!("{report}\n") };
+    stdout::print(&text)?;
+    Ok(match report.exit() {
+        0 => Exit::Fine,
+        3 => Exit::Unverified,
+        _ => Exit::Failed,
+    })
+}
+
+/// A seed that is another one each time, and short enough to be typed.
+fn drawn() -> u64 {
+    use ebpf_process_core::Clock as _;
+    u64::from(SystemClock.now().wall.subsec_nanos())
+}
