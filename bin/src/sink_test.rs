@@ -56,7 +56,7 @@ pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> 
         let problem = format!("{kind}: with these options it writes to standard output, where the table goes");
         return Err(Refusal::Usage(format!("{problem}; give it a file or an address by --set")));
     }
-    let target = Target::of(sink.plugin, &sink.options);
+    let target = Target::of(&*sink.plugin, &sink.options);
     if !yes && !target.is_local {
         let problem = format!("{kind} writes to {}, which is not known to be this machine", target.name);
         return Err(Refusal::Usage(format!(
@@ -64,7 +64,7 @@ pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> 
         )));
     }
     let seed = seed.unwrap_or_else(drawn);
-    let kit = Kit::new(sink.plugin, sink.options).seed(seed).target(target.name);
+    let kit = Kit::of(sink.plugin, sink.options).seed(seed).target(target.name);
     let kit = match verify {
         None => kit,
         Some(program) => {

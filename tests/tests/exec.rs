@@ -271,8 +271,7 @@ fn lines_are_as_the_schema_and_the_document_say() {
             let folder = agent::folder()?;
             let script = folder.path().join("keep");
             let hello = format!(r#"{{"ebpf_process":[1],"format":"{format}","window":64}}"#);
-            fs::write(&script, format!("#!/bin/sh\necho '{hello}'\ncat > lines\n"))
-                .map_err(Failure::at("a script"))?;
+            fs::write(&script, format!("#!/bin/sh\necho '{hello}'\ncat > lines\n")).map_err(Failure::at("a script"))?;
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Failure::at("a script"))?;
             let program = [script.display().to_string()];
             let kept = |folder: &Path| fs::read_to_string(folder.join("lines")).map_err(Failure::at("its lines"));

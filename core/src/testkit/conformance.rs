@@ -32,7 +32,7 @@
 //! #     }
 //! # }
 //! # let stored = Stored::default();
-//! # let plugin: &'static dyn SinkPlugin = Box::leak(Box::new(Plugin(Arc::clone(&stored))));
+//! # let plugin = Plugin(Arc::clone(&stored));
 //! // `plugin` is the sink's type; `stored` is what a receiver in this process has.
 //! let report = Kit::new(plugin, Options::none())
 //!     .read_back(move || {

@@ -72,7 +72,7 @@ fn kit(way: Way, seed: u64) -> Kit {
         _ => Keeps::Newest,
     };
     let store = Store::new(keeps);
-    let plugin = Box::leak(Box::new(Plugin(way, store.clone())));
+    let plugin = Plugin(way, store.clone());
     let kit = Kit::new(plugin, Options::none()).read_back(move || store.stored()).seed(seed);
     // A sink of this process has stored what it has stored; only one that blocks is waited for.
     let limit = if matches!(way, Way::Broken(Fault::BlocksForEver)) { 300 } else { 20_000 };
@@ -152,7 +152,7 @@ fn each_broken_sink_fails_its_own_rows_and_each_unusual_one_passes_under_twenty_
 fn a_right_sink_passes_with_all_rows_and_rebuilds() {
     let _turn = TURN.lock();
     let store = Store::default();
-    let plugin = Box::leak(Box::new(Plugin(Way::Unusual(Manner::Plain), store.clone())));
+    let plugin = Plugin(Way::Unusual(Manner::Plain), store.clone());
     let report = Kit::new(plugin, Options::none()).read_back(move || store.stored()).run();
     report.assert_passed();
     let not_run: Vec<_> = outcomes(&report, Outcome::NotRun);
@@ -163,7 +163,7 @@ fn a_right_sink_passes_with_all_rows_and_rebuilds() {
 fn what_nobody_reads_back_is_not_verified_and_what_fails_fails_all_the_same() {
     let _turn = TURN.lock();
     let run = |way| {
-        let plugin = Box::leak(Box::new(Plugin(way, Store::default())));
+        let plugin = Plugin(way, Store::default());
         Kit::new(plugin, Options::none()).rows(50).rebuilds(20).run()
     };
     let report = run(Way::Unusual(Manner::Plain));
@@ -189,7 +189,7 @@ fn a_sink_whose_receiver_does_not_answer_ends_the_test_at_the_first_check() {
 fn a_receiver_that_is_told_how_to_behave_is_slow_refuses_and_goes_away() {
     let _turn = TURN.lock();
     let (store, peer) = (Store::default(), Arc::new(Mutex::new(Vec::new())));
-    let plugin = Box::leak(Box::new(Plugin(Way::Unusual(Manner::Plain), store.clone())));
+    let plugin = Plugin(Way::Unusual(Manner::Plain), store.clone());
     let told = Arc::clone(&peer);
     let kit = Kit::new(plugin, Options::none()).rows(50).rebuilds(20);
     let report = kit.read_back(move || store.stored()).peer(move |manner| peer.lock().push(manner)).run();

@@ -66,6 +66,6 @@ fn the_sink_does_what_it_promises() {
     let path = folder.path().join("batches.json");
     let options = Options::from_value(BTreeMap::from([("path", path.display().to_string())]));
     let mut lines = Lines { file: None, readings: Vec::new() };
-    let report = Kit::new(&PLUGIN, options).read_back(move || lines.read(&path)).seed(7).run();
+    let report = Kit::new(PLUGIN, options).read_back(move || lines.read(&path)).seed(7).run();
     report.assert_passed();
 }

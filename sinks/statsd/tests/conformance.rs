@@ -50,7 +50,7 @@ fn conforms(dialect: &str, syntax: Syntax) {
     };
     thread::Builder::new().spawn(accept).expect("a thread");
     let options = Options::from_value(BTreeMap::from([("address", address.as_str()), ("dialect", dialect)]));
-    let kit = Kit::new(&PLUGIN, options).read_back(move || readings(&receiver.lock())).seed(7);
+    let kit = Kit::new(PLUGIN, options).read_back(move || readings(&receiver.lock())).seed(7);
     // A sink waits a tenth of a second for the end that a receiver may have come to.
     let report = kit.rebuilds(100).run();
     report.assert_passed();

@@ -1,6 +1,7 @@
 //! What the kit is given, and its run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +33,12 @@ impl std::fmt::Debug for Kit {
 
 impl Kit {
     /// A test of a sink of this type. All sinks of the test have these options, one after the other.
-    pub fn new(plugin: &'static dyn SinkPlugin, options: Options) -> Self {
+    pub fn new(plugin: impl SinkPlugin + 'static, options: Options) -> Self {
+        Self::of(Arc::new(plugin), options)
+    }
+
+    /// The same of a type that a [`Registry`](crate::Registry) has.
+    pub fn of(plugin: Arc<dyn SinkPlugin>, options: Options) -> Self {
         let limits = Limits {
             call: Duration::from_secs(10),
             patience: Duration::from_secs(3),

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reading::Reading;
@@ -63,7 +64,7 @@ pub(super) enum Sign {
 
 /// What was given, and what was found.
 pub(super) struct Run {
-    pub(super) plugin: &'static dyn SinkPlugin,
+    pub(super) plugin: Arc<dyn SinkPlugin>,
     pub(super) options: Options,
     pub(super) read_back: Option<ReadBack>,
     pub(super) set_peer: Option<SetPeer>,
@@ -88,7 +89,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(plugin: &'static dyn SinkPlugin, options: Options, limits: Limits, seed: u64) -> Self {
+    pub(super) fn new(plugin: Arc<dyn SinkPlugin>, options: Options, limits: Limits, seed: u64) -> Self {
         Self {
             plugin,
             options,

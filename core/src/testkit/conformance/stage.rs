@@ -38,7 +38,7 @@ const QUEUE: usize = 1024;
 
 /// Builds the sink under test, also again, and remembers the ledgers that the sinks had.
 struct Maker {
-    plugin: &'static dyn SinkPlugin,
+    plugin: Arc<dyn SinkPlugin>,
     options: Options,
     patience: Duration,
     watch: Arc<Watch>,
@@ -54,7 +54,7 @@ impl Maker {
         let deadline = Instant::now() + self.patience;
         loop {
             match self.plugin.build(&self.options, context.clone()) {
-                Err(BuildError::Refused { passing: true, .. }) if Instant::now() < deadline => self.watch.pause(),
+                Err(error) if error.is_passing() && Instant::now() < deadline => self.watch.pause(),
                 Err(error) => return Err(error),
                 Ok(sink) => {
                     self.ledgers.lock().push(Arc::clone(ledger));
@@ -122,7 +122,7 @@ impl<'r> Stage<'r> {
     /// The sink as a part of an agent.
     fn part(&self, selection: Selection, interval: Duration, joins: bool) -> SinkPart {
         let maker = Maker {
-            plugin: self.run.plugin,
+            plugin: Arc::clone(&self.run.plugin),
             options: self.run.options.clone(),
             patience: self.run.limits.patience,
             watch: Arc::clone(&self.watch),
@@ -131,7 +131,7 @@ impl<'r> Stage<'r> {
         };
         SinkPart {
             spec: OutletSpec { selection, queue: QUEUE, queue_bytes: usize::MAX, ..OutletSpec::new(NAME) },
-            plugin: self.run.plugin,
+            plugin: Arc::clone(&self.run.plugin),
             options: self.run.options.clone(),
             setting: Setting { instance: None, interval, scope: Scope::Host },
             make: Box::new(move |ledger, stop| maker.make(&ledger, stop)),

@@ -120,7 +120,7 @@ impl Watch {
 
     fn note(&self, name: &str, result: &Result<(), SinkError>) {
         if let Err(error) = result {
-            let refused = format!("{name}: {}", crate::error::chain(error));
+            let refused = format!("{name}: {error}");
             self.set(|state| state.refused = Some(refused));
         }
     }

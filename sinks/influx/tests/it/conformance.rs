@@ -35,5 +35,5 @@ fn the_sink_does_what_it_promises() {
         stored.extend(server.requests().iter().flat_map(|request| &request.lines).flat_map(|line| readings(line)));
         stored.clone()
     };
-    Kit::new(&PLUGIN, options).read_back(read_back).seed(7).run().assert_passed();
+    Kit::new(PLUGIN, options).read_back(read_back).seed(7).run().assert_passed();
 }

@@ -9,8 +9,8 @@ use ebpf_process_core::{
     SinkContext, Tally, Unit,
 };
 use ebpf_process_sink_otlp::PLUGIN;
-use figment::Figment;
 use figment::providers::{Format as _, Toml};
+use figment::value::Dict;
 
 use crate::server::LIMIT;
 
@@ -49,7 +49,8 @@ pub(crate) struct Running {
 pub(crate) fn options(text: &str) -> Options {
     let delivery =
         if text.contains("delivery") { "" } else { "delivery = { retry_min = \"1ms\", retry_max = \"5ms\" }\n" };
-    Options::new(Figment::from(Toml::string(&format!("{delivery}{text}"))), "options")
+    let table: Dict = Toml::from_str(&format!("{delivery}{text}")).expect("a table");
+    Options::from_value(table)
 }
 
 impl Running {

@@ -2,11 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, BuildErrorKind};
 use crate::metric::MetricKind::Counter;
 use crate::metric::{Column, Unit};
 use crate::options::Options;
@@ -25,7 +26,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Asks the plugin all that it can be asked without building, three times.
 pub(super) fn check_has_no_effect(run: &mut Run) -> Result<(), Stop> {
     let row = Row::CheckHasNoEffect;
-    let (plugin, options) = (run.plugin, run.options.clone());
+    let (plugin, options) = (Arc::clone(&run.plugin), run.options.clone());
     let paths: Vec<PathBuf> =
         plugin.opens(&options).iter().filter_map(|access| access.path().map(PathBuf::from)).collect();
     let look = |run: &mut Run| {
@@ -69,7 +70,7 @@ pub(super) fn check_has_no_effect(run: &mut Run) -> Result<(), Stop> {
 
 /// Options with a key that nobody knows.
 pub(super) fn refusal(run: &mut Run) -> Result<(), Stop> {
-    let plugin = run.plugin;
+    let plugin = Arc::clone(&run.plugin);
     let options = Options::from_value(Unknown { conformance_unknown_key: 1 });
     let context = || SinkContext::new("conformance", SECOND);
     let tried =
@@ -83,7 +84,7 @@ pub(super) fn refusal(run: &mut Run) -> Result<(), Stop> {
             run.blame(Row::Refusal, Sign::Other, format!("check refuses what build takes: {error}"));
             Err(Stop)
         }
-        Ok((Ok(_), Err(BuildError::Options(error)))) => {
+        Ok((Ok(_), Err(error))) if error.kind() == BuildErrorKind::Options => {
             run.blame(Row::Refusal, Sign::Other, format!("build refuses options that check takes: {error}"));
             Err(Stop)
         }
@@ -190,8 +191,8 @@ pub(super) fn no_growth(run: &mut Run) -> Result<(), Stop> {
             before = Usage::now();
         }
         let context = SinkContext::new("conformance", SECOND);
-        let ledger = std::sync::Arc::clone(&context.ledger);
-        let (plugin, options) = (run.plugin, run.options.clone());
+        let ledger = Arc::clone(&context.ledger);
+        let (plugin, options) = (Arc::clone(&run.plugin), run.options.clone());
         let live = || -> Result<(), BuildError> {
             let mut sink = plugin.build(&options, context)?;
             bench.tick(
