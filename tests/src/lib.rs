@@ -16,7 +16,7 @@
 //! * [`accuracy`] lets other tools count the same processes, for `docs/accuracy.md`.
 //! * [`clock`] sets the machine's clock forward and back while the agent counts.
 //! * [`elevated`] starts it with more rights than its caller has.
-//! * [`held`] is what a running process may do, and [`mod@unit`] what the shipped unit grants.
+//! * [`held`] is what a running process may do, [`mod@unit`] what the shipped unit grants, and [`ways`] each way of starting it.
 //! * [`lifetime`] is how long it takes to start and to stop, and how much memory it holds.
 //! * [`hidden`] is what a kernel may show to no program at all.
 //! * [`hygiene`] looks at what stays behind; [`switches`] and [`processors`] switch hooks and a processor off.
@@ -74,6 +74,7 @@ pub mod unit;
 pub mod usage;
 pub mod visibility;
 pub mod wait;
+pub mod ways;
 pub mod who;
 pub mod workload;
 
