@@ -32,6 +32,9 @@ pub(crate) enum Fault {
     NamesItsInstance,
     LeavesThreads,
     ForgetsReturningRows,
+    LosesOneOfItsBatches,
+    PanicsAtItsEnd,
+    BlocksAtTheEnd,
 }
 
 /// A sink with a fault.
@@ -50,15 +53,16 @@ pub(crate) struct Broken {
 
 static INSTANCES: AtomicU64 = AtomicU64::new(0);
 
+fn block() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 impl Broken {
     pub(crate) fn new(fault: Fault, store: Store, context: SinkContext) -> Self {
         if fault == Fault::LeavesThreads {
-            let park = || {
-                loop {
-                    std::thread::park();
-                }
-            };
-            std::thread::Builder::new().spawn(park).expect("a thread");
+            std::thread::Builder::new().spawn(|| block()).expect("a thread");
         }
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -160,16 +164,17 @@ impl Sink for Broken {
                 self.ledger.written(samples);
                 self.ledger.written(samples);
             }
-            Fault::BlocksForEver if self.views == 2 => loop {
-                std::thread::park();
-            },
+            Fault::BlocksForEver if self.views == 2 => block(),
             Fault::TurnsBatchesAround => self.waiting.push(points),
             Fault::RefusesEmptyBatches if points.is_empty() => return Err(SinkError::failed("nothing in it")),
-            Fault::LosesTheLastBatch => {
+            Fault::LosesTheLastBatch | Fault::LosesOneOfItsBatches => {
                 self.waiting.push(points);
                 self.unsettled += samples;
                 if self.waiting.len() == 4 {
-                    let waiting = std::mem::take(&mut self.waiting);
+                    let mut waiting = std::mem::take(&mut self.waiting);
+                    if self.fault == Fault::LosesOneOfItsBatches && self.views >= 10 {
+                        waiting.remove(0);
+                    }
                     self.store.put_all(waiting.into_iter().flatten());
                     self.ledger.written(std::mem::take(&mut self.unsettled));
                 }
@@ -180,7 +185,7 @@ impl Sink for Broken {
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
-        if self.fault != Fault::LosesTheLastBatch {
+        if !matches!(self.fault, Fault::LosesTheLastBatch | Fault::LosesOneOfItsBatches) {
             let mut waiting = std::mem::take(&mut self.waiting);
             if self.fault == Fault::TurnsBatchesAround {
                 waiting.reverse();
@@ -191,6 +196,13 @@ impl Sink for Broken {
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
+        if self.fault == Fault::BlocksAtTheEnd {
+            block();
+        }
+        if self.fault == Fault::LosesOneOfItsBatches {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.store.put_all(waiting.into_iter().flatten());
+        }
         self.ledger.written(std::mem::take(&mut self.unsettled));
         Ok(())
     }
@@ -200,8 +212,15 @@ impl Sink for Broken {
             Fault::AcknowledgesBeforeSending
             | Fault::AcknowledgesTwice
             | Fault::NeverSettles
-            | Fault::LosesTheLastBatch => Settlement::BySink,
+            | Fault::LosesTheLastBatch
+            | Fault::LosesOneOfItsBatches => Settlement::BySink,
             _ => Settlement::OnReturn,
         }
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        assert!(self.fault != Fault::PanicsAtItsEnd || std::thread::panicking(), "made up");
     }
 }

@@ -75,8 +75,8 @@ fn kit(way: Way, seed: u64) -> Kit {
     let plugin = Plugin(way, store.clone());
     let kit = Kit::new(plugin, Options::none()).read_back(move || store.stored()).seed(seed);
     // A sink of this process has stored what it has stored; only one that blocks is waited for.
-    let limit = if matches!(way, Way::Broken(Fault::BlocksForEver)) { 300 } else { 20_000 };
-    kit.rows(200).rebuilds(40).patience(Duration::from_millis(5)).limit(Duration::from_millis(limit))
+    let limit = if matches!(way, Way::Broken(Fault::BlocksForEver | Fault::BlocksAtTheEnd)) { 300 } else { 20_000 };
+    kit.rows(40).rebuilds(24).patience(Duration::from_millis(5)).limit(Duration::from_millis(limit))
 }
 
 const BROKEN: &[(Way, &[Row])] = &[
@@ -100,6 +100,9 @@ const BROKEN: &[(Way, &[Row])] = &[
     (Way::Broken(Fault::NamesItsInstance), &[Row::Purity]),
     (Way::Broken(Fault::LeavesThreads), &[Row::NoGrowth]),
     (Way::Broken(Fault::ForgetsReturningRows), &[Row::RowsEnd]),
+    (Way::Broken(Fault::LosesOneOfItsBatches), &[Row::Gaps]),
+    (Way::Broken(Fault::PanicsAtItsEnd), &[Row::Panic]),
+    (Way::Broken(Fault::BlocksAtTheEnd), &[Row::InTime]),
     (Way::ChecksAndWrites, &[Row::CheckHasNoEffect]),
     (Way::Disagrees, &[Row::Refusal]),
 ];

@@ -116,6 +116,7 @@ impl Kit {
         let target =
             target.or_else(|| run.plugin.destination(&run.options)).unwrap_or_else(|| "this process".to_owned());
         // One place: whoever is slow to read the last message gets it all the same.
+        let call = run.limits.call;
         let (tell, told) = bounded(2);
         let spawned = thread::Builder::new().name("conformance".to_owned()).spawn(move || {
             let tell_row = tell.clone();
@@ -135,12 +136,15 @@ impl Kit {
             findings = vec![Finding { row, outcome: Outcome::Failed, seen: format!("no thread: {error}") }];
         } else {
             loop {
-                match told.recv_timeout(check) {
+                // The first checks are short, or there is nobody to test.
+                let is_early = matches!(row, Row::CheckHasNoEffect | Row::Refusal | Row::InTime);
+                let limit = if is_early { call * 5 / 2 } else { check };
+                match told.recv_timeout(limit) {
                     Ok(now) => (row, findings) = now,
                     Err(RecvTimeoutError::Disconnected) => break,
                     Err(RecvTimeoutError::Timeout) => {
                         let seen =
-                            format!("the check \"{}\" does not end: a call has not returned in {check:?}", row.name());
+                            format!("the check \"{}\" does not end: a call has not returned in {limit:?}", row.name());
                         for finding in findings.iter_mut().filter(|finding| finding.row == Row::InTime) {
                             *finding = Finding { row: Row::InTime, outcome: Outcome::Failed, seen: seen.clone() };
                         }

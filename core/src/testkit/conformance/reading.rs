@@ -79,6 +79,8 @@ impl fmt::Display for Number {
 /// Of a histogram several readings are understood: one whose text has a bound as `le` (`le="63"`, `le_63`, `+Inf`), with the
 /// count of that slot or of all up to it; the word `sum`; the word `count`, or none of them, for the number of values.
 ///
+/// A reading with the word `created` is when a series began, and is not looked at.
+///
 /// Where the receiver keeps several numbers of one series, the newest comes last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
@@ -105,6 +107,8 @@ pub(super) enum Part {
     Count,
     Sum,
     Bound(u64),
+    /// When the series began, which some protocols tell.
+    Created,
 }
 
 /// What a text says of a histogram; a counter's is a count.
@@ -121,6 +125,7 @@ pub(super) fn part(text: &str) -> Part {
     match bound {
         Some(bound) => Part::Bound(bound),
         None if has("sum") => Part::Sum,
+        None if has("created") => Part::Created,
         None => Part::Count,
     }
 }
@@ -163,6 +168,7 @@ mod tests {
             ("conformance_zqaaaaaa{le=+Inf}", Part::Bound(u64::MAX)),
             ("conformance_zqaaaaaa{le=127.0}", Part::Bound(127)),
             ("conformance_zqaaaaaa_sum", Part::Sum),
+            ("conformance_zqaaaaaa_created{a=b}", Part::Created),
             ("conformance.zqaaaaaa.sum", Part::Sum),
             ("conformance_zqaaaaaa_count{a=b}", Part::Count),
             ("conformance.zqaaaaaa", Part::Count),

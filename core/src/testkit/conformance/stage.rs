@@ -419,7 +419,9 @@ impl<'r> Stage<'r> {
             let row = match self.row {
                 Row::Gaps | Row::Purity if is_histogram => Row::Histograms,
                 // A batch in which nobody has a value: a number that was made up is one for an absent cell.
-                Row::EmptyView if fault.trouble == Trouble::Wrong => Row::AbsentCells,
+                Row::EmptyView if matches!(fault.trouble, Trouble::Wrong | Trouble::Zero) => Row::AbsentCells,
+                // Rows have no value in the batches after their only one.
+                Row::Gaps if fault.trouble == Trouble::Zero => Row::AbsentCells,
                 row => row,
             };
             let sign = match fault.trouble {
@@ -431,6 +433,10 @@ impl<'r> Stage<'r> {
         } else {
             return Stop;
         };
+        if (row, sign) == (Row::Gaps, Sign::Loss) {
+            // What else is lost will be put down to this: it is not waited for as long.
+            self.run.limits.patience /= 8;
+        }
         self.run.blame(row, sign, say(fault));
         Stop
     }

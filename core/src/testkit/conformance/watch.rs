@@ -168,6 +168,27 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let sink = std::mem::replace(&mut self.inner, Box::new(Gone));
+        // While a panic unwinds, one more would end the process.
+        if std::thread::panicking() {
+            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(sink))));
+        } else {
+            self.watch.call("drop", || drop(sink));
+        }
+    }
+}
+
+/// What stands where a sink was.
+struct Gone;
+
+impl Sink for Gone {
+    fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
 impl Sink for Watched {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.watch.set(|state| {

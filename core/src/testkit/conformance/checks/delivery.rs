@@ -7,7 +7,8 @@ use crate::testkit::conformance::run::{Run, Sign, Stop};
 use crate::testkit::conformance::stage::Stage;
 use crate::testkit::conformance::watch::Mood;
 
-/// Numbers of every kind, of the host and of rows, some of which change in each batch.
+/// Numbers of every kind, of the host and of rows, some of which change in each batch; and a row for each batch that has
+/// a value in that one alone, which no later batch makes up for.
 pub(super) fn gaps(run: &mut Run) -> Result<(), Stop> {
     let batches = run.limits.batches;
     let mut stage = Stage::new(run, Row::Gaps)?;
@@ -24,6 +25,8 @@ pub(super) fn gaps(run: &mut Run) -> Result<(), Stop> {
             .zip(totals)
             .map(|(row, total)| Deed::Record(calls.clone(), Some(row.clone()), Number::Counter(total)));
         let mut deeds: Vec<_> = counters.collect();
+        let only = stage.who("once");
+        deeds.push(Deed::Record(calls.clone(), Some(only), Number::Counter(1)));
         deeds.push(Deed::Record(level.clone(), None, Number::Gauge(f64::from(batch) + 0.25)));
         deeds.push(Deed::Record(sizes.clone(), None, Number::Histogram(slots.clone(), u64::from(batch) * 10)));
         stage.step(deeds)?;

@@ -1,5 +1,6 @@
 //! The life of sinks: `check`, build, end, restart, reload, panic, and what is left behind.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,12 +24,19 @@ use crate::testkit::{Bench, offer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// So long sinks are built anew.
+const ENOUGH: Duration = Duration::from_secs(60);
+
 /// Asks the plugin all that it can be asked without building, three times.
 pub(super) fn check_has_no_effect(run: &mut Run) -> Result<(), Stop> {
     let row = Row::CheckHasNoEffect;
     let (plugin, options) = (Arc::clone(&run.plugin), run.options.clone());
-    let paths: Vec<PathBuf> =
+    let mut paths: Vec<PathBuf> =
         plugin.opens(&options).iter().filter_map(|access| access.path().map(PathBuf::from)).collect();
+    // And what looks like a path among the options.
+    let table: BTreeMap<String, serde_json::Value> = options.extract().unwrap_or_default();
+    let named = table.values().filter_map(|value| value.as_str()).filter(|text| text.starts_with('/'));
+    paths.extend(named.map(PathBuf::from));
     let look = |run: &mut Run| {
         let there: Vec<bool> = paths.iter().map(|path| path.exists()).collect();
         let readings = run.read().map(|readings| readings.len());
@@ -182,13 +190,17 @@ pub(super) fn no_growth(run: &mut Run) -> Result<(), Stop> {
     let word = run.words.word();
     run.known.insert(word.clone());
     let cell = bench.host(Column::counter(format!("conformance_test.{word}"), Unit::CALLS, "A made-up counter"));
-    let rounds = run.limits.rebuilds;
     // By then everything that is made once has been made.
-    let warm = rounds / 5 + 1;
-    let mut before = Usage::now();
-    for round in 0..=rounds + warm {
+    let warm = run.limits.rebuilds / 5 + 1;
+    let (start, mut before, mut rounds) = (Instant::now(), Usage::now(), 0);
+    for round in 0..=run.limits.rebuilds + warm {
         if round == warm {
             before = Usage::now();
+        }
+        rounds = round.saturating_sub(warm);
+        if start.elapsed() > ENOUGH {
+            run.note(Row::NoGrowth, format!("{rounds} sinks in {ENOUGH:?}"));
+            break;
         }
         let context = SinkContext::new("conformance", SECOND);
         let ledger = Arc::clone(&context.ledger);
