@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use ebpf_process_config::Plan;
+use ebpf_process_core::engine::{Agent, Clock, Ended, OutletSpec, SystemClock, Ticker};
 use ebpf_process_core::{
-    Agent, Assistant, BuildErrorKind, Clock, Ended, Ledger, Opener, OutletSpec, ProbePlugin, Selection, Sink,
-    SinkContext, SystemClock, Ticker, VITALS, duration,
+    Assistant, BuildErrorKind, Ledger, Opener, ProbePlugin, Selection, Sink, SinkContext, VITALS, duration,
 };
 use tracing::{error, info, warn};
 

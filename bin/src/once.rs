@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ebpf_process_config::Sources;
-use ebpf_process_core::{OutletSpec, Registry, Selection};
+use ebpf_process_core::engine::OutletSpec;
+use ebpf_process_core::{Registry, Selection};
 use ebpf_process_sinks::json;
 
 use crate::by::Rows;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use ebpf_process_config::{Directories, Plan, PlannedSink, Sources, Texts};
-use ebpf_process_core::{BuildError, OutletSpec, Registry, identity};
+use ebpf_process_core::engine::OutletSpec;
+use ebpf_process_core::{BuildError, Registry, identity};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, Weak};
 use std::{io, thread};
 
 use ebpf_process_config::{Plan, PlannedProbe, Texts};
-use ebpf_process_core::{NotApplied, Parts, ProbePlugin as _, Remote, Ticker, VITALS, Vitals};
+use ebpf_process_core::engine::{NotApplied, Parts, Remote, Ticker};
+use ebpf_process_core::{ProbePlugin as _, VITALS, Vitals};
 use rustix::thread::{CapabilitySet, capabilities};
 use tracing::{error, info};
 

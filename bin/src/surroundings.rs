@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_config::{Plan, PlannedProbe, PlannedSink};
-use ebpf_process_core::{
-    Direct, HostName, Ledger, Opener, OutletSpec, ProbePart, Scope, Setting, SinkContext, SinkPart, Stop, Vitals,
-};
+use ebpf_process_core::engine::{OutletSpec, ProbePart, Setting, SinkPart};
+use ebpf_process_core::{Direct, HostName, Ledger, Opener, Scope, SinkContext, Stop, Vitals};
 
 use crate::destinations::{Claim, Gate};
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::engine::OutletSpec;
 use ebpf_process_core::{
-    Claims, Options, OptionsError, OutletSpec, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of, size,
+    Claims, Options, OptionsError, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of, size,
 };
 use figment::value::{Dict, Value};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use ebpf_process_core::{OutletSpec, Selection, WhenFull, duration, size};
+use ebpf_process_core::engine::{OutletSpec, WhenFull};
+use ebpf_process_core::{Selection, duration, size};
 use figment::value::{Dict, Value};
 use schemars::JsonSchema;
 use serde::de::{self, Visitor};

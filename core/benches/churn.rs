@@ -13,10 +13,10 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
+use ebpf_process_core::engine::{Agent, Clock as _, OutletSpec, SystemClock};
 use ebpf_process_core::{
-    Agent, BuildError, Clock as _, Column, ColumnId, Declared, EntityKind, KindId, Ledger, Options, OptionsError,
-    OutletSpec, Probe, ProbeContext, ProbeError, ProbePlugin, Recorder, RowId, Sink, SinkError, SystemClock, Unit,
-    Value, View,
+    BuildError, Column, ColumnId, Declared, EntityKind, KindId, Ledger, Options, OptionsError, Probe, ProbeContext,
+    ProbeError, ProbePlugin, Recorder, RowId, Sink, SinkError, Unit, Value, View,
 };
 use rustix::time::{ClockId, clock_gettime};
 

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
+use ebpf_process_core::engine::{Agent, Clock as _, OutletSpec, SystemClock};
 use ebpf_process_core::{
-    Agent, Clock as _, Column, ColumnId, EntityKind, Ledger, OutletSpec, Probe, ProbeError, Recorder, RowId, Sink,
-    SinkError, SystemClock, Unit, Value, View,
+    Column, ColumnId, EntityKind, Ledger, Probe, ProbeError, Recorder, RowId, Sink, SinkError, Unit, Value, View,
 };
 
 const SAMPLES: u32 = 10_000;

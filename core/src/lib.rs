@@ -9,8 +9,10 @@
 //! * A [`Probe`] records the current totals of its cells, row by column, into a [`Recorder`] once per tick.
 //! * A [`Batch`] holds one tick's numbers, a matrix for each kind; every sink shares it.
 //! * A [`View`] is a batch through the eyes of one sink, and a [`Sink`] writes it somewhere.
-//! * The [`Agent`] collects on one thread and never waits for a sink. What a slow sink loses is
+//! * The [`Agent`](engine::Agent) collects on one thread and never waits for a sink. What a slow sink loses is
 //!   its own, and is in its [`Ledger`].
+//!
+//! What a plugin needs of all this is in the [`prelude`]; what runs it is in [`engine`], and is not for plugins.
 //!
 //! A sink needs one method, a [`SinkType`] to build it, and a [`Registry`] to be found in:
 //!
@@ -57,6 +59,7 @@ mod coming;
 mod condition;
 pub mod duration;
 mod edition;
+pub mod engine;
 mod entity;
 mod error;
 mod finals;
@@ -77,6 +80,7 @@ mod outlet_spec;
 mod outlets;
 mod pace;
 mod part;
+pub mod prelude;
 mod probe;
 mod probe_type;
 mod reason;
@@ -103,11 +107,9 @@ mod waker;
 mod worker;
 
 pub use access::{Access, explain, instance_directory};
-pub use agent::{Agent, Closed, Ended};
 pub use assistant::{Assistant, Message};
 pub use batch::{Batch, Scaled, Tick, Value};
 pub use cache::{ColumnCache, RowCache};
-pub use clock::{Clock, Moment, SystemClock, Ticker};
 pub use condition::{Condition, State};
 pub use edition::{Before, Edition, Editions, Seen};
 pub use entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId, identity_of};
@@ -119,19 +121,15 @@ pub use host::HostName;
 pub use identity::{Identity, identity};
 pub use kind_vitals::KindVitals;
 pub use label::{LABEL_VALUE_LIMIT, clean_label};
-pub use last_batch::LastBatch;
 pub use ledger::{Ledger, Reasons, Tally};
 pub use metric::{Column, MetricKind, Unit};
 pub use opener::{Direct, Opener, PROGRAM_ENVIRONMENT, Program, SocketKind, Started};
 pub use option_doc::OptionDoc;
 pub use options::{Options, OptionsError, nearest_of};
-pub use outlet_spec::{OutletSpec, WhenFull};
-pub use part::{Parts, ProbePart, Setting, SinkMaker, SinkPart};
 pub use probe::{Prepared, Probe, ProbeContext, ProbePlugin};
 pub use probe_type::ProbeType;
 pub use recorder::{Recorder, Refusals};
 pub use registry::Registry;
-pub use remote::{NotApplied, Remote};
 pub use secret::Secret;
 pub use selection::Selection;
 pub use sink::{Claims, Legacy, Scope, Settlement, Sink, SinkContext, SinkPlugin, Stop};

@@ -53,7 +53,7 @@ pub struct Setting {
     pub scope: Scope,
 }
 
-/// What an agent is to be from now on; see [`Remote::apply`](crate::Remote::apply).
+/// What an agent is to be from now on; see [`Remote::apply`](crate::remote::Remote::apply).
 pub struct Parts {
     /// The time between two batches.
     pub interval: Duration,

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ebpf_process_core::engine::{Agent, SystemClock};
 use ebpf_process_core::{
-    Agent, Assistant, BuildError, Declared, Message, Options, OptionsError, Probe, ProbeContext, ProbeError,
-    ProbePlugin, Recorder, SystemClock,
+    Assistant, BuildError, Declared, Message, Options, OptionsError, Probe, ProbeContext, ProbeError, ProbePlugin,
+    Recorder,
 };
 
 /// Answers with what it was asked.

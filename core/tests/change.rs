@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue, drained};
 use ebpf_process_core::*;
 use parking_lot::Mutex;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{Bench, Cell, ManualClock};
 use ebpf_process_core::*;
 use parking_lot::Mutex;

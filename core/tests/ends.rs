@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{ManualClock, drained};
 use ebpf_process_core::*;
 use parking_lot::Mutex;

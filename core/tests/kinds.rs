@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::engine::{Agent, Moment, OutletSpec};
 use ebpf_process_core::testkit::{ManualClock, MemorySink, context};
 use ebpf_process_core::{
-    Agent, BuildError, Claims, Column, EntityKind, Moment, Options, OptionsError, OutletSpec, Probe, ProbeError,
-    Recorder, Selection, Sink, SinkContext, SinkPlugin, Unit,
+    BuildError, Claims, Column, EntityKind, Options, OptionsError, Probe, ProbeError, Recorder, Selection, Sink,
+    SinkContext, SinkPlugin, Unit,
 };
 
 /// A sink type that takes every kind or does not.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{ManualClock, drained};
 use ebpf_process_core::*;
 use parking_lot::{Condvar, Mutex};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue, drained};
 use ebpf_process_core::*;
 

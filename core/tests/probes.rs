@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{ManualClock, MemorySink, RememberedValue};
 use ebpf_process_core::*;
 

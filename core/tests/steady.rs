@@ -5,6 +5,7 @@ mod allocations;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::engine::*;
 use ebpf_process_core::testkit::{ManualClock, drained};
 use ebpf_process_core::*;
 

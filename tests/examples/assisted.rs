@@ -18,9 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ebpf_process_core::{
-    Agent, Assistant, BuildError, Clock as _, Message, Options, ProbePlugin as _, SystemClock, Unit, Value,
-};
+use ebpf_process_core::engine::{Agent, Clock as _, SystemClock};
+use ebpf_process_core::{Assistant, BuildError, Message, Options, ProbePlugin as _, Unit, Value};
 use ebpf_process_probes::{Call, Counter, FILE, Field, KernelProbe, Layer, MOUNT, Metric, Output, PROCESS, SYNC};
 use ebpf_process_tests::cgroup::Cgroup;
 use ebpf_process_tests::workload::{Launch, Place};

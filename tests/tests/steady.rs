@@ -6,10 +6,11 @@ mod allocations;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::engine::{Agent, Clock as _, OutletSpec, SystemClock};
 use ebpf_process_core::testkit::{context, drained, loopback, offer};
 use ebpf_process_core::{
-    Agent, BuildError, Clock as _, Column, ColumnId, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError,
-    Recorder, RowId, Scope, Sink, SinkError, SinkPlugin as _, SystemClock, Unit, View,
+    BuildError, Column, ColumnId, EntityKind, Ledger, Options, Probe, ProbeError, Recorder, RowId, Scope, Sink,
+    SinkError, SinkPlugin as _, Unit, View,
 };
 use ebpf_process_probes::PROBES;
 use ebpf_process_sinks::prometheus;

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ebpf_process_core::{Agent, Clock as _, Options, Parts, ProbePart, SystemClock, Unit, Value};
+use ebpf_process_core::engine::{Agent, Clock as _, Parts, ProbePart, SystemClock};
+use ebpf_process_core::{Options, Unit, Value};
 use ebpf_process_probes::{Call, Counter, FILE, Field, KernelProbe, Layer, Metric, Output, PROCESS};
 use ebpf_process_tests::workload::{Place, int80_works};
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};

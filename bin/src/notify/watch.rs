@@ -6,7 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use ebpf_process_core::{Condition, LastBatch, ProbePlugin as _, VITALS, Vitals};
+use ebpf_process_core::engine::LastBatch;
+use ebpf_process_core::{Condition, ProbePlugin as _, VITALS, Vitals};
 use tracing::{error, info};
 
 use super::fares::Fares;
@@ -171,7 +172,8 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
-    use ebpf_process_core::{Agent, Clock, Moment, Probe, ProbeError, Recorder};
+    use ebpf_process_core::engine::{Agent, Clock, Moment};
+    use ebpf_process_core::{Probe, ProbeError, Recorder};
 
     use super::*;
 

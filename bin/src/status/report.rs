@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::Table;
+use ebpf_process_core::engine::{Clock, LastBatch};
 use ebpf_process_core::{
-    Clock, Condition, KindVitals, LastBatch, SinkVitals, State, Tally, Uncounted, Value, View, Vitals, duration,
-    identity,
+    Condition, KindVitals, SinkVitals, State, Tally, Uncounted, Value, View, Vitals, duration, identity,
 };
 use ebpf_process_probes::{Doubt, Feed};
 use serde::{Deserialize, Serialize};

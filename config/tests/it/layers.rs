@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, refusal, registry, set};
 use ebpf_process_config::{Directories, Plan, Sources, confine, default_text};
-use ebpf_process_core::{Claims, OutletSpec, Scope, WhenFull};
+use ebpf_process_core::engine::{OutletSpec, WhenFull};
+use ebpf_process_core::{Claims, Scope};
 
 fn probe_options(plan: &Plan, name: &str) -> ProbeOptions {
     let probe = plan.probes.iter().find(|probe| probe.name == name).expect("an enabled probe");

@@ -5,10 +5,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::{Agent, Clock, OutletSpec, Parts, Setting, SinkPart};
 use ebpf_process_core::testkit::{ManualClock, context};
-use ebpf_process_core::{
-    Agent, BuildError, Clock, Options, OutletSpec, Parts, Scope, Setting, SinkContext, SinkPart, SinkPlugin as _, State,
-};
+use ebpf_process_core::{BuildError, Options, Scope, SinkContext, SinkPlugin as _, State};
 use ebpf_process_sink_json::PLUGIN;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -156,11 +156,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
+    use ebpf_process_core::engine::{Agent, Clock, OutletSpec, Parts, Setting, SinkPart};
     use ebpf_process_core::testkit::{Bench, ManualClock, context};
-    use ebpf_process_core::{
-        Agent, Clock, Column, OutletSpec, Parts, Probe, ProbeError, Recorder, Scope, Selection, Setting, SinkErrorKind,
-        SinkPart, Unit,
-    };
+    use ebpf_process_core::{Column, Probe, ProbeError, Recorder, Scope, Selection, SinkErrorKind, Unit};
 
     use super::*;
 

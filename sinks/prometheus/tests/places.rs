@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::{Agent, Clock, OutletSpec, Parts, Setting, SinkPart};
 use ebpf_process_core::testkit::{ManualClock, context, loopback};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Column, Ledger, Options, OutletSpec, Parts, Probe, ProbeError, Recorder, Scope, Setting,
-    SinkContext, SinkPart, SinkPlugin as _, State, Unit,
+    BuildError, Column, Ledger, Options, Probe, ProbeError, Recorder, Scope, SinkContext, SinkPlugin as _, State, Unit,
 };
 use ebpf_process_sink_prometheus::PLUGIN;
 

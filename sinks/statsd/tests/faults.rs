@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::{Agent, Clock, OutletSpec};
 use ebpf_process_core::testkit::{ManualClock, context};
 use ebpf_process_core::{
-    Agent, Clock, Column, ColumnId, EntityKind, KindId, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder,
-    SinkContext, Tally, Unit,
+    Column, ColumnId, EntityKind, KindId, Ledger, Options, Probe, ProbeError, Recorder, SinkContext, Tally, Unit,
 };
 use ebpf_process_sink_statsd::PLUGIN;
 use server::{Server, Way};

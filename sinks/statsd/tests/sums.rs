@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebpf_process_core::engine::{Agent, Clock, OutletSpec};
 use ebpf_process_core::testkit::{Bench, ManualClock, drained, no_slots};
 use ebpf_process_core::{
-    Agent, Clock, Column, ColumnId, EntityKind, KindId, Ledger, OutletSpec, Probe, ProbeError, Recorder, RowId,
-    Selection, Settlement, Sink, SinkError, Unit, View,
+    Column, ColumnId, EntityKind, KindId, Ledger, Probe, ProbeError, Recorder, RowId, Selection, Settlement, Sink,
+    SinkError, Unit, View,
 };
 use ebpf_process_sink_statsd::{Encoder, Fate, Settled, Syntax};
 use parking_lot::Mutex;

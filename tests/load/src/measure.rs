@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::{Agent, Closed, Options, SystemClock, Ticker, VITALS};
+use ebpf_process_core::engine::{Agent, Closed, SystemClock, Ticker};
+use ebpf_process_core::{Options, VITALS};
 use ebpf_process_tests::{Failure, Outcome};
 
 use crate::crowd::Crowd;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use ebpf_process_core::Closed;
+use ebpf_process_core::engine::Closed;
 
 use crate::measure::{COLLECTING, Run, Spent};
 use crate::order::{Order, Way};

@@ -3,7 +3,8 @@
 use std::io::{self, PipeReader};
 use std::time::Duration;
 
-use ebpf_process_core::{Agent, HostName, Options, OutletSpec, SinkContext};
+use ebpf_process_core::engine::{Agent, OutletSpec};
+use ebpf_process_core::{HostName, Options, SinkContext};
 use ebpf_process_tests::receivers::free_tcp_port;
 use ebpf_process_tests::{Failure, Outcome};
 use serde_json::{Value, json};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::{Agent, Clock, OutletSpec, Parts, Setting, SinkPart};
 use ebpf_process_core::testkit::{ManualClock, context};
 use ebpf_process_core::{
-    Agent, Clock, Ledger, Legacy, OutletSpec, Parts, Scope, Selection, Setting, Settlement, Sink, SinkContext,
-    SinkError, SinkPart, SinkPlugin as _, Tally, View,
+    Ledger, Legacy, Scope, Selection, Settlement, Sink, SinkContext, SinkError, SinkPlugin as _, Tally, View,
 };
 use ebpf_process_sink_influx::PLUGIN;
 use proptest::prelude::*;
