@@ -5,8 +5,9 @@ mod verify;
 
 use clap::Args;
 use ebpf_process_config::Sources;
+use ebpf_process_core::Registry;
+use ebpf_process_core::engine::SystemClock;
 use ebpf_process_core::testkit::conformance::Kit;
-use ebpf_process_core::{Registry, SystemClock};
 
 use crate::configuration;
 use crate::exit::{Exit, Refusal};
@@ -84,6 +85,6 @@ pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> 
 
 /// A seed that is another one each time, and short enough to be typed.
 fn drawn() -> u64 {
-    use ebpf_process_core::Clock as _;
+    use ebpf_process_core::engine::Clock as _;
     u64::from(SystemClock.now().wall.subsec_nanos())
 }

@@ -10,7 +10,7 @@ use ebpf_process_core::{
 use serde::Deserialize;
 
 fn main() -> ExitCode {
-    ebpf_process::run(ebpf_process::registry().sink(Starter))
+    ebpf_process::App::default().sink(Starter).run()
 }
 
 struct Starter;

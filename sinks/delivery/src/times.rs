@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::{Clock as _, SystemClock};
+use ebpf_process_core::engine::{Clock as _, SystemClock};
 
 /// The moment, which never goes back, and the time of day, which outlives a restart.
 pub(crate) struct Times {

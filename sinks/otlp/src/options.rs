@@ -180,13 +180,14 @@ fn check_header(name: &str, has_token: bool) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use figment::Figment;
     use figment::providers::{Format as _, Toml};
+    use figment::value::Dict;
 
     use super::*;
 
     fn read(text: &str) -> Result<Settings, OptionsError> {
-        Settings::read(&Options::new(Figment::from(Toml::string(text)), "options"))
+        let table: Dict = Toml::from_str(text).expect("a table");
+        Settings::read(&Options::from_value(table))
     }
 
     #[test]

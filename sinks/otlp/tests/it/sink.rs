@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebpf_process_core::engine::{Agent, Clock, OutletSpec};
 use ebpf_process_core::testkit::{ManualClock, context};
 use ebpf_process_core::{
-    Agent, BuildError, Clock, Column, EntityKind, Ledger, Options, OutletSpec, Probe, ProbeError, Recorder,
-    SinkContext, Tally, Unit,
+    BuildError, Column, EntityKind, Ledger, Options, Probe, ProbeError, Recorder, SinkContext, Tally, Unit,
 };
 use ebpf_process_sink_otlp::PLUGIN;
 use figment::providers::{Format as _, Toml};
