@@ -337,8 +337,10 @@ impl Probe for CountingProbe {
         let now = self.started.elapsed();
         let watch = &mut self.attachment.watch;
         let watched = watch.as_mut().map_or(Ok(()), |watch| watch.look(recorder, self.name));
-        let patience = if recorder.is_last() { Duration::ZERO } else { self.options.patience };
-        self.attachment.refresh(patience).map_err(ProbeError::new)?;
+        // Nothing makes up for what another probe's look of a moment ago lacks.
+        let looked =
+            if recorder.is_last() { self.attachment.look() } else { self.attachment.refresh(self.options.patience) };
+        looked.map_err(ProbeError::new)?;
         for index in 0..self.series.len() {
             self.count(index, now, recorder).map_err(ProbeError::new)?;
         }
