@@ -199,12 +199,34 @@ fn a_request_to_reload_is_answered() {
     manager.manage(&mut command);
     let agent = Running::start(&mut command);
     manager.until("READY=1");
-    agent.signal(Signal::HUP);
-    manager.until("RELOADING=1\nMONOTONIC_USEC=");
-    manager.until("READY=1");
+    let right = std::fs::read_to_string(&path).expect("the configuration");
+    // One that cannot be taken over is over as well.
+    for text in [&*right, "wrong", &right] {
+        std::fs::write(&path, text).expect("another configuration");
+        let before = monotonic();
+        agent.signal(Signal::HUP);
+        let said = manager.until("READY=1");
+        let told: Vec<&String> = said.iter().filter(|message| !is_about_itself(message)).collect();
+        let [begun, over] = told[..] else { panic!("{said:?}") };
+        // systemd takes a moment before it sent the signal for that of another reload.
+        let moment = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|moment| moment.parse().ok());
+        assert!(moment.is_some_and(|moment| (before..=monotonic()).contains(&moment)), "{begun:?} after {before}");
+        assert_eq!(over, "READY=1");
+    }
     agent.signal(Signal::TERM);
     manager.until("STOPPING=1");
     assert_eq!(agent.finish().code(), 0);
+}
+
+/// Microseconds of the clock by which systemd orders reloads.
+fn monotonic() -> u128 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).expect("a time").as_micros()
+}
+
+/// Whether a message says how the agent is, and not what it does.
+fn is_about_itself(message: &str) -> bool {
+    ["STATUS=", "WATCHDOG=1"].iter().any(|begin| message.starts_with(begin))
 }
 
 #[test]
