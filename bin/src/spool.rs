@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use ebpf_process_config::Sources;
-use ebpf_process_core::{Ledger, Registry, SinkContext, SinkError, chain, identity, nearest_of, size};
+use ebpf_process_core::{Ledger, Registry, Sink, SinkContext, SinkError, Waker, chain, identity, nearest_of, size};
 use ebpf_process_delivery::{SegmentReport, inspect, repair};
 
 use crate::common::Common;
 use crate::exit::{Exit, Refusal};
 use crate::list::{plain, rendered};
 use crate::{configuration, stdout};
+
+/// How long a receiver may take to answer before it is given up. A sink that waits for answers has a shorter limit of its own.
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// What is done with a spool.
 #[derive(Debug, Subcommand)]
@@ -79,12 +82,10 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
         ledger: Arc::clone(&ledger),
         ..SinkContext::new(name, plan.interval)
     };
+    let waker = context.waker();
     let mut sink = planned.plugin.build(&planned.options, context)?;
     let refusal = |error: SinkError| Refusal::lasting(error.to_string());
-    // One frame per flush. What is due later was not taken.
-    while sink.due().is_some_and(|due| due <= Instant::now()) {
-        sink.flush().map_err(refusal)?;
-    }
+    send_all(&mut *sink, &ledger, &waker).map_err(refusal)?;
     sink.close().map_err(refusal)?;
     let tally = ledger.tally();
     let lost = tally.dropped_total() + tally.rejected_total();
@@ -94,5 +95,91 @@ pub(crate) fn drain(registry: &Registry, sources: &Sources, name: &str) -> Resul
         left => {
             Err(Refusal::lasting(format!("{left} samples still wait: the receiver of sink {name} does not take them")))
         }
+    }
+}
+
+/// Has a sink send what waits, one frame per flush. What is due later was not taken, and what waits with nothing due waits for
+/// an answer.
+fn send_all(sink: &mut dyn Sink, ledger: &Ledger, waker: &Waker) -> Result<(), SinkError> {
+    loop {
+        let due = sink.due();
+        let now = Instant::now();
+        match due {
+            Some(due) if due > now => return Ok(()),
+            None if ledger.read(|tally| tally.queued + tally.spooled == 0) => return Ok(()),
+            None if !waker.wait(now + ANSWER) => return Ok(()),
+            Some(_) | None => sink.flush()?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use ebpf_process_core::testkit::context;
+    use ebpf_process_core::{Settlement, View};
+    use ebpf_process_delivery::{Delivery, DeliveryOptions, Frame, Spool, Submit, Ticket, Verdict};
+
+    use super::*;
+
+    /// Has frames answered on another thread, four at a time.
+    struct Later(Sender<Ticket>);
+
+    impl Submit for Later {
+        fn submit(&mut self, ticket: Ticket, _: &Frame, _: Duration) {
+            self.0.send(ticket).expect("somebody answers");
+        }
+
+        fn window(&self) -> usize {
+            4
+        }
+
+        fn overwrites(&self) -> bool {
+            true
+        }
+    }
+
+    struct Sends(Delivery<Later>);
+
+    impl Sink for Sends {
+        fn write(&mut self, _: &View<'_>) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), SinkError> {
+            self.0.work();
+            Ok(())
+        }
+
+        fn due(&self) -> Option<Instant> {
+            self.0.due()
+        }
+
+        fn settles(&self) -> Settlement {
+            Settlement::BySink
+        }
+    }
+
+    #[test]
+    fn what_is_answered_on_another_thread_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut spool, _) = Spool::open(folder.path(), 1 << 20).expect("a spool");
+        for _ in 0..100 {
+            let mut frame = Frame::default();
+            frame.push(b"a line\n", 1);
+            spool.append(&frame).expect("room");
+        }
+        drop(spool);
+        let context = context("later");
+        let options = DeliveryOptions { spool: Some(folder.path().to_owned()), ..DeliveryOptions::default() };
+        let (sender, tickets) = channel::<Ticket>();
+        std::thread::scope(|scope| {
+            scope.spawn(|| tickets.into_iter().for_each(|ticket| ticket.settle(Verdict::Accepted)));
+            let mut sink = Sends(Delivery::new(Later(sender), &options, &context).expect("a delivery"));
+            send_all(&mut sink, &context.ledger, &context.waker()).expect("a sink that works");
+        });
+        let tally = context.ledger.tally();
+        assert_eq!((tally.offered, tally.written, tally.spooled, tally.queued), (100, 100, 0, 0));
     }
 }
