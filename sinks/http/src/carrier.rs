@@ -165,6 +165,10 @@ impl<P: Protocol> Carrier for HttpCarrier<P> {
     fn overwrites(&self) -> bool {
         self.protocol.overwrites()
     }
+
+    fn encodings(&self) -> &'static [&'static str] {
+        self.protocol.encodings()
+    }
 }
 
 fn compress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {

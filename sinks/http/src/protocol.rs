@@ -26,6 +26,12 @@ pub trait Protocol: Send {
         false
     }
 
+    /// What frames are called in a spool, so that nobody sends them who cannot: see
+    /// [`Carrier::encodings`](ebpf_process_delivery::Carrier::encodings).
+    fn encodings(&self) -> &'static [&'static str] {
+        &[""]
+    }
+
     /// Whether every server of this protocol unpacks what is compressed. Where one may not, a frame that nobody wanted
     /// compressed is sent once more as it is, until somebody on the way has unpacked something.
     fn is_unpacked_everywhere(&self) -> bool {

@@ -39,6 +39,10 @@ impl Protocol for Otlp {
         "takes metrics".to_owned()
     }
 
+    fn encodings(&self) -> &'static [&'static str] {
+        &["otlp-metrics/1"]
+    }
+
     /// OTLP asks that of every receiver.
     fn is_unpacked_everywhere(&self) -> bool {
         true
@@ -96,5 +100,9 @@ impl Carrier for Exporter {
             Verdict::Misconfigured { problem } if self.0.status() > 0 => Verdict::Rejected { reason: REFUSED, problem },
             verdict => verdict,
         }
+    }
+
+    fn encodings(&self) -> &'static [&'static str] {
+        self.0.encodings()
     }
 }

@@ -8,4 +8,5 @@ mod replies;
 mod requests;
 mod server;
 mod sink;
+mod spooled;
 mod trials;

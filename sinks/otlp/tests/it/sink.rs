@@ -90,7 +90,12 @@ impl Running {
 
     /// Stops and returns the book.
     pub(crate) fn stop(self) -> Tally {
-        let closed = self.agent.close(Duration::from_secs(5)).pop().expect("one sink");
+        self.close(Duration::from_secs(5))
+    }
+
+    /// The same, with so much time.
+    pub(crate) fn close(self, grace: Duration) -> Tally {
+        let closed = self.agent.close(grace).pop().expect("one sink");
         assert!(closed.tally.balances() && closed.tally.queued == 0, "{closed:?}");
         closed.tally
     }
