@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
-use ebpf_process_core::Options;
-use ebpf_process_core::testkit::conformance::{Kit, Number, Reading};
+use ebpf_process_core::testkit::conformance::{Kit, Number, Reading, Report, Row};
+use ebpf_process_core::{
+    BuildError, Claims, Ledger, Options, OptionsError, Settlement, Sink, SinkContext, SinkError, SinkPlugin, View,
+};
 use ebpf_process_sink_json::PLUGIN;
 use flat::flat;
 use serde_json::Value;
@@ -60,12 +64,79 @@ fn number(value: &Value) -> Number {
     value.as_u64().map_or_else(|| value.as_f64().expect("a number").into(), Number::from)
 }
 
-#[test]
-fn the_sink_does_what_it_promises() {
+/// The sink with a mistake.
+struct Mutant(fn(u64) -> bool);
+
+struct MutantSink {
+    sink: Box<dyn Sink>,
+    ledger: Arc<Ledger>,
+    writes: fn(u64) -> bool,
+    views: u64,
+}
+
+impl SinkPlugin for Mutant {
+    fn name(&self) -> &'static str {
+        "mutant"
+    }
+
+    fn summary(&self) -> &'static str {
+        "lines, but not all"
+    }
+
+    fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
+        PLUGIN.check(options)
+    }
+
+    fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
+        let ledger = Arc::clone(&context.ledger);
+        Ok(Box::new(MutantSink { sink: PLUGIN.build(options, context)?, ledger, writes: self.0, views: 0 }))
+    }
+}
+
+impl Sink for MutantSink {
+    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+        self.views += 1;
+        if (self.writes)(self.views) {
+            return self.sink.write(view);
+        }
+        if self.settles() == Settlement::BySink {
+            self.ledger.written(view.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.sink.flush()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.sink.due()
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        self.sink.close()
+    }
+
+    fn settles(&self) -> Settlement {
+        self.sink.settles()
+    }
+}
+
+fn run(plugin: impl SinkPlugin + 'static) -> Report {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("batches.json");
     let options = Options::from_value(BTreeMap::from([("path", path.display().to_string())]));
     let mut lines = Lines { file: None, readings: Vec::new() };
-    let report = Kit::new(PLUGIN, options).read_back(move || lines.read(&path)).seed(7).run();
-    report.assert_passed();
+    Kit::new(plugin, options).read_back(move || lines.read(&path)).seed(7).run()
+}
+
+#[test]
+fn the_sink_does_what_it_promises() {
+    run(PLUGIN).assert_passed();
+}
+
+#[test]
+fn the_sink_with_a_mistake_does_not() {
+    let report = run(Mutant(|view| view % 10 != 0));
+    assert_eq!(report.failed(), [Row::Gaps], "{report}");
 }
