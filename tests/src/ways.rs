@@ -106,6 +106,11 @@ impl Installed {
         Ok(this)
     }
 
+    /// In which way it is started.
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
     /// Whom the agent is, once it counts.
     pub fn user(&self) -> u32 {
         if matches!(self.way, Way::Root | Way::Container | Way::Netdata) { agent::user() } else { NOBODY }
