@@ -84,7 +84,14 @@ impl Reloader {
     fn try_reload(&mut self) -> Outcome {
         let refused = |refusal: Refusal| Refused { reason: refusal.to_string(), exit: refusal.exit() };
         let texts = self.texts()?;
-        let plan = (self.replan)(texts.as_ref()).map_err(refused)?;
+        let outcome = (self.replan)(texts.as_ref()).map_err(refused).and_then(|plan| self.become_it(plan));
+        if let Some(broker) = &self.broker {
+            broker.is_in_effect(outcome.is_ok());
+        }
+        outcome
+    }
+
+    fn become_it(&mut self, plan: Plan) -> Outcome {
         self.stays(&plan).map_err(|reason| Refused { reason, exit: Exit::Failed })?;
         let surroundings = self.surroundings.with(&plan);
         let sinks = plan.sinks.iter().map(|sink| surroundings.part(sink, &self.gate, &self.vitals)).collect();

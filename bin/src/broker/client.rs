@@ -95,10 +95,17 @@ impl Client {
         let _ = rustix::net::shutdown(&*self.watched, rustix::net::Shutdown::Both);
     }
 
-    /// The bytes of the configuration as it is now, once it is right; from then on it decides what is opened. An error is
-    /// what is wrong with it, in words.
+    /// The bytes of the configuration as it is now, once it is right; from then on it too decides what is opened, until
+    /// [`is_in_effect`](Self::is_in_effect). An error is what is wrong with it, in words.
     pub(crate) fn configuration(&self) -> io::Result<Vec<u8>> {
         self.ask(&Request::Configuration, &[], CONFIGURATION_LIMIT).map(|answer| answer.bytes).map_err(io::Error::from)
+    }
+
+    /// Says whether the configuration that was read last is taken over. One that is not decides nothing any more; of one
+    /// that is, neither does what was in effect before the last.
+    pub(crate) fn is_in_effect(&self, is: bool) {
+        // A broker that has ended ends the agent as well.
+        let _ = self.ask(&Request::InEffect(is), &[], LIMIT);
     }
 
     fn ask(&self, request: &Request, brought: &[OwnedFd], limit: Duration) -> Result<Answer, Refusal> {

@@ -49,6 +49,8 @@ pub(crate) enum Request {
     Ended(u32),
     /// The configuration, read again.
     Configuration,
+    /// Whether the agent has taken over what was read last.
+    InEffect(bool),
     /// What a probe needs done; with descriptors.
     Assist(String, Vec<u8>),
 }
@@ -94,6 +96,7 @@ impl Request {
                 message.extend(program.to_le_bytes());
             }
             Self::Configuration => message.push(b'c'),
+            Self::InEffect(is) => message.extend([b'i', u8::from(*is)]),
             Self::Assist(probe, bytes) => {
                 message.push(b'h');
                 put(&mut message, probe.as_bytes());
@@ -138,6 +141,7 @@ impl Request {
             b'e' => Self::End(whole_number(rest)?),
             b'w' => Self::Ended(whole_number(rest)?),
             b'c' if rest.is_empty() => Self::Configuration,
+            b'i' if matches!(rest, [0 | 1]) => Self::InEffect(rest == [1]),
             b'h' => {
                 let probe = str::from_utf8(take(&mut rest)?).ok()?.to_owned();
                 (rest.len() <= LONGEST_ASSIST).then(|| Self::Assist(probe, rest.to_vec()))?
@@ -246,6 +250,8 @@ mod tests {
             Request::End(7),
             Request::Ended(u32::MAX),
             Request::Configuration,
+            Request::InEffect(true),
+            Request::InEffect(false),
             Request::Assist("file".to_owned(), b"\0\xff".to_vec()),
         ];
         for (index, request) in requests.iter().enumerate() {

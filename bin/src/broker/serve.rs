@@ -21,10 +21,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What serves the agent.
 pub(crate) struct Server<Read> {
     socket: Socket,
-    /// What the newest configuration lets the agent ask for, and the one before: its sinks may still be finishing, or the
-    /// agent may not have taken the newest one over.
+    /// What the configuration in effect lets the agent ask for, and the one before it, whose sinks may still be finishing.
     allowed: Allowed,
     before: Allowed,
+    /// The same of the one that was read last, until the agent says whether it takes it over.
+    coming: Option<Allowed>,
     user: User,
     /// Reads the configuration again: what it lets the agent ask for, and its bytes; or in words what is wrong with it.
     read_again: Read,
@@ -46,6 +47,7 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
             socket,
             allowed,
             before: Allowed::default(),
+            coming: None,
             user,
             read_again,
             programs: Programs::default(),
@@ -88,9 +90,15 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
         }
         match &request {
             Request::Configuration => return self.configure(number),
+            Request::InEffect(is) => {
+                if let Some(coming) = self.coming.take().filter(|_| *is) {
+                    self.before = std::mem::replace(&mut self.allowed, coming);
+                }
+                return Ok(Some(Vec::new()));
+            }
             Request::Assist(name, _) => {
                 // One that was taken out lets go of what it had.
-                let Some(probe) = self.allowed.probe(name).or_else(|| self.before.probe(name)).cloned() else {
+                let Some(probe) = self.configurations().find_map(|allowed| allowed.probe(name)).cloned() else {
                     return Err(self.refused.note(&format!("no probe {name} is switched on")));
                 };
                 let Request::Assist(_, bytes) = request else { return Ok(None) };
@@ -102,7 +110,7 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
                 let ended = self.programs.ended(*program)?;
                 return Ok(Some(ended.map_or_else(Vec::new, |status| status.to_le_bytes().to_vec())));
             }
-            asked if !self.allowed.has(asked) && !self.before.has(asked) => {
+            asked if !self.configurations().any(|allowed| allowed.has(asked)) => {
                 return Err(self.refused.note(&format!("{asked:?} is not what the configuration asks for")));
             }
             _ => {}
@@ -127,9 +135,14 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
         Ok(Some(Vec::new()))
     }
 
+    /// Those by which the agent may ask, the newest first.
+    fn configurations(&self) -> impl Iterator<Item = &Allowed> {
+        self.coming.iter().chain([&self.allowed, &self.before])
+    }
+
     fn configure(&mut self, number: u32) -> Result<Option<Vec<u8>>, Refusal> {
         let (allowed, bytes) = (self.read_again)().map_err(Refusal::of)?;
-        self.before = std::mem::replace(&mut self.allowed, allowed);
+        self.coming = Some(allowed);
         send_parts(&self.socket, number, &bytes, &[] as &[OwnedFd])?;
         Ok(Some(Vec::new()))
     }

@@ -411,7 +411,7 @@ fn the_configuration_comes_in_pieces_and_decides_from_then_on() {
     let user = User { uid: NOBODY, gid: NOBODY, groups: Vec::new() };
     let long: Vec<u8> = (0..1_000_000_u32).map(|index| index.to_le_bytes()[0]).collect();
     let right = Ok((vec![Access::Read(after.clone())], long.clone()));
-    let mut answers = vec![right.clone(), right, Err("a typo".repeat(100_000))];
+    let mut answers = vec![right.clone(), right.clone(), right.clone(), right, Err("a typo".repeat(100_000))];
     let read_again =
         move || answers.pop().expect("asked twice").map(|(accesses, bytes)| (Allowed::from(accesses), bytes));
     let server = Server::new(its, Allowed::from(vec![Access::Read(before.clone())]), user, read_again);
@@ -421,9 +421,18 @@ fn the_configuration_comes_in_pieces_and_decides_from_then_on() {
         let asks = |path: &Path| client.asks_to_read(path);
         refused(client.configuration(), "a typo");
         assert!(asks(&before).is_ok() && asks(&after).is_err(), "what is wrong changes nothing");
+        // However many are read that the agent does not take over.
+        for _ in 0..2 {
+            assert!(client.configuration().expect("a configuration") == long);
+            assert!(asks(&before).is_ok() && asks(&after).is_ok(), "the agent may be taking it over");
+            client.is_in_effect(false);
+            assert!(asks(&before).is_ok() && asks(&after).is_err(), "what is not taken over changes nothing");
+        }
         assert!(client.configuration().expect("a configuration") == long);
+        client.is_in_effect(true);
         assert!(asks(&before).is_ok() && asks(&after).is_ok(), "sinks of the one before may still be finishing");
         assert!(client.configuration().expect("a configuration") == long);
+        client.is_in_effect(true);
         assert!(asks(&before).is_err() && asks(&after).is_ok());
     });
 }
