@@ -48,7 +48,7 @@ pub trait Sink: Send {
     }
 
     /// Ends the output in order. Called once, after the last view and its flush, on a clean stop;
-    /// not after [`SinkError::Closed`], and not when the grace period is over.
+    /// not after [`SinkErrorKind::Closed`](crate::SinkErrorKind::Closed), and not when the grace period is over.
     fn close(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
@@ -79,7 +79,7 @@ pub enum Settlement {
     OnReturn,
     /// The sink itself, through [`SinkContext::ledger`], sample by sample, also when it fails: for
     /// partial or later acknowledgement. With `Ok` from [`Sink::write`] it has the view's ended rows for good,
-    /// whatever becomes of them; after [`SinkError::Failed`] it is given and offered them again. One exception: when it returns [`SinkError::Closed`] the
+    /// whatever becomes of them; after [`SinkErrorKind::Failed`](crate::SinkErrorKind::Failed) it is given and offered them again. One exception: when it returns [`SinkErrorKind::Closed`](crate::SinkErrorKind::Closed) the
     /// outlet counts the whole view as failed, so the sink must have settled nothing of it. Where it panics, what
     /// it has not settled is dropped with the rest.
     BySink,
