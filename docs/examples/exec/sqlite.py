@@ -20,7 +20,7 @@ database.execute(
 )
 for line in sys.stdin:
     batch = json.loads(line)
-    key, seconds = (start["stream"], batch["batch"]), batch["time"][0]
+    key, seconds = (batch["stream"], batch["batch"]), batch["time"][0]
     cells = (
         # As text: SQLite's integers end at 2^63.
         (*key, row["id"], field, seconds, column["name"], json.dumps(row["labels"]), json.dumps(value))

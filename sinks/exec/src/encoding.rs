@@ -70,12 +70,12 @@ impl Encoding {
 }
 
 /// The beginning of a batch's line; the rest of it has no number.
-pub fn head(number: u64, resent: bool) -> Vec<u8> {
-    format!("{{\"batch\":{number},\"resent\":{resent},").into_bytes()
+pub fn head(stream: u128, number: u64, resent: bool) -> Vec<u8> {
+    format!("{{\"batch\":{number},\"stream\":\"{stream:032x}\",\"resent\":{resent},").into_bytes()
 }
 
 /// The most that the beginning takes.
-pub(crate) const HEAD: usize = 64;
+pub(crate) const HEAD: usize = 96;
 
 #[cfg(test)]
 mod tests {

@@ -51,7 +51,6 @@ pub(crate) struct Engine {
     times: Times,
     shared: Arc<Shared>,
     woken: PipeReader,
-    stream: String,
     restart: Restart,
     flights: Flights,
     mistakes: Mistakes,
@@ -88,7 +87,6 @@ impl Engine {
         context: SinkContext,
         (target, told, times): (Target, Told, Times),
         (shared, woken): (Arc<Shared>, PipeReader),
-        stream: String,
         restart: Restart,
     ) -> Self {
         let (mistakes, complaints) = (Mistakes::new(&context.name), Complaints::new(&context.name));
@@ -99,7 +97,6 @@ impl Engine {
             times,
             shared,
             woken,
-            stream,
             restart,
             flights: Flights::new(Patience { reply: times.reply, age: times.age }),
             mistakes,
@@ -241,7 +238,7 @@ impl Engine {
             }
             self.look(number)?;
         };
-        let start = Start::new(&self.context, &self.stream, &hello, &self.told).line();
+        let start = Start::new(&self.context, &hello, &self.told).line();
         peer.send(start.into(), None);
         let mut state = self.shared.state();
         (state.encoding, state.window, state.is_ordered) = (Some(hello.encoding), hello.window, hello.ordered);
@@ -267,7 +264,7 @@ impl Engine {
             }
             if let Some(out) = if peer.is_idle() { self.flights.next(hello.encoding, now) } else { None } {
                 progress = now;
-                peer.send(head(out.number, out.resent).into(), None);
+                peer.send(head(out.stream, out.number, out.resent).into(), None);
                 peer.send(out.body, Some(out.number));
             }
             let (late, due) = (self.flights.overdue(now), self.flights.due());

@@ -56,6 +56,7 @@ struct Sent {
 /// What goes out.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    pub(crate) stream: u128,
     pub(crate) number: u64,
     pub(crate) resent: bool,
     pub(crate) body: Arc<[u8]>,
@@ -91,7 +92,8 @@ impl Flights {
                 ticket.settle(Verdict::Rejected { reason: reason::FORMAT, problem });
                 continue;
             }
-            let out = Outgoing { number: ticket.number(), resent: ticket.is_resent(), body: Arc::clone(&body) };
+            let (stream, number, resent) = (ticket.stream(), ticket.number(), ticket.is_resent());
+            let out = Outgoing { stream, number, resent, body: Arc::clone(&body) };
             self.highest = self.highest.max(out.number);
             self.sent.push(Sent { ticket, body, since: now, deadline: None });
             return Some(out);

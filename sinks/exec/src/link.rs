@@ -40,6 +40,11 @@ impl Submit for Link {
         self.0.state().is_ordered
     }
 
+    fn encodings(&self) -> &'static [&'static str] {
+        // Each frame says which format it has.
+        &["exec/1"]
+    }
+
     fn overwrites(&self) -> bool {
         // The program knows a batch by its number.
         true

@@ -46,10 +46,6 @@ pub(crate) struct Settings {
     #[serde(with = "duration", default = "ten_seconds")]
     #[schemars(with = "duration::Text")]
     pub(crate) reply_timeout: Duration,
-    /// How long a batch may be worked on in all, by a program that says that it works.
-    #[serde(with = "duration", default = "ten_minutes")]
-    #[schemars(with = "duration::Text")]
-    pub(crate) age_limit: Duration,
     /// How long it may take to end by itself once its input is closed; never longer than what is left of `grace`.
     #[serde(with = "duration", default = "five_seconds")]
     #[schemars(with = "duration::Text")]
@@ -65,10 +61,6 @@ const fn batch_size() -> u64 {
 
 const fn ten_seconds() -> Duration {
     Duration::from_secs(10)
-}
-
-const fn ten_minutes() -> Duration {
-    Duration::from_mins(10)
 }
 
 const fn five_seconds() -> Duration {
@@ -107,9 +99,6 @@ impl Settings {
         ];
         if let Some((key, _)) = times.into_iter().find(|(_, time)| time.is_zero() || *time > LONGEST) {
             return Err(options.refuse(key, "must be longer than nothing and not longer than an hour"));
-        }
-        if self.age_limit < self.reply_timeout {
-            return Err(options.refuse("age_limit", "must not be shorter than reply_timeout"));
         }
         self.delivery.check(options)
     }
@@ -239,7 +228,6 @@ mod tests {
             ("start_timeout", json!({"start_timeout": "0s"})),
             ("reply_timeout", json!({"reply_timeout": "2h"})),
             ("close_timeout", json!({"close_timeout": "2h"})),
-            ("age_limit", json!({"age_limit": "1s"})),
             ("delivery.retry_min", json!({"delivery": {"retry_min": "0s"}})),
             ("delivery.retry_max", json!({"delivery": {"retry_max": "2h"}})),
             ("delivery.spoool", json!({"delivery": {"spoool": "/x"}})),

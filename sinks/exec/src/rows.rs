@@ -64,9 +64,9 @@ pub(crate) fn write(
     line.extend_from_slice(b",\"values\":[");
     let (mut next, mut cells) = (0, 0);
     for (index, cell) in row.cells() {
-        let (Some(Some((place, _))), Some(column)) = (text.columns.get(index), kind.column(index)) else { continue };
+        let Some(Some((place, _))) = text.columns.get(index) else { continue };
         nulls(place - next, line);
-        value(cell, &column, integers, line);
+        value(cell, kind, index, integers, line);
         line.push(b',');
         next = place + 1;
         cells += 1;

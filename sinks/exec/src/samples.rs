@@ -54,7 +54,7 @@ pub(crate) fn write(
 ) -> u32 {
     let mut cells = 0;
     for (index, cell) in row.cells() {
-        let (Some(Some((_, head))), Some(column)) = (text.columns.get(index), kind.column(index)) else { continue };
+        let Some(Some((_, head))) = text.columns.get(index) else { continue };
         if cells > 0 {
             line.push(b',');
         }
@@ -62,7 +62,7 @@ pub(crate) fn write(
         line.extend_from_slice(&known.0);
         row_state(view, row, line);
         line.extend_from_slice(b",\"value\":");
-        value(cell, &column, integers, line);
+        value(cell, kind, index, integers, line);
         line.push(b'}');
         cells += 1;
     }

@@ -17,11 +17,14 @@ use crate::options::Settings;
 use crate::reason;
 use crate::restart::Restart;
 use crate::shared::{Ends, Program, Shared};
-use crate::start::{Told, new_stream};
+use crate::start::Told;
 use crate::target::Target;
 
 /// How often it is looked whether the agent stops, while nothing is known of the program.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a program may say that it works, where `delivery.age_limit` says nothing.
+const LONGEST_WORK: Duration = Duration::from_secs(3600);
 
 /// What the end of a sink may take where nobody says how long.
 const END: Duration = Duration::from_secs(10);
@@ -58,7 +61,7 @@ impl ExecSink {
         let times = Times {
             start: settings.start_timeout,
             reply: settings.reply_timeout,
-            age: settings.age_limit,
+            age: settings.delivery.age_limit.unwrap_or(LONGEST_WORK),
             close: settings.close_timeout,
         };
         let (ledger, stop) = (Arc::clone(&context.ledger), context.stop.clone());
@@ -66,7 +69,6 @@ impl ExecSink {
             context,
             (target, told, times),
             (Arc::clone(&shared), woken),
-            new_stream().map_err(failed("read /dev/urandom"))?,
             Restart::new(settings.delivery.retry_min, settings.delivery.retry_max),
         );
         let thread = thread::Builder::new().name("exec".to_owned()).spawn(move || engine.run());

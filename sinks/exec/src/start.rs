@@ -1,8 +1,6 @@
 //! What is said to a program before the first batch.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::time::Duration;
 
 use ebpf_process_core::{Scope, SinkContext};
@@ -16,7 +14,6 @@ use crate::message::{Hello, VERSION};
 pub(crate) struct Start<'a> {
     #[serde(rename = "start")]
     version: u64,
-    stream: &'a str,
     format: &'static str,
     agent: &'static str,
     sink: &'a str,
@@ -38,10 +35,9 @@ pub(crate) struct Told {
 }
 
 impl<'a> Start<'a> {
-    pub(crate) fn new(context: &'a SinkContext, stream: &'a str, hello: &Hello, told: &'a Told) -> Self {
+    pub(crate) fn new(context: &'a SinkContext, hello: &Hello, told: &'a Told) -> Self {
         Self {
             version: VERSION,
-            stream,
             format: hello.encoding.format.as_str(),
             agent: env!("CARGO_PKG_VERSION"),
             sink: &context.name,
@@ -64,11 +60,4 @@ impl<'a> Start<'a> {
         line.push(b'\n');
         line
     }
-}
-
-/// A name for a stream of batches that nobody else has: 128 random bits.
-pub(crate) fn new_stream() -> io::Result<String> {
-    let mut bits = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bits)?;
-    Ok(format!("{:032x}", u128::from_le_bytes(bits)))
 }

@@ -1,6 +1,6 @@
 //! What JSON is made of.
 
-use ebpf_process_core::{ColumnView, Histogram, Scaled, Value};
+use ebpf_process_core::{ColumnView, Histogram, KindView, Scaled, Value};
 
 use crate::encoding::Integers;
 
@@ -72,14 +72,18 @@ pub(crate) fn float(number: f64, line: &mut Vec<u8>) {
     }
 }
 
-/// Appends a value.
+/// Appends the value in a column of a kind.
 #[inline]
-pub(crate) fn value(value: Value<'_>, column: &ColumnView<'_>, integers: Integers, line: &mut Vec<u8>) {
+pub(crate) fn value(value: Value<'_>, kind: &KindView<'_>, column: usize, integers: Integers, line: &mut Vec<u8>) {
     match value {
         Value::Counter(total) => integer(total, integers, line),
         Value::Scaled(scaled) => float(scaled.in_unit(), line),
         Value::Gauge(level) => float(level, line),
-        Value::Histogram(histogram) => distribution(&histogram, column, integers, line),
+        Value::Histogram(histogram) => {
+            if let Some(column) = kind.column(column) {
+                distribution(&histogram, &column, integers, line);
+            }
+        }
     }
 }
 

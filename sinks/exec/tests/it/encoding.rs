@@ -16,7 +16,7 @@ fn encoder(format: Format, integers: Integers) -> Encoder {
 
 fn whole(frame: &Frame, number: u64) -> String {
     // A mark of the encoding stands before it.
-    let line = [&head(number, false)[..], &frame.bytes()[1..]].concat();
+    let line = [&head(7, number, false)[..], &frame.bytes()[1..]].concat();
     String::from_utf8(line).expect("UTF-8")
 }
 
@@ -199,7 +199,7 @@ proptest! {
                 let Encoded { frames, too_large } = encoder.encode(view);
                 assert_eq!(too_large, 0);
                 for frame in &frames {
-                    assert!(head(u64::MAX, false).len() + frame.bytes().len() <= limit);
+                    assert!(head(u128::MAX, u64::MAX, false).len() + frame.bytes().len() <= limit);
                     assert!(frame.samples() > 0);
                 }
                 assert_eq!(told(&frames), values(*view));

@@ -1,5 +1,6 @@
 //! A sink with a program, and the batches that it is given.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -175,6 +176,12 @@ impl Rig {
     pub(crate) fn numbers(&self) -> Vec<(u64, bool)> {
         let number = |line: &Value| Some((line.get("batch")?.as_u64()?, line["resent"].as_bool()?));
         self.lines().iter().filter_map(number).collect()
+    }
+
+    /// The streams that they are of.
+    pub(crate) fn streams(&self) -> BTreeSet<String> {
+        let stream = |line: &Value| Some(line.get("stream")?.as_str().filter(|it| it.len() == 32)?.to_owned());
+        self.lines().iter().filter_map(stream).collect()
     }
 
     /// Waits until the program has left so many lines in a file.
