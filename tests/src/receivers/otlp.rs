@@ -112,19 +112,22 @@ impl Receiver {
     /// # Errors
     /// It does not answer, or not as it should.
     pub fn counters(&self, name: &str) -> Outcome<Series> {
-        self.series(&self.kind.counter(name))
+        self.ask(&format!("{{__name__={:?}}}", self.kind.counter(name)))
     }
 
-    /// All series of a metric under its own name.
+    /// All series of a counter that there ever were, with their last value: a test's own times may be years old.
     ///
     /// # Errors
     /// As [`Receiver::counters`].
-    pub fn series(&self, name: &str) -> Outcome<Series> {
+    pub fn history(&self, name: &str) -> Outcome<Series> {
+        self.ask(&format!("last_over_time({{__name__={:?}}}[50y])", self.kind.counter(name)))
+    }
+
+    fn ask(&self, query: &str) -> Outcome<Series> {
         if self.kind == Kind::Victoria {
             // What was just written is not found before it is flushed.
             ask(ureq::get(format!("{}/internal/force_flush", self.url)))?;
         }
-        let query = format!("{{__name__={name:?}}}");
         let answer = ask(ureq::get(format!("{}/api/v1/query", self.url)).query("query", query))?;
         read(&answer).ok_or_else(|| Failure::new(format!("not the answer to a query: {answer}")))
     }

@@ -2,6 +2,7 @@
 //! next batch. (netdata's plugin, which is read by its standard output, has a test of its own: `tests/netdata.rs`.)
 
 mod influx;
+mod otlp;
 mod point;
 mod prometheus;
 mod source;
