@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         ["deny", options @ ..] => deny::deny(options),
         ["fuzz", options @ ..] => fuzz::run(options),
         ["load", options @ ..] => load::run(options),
-        ["test", options @ ..] => packages::test(options),
+        ["test", options @ ..] => packages::test(options, vm::receivers),
         ["vm", options @ ..] => vm::run(options),
         _ => Err(USAGE.into()),
     };

@@ -68,11 +68,12 @@ pub(crate) fn target_directory() -> Outcome<PathBuf> {
     Ok(target.into())
 }
 
-/// `cargo xtask test [--fast | --no-skip]`; the environment's `CI=true` means `--no-skip`.
+/// `cargo xtask test [--fast | --no-skip]`; the environment's `CI=true` means `--no-skip`. `receivers` fetches the servers
+/// that are newer than this machine's own, where live tests are asked for.
 ///
 /// # Errors
 /// A wrong option, a build or a test that fails, or, with `--no-skip`, a live test that was skipped.
-pub(crate) fn test(options: &[&str]) -> Outcome {
+pub(crate) fn test(options: &[&str], receivers: impl FnOnce() -> Outcome<PathBuf>) -> Outcome {
     let no_skip = match options {
         // On CI nobody reads what was skipped.
         [] => env::var_os("CI").is_some_and(|ci| ci == "true"),
@@ -90,7 +91,7 @@ pub(crate) fn test(options: &[&str]) -> Outcome {
     run(Command::new(env!("CARGO"))
         .args(["build", "--locked", "--manifest-path", STRANGERS_PROBES])
         .env("CARGO_TARGET_DIR", &target))?;
-    let receivers = crate::vm::receivers();
+    let receivers = receivers();
     if let Err(reason) = &receivers {
         say(format!("prometheus and victoria-metrics of sid are missing: otlp-* will be skipped: {reason}"));
     }
