@@ -30,6 +30,7 @@ pub(crate) enum Fault {
     RefusesEmptyBatches,
     PanicsAtNames,
     NamesItsInstance,
+    NamesTheView,
     LeavesThreads,
     ForgetsReturningRows,
     LosesOneOfItsBatches,
@@ -111,6 +112,7 @@ impl Broken {
                             point.text = format!("{text}}}");
                         }
                     }
+                    (Fault::NamesTheView, _) => point.text = format!("{} at {}", point.text, self.views),
                     (Fault::NamesItsInstance, _) => point.text = format!("{} of {}", point.text, self.instance),
                     _ => {}
                 }

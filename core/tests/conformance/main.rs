@@ -98,6 +98,7 @@ const BROKEN: &[(Way, &[Row])] = &[
     (Way::Broken(Fault::RefusesEmptyBatches), &[Row::EmptyView]),
     (Way::Broken(Fault::PanicsAtNames), &[Row::Panic]),
     (Way::Broken(Fault::NamesItsInstance), &[Row::Purity]),
+    (Way::Broken(Fault::NamesTheView), &[Row::Purity]),
     (Way::Broken(Fault::LeavesThreads), &[Row::NoGrowth]),
     (Way::Broken(Fault::ForgetsReturningRows), &[Row::RowsEnd]),
     (Way::Broken(Fault::LosesOneOfItsBatches), &[Row::Gaps]),
@@ -121,6 +122,7 @@ const UNUSUAL: &[Manner] = &[
     Manner::SendsGains,
     Manner::RejectsLargeNumbers,
     Manner::IsAlwaysDue,
+    Manner::SendsTheNewest,
 ];
 
 /// One at a time: the kit counts the threads of its process.

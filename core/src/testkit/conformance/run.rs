@@ -19,6 +19,9 @@ pub(super) type ReadBack = Box<dyn FnMut() -> Vec<Reading> + Send>;
 /// Sets how the receiver behaves.
 pub(super) type SetPeer = Box<dyn FnMut(Peer) + Send>;
 
+/// The type of sink that is tested.
+pub(super) type Plugin = Arc<dyn SinkPlugin>;
+
 /// How a receiver behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,7 +67,7 @@ pub(super) enum Sign {
 
 /// What was given, and what was found.
 pub(super) struct Run {
-    pub(super) plugin: Arc<dyn SinkPlugin>,
+    pub(super) plugin: Plugin,
     pub(super) options: Options,
     pub(super) read_back: Option<ReadBack>,
     pub(super) set_peer: Option<SetPeer>,
@@ -89,7 +92,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(plugin: Arc<dyn SinkPlugin>, options: Options, limits: Limits, seed: u64) -> Self {
+    pub(super) fn new(plugin: Plugin, options: Options, limits: Limits, seed: u64) -> Self {
         Self {
             plugin,
             options,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::player::{Deed, Number, Player, Script, What, Who};
 use super::reading::Reading;
 use super::row::Row;
-use super::run::{Run, Sign, Stop};
+use super::run::{Plugin, Run, Sign, Stop};
 use super::watch::{Mood, Watch, Watched};
 use super::words::key;
 use super::world::{Fault, Trouble};
@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::outlet_spec::OutletSpec;
 use crate::part::{Parts, Setting, SinkPart};
 use crate::selection::Selection;
-use crate::sink::{self, Scope, Sink, SinkContext, SinkPlugin};
+use crate::sink::{self, Scope, Sink, SinkContext};
 use crate::testkit::ManualClock;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const QUEUE: usize = 1024;
 
 /// Builds the sink under test, also again, and remembers the ledgers that the sinks had.
 struct Maker {
-    plugin: Arc<dyn SinkPlugin>,
+    plugin: Plugin,
     options: Options,
     patience: Duration,
     watch: Arc<Watch>,
@@ -78,8 +78,10 @@ pub(super) struct Stage<'r> {
     ledgers: Arc<Mutex<Vec<Arc<Ledger>>>>,
     ticks: u64,
     pulse: (What, u64),
-    /// What the ledgers had as lost when they were looked at last.
-    lost: u64,
+    /// Whether the pulse is in the newest batch.
+    beats: bool,
+    /// What the ledgers said of samples that will not arrive when they were looked at last.
+    gone: Gone,
     /// How often there was nothing to judge yet.
     unsettled: u32,
 }
@@ -99,7 +101,8 @@ impl<'r> Stage<'r> {
             ledgers: Arc::default(),
             ticks: 0,
             pulse,
-            lost: 0,
+            beats: false,
+            gone: Gone::default(),
             unsettled: 0,
         };
         stage.watch.world.lock().ignored.clone_from(&stage.run.left_out);
@@ -154,7 +157,7 @@ impl<'r> Stage<'r> {
         self.watch = watch;
         self.ledgers = Arc::default();
         // Totals of another agent begin at 0.
-        (self.ticks, self.lost, self.pulse.1) = (0, 0, 0);
+        (self.ticks, self.gone, self.pulse.1) = (0, Gone::default(), 0);
         self.start()
     }
 
@@ -194,11 +197,13 @@ impl<'r> Stage<'r> {
         self.pulse.1 += 1;
         deeds.push(Deed::Record(self.pulse.0.clone(), None, Number::Counter(self.pulse.1)));
         self.tick_without_pulse(deeds);
+        self.beats = true;
     }
 
     /// Has one batch made in which there is only what is named.
     pub(super) fn tick_without_pulse(&mut self, deeds: Vec<Deed>) {
         *self.script.lock() = deeds;
+        self.beats = false;
         self.ticks += 1;
         if let Some(agent) = &mut self.agent {
             agent.tick(self.clock.advance(SECOND));
@@ -249,7 +254,7 @@ impl<'r> Stage<'r> {
 
     /// What has been lost on purpose excuses nothing.
     pub(super) fn forget_losses(&mut self) {
-        self.lost = lost(&self.tally());
+        self.gone = Gone::of(&self.tally());
     }
 
     fn wait(&mut self, wait: impl Fn(&Watch, u64, Duration) -> Result<(), String>) -> Result<(), Stop> {
@@ -302,11 +307,10 @@ impl<'r> Stage<'r> {
                 continue;
             };
             let faults = self.faults(&readings);
-            let lost = lost(&tally);
-            let is_loss = |fault: &Fault| fault.trouble == Trouble::Missing;
-            if faults.iter().all(is_loss) && faults.len() as u64 <= lost - self.lost {
+            let gone = Gone::of(&tally);
+            if self.are_excused(&faults, gone) {
                 self.watch.world.lock().excuse(&faults);
-                self.lost = lost;
+                self.gone = gone;
                 self.note_delivered(&readings);
                 return Ok(());
             }
@@ -318,6 +322,16 @@ impl<'r> Stage<'r> {
             }
             self.watch.pause();
         }
+    }
+
+    /// Whether the ledger has said of as many samples that they will not arrive. What is newer than all else cannot have
+    /// been replaced by something newer.
+    fn are_excused(&self, faults: &[Fault], gone: Gone) -> bool {
+        let lost = gone.lost - self.gone.lost;
+        let replaced = gone.replaced - self.gone.replaced;
+        let is_newest = self.beats && faults.iter().any(|fault| fault.key == self.pulse.0.word);
+        faults.iter().all(|fault| fault.trouble == Trouble::Missing)
+            && faults.len() as u64 <= if is_newest { lost } else { lost + replaced }
     }
 
     fn faults(&self, readings: &[Reading]) -> Vec<Fault> {
@@ -414,7 +428,7 @@ impl<'r> Stage<'r> {
             (Row::Order, Sign::Other, fault)
         } else if let Some(fault) = find(Trouble::Larger) {
             (if self.row == Row::Gaps { Row::DeltaDoubled } else { self.row }, Sign::Surplus, fault)
-        } else if let Some(fault) = faults.first() {
+        } else if let Some(fault) = find(Trouble::Extra).or(faults.first()) {
             let is_histogram = fault.kind == Some(MetricKind::Histogram);
             let row = match self.row {
                 Row::Gaps | Row::Purity if is_histogram => Row::Histograms,
@@ -490,7 +504,18 @@ impl Drop for Stage<'_> {
 /// After so long it is looked whether waiting makes sense.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// What will not arrive any more, whatever the reason.
-fn lost(tally: &Tally) -> u64 {
-    tally.failed + tally.unconfirmed + tally.dropped_total() + tally.rejected_total()
+/// What will not arrive any more, as the ledger has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gone {
+    /// For whatever reason.
+    lost: u64,
+    /// Since something newer has taken its place.
+    replaced: u64,
+}
+
+impl Gone {
+    fn of(tally: &Tally) -> Self {
+        let lost = tally.failed + tally.unconfirmed + tally.dropped_total() + tally.rejected_total();
+        Self { lost, replaced: tally.superseded }
+    }
 }

@@ -85,7 +85,7 @@ pub(super) fn refusal(run: &mut Run) -> Result<(), Stop> {
         catch_unwind(AssertUnwindSafe(|| (plugin.check(&options), plugin.build(&options, context()).map(drop))));
     match tried {
         Err(panic) => {
-            run.blame(Row::Panic, Sign::Other, format!("it panics where options are wrong: {}", said(&*panic)));
+            run.blame(Row::Refusal, Sign::Other, format!("it panics where options are wrong: {}", said(&*panic)));
             Err(Stop)
         }
         Ok((Err(error), Ok(()))) => {
