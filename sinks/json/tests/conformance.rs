@@ -17,6 +17,7 @@ use ebpf_process_core::{
 };
 use ebpf_process_sink_json::PLUGIN;
 use flat::flat;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// A reader of the file that goes on where it stopped.
@@ -122,7 +123,11 @@ impl Sink for MutantSink {
     }
 }
 
+/// One at a time: the kit looks at the threads and the memory of its process.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn run(plugin: impl SinkPlugin + 'static) -> Report {
+    let _turn = TURN.lock();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("batches.json");
     let options = Options::from_value(BTreeMap::from([("path", path.display().to_string())]));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use ebpf_process_core::Options;
 use ebpf_process_core::testkit::conformance::{Kit, Reading};
@@ -39,5 +40,7 @@ fn the_sink_does_what_it_promises() {
         let lines = newest.iter().map(|(text, number)| format!("{text} {number}"));
         lines.map(|line| Reading::parse(&line).expect("a number")).collect()
     };
-    Kit::new(PLUGIN, options).read_back(read_back).seed(7).run().assert_passed();
+    // Only what is missing is waited for.
+    let kit = Kit::new(PLUGIN, options).read_back(read_back).seed(7).patience(Duration::from_secs(20));
+    kit.run().assert_passed();
 }

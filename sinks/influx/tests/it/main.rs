@@ -3,7 +3,6 @@
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
 mod changes;
-mod conformance;
 mod faults;
 mod files;
 mod many;

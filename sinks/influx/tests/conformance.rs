@@ -1,11 +1,20 @@
-//! The sink through the conformance kit, with a server that takes everything.
+//! The sink through the conformance kit, with a server that takes everything. It is alone in its process, whose threads
+//! and memory the kit looks at.
 
+#![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
+
+#[path = "it/server.rs"]
+#[expect(dead_code, reason = "here it only takes what comes")]
+mod server;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ebpf_process_core::Options;
 use ebpf_process_core::testkit::conformance::{Kit, Number, Reading};
 use ebpf_process_sink_influx::PLUGIN;
 use influxdb_line_protocol::{FieldValue, parse_lines};
-
-use crate::server::Server;
-use crate::sink::options;
+use server::Server;
 
 /// The fields of a line, one by one.
 fn readings(line: &str) -> Vec<Reading> {
@@ -29,11 +38,14 @@ fn readings(line: &str) -> Vec<Reading> {
 #[test]
 fn the_sink_does_what_it_promises() {
     let server = Server::start(Vec::new());
-    let options = options(&format!("url = \"{}\"\ndatabase = \"telemetry\"\nintegers = \"u\"", server.url));
+    let table = [("url", server.url.as_str()), ("database", "telemetry"), ("integers", "u")];
+    let options = Options::from_value(BTreeMap::from(table));
     let mut stored = Vec::new();
     let read_back = move || {
         stored.extend(server.requests().iter().flat_map(|request| &request.lines).flat_map(|line| readings(line)));
         stored.clone()
     };
-    Kit::new(PLUGIN, options).read_back(read_back).seed(7).run().assert_passed();
+    // Only what is missing is waited for.
+    let kit = Kit::new(PLUGIN, options).read_back(read_back).seed(7).patience(Duration::from_secs(20));
+    kit.run().assert_passed();
 }
