@@ -4,6 +4,7 @@ mod bpf;
 mod cost;
 mod deny;
 mod fuzz;
+mod guide;
 mod load;
 mod packages;
 mod vm;

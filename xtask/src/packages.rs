@@ -1,5 +1,6 @@
 //! `cargo xtask test`: what the tests need beyond Rust, the tests, and the account of the live ones.
 
+use crate::guide::script;
 use crate::{Outcome, output, run, say};
 use std::env;
 use std::fs;
@@ -109,13 +110,19 @@ pub(crate) fn test(options: &[&str], receivers: impl FnOnce() -> Outcome<PathBuf
     let mut tests = Command::new(env!("CARGO"));
     live(tests.args(["test", "--workspace", "--no-fail-fast"]));
     let workspace = run(&mut tests);
-    let strangers = CHAPTERS.map(|chapter| {
-        let mut shell = Command::new("sh");
-        shell.args(["-euxc", &recipe(chapter)?]).current_dir(folder.path());
-        shell.env("CARGO_TARGET_DIR", &target).env("EBPF_PROCESS", env::current_dir()?);
-        live(&mut shell);
-        run(&mut shell)
-    });
+    let guide = || Ok(script(&fs::read_to_string(GUIDE)?));
+    let recipes = CHAPTERS.map(recipe).into_iter().chain([guide()]);
+    let strangers: Vec<Outcome> = recipes
+        .map(|commands| {
+            let mut shell = Command::new("sh");
+            // An empty folder for each.
+            let place = tempfile::tempdir()?;
+            shell.args(["-euxc", &commands?]).current_dir(place.path());
+            shell.env("CARGO_TARGET_DIR", &target).env("EBPF_PROCESS", env::current_dir()?);
+            live(&mut shell);
+            run(&mut shell)
+        })
+        .collect();
 
     let account = Account::read(&fs::read_to_string(&book).unwrap_or_default());
     say(account.summary());
@@ -130,15 +137,16 @@ pub(crate) const STRANGERS_PROBES: &str = "tests/out-of-tree-probe/Cargo.toml";
 /// What CONTRIBUTING.md tells whoever is not of this tree.
 const CHAPTERS: [&str; 2] = ["A sink of your own", "A kernel probe of your own"];
 
+/// What leads from an empty folder to a sink.
+const GUIDE: &str = "docs/write-a-sink.md";
+
 /// The commands by which one of its chapters makes an agent with something of one's own.
 fn recipe(chapter: &str) -> Outcome<String> {
     let text = fs::read_to_string("CONTRIBUTING.md")?;
-    let block = text
-        .split_once(&format!("## {chapter}\n"))
-        .and_then(|(_, section)| section.split_once("```sh\n"))
-        .and_then(|(_, block)| block.split_once("```"));
-    block
-        .map(|(commands, _)| commands.to_owned())
+    let section = text.split_once(&format!("## {chapter}\n")).map(|(_, behind)| behind);
+    let commands = section.map(|section| script(section.split("\n## ").next().unwrap_or_default()));
+    commands
+        .filter(|commands| !commands.is_empty())
         .ok_or_else(|| format!("CONTRIBUTING.md has no recipe in {chapter:?} any more").into())
 }
 
