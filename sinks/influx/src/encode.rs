@@ -45,6 +45,8 @@ pub struct Lines<'a> {
     pub samples: u64,
     /// How many samples have no line, because another row has the same tags, or another column the same name.
     pub rejected: u64,
+    /// How many samples have no line, because a number of theirs is larger than the server's integers.
+    pub too_large: u64,
 }
 
 impl<'a> Lines<'a> {
@@ -127,7 +129,7 @@ impl Encoder {
         }
         rows.update(view, |row| row.release(claims));
         writer.begin();
-        let mut rejected = 0;
+        let (mut rejected, mut too_large) = (0, 0);
         for kind in view.kinds() {
             let Some(known) = groups.of(kind.index()) else { continue };
             for row in kind.rows() {
@@ -149,6 +151,10 @@ impl Encoder {
                             rejected += 1;
                             continue;
                         }
+                        if !writer.can_say(value) {
+                            too_large += 1;
+                            continue;
+                        }
                         if !begun {
                             writer.open(&group.parts, &known.text, own);
                         }
@@ -164,6 +170,7 @@ impl Encoder {
                 }
             }
         }
-        Lines { bytes: &writer.bytes, ends: &writer.ends, samples: writer.samples, rejected: rejected as u64 }
+        let Writer { bytes, ends, samples, .. } = writer;
+        Lines { bytes, ends, samples: *samples, rejected: rejected as u64, too_large }
     }
 }

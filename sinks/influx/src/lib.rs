@@ -29,7 +29,7 @@
 //! | `client_cert`, `client_key` | none | our own certificate for `https://` and its key, in PEM format; the key may be in the same file |
 //! | `proxy` | none | an HTTP proxy (`"http://user:password@host:port"`), asked to CONNECT to an `https://` server and to pass on what goes to an `http://` one; the environment is not looked at |
 //! | `gzip` | `true`, but `false` to a loopback address without a proxy | whether a body of more than 1 KiB is compressed on its way over a network |
-//! | `integers` | `"i"` | how integers are written: `"i"` (at most 2^63-1), `"u"` or `"float"`. A database keeps the type that a field had first |
+//! | `integers` | `"i"` | how integers are written: `"i"` (at most 2^63-1; a sample with a larger one is rejected), `"u"` or `"float"`. A database keeps the type that a field had first |
 //! | `lines` | `"per-row"` | what is on one line: all numbers of a row with the same measurement and tags, or one (`"per-value"`). A server holds the same either way |
 //! | `namespace` | `""` | a word before the name of each measurement, and `_` |
 //! | `max_lines`, `max_bytes` | `5000`, `"1MiB"` | what goes into one request; with UDP 1432 bytes |
@@ -226,6 +226,7 @@ impl Sink for DeliveredSink {
         self.encoder.set_host(&self.host.now());
         let lines = self.encoder.encode(view);
         self.ledger.rejected(lines.rejected, row::TWIN);
+        self.ledger.rejected(lines.too_large, writer::TOO_LARGE);
         let now = Instant::now();
         for (line, samples) in lines.iter() {
             if let Some(frame) = self.packer.push(line, samples, now) {
@@ -283,7 +284,7 @@ struct LinePrint {
 impl Print for LinePrint {
     fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
         self.encoder.set_host(&self.host.now());
-        let Lines { bytes, samples, rejected, .. } = self.encoder.encode(view);
-        Ok(Printed { bytes, samples, rejected: [(rejected, row::TWIN), (0, "")] })
+        let Lines { bytes, samples, rejected, too_large, .. } = self.encoder.encode(view);
+        Ok(Printed { bytes, samples, rejected: [(rejected, row::TWIN), (too_large, writer::TOO_LARGE)] })
     }
 }

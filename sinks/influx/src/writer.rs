@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::group::{HistogramNames, Names, Part};
 use crate::row::Row;
 
+/// Why a total is rejected that is above what the option `integers` lets the server have.
+pub(crate) const TOO_LARGE: &str = "above 2^63-1, the most with integers = i";
+
 /// How a counter, or a histogram's number, is written. One per sink: a database never changes the
 /// type of a field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Integers {
-    /// `7i`, at most 2^63-1: what every version takes.
+    /// `7i`, at most 2^63-1, above which a sample is rejected: what every version takes.
     #[default]
     #[serde(rename = "i")]
     Signed,
@@ -35,7 +38,7 @@ impl Integers {
         }
     }
 
-    /// The largest total that the server can hold, which stands for all above.
+    /// The largest total that a field can have.
     const fn largest(self) -> u64 {
         match self {
             Self::Signed => i64::MAX as u64,
@@ -133,7 +136,23 @@ impl Writer {
         self.line_samples = 0;
     }
 
-    /// Adds a sample to the line.
+    /// Whether all whole numbers of a sample fit the server's.
+    #[inline]
+    pub(crate) fn can_say(&self, value: Value<'_>) -> bool {
+        let largest = self.integers.largest();
+        match value {
+            Value::Counter(total) => total <= largest,
+            Value::Scaled(_) | Value::Gauge(_) => true,
+            Value::Histogram(histogram) => {
+                let fits = |total: &u64| *total <= largest;
+                fits(&histogram.count())
+                    && (!is_whole(&histogram) || fits(&histogram.sum()))
+                    && histogram.counts().iter().all(fits)
+            }
+        }
+    }
+
+    /// Adds a sample to the line, which it [can say](Self::can_say).
     #[inline]
     pub(crate) fn field(&mut self, names: &Names, text: &[u8], value: Value<'_>) {
         let before = self.bytes.len();
@@ -171,7 +190,6 @@ impl Writer {
 
     fn total(&mut self, name: &[u8], total: u64) {
         self.bytes.extend_from_slice(name);
-        let total = total.min(self.integers.largest());
         self.bytes.extend_from_slice(self.digits.format(total).as_bytes());
         self.bytes.extend_from_slice(self.integers.suffix());
     }
@@ -195,8 +213,7 @@ impl Writer {
     fn histogram(&mut self, names: &HistogramNames, histogram: Histogram<'_>) {
         self.total(&names.count, histogram.count());
         let (total, scale) = (histogram.sum(), histogram.scale());
-        #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
-        if scale == 1.0 {
+        if is_whole(&histogram) {
             self.total(&names.sum, total);
         } else {
             self.level(&names.sum, Scaled { total, scale }.in_unit());
@@ -206,6 +223,12 @@ impl Writer {
             self.total(name, *count);
         }
     }
+}
+
+/// Whether a histogram's sum is an integer: it was counted in its own unit.
+#[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
+fn is_whole(histogram: &Histogram<'_>) -> bool {
+    histogram.scale() == 1.0
 }
 
 impl std::fmt::Debug for Writer {

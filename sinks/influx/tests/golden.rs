@@ -52,7 +52,7 @@ fn told(mut encoder: Encoder) -> String {
             &selection,
             |recorder| {
                 read.counter(recorder, 1000 * view);
-                odd.counter(recorder, u64::MAX);
+                odd.counter(recorder, i64::MAX as u64);
                 bytes.counter(recorder, 5);
                 exits.counter(recorder, i64::MAX as u64);
                 info.gauge(recorder, 1.0);

@@ -42,7 +42,20 @@ fn float(number: f64) -> String {
     format!("f{:x}", number.to_bits())
 }
 
-/// What a server should hold of a sample.
+/// Whether all whole numbers of a sample fit the server's; the test's histograms are counted in their own unit.
+fn fits(sample: &Sample<'_>, integers: Integers) -> bool {
+    let fits = |total: u64| integers != Integers::Signed || i64::try_from(total).is_ok();
+    match sample.value() {
+        Value::Counter(total) => fits(total),
+        Value::Scaled(_) | Value::Gauge(_) => true,
+        Value::Histogram(histogram) => {
+            let buckets = histogram.buckets().map(|bucket| bucket.count);
+            buckets.chain([histogram.count(), histogram.sum()]).all(fits)
+        }
+    }
+}
+
+/// What a server should hold of a sample that fits.
 fn expected(sample: &Sample<'_>, namespace: &str, integers: Integers) -> Points {
     let clean = |text: &str| {
         let cleaned = text.replace(|c: char| c == '\\' || c.is_control(), "_");
@@ -61,7 +74,7 @@ fn expected(sample: &Sample<'_>, namespace: &str, integers: Integers) -> Points 
     }
     #[expect(clippy::cast_precision_loss, reason = "that is what the option says")]
     let integer = |total: u64| match integers {
-        Integers::Signed => format!("{}i", i64::try_from(total).unwrap_or(i64::MAX)),
+        Integers::Signed => format!("{total}i"),
         Integers::Unsigned => format!("{total}u"),
         Integers::Float => float(total as f64),
     };
@@ -88,7 +101,7 @@ fn check(view: View<'_>, lines: Lines<'_>, namespace: &str, integers: Integers) 
     prop_assert!(text.is_empty() || text.ends_with('\n'));
     prop_assert!(lines.iter().map(|(line, _)| line).eq(text.split_inclusive('\n').map(str::as_bytes)));
     prop_assert_eq!(lines.iter().map(|(_, samples)| u64::from(samples)).sum::<u64>(), lines.samples);
-    prop_assert_eq!(lines.samples + lines.rejected, view.len() as u64);
+    prop_assert_eq!(lines.samples + lines.rejected + lines.too_large, view.len() as u64);
     let (mut read, mut count) = (Points::new(), 0);
     for (line, text) in parse_lines(text).zip(text.lines()) {
         let line = line.map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
@@ -97,7 +110,12 @@ fn check(view: View<'_>, lines: Lines<'_>, namespace: &str, integers: Integers) 
     }
     prop_assert_eq!(count, text.lines().count(), "a line is no line for the parser");
     let (mut wanted, mut clashes) = (Points::new(), false);
+    let mut too_large = 0;
     for sample in view.samples() {
+        if !fits(&sample, integers) {
+            too_large += 1;
+            continue;
+        }
         for (point, value) in expected(&sample, namespace, integers) {
             if read.contains_key(&point) && lines.rejected > 0 {
                 // Whose it is of several, the first one's or another's, says the test below.
@@ -108,7 +126,9 @@ fn check(view: View<'_>, lines: Lines<'_>, namespace: &str, integers: Integers) 
     }
     if lines.rejected == 0 {
         prop_assert_eq!(&read, &wanted);
+        prop_assert_eq!(lines.too_large, too_large);
     } else {
+        prop_assert!(lines.too_large <= too_large);
         prop_assert!(clashes || read.len() < wanted.len(), "rejected for nothing");
         prop_assert!(read.keys().all(|point| wanted.contains_key(point)));
     }
@@ -230,6 +250,34 @@ fn lines_as(
 
 fn calls() -> Column {
     Column::counter("vfs.calls", Unit::CALLS, "")
+}
+
+#[test]
+fn a_sample_that_the_servers_integers_cannot_say_is_rejected_and_its_neighbours_are_not() {
+    let (mut bench, mut encoder) = (Bench::new(), Encoder::new("node"));
+    let columns = ["vfs.largest", "vfs.above", "vfs.calls"].map(|name| Column::counter(name, Unit::CALLS, ""));
+    let counters = columns.map(|column| bench.host(column));
+    let sizes = bench.host(Column::histogram("vfs.size", Unit::BYTES, ""));
+    let times = bench.host(Column::histogram("vfs.wait", Unit::SECONDS, "").scale(0.5));
+    let (text, too_large) = bench.tick(
+        &Selection::default(),
+        |recorder| {
+            for (counter, total) in counters.iter().zip([i64::MAX as u64, i64::MAX as u64 + 1, 7]) {
+                counter.counter(recorder, total);
+            }
+            sizes.histogram(recorder, &[1], u64::MAX);
+            // Counted in another unit than its own: the sum is no integer.
+            times.histogram(recorder, &[1], u64::MAX);
+        },
+        |view| {
+            let lines = encoder.encode(view);
+            assert_eq!((lines.samples, lines.rejected), (3, 0));
+            (String::from_utf8(lines.bytes.to_vec()).expect("text"), lines.too_large)
+        },
+    );
+    let expected = "vfs,host=node largest=9223372036854775807i,calls=7i,wait_count=1i,wait_sum=9.223372036854776e18,\
+                    wait_le_0.5=1i 1600000000000000000\n";
+    assert_eq!((text.as_str(), too_large), (expected, 2));
 }
 
 #[test]

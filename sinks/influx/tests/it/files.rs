@@ -6,7 +6,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use ebpf_process_core::HostName;
+use ebpf_process_core::testkit::{Bench, context, offer};
+use ebpf_process_core::{Column, HostName, Ledger, Recorder, Selection, SinkContext, SinkPlugin as _, Unit};
+use ebpf_process_sink_influx::PLUGIN;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
@@ -30,6 +32,34 @@ fn lines_are_appended_to_a_file_that_may_be_rotated() {
     assert_eq!(running.settle().written, 30);
     let count = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file").lines().count();
     assert_eq!((count("old"), count("lines")), (11, 20));
+}
+
+#[test]
+fn a_total_that_an_integer_cannot_say_is_in_the_book_with_the_reason_in_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lines");
+    for (integers, written, stored) in [("i", 1, vec!["1i"]), ("u", 2, vec!["1u", "18446744073709551615u"])] {
+        let ledger = Arc::new(Ledger::default());
+        let context = SinkContext { ledger: Arc::clone(&ledger), ..context("db") };
+        let options = crate::sink::options(&format!("{}\nintegers = \"{integers}\"", options(&path)));
+        let mut sink = PLUGIN.build(&options, context).expect("a sink");
+        let mut bench = Bench::new();
+        let cells = ["a.calls", "b.calls"].map(|name| bench.host(Column::counter(name, Unit::CALLS, "")));
+        let record = |recorder: &mut Recorder| {
+            cells[0].counter(recorder, 1);
+            cells[1].counter(recorder, u64::MAX);
+        };
+        offer(&ledger, 2);
+        bench.tick(&Selection::default(), record, |view| sink.write(view)).expect("it takes the batch");
+        sink.close().expect("an end");
+        let tally = ledger.tally();
+        let rejected: &[_] = if written == 1 { &[("above 2^63-1, the most with integers = i", 1)] } else { &[] };
+        assert_eq!((tally.written, &tally.rejected[..], tally.balances()), (written, rejected, true));
+        let text = fs::read_to_string(&path).expect("a file");
+        let values = text.lines().map(|line| line.split(['=', ' ']).rev().nth(1).expect("a value"));
+        assert_eq!(values.collect::<Vec<_>>(), stored, "{text}");
+        fs::remove_file(&path).expect("a removal");
+    }
 }
 
 #[test]
