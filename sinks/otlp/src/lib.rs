@@ -24,7 +24,7 @@
 //!
 //! # What is sent
 //!
-//! The resource is the host and the service on it: `host.name`, `service.name` (`ebpf-process`), `service.version` and
+//! The resource is the host and the service on it: `host.name`, `service.name` and `service.version` (the program's, `ebpf-process` unless somebody built another) and
 //! `service.instance.id`, which is the host's name and, of several agents on a host, the agent's. What tells rows apart is
 //! on each data point: as attributes of the resource Prometheus would put all rows into one series.
 //!

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ebpf_process_core::identity;
+
 use crate::attributes::{OF_RESOURCES, text};
 use crate::wire;
 
@@ -12,9 +14,6 @@ const SCOPE_METRICS: u8 = 2;
 const SCOPE: u8 = 1;
 const NAME: u8 = 1;
 const VERSION: u8 = 2;
-
-/// What the agent is called, as a service and as a scope.
-const AGENT: &str = "ebpf-process";
 
 /// The resource of all metrics, as it is written.
 #[derive(Clone, Debug)]
@@ -29,11 +28,11 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// The service on this host, whose instance is the host, or one of several agents there.
+    /// This program as the service on this host, whose instance is the host, or one of several agents there.
     pub(crate) fn new(host: &str, instance: Option<&str>) -> Self {
         let mut scope = Vec::new();
-        wire::bytes(&mut scope, NAME, AGENT.as_bytes());
-        wire::bytes(&mut scope, VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+        wire::bytes(&mut scope, NAME, identity().name().as_bytes());
+        wire::bytes(&mut scope, VERSION, identity().version().as_bytes());
         let mut framed = Vec::new();
         wire::bytes(&mut framed, SCOPE, &scope);
         let instance = instance.map(str::to_owned);
@@ -61,8 +60,8 @@ impl Resource {
         let host = &self.host;
         let id = self.instance.as_ref().map_or_else(|| host.clone(), |instance| format!("{host}/{instance}"));
         let found = [
-            ("service.name", AGENT),
-            ("service.version", env!("CARGO_PKG_VERSION")),
+            ("service.name", identity().name()),
+            ("service.version", identity().version()),
             ("service.instance.id", &id),
             ("host.name", host),
         ];
