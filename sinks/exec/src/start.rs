@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ebpf_process_core::{Scope, SinkContext};
+use ebpf_process_core::{Scope, SinkContext, identity};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ impl<'a> Start<'a> {
         Self {
             version: VERSION,
             format: hello.encoding.format.as_str(),
-            agent: env!("CARGO_PKG_VERSION"),
+            agent: identity().version(),
             sink: &context.name,
             host: context.host.now(),
             instance: context.instance.as_deref(),
