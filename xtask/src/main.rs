@@ -5,6 +5,7 @@ mod cost;
 mod deny;
 mod fuzz;
 mod guide;
+mod interface;
 mod load;
 mod packages;
 mod vm;
@@ -35,6 +36,8 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  made-up inputs for whatever reads bytes from outside or writes what others read,
                                  each target for so many seconds (20); an input that breaks a promise is kept in
                                  tests/fuzz/findings
+  interface [--check]            what is public of core, delivery and http, line by line, into their interface.txt, or
+                                 which lines of the committed ones are not what the crates give
   load [--rows N] [--columns N] [--histograms N] [--replaced PERCENT] [--seconds SECONDS]
        [--sinks NAME,...] [--scrape TICKS] [--bound WHAT=NUMBER]... [--warn] [--still | --netdata]
                                  made-up rows (10000 x 40, half the cells never touched, 10 % of the rows replaced at
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         ["cost", options @ ..] => cost::run(options),
         ["deny", options @ ..] => deny::deny(options),
         ["fuzz", options @ ..] => fuzz::run(options),
+        ["interface", options @ ..] => interface::interface(options),
         ["load", options @ ..] => load::run(options),
         ["test", options @ ..] => packages::test(options, vm::receivers),
         ["vm", options @ ..] => vm::run(options),
