@@ -2,6 +2,7 @@
 
 mod target;
 mod verify;
+mod which;
 
 use clap::Args;
 use ebpf_process_config::Sources;
@@ -13,14 +14,17 @@ use crate::configuration;
 use crate::exit::{Exit, Refusal};
 use crate::sink_test::target::Target;
 use crate::sink_test::verify::Verifier;
+use crate::sink_test::which::Which;
 use crate::stdout;
 
 /// What is tested, and how.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Order {
-    /// The sink's type, one of `list sinks`
-    #[arg(value_name = "TYPE")]
-    kind: String,
+    #[command(flatten)]
+    which: Which,
+    /// Further arguments of the program behind --exec, such as begin with "-"
+    #[arg(last = true, value_name = "ARG", conflicts_with_all = ["kind", "address"])]
+    further: Vec<String>,
     /// Set one option of the sink, for example address=udp://127.0.0.1:8125; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -43,11 +47,12 @@ const NAME: &str = "conformance";
 
 /// Makes the test and prints its table.
 pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> {
-    let Order { kind, set, verify, yes, seed, json } = order;
+    let Order { which, further, set, verify, yes, seed, json } = order;
     if let Some(wrong) = set.iter().find(|setting| !setting.contains('=')) {
         return Err(Refusal::Usage(format!("--set {wrong}: expected KEY=VALUE, an option of the sink")));
     }
-    let settings = set.iter().map(|setting| format!("sinks.{NAME}.options.{setting}"));
+    let (kind, own) = which.settings(further)?;
+    let settings = own.iter().chain(set).map(|setting| format!("sinks.{NAME}.options.{setting}"));
     let settings = [format!("sinks.{NAME}.type={kind}")].into_iter().chain(settings);
     let plan = configuration::plan(registry, &Sources::built_in().set(settings))?;
     let Some(sink) = plan.sinks.into_iter().find(|sink| sink.spec.name == NAME) else {

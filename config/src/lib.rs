@@ -33,6 +33,7 @@ pub use confine::confine;
 pub use default::{DEFAULT, default_text};
 pub use documented::{DocumentedTable, documented};
 pub use error::ConfigError;
+pub use literal::quoted;
 pub use load::{Loaded, Sources};
 pub use netdata::Directories;
 pub use plan::{Plan, PlannedProbe, PlannedSink, status_socket};

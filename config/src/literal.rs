@@ -55,8 +55,8 @@ fn without_userinfo(text: &str) -> String {
     }
 }
 
-/// Text in quotes.
-pub(crate) fn quoted(text: &str) -> String {
+/// Text in quotes, as a value of TOML in one line.
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -1,7 +1,10 @@
 //! `sink-test` as whoever writes a sink uses it.
 
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::agent::{command, finish};
 
@@ -55,4 +58,54 @@ fn a_receiver_that_is_not_there_ends_the_test_at_the_first_check() {
     assert_eq!(finished.code(), 1, "{finished:?}");
     assert!(finished.stdout.contains("FAILED       flush and close in time"), "{finished:?}");
     assert!(finished.stdout.contains("nothing of three batches was delivered"), "{finished:?}");
+}
+
+/// Answers every batch, and keeps what it was started with.
+const PROGRAM: &str = r#"#!/bin/sh
+echo "$0" "$@" > "${0%/*}/started"
+echo '{"ebpf_process":[1],"format":"rows"}'
+read -r start
+while IFS= read -r line; do
+    number=${line#*:}
+    echo "{\"batch\":${number%%,*},\"ok\":true}"
+done
+"#;
+
+#[test]
+fn a_program_by_its_relative_path_is_tested_with_its_arguments() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = program(folder.path(), PROGRAM);
+    let test = |arguments: &[&str]| finish(command(arguments).current_dir(folder.path()));
+    let finished = test(&["sink-test", "--exec", "./verify", "a \"b\"", "c\nd", "--seed", "5", "--", "-e"]);
+    assert_eq!(finished.code(), 3, "{finished:?}");
+    assert!(finished.stdout.contains("NOT VERIFIED gaps") && !finished.stdout.contains("FAILED"), "{finished:?}");
+    let started = std::fs::read_to_string(folder.path().join("started")).expect("it was started");
+    assert_eq!(started, format!("{} a \"b\" c\nd -e\n", path.display()));
+}
+
+#[test]
+fn a_program_behind_a_socket_is_tested_by_its_relative_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listener = UnixListener::bind(folder.path().join("socket")).expect("a socket");
+    let accept = move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::Builder::new().spawn(move || drop(answer(stream))).expect("a thread");
+        }
+    };
+    thread::Builder::new().spawn(accept).expect("a thread");
+    let finished = finish(command(&["sink-test", "--address", "unix:socket"]).current_dir(folder.path()));
+    assert_eq!(finished.code(), 3, "{finished:?}");
+    assert!(finished.stdout.contains("NOT VERIFIED gaps") && !finished.stdout.contains("FAILED"), "{finished:?}");
+}
+
+/// Answers every batch of a connection until it ends, by an error where the agent is gone.
+fn answer(mut stream: UnixStream) -> io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    stream.write_all(b"{\"ebpf_process\":[1],\"format\":\"rows\"}\n")?;
+    lines.next().transpose()?;
+    for line in lines {
+        let batch: serde_json::Value = serde_json::from_str(&line?)?;
+        writeln!(stream, "{{\"batch\":{},\"ok\":true}}", batch["batch"])?;
+    }
+    Ok(())
 }
