@@ -21,7 +21,10 @@ impl Target {
         let own = |access: &Access| match access {
             Access::Write(path) | Access::Directory(path) | Access::Connect(path) => Some(path.display().to_string()),
             Access::Listen(address) => Some(format!("its own port {address}")),
-            Access::Program(program) => Some(format!("{program:?}")),
+            Access::Program(program) => {
+                let arguments = program.arguments.iter().map(|argument| argument.to_string_lossy());
+                Some([program.path.to_string_lossy()].into_iter().chain(arguments).collect::<Vec<_>>().join(" "))
+            }
             _ => None,
         };
         match plugin.destination(options) {
