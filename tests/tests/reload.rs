@@ -225,9 +225,9 @@ fn successors() -> Outcome<()> {
     if counted != MORE_READS || !totals.is_sorted() {
         return Err(Failure::new(format!("{counted} reads instead of {MORE_READS}, in {changes} changes")));
     }
-    // To build a probe takes some intervals, and a busy machine may cost one by itself.
+    // To build a probe takes ten intervals; a busy machine may cost some by itself.
     let lost = overruns()?.unwrap_or_default() - before;
-    if lost >= changes {
+    if lost >= 5 * changes {
         return Err(Failure::new(format!("{lost} batches were not collected during {changes} changes")));
     }
     target.run_to_end()?;
