@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ebpf_process_tests::configured::Configured;
 use ebpf_process_tests::database::Database;
+use ebpf_process_tests::receivers::influx::Influx;
 use ebpf_process_tests::workload::Place;
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
 use serde_json::Value;
@@ -16,12 +17,15 @@ use serde_json::Value;
 /// How many configurations the agent gets one after another; `RELOADS` sets another number.
 const RELOADS: usize = 30;
 
+/// So many of them last long enough for an outage that fills a spool.
+const MANY: usize = 1000;
+
 /// What the workload does, while they change.
 const READS: u64 = 400_000;
 
 #[test]
 fn thirty_configurations_lose_nothing_of_what_stays_and_all_arrives_of_what_changes() {
-    live::test("reload", agent::can_run(), plans);
+    live::test("reload", agent::can_run().and_then(|()| Influx::is_installed()), plans);
 }
 
 #[test]
@@ -70,6 +74,19 @@ fn plan(number: usize, folder: &Path, pid: u32, database: SocketAddr) -> String 
     text
 }
 
+/// A sink for a real server, with the smallest of spools; it is replaced with each number.
+fn real(number: usize, folder: &Path, influx: &Influx) -> String {
+    format!(
+        "[sinks.real]\ntype = \"influx\"\nqueue = 512\n[sinks.real.options]\nurl = \"{}\"\ndatabase = \"{}\"\n\
+         lines = \"per-value\"\ntimeout = \"{}s\"\ndelivery = {{ spool = \"{}/real\", spool_size = \"1MiB\", retry_min = \"100ms\", \
+         retry_max = \"200ms\" }}\n",
+        influx.url(),
+        influx.database(),
+        2 + number % 4,
+        folder.display(),
+    )
+}
+
 /// All numbers of reads in a file of the sink json, in order.
 fn reads(path: &Path) -> Outcome<Vec<u64>> {
     numbers(path, |sample| {
@@ -97,7 +114,11 @@ fn plans() -> Outcome<()> {
     let place = Place::new()?;
     let mut target = place.reads(READS)?;
     let database = Database::start()?;
-    let text = |number| plan(number, path, target.pid(), database.address());
+    let mut influx = Influx::start()?;
+    let plans: Vec<String> = (0..12)
+        .map(|number| plan(number, path, target.pid(), database.address()) + &real(number, path, &influx))
+        .collect();
+    let text = |number: usize| plans[number % plans.len()].clone();
     let mut agent = Configured::start(&path.join("agent.toml"), &text(0))?;
     agent.wait_for_batch()?;
     // Once through, so that everything that is made once is there.
@@ -109,8 +130,15 @@ fn plans() -> Outcome<()> {
     for number in 1..=count {
         // Away for a third of the time.
         database.is_away((count / 3..count * 2 / 3).contains(&number));
+        if number == count / 3 {
+            influx.kill();
+        } else if number == count * 2 / 3 {
+            influx.start_again()?;
+        }
         let changes = agent.becomes(&text(number))?;
-        if !changes.contains("probe sync") || !changes.contains("sink renamed") || !changes.contains("sink db") {
+        if !changes.contains("probe sync")
+            || ["renamed", "db", "real"].iter().any(|sink| !changes.contains(&format!("sink {sink}")))
+        {
             return Err(Failure::new(format!("plan {number} changed only this: {changes}")));
         }
     }
@@ -118,12 +146,14 @@ fn plans() -> Outcome<()> {
     target.wait_for_stop()?;
     let arrived = || {
         let last = |name: &str| Ok(reads(&path.join(name))?.last().copied().unwrap_or_default());
-        Ok([last("stays.json")?, last("renamed.json")?, database.reads()])
+        let stored = influx.totals()?.get("vfs.calls", Some(("operation", "read"))).unwrap_or_default();
+        let ours = [last("stays.json")?, last("renamed.json")?, database.reads()];
+        Ok((ours, stored.to_string()))
     };
-    let mut seen = [0; 3];
+    let mut seen = Default::default();
     let all = wait::until("all reads everywhere", wait::LIMIT, || {
         seen = arrived()?;
-        Ok((seen == [READS; 3]).then_some(()))
+        Ok((seen == ([READS; 3], READS.to_string())).then_some(()))
     });
     all.map_err(|failure| Failure::new(format!("{failure}: {seen:?} of {READS}")))?;
     let status = agent.status()?;
@@ -136,15 +166,23 @@ fn plans() -> Outcome<()> {
             return Err(Failure::new(format!("{name} has lost something: {sink}")));
         }
     }
+    // What a full spool has given up are older totals.
+    let real = sinks.get("real").ok_or_else(|| Failure::new(format!("no sink real: {status}")))?;
+    let dropped: Vec<&str> =
+        real["dropped"].as_object().into_iter().flatten().map(|(reason, _)| reason.as_str()).collect();
+    let is_full = dropped == ["spool full"];
+    if real["failed"] != 0 || real["state"] != "working" || !(is_full || dropped.is_empty() && count < MANY) {
+        return Err(Failure::new(format!("real has lost something else, or nothing: {real}")));
+    }
     let totals = reads(&path.join("stays.json"))?;
     if !totals.is_sorted() {
         return Err(Failure::new("a total has fallen"));
     }
-    // A connection may be open or not; what stayed of each configuration would be thirty of it.
+    // A sink may not have opened everything by then; what stayed of each configuration would be thirty of it.
     let mut now = [0; 2];
     let same = wait::until("descriptors and threads as before", wait::LIMIT, || {
         now = size(&agent)?;
-        Ok((now[0] <= before[0] + 4 && now[1] <= before[1]).then_some(()))
+        Ok((now[0] <= before[0] + 16 && now[1] <= before[1]).then_some(()))
     });
     same.map_err(|failure| Failure::new(format!("{failure}: {now:?}, before {before:?}")))?;
     target.run_to_end()?;
