@@ -82,7 +82,7 @@ impl<C: Submit> Delivery<C> {
     /// A delivery by this carrier. A spool that another process has is refused; one that cannot be
     /// used for another reason is said in the log, and data waits in memory only until it can be.
     pub fn new(carrier: C, options: &DeliveryOptions, context: &SinkContext) -> Result<Self, BuildError> {
-        let health = Health::new(&context.name);
+        let mut health = Health::new(&context.name);
         let mut storage = Storage::of(options, context, carrier.encodings());
         let spool = match storage.as_mut().map(|storage| storage.open(Instant::now())) {
             None => None,
@@ -101,7 +101,7 @@ impl<C: Submit> Delivery<C> {
                 return Err(BuildError::refused(foreign.to_string(), way_out));
             }
             Some(Err(error)) => {
-                health.spool_missing(&error);
+                health.spool_missing(&error, Instant::now());
                 None
             }
         };

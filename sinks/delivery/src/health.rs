@@ -20,6 +20,8 @@ pub(crate) struct Health {
     /// When a rejection or a loss of each kind was said last.
     losses: Vec<(&'static str, Instant)>,
     spool_fails: bool,
+    /// Why there is no spool, as it was said last.
+    spool_lacks: Option<(String, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ enum State {
 
 impl Health {
     pub(crate) fn new(sink: &str) -> Self {
-        Self { sink: sink.to_owned(), state: State::Fine, losses: Vec::new(), spool_fails: false }
+        Self { sink: sink.to_owned(), state: State::Fine, losses: Vec::new(), spool_fails: false, spool_lacks: None }
     }
 
     /// Whether the last attempt failed.
@@ -131,12 +133,24 @@ impl Health {
         );
     }
 
-    pub(crate) fn spool_missing(&self, error: &SpoolError) {
+    /// The spool cannot be used: said at first, whenever the reason is another one, and each hour.
+    pub(crate) fn spool_missing(&mut self, error: &SpoolError, now: Instant) {
         let problem = match error {
             SpoolError::Unusable(path, error) => format!("cannot use {}: {}", path.display(), explain(error)),
             SpoolError::Locked(_) | SpoolError::Foreign(..) => chain(error),
         };
-        error!(sink = %self.sink, "{problem}; data waits in memory only, and the spool is tried again");
+        if self.is_another_lack(&problem, now) {
+            error!(sink = %self.sink, "{problem}; data waits in memory only, and the spool is tried again");
+        }
+    }
+
+    fn is_another_lack(&mut self, problem: &str, now: Instant) -> bool {
+        let is_known = |(known, said): &(String, Instant)| known == problem && now.duration_since(*said) < AGAIN;
+        let is_news = !self.spool_lacks.as_ref().is_some_and(is_known);
+        if is_news {
+            self.spool_lacks = Some((problem.to_owned(), now));
+        }
+        is_news
     }
 
     pub(crate) fn spool_works(&mut self) {
@@ -170,6 +184,21 @@ mod tests {
             (reason::STOPPED, AGAIN, true),
         ] {
             assert_eq!(health.is_news(reason, start + later), said, "{reason} after {later:?}");
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_spool_is_said_at_first_when_it_is_another_reason_and_again_after_an_hour() {
+        let start = Instant::now();
+        let mut health = Health::new("db");
+        for (problem, later, said) in [
+            ("read-only", Duration::ZERO, true),
+            ("read-only", Duration::from_secs(1), false),
+            ("permission denied", Duration::from_secs(2), true),
+            ("permission denied", AGAIN, false),
+            ("permission denied", AGAIN + Duration::from_secs(2), true),
+        ] {
+            assert_eq!(health.is_another_lack(problem, start + later), said, "{problem} after {later:?}");
         }
     }
 }

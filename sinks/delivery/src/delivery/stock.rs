@@ -65,17 +65,19 @@ impl<C: Submit> Delivery<C> {
     /// Opens a spool that could not be used so far, unless it is too early.
     pub(super) fn open_again(&mut self, now: Instant) {
         let Some(storage) = self.storage.as_mut().filter(|it| self.spool.is_none() && it.is_due(now)) else { return };
-        if let Ok((spool, recovery)) = storage.open(now) {
-            self.health.spool_is_there(storage.directory());
-            self.health.spool_opened(recovery);
-            self.ledger.recovered(recovery.samples);
-            self.numbers = Numbers::of(&spool);
-            self.renumber();
-            self.spool = Some(spool);
-            self.book_losses();
-            if self.health.is_failing() {
-                while self.spill() {}
-            }
+        let (spool, recovery) = match storage.open(now) {
+            Ok(opened) => opened,
+            Err(error) => return self.health.spool_missing(&error, now),
+        };
+        self.health.spool_is_there(storage.directory());
+        self.health.spool_opened(recovery);
+        self.ledger.recovered(recovery.samples);
+        self.numbers = Numbers::of(&spool);
+        self.renumber();
+        self.spool = Some(spool);
+        self.book_losses();
+        if self.health.is_failing() {
+            while self.spill() {}
         }
     }
 
