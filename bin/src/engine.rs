@@ -91,7 +91,9 @@ impl Engine {
             reasons.dedup();
             return Err(Refusal::Unable { reason: reasons.join("; "), passing });
         }
-        for (probe, reason, _) in failures {
+        for (probe, reason, passing) in failures {
+            let (state, then) = if passing { ("absent", "; it is tried again") } else { ("closed", "") };
+            warn!(probe, "the probe is {state}: {reason}{then}");
             agent.vitals().add_uncounted(format!("probe {probe}"), reason);
         }
         let user = User::planned(plan, elevated)?;

@@ -126,8 +126,8 @@ impl Agent {
     }
 
     /// Builds a probe that can be built again, and adds it also where that is refused: then it is absent, and tried again,
-    /// if the refusal is a passing one, and closed otherwise. The error is that refusal; where the options are wrong there
-    /// is no probe.
+    /// if the refusal is a passing one, and closed otherwise. The error is that refusal, which the caller says; where the
+    /// options are wrong there is no probe.
     pub fn start_probe(&mut self, part: ProbePart) -> Result<(), BuildError> {
         let (probes, mut scene) = self.scene();
         probes.start(part, &mut scene)

@@ -75,6 +75,14 @@ impl Gone {
     }
 }
 
+/// Who says why a probe is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    Log,
+    /// Whoever gets the error: it may be the reason why there is no agent at all, and is said once then.
+    Caller,
+}
+
 impl Probes {
     /// Adds a probe that is built already.
     pub(crate) fn push(&mut self, name: &str, probe: Box<dyn Probe>, vitals: &Vitals) {
@@ -98,11 +106,17 @@ impl Probes {
 
     /// Adds a probe as it was built, or as one that is absent or closed for this reason.
     pub(crate) fn start(&mut self, part: ProbePart, scene: &mut Scene<'_>) -> Result<(), BuildError> {
-        self.begin(part, Ok(None), scene)
+        self.begin(part, Ok(None), Saying::Caller, scene)
     }
 
     /// The same of one of which this was prepared.
-    fn begin(&mut self, part: ProbePart, prepared: Preparation, scene: &mut Scene<'_>) -> Result<(), BuildError> {
+    fn begin(
+        &mut self,
+        part: ProbePart,
+        prepared: Preparation,
+        saying: Saying,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), BuildError> {
         if self.running.len() >= PROBE_LIMIT {
             return Err(BuildError::refused(format!("more than {PROBE_LIMIT} probes"), "leave some out"));
         }
@@ -110,7 +124,7 @@ impl Probes {
         let name = Arc::clone(&part.name);
         let running = self.add(&name, owner, None, scene.vitals);
         running.part = Some(part);
-        running.begin(prepared, scene)
+        running.begin(prepared, saying, scene)
     }
 
     fn add(&mut self, name: &str, owner: Owners, probe: Option<Box<dyn Probe>>, vitals: &Vitals) -> &mut Running {
@@ -201,7 +215,7 @@ impl Probes {
             let (prepared, took) =
                 place.map_or((Ok(None), Duration::ZERO), |place| coming.swap_remove(place).into_parts());
             let started = Instant::now();
-            let outcome = self.begin(part, prepared, scene);
+            let outcome = self.begin(part, prepared, Saying::Log, scene);
             let took = (took + started.elapsed()).as_millis();
             match outcome {
                 Ok(()) => say(&mut said, format!("probe {name} is attached ({took} ms)")),
@@ -249,7 +263,7 @@ impl Probes {
 
 impl Running {
     /// Builds it, or the rest of it. An error is why it is absent or closed.
-    fn begin(&mut self, prepared: Preparation, scene: &mut Scene<'_>) -> Result<(), BuildError> {
+    fn begin(&mut self, prepared: Preparation, saying: Saying, scene: &mut Scene<'_>) -> Result<(), BuildError> {
         let Some(part) = &self.part else { return Ok(()) };
         let outcome = prepared.and_then(|prepared| {
             build(&self.name, self.owner, scene, |context| match prepared {
@@ -258,19 +272,19 @@ impl Running {
             })
         });
         outcome.map(|probe| self.probe = Some(probe)).inspect_err(|error| {
-            self.is_not_there(error.is_passing(), &error.to_string(), scene.vitals);
+            self.is_not_there(error.is_passing(), &error.to_string(), saying, scene.vitals);
         })
     }
 
     /// It could not be built, or has panicked.
-    fn is_not_there(&mut self, passing: bool, reason: &str, vitals: &Vitals) {
+    fn is_not_there(&mut self, passing: bool, reason: &str, saying: Saying, vitals: &Vitals) {
         let now = Instant::now();
         self.probe = None;
         let can_be = passing && self.part.is_some();
         self.due = can_be.then(|| now + self.retry.failed(now));
         let state = if can_be { State::Absent } else { State::Closed };
         vitals.update_probe(self.number, |probe| probe.condition.become_state(state, reason));
-        if self.retry.is_news(now, reason) {
+        if self.retry.is_news(now, reason) && saying == Saying::Log {
             let then = if can_be { "; it is tried again" } else { "" };
             warn!(probe = %self.name, "the probe is {}: {reason}{then}", state.as_str());
         }
@@ -296,7 +310,7 @@ impl Running {
         self.coming = None;
         // Whatever it had before it panicked goes on.
         scene.recorder.disown(self.owner);
-        if self.begin(prepared, scene).is_ok() {
+        if self.begin(prepared, Saying::Log, scene).is_ok() {
             scene.vitals.update_probe(self.number, |probe| probe.condition.become_state(State::Working, ""));
             info!(probe = %self.name, "the probe works now");
         }
@@ -338,7 +352,7 @@ impl Running {
                 if let Some(probe) = self.probe.take() {
                     detach(&self.name, &Mutex::new(Some(probe)));
                 }
-                self.is_not_there(true, "it panicked, see the log", vitals);
+                self.is_not_there(true, "it panicked, see the log", Saying::Log, vitals);
             }
             Ok(Err(error)) if before == State::Working => {
                 warn!(probe = %self.name, "{error}; further failures are counted, not logged");
