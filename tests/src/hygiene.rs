@@ -67,6 +67,8 @@ pub fn after_a_kill() -> Outcome<String> {
 pub fn beside_a_container() -> Outcome<String> {
     let _foreign = Foreign::new()?;
     let contained = Contained::start()?;
+    // Later they would be taken for the dead one's.
+    wait::until("the end of its self-test's lines", wait::LIMIT, || Ok((lasting()? == ours()?).then_some(())))?;
     let living = lasting()?;
     if living.is_empty() {
         return Err(Failure::new("an agent in a PID namespace of its own shows no line"));
