@@ -252,13 +252,13 @@ fn above(path: &Path) -> Vec<PathBuf> {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             parent.ancestors().find(|path| !is_missing(path)).unwrap_or(parent)
         };
-        if opened == Path::new("/") {
-            warn!(
-                "{} is directly below /: Landlock opens all of / for it, and only its owners' rights count",
-                path.display()
-            );
-        }
         if opened != Path::new("/dev") && !all.iter().any(|known| known == opened) {
+            if opened == Path::new("/") {
+                warn!(
+                    "{} is directly below /: Landlock opens all of / for it, and only its owners' rights count",
+                    path.display()
+                );
+            }
             all.push(opened.to_owned());
         }
     }
