@@ -129,7 +129,9 @@ fn check(view: View<'_>, lines: Lines<'_>, namespace: &str, integers: Integers) 
         prop_assert_eq!(lines.too_large, too_large);
     } else {
         prop_assert!(lines.too_large <= too_large);
-        prop_assert!(clashes || read.len() < wanted.len(), "rejected for nothing");
+        // What is too large as well is said to be rejected, and was not wanted.
+        let both = lines.too_large < too_large;
+        prop_assert!(clashes || both || read.len() < wanted.len(), "rejected for nothing");
         prop_assert!(read.keys().all(|point| wanted.contains_key(point)));
     }
     Ok(read)
@@ -278,6 +280,24 @@ fn a_sample_that_the_servers_integers_cannot_say_is_rejected_and_its_neighbours_
     let expected = "vfs,host=node largest=9223372036854775807i,calls=7i,wait_count=1i,wait_sum=9.223372036854776e18,\
                     wait_le_0.5=1i 1600000000000000000\n";
     assert_eq!((text.as_str(), too_large), (expected, 2));
+}
+
+#[test]
+fn a_twin_whose_number_is_too_large_is_rejected_once() {
+    let kind = EntityKind::new("k").keys(["a"]);
+    let (mut bench, mut encoder) = (Bench::new(), Encoder::new("node"));
+    let [first, second] = ["x\\", "x_"].map(|name| bench.cell(&kind, &[name], calls()));
+    bench.tick(
+        &Selection::default(),
+        |recorder| {
+            first.counter(recorder, 1);
+            second.counter(recorder, u64::MAX);
+        },
+        |view| {
+            let lines = encoder.encode(view);
+            assert_eq!((lines.samples, lines.rejected, lines.too_large), (1, 1, 0));
+        },
+    );
 }
 
 #[test]
