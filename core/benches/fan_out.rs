@@ -35,13 +35,13 @@ impl Probe for Counters {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         if self.rows.is_empty() {
             let kind = EntityKind::new("program").keys(["name"]);
-            let kind = recorder.kind(kind).map_err(ProbeError::new)?;
+            let kind = recorder.kind(kind)?;
             for metric in 0..METRICS {
                 let calls = Column::counter(format!("bench.calls_{metric}"), Unit::CALLS, "Calls");
-                self.columns.push(recorder.column(kind, calls).map_err(ProbeError::new)?);
+                self.columns.push(recorder.column(kind, calls)?);
             }
             for n in 0..SAMPLES / METRICS {
-                let row = recorder.row(kind, n.into(), &[&format!("program-{n}")]).map_err(ProbeError::new)?;
+                let row = recorder.row(kind, n.into(), &[&format!("program-{n}")])?;
                 self.rows.push(row);
             }
         }

@@ -246,9 +246,7 @@ impl Probe for Steady {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         let column = match self.0 {
             Some(column) => column,
-            None => recorder
-                .column(recorder.host_kind(), Column::counter("steady.total", Unit::EVENTS, "Total"))
-                .map_err(ProbeError::new)?,
+            None => recorder.column(recorder.host_kind(), Column::counter("steady.total", Unit::EVENTS, "Total"))?,
         };
         self.0 = Some(column);
         recorder.counter(recorder.host(), column, 7);
@@ -404,7 +402,7 @@ fn a_probe_that_panics_is_built_anew_and_goes_on() {
         fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
             self.0 += 1;
             let column = Column::counter("shaky.total", Unit::EVENTS, "Total");
-            let column = recorder.column(recorder.host_kind(), column).map_err(ProbeError::new)?;
+            let column = recorder.column(recorder.host_kind(), column)?;
             recorder.counter(recorder.host(), column, self.0);
             assert!(self.0 != 3, "a bug in somebody's probe");
             Ok(())

@@ -20,12 +20,12 @@ impl Probe for Fleeting {
         self.0 += 1;
         let kind = match recorder.existing_kind("thing") {
             Some(kind) => kind,
-            None => recorder.kind(EntityKind::new("thing").keys(["n"])).map_err(ProbeError::new)?,
+            None => recorder.kind(EntityKind::new("thing").keys(["n"]))?,
         };
-        let row = recorder.row(kind, self.0, &[&self.0.to_string()]).map_err(ProbeError::new)?;
+        let row = recorder.row(kind, self.0, &[&self.0.to_string()])?;
         for name in ["calls", "errors"] {
             let column = Column::counter(name, Unit::CALLS, "Calls");
-            let column = recorder.column(kind, column).map_err(ProbeError::new)?;
+            let column = recorder.column(kind, column)?;
             recorder.counter(row, column, 1);
         }
         recorder.end(row);

@@ -28,7 +28,7 @@ impl Probe for Ending {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         *self.seen.lock() = (recorder.series(), recorder.refusals());
         for _ in 0..self.each_tick {
-            let row = recorder.row(self.kind, self.ended, &[&self.ended.to_string()]).map_err(ProbeError::new)?;
+            let row = recorder.row(self.kind, self.ended, &[&self.ended.to_string()])?;
             recorder.counter(row, self.calls, 1);
             recorder.end(row);
             self.ended += 1;

@@ -23,7 +23,7 @@ impl Probe for Counting {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         for n in self.columns.len()..10 {
             let calls = Column::counter("test.calls", Unit::CALLS, "Calls").labels([("n", n.to_string())]);
-            self.columns.push(recorder.column(recorder.host_kind(), calls).map_err(ProbeError::new)?);
+            self.columns.push(recorder.column(recorder.host_kind(), calls)?);
         }
         self.ticks += 1;
         for column in &self.columns {

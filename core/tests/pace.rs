@@ -23,15 +23,15 @@ impl Probe for Counting {
         let ticks = Column::counter("test.ticks", Unit::TICKS, "Ticks");
         let column = match self.column {
             Some(column) => column,
-            None => *self.column.insert(recorder.column(recorder.host_kind(), ticks).map_err(ProbeError::new)?),
+            None => *self.column.insert(recorder.column(recorder.host_kind(), ticks)?),
         };
         self.ticks += 1;
         recorder.counter(recorder.host(), column, self.ticks);
         if self.ticks == 3 {
-            let kind = recorder.kind(EntityKind::new("short").keys(["name"])).map_err(ProbeError::new)?;
+            let kind = recorder.kind(EntityKind::new("short").keys(["name"]))?;
             let calls = Column::counter("test.calls", Unit::CALLS, "Over at once");
-            let column = recorder.column(kind, calls).map_err(ProbeError::new)?;
-            let row = recorder.row(kind, 0, &["a"]).map_err(ProbeError::new)?;
+            let column = recorder.column(kind, calls)?;
+            let row = recorder.row(kind, 0, &["a"])?;
             recorder.counter(row, column, 42);
             recorder.end(row);
         }

@@ -52,7 +52,7 @@ impl Probe for Counting {
         assert!(self.panics_at != Some(self.collections), "a bug in somebody's probe");
         let (row, column) = match self.cell {
             Some(cell) => cell,
-            None => *self.cell.insert(cell(recorder, self.name).map_err(ProbeError::new)?),
+            None => *self.cell.insert(cell(recorder, self.name)?),
         };
         self.clock.advance((self.takes)(self.collections));
         recorder.counter(row, column, self.collections);
@@ -194,7 +194,7 @@ impl Probe for HoldingBack {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         let (row, column) = match self.cell {
             Some(cell) => cell,
-            None => *self.cell.insert(cell(recorder, "holding back").map_err(ProbeError::new)?),
+            None => *self.cell.insert(cell(recorder, "holding back")?),
         };
         let held = u64::from(!recorder.is_last());
         self.collections += 1;

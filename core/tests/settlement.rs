@@ -20,7 +20,7 @@ impl Probe for Ten {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         for n in self.0.len()..10 {
             let calls = Column::counter("test.calls", Unit::CALLS, "Calls").labels([("n", n.to_string())]);
-            self.0.push(recorder.column(recorder.host_kind(), calls).map_err(ProbeError::new)?);
+            self.0.push(recorder.column(recorder.host_kind(), calls)?);
         }
         self.0.iter().for_each(|column| recorder.counter(recorder.host(), *column, 1));
         Ok(())

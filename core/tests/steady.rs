@@ -34,7 +34,7 @@ impl Probe for Steady {
             recorder.gauge(*row, level, 0.5);
             recorder.histogram(*row, spread, &slots, self.ticks);
         }
-        let other = recorder.row(self.kind, u64::MAX, &["worker", "late"]).map_err(ProbeError::new)?;
+        let other = recorder.row(self.kind, u64::MAX, &["worker", "late"])?;
         recorder.add(other, added, 1);
         Ok(())
     }

@@ -340,12 +340,12 @@ impl Probe for CountingProbe {
         // Nothing makes up for what another probe's look of a moment ago lacks.
         let looked =
             if recorder.is_last() { self.attachment.look() } else { self.attachment.refresh(self.options.patience) };
-        looked.map_err(ProbeError::new)?;
+        looked?;
         for index in 0..self.series.len() {
-            self.count(index, now, recorder).map_err(ProbeError::new)?;
+            self.count(index, now, recorder)?;
         }
         if let Some(by_whom) = &mut self.by_whom {
-            by_whom.record(&self.attachment.inboxes, recorder).map_err(ProbeError::new)?;
+            by_whom.record(&self.attachment.inboxes, recorder)?;
         }
         self.watch();
         for series in &self.series {

@@ -29,11 +29,11 @@ use crate::maps::Maps;
 ///
 /// impl Reader for Sizes {
 ///     fn read(&mut self, maps: &Maps, recorder: &mut Recorder) -> Result<(), ProbeError> {
-///         let map = maps.get("sizes").map_err(ProbeError::new)?;
+///         let map = maps.get("sizes")?;
 ///         let mut slots = [0; 16];
 ///         for (key, slot) in (0_u32..).zip(&mut slots) {
 ///             let mut value = [0; 8];
-///             map.read(&key.to_ne_bytes(), &mut value).map_err(ProbeError::new)?;
+///             map.read(&key.to_ne_bytes(), &mut value)?;
 ///             *slot = u64::from_ne_bytes(value);
 ///         }
 ///         recorder.histogram(recorder.host(), self.0, &slots, 0);

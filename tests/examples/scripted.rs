@@ -176,7 +176,7 @@ impl Probe for Player {
         self.tick += 1;
         if self.tick > self.script.silent {
             self.record(recorder);
-            self.record_parts(recorder).map_err(ProbeError::new)?;
+            self.record_parts(recorder)?;
         }
         Ok(())
     }

@@ -27,15 +27,15 @@ struct Synthetic {
 
 impl Synthetic {
     fn declare(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
-        let kind = recorder.kind(EntityKind::new("synthetic").keys(["process"])).map_err(ProbeError::new)?;
+        let kind = recorder.kind(EntityKind::new("synthetic").keys(["process"]))?;
         for column in [
             Column::counter("calls", Unit::CALLS, "Calls").labels([("kind", "made up")]),
             Column::histogram("sizes", Unit::BYTES, "Sizes").slots(3..=20),
         ] {
-            self.columns.push(recorder.column(kind, column).map_err(ProbeError::new)?);
+            self.columns.push(recorder.column(kind, column)?);
         }
         for n in 0..500 {
-            self.rows.push(recorder.row(kind, n, &[&format!("process-{n}")]).map_err(ProbeError::new)?);
+            self.rows.push(recorder.row(kind, n, &[&format!("process-{n}")])?);
         }
         Ok(())
     }

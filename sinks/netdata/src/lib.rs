@@ -223,7 +223,7 @@ mod tests {
         fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
             self.0 += 1;
             let column = Column::counter("demo.calls", Unit::CALLS, "Calls");
-            let column = recorder.column(recorder.host_kind(), column).map_err(ProbeError::new)?;
+            let column = recorder.column(recorder.host_kind(), column)?;
             recorder.counter(recorder.host(), column, self.0);
             Ok(())
         }

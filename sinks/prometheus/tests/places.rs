@@ -22,7 +22,7 @@ struct Steady;
 impl Probe for Steady {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         let column = Column::counter("steady", Unit::EVENTS, "Total");
-        let column = recorder.column(recorder.host_kind(), column).map_err(ProbeError::new)?;
+        let column = recorder.column(recorder.host_kind(), column)?;
         recorder.counter(recorder.host(), column, 7);
         Ok(())
     }

@@ -43,7 +43,7 @@ impl Probe for Hundred {
         for (number, (ended, since)) in (0_u64..).zip(lives) {
             // Long enough to fill a socket's buffer in a few ticks.
             let row = recorder.row(kind, *ended << 32 | number, &[&format!("{number:0>190}")]);
-            let row = row.map_err(ProbeError::new)?;
+            let row = row?;
             recorder.counter(row, column, *ticks - *since);
             if (number + *ticks) % ENDS == 0 {
                 recorder.end(row);

@@ -105,12 +105,12 @@ impl Crowd {
 impl Probe for Crowd {
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
         if self.kinds.is_empty() {
-            self.build(recorder).map_err(ProbeError::new)?;
+            self.build(recorder)?;
         }
         self.tick += 1;
         for kind in &mut self.kinds {
             if self.tick > 1 {
-                kind.replace(recorder, self.shape.replaced, &mut self.born, self.tick - 1).map_err(ProbeError::new)?;
+                kind.replace(recorder, self.shape.replaced, &mut self.born, self.tick - 1)?;
             }
             kind.record(recorder, &self.shape, self.tick);
         }

@@ -35,15 +35,13 @@ impl Probe for Counters {
         self.total += 1;
         let kind = match recorder.existing_kind("numbered") {
             Some(kind) => kind,
-            None => recorder
-                .kind(EntityKind::new("numbered").keys(["n"]).limit(10_000).names_as_they_are())
-                .map_err(ProbeError::new)?,
+            None => recorder.kind(EntityKind::new("numbered").keys(["n"]).limit(10_000).names_as_they_are())?,
         };
         for column in 0..self.columns {
             let name = if column == 0 { "vfs.calls".to_owned() } else { format!("vfs.more_{column}") };
-            let column = recorder.column(kind, Column::counter(name, Unit::CALLS, "Calls")).map_err(ProbeError::new)?;
+            let column = recorder.column(kind, Column::counter(name, Unit::CALLS, "Calls"))?;
             for n in 0..self.rows {
-                let row = recorder.row(kind, n, &[&n.to_string()]).map_err(ProbeError::new)?;
+                let row = recorder.row(kind, n, &[&n.to_string()])?;
                 recorder.counter(row, column, self.total);
             }
         }

@@ -26,12 +26,12 @@ impl Probe for Counters {
         let kind = EntityKind::new("thing").keys(["pid"]).limit(10_000);
         let kind = match recorder.existing_kind("thing") {
             Some(kind) => kind,
-            None => recorder.kind(kind).map_err(ProbeError::new)?,
+            None => recorder.kind(kind)?,
         };
         let column = Column::counter("vfs.calls", Unit::CALLS, "Calls");
-        let column = recorder.column(kind, column).map_err(ProbeError::new)?;
+        let column = recorder.column(kind, column)?;
         for n in 0..self.rows {
-            let row = recorder.row(kind, n, &[&(n + 1).to_string()]).map_err(ProbeError::new)?;
+            let row = recorder.row(kind, n, &[&(n + 1).to_string()])?;
             recorder.counter(row, column, self.total);
         }
         Ok(())
