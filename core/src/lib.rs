@@ -57,6 +57,7 @@ mod cells;
 mod clock;
 mod coming;
 mod condition;
+mod directory;
 pub mod duration;
 mod edition;
 pub mod engine;
@@ -111,6 +112,7 @@ pub use assistant::{Assistant, Message};
 pub use batch::{Batch, Scaled, Tick, Value};
 pub use cache::{ColumnCache, RowCache};
 pub use condition::{Condition, State};
+pub use directory::Directory;
 pub use edition::{Before, Edition, Editions, Seen};
 pub use entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId, identity_of};
 pub use error::{

@@ -20,6 +20,8 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
 
+use crate::directory::Directory;
+
 /// Opens what a plugin has named in [`SinkPlugin::opens`](crate::SinkPlugin::opens), and nothing that it has not.
 ///
 /// The agent gives up its rights after the start; what its user may not open then is opened for it by a process that
@@ -39,9 +41,9 @@ pub trait Opener: Send + Sync + Debug {
     /// the file's.
     fn directory_of(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a directory if it is missing, and sees to it that the calling process can make and remove files in it:
+    /// Opens a directory, which is made if it is missing, such that the calling process can make and remove files in it:
     /// [`Access::Directory`](crate::Access::Directory).
-    fn directory(&self, path: &Path) -> io::Result<()>;
+    fn directory(&self, path: &Path) -> io::Result<Directory>;
 
     /// Connects to a Unix socket: [`Access::Connect`](crate::Access::Connect). Where a listener has no room it is waited
     /// for, no longer than the limit ([`WouldBlock`](io::ErrorKind::WouldBlock)); with a limit of zero not at all.
@@ -148,8 +150,9 @@ impl Opener for Direct {
         path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), fs::create_dir)
     }
 
-    fn directory(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fn directory(&self, path: &Path) -> io::Result<Directory> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Directory::open(path)
     }
 
     fn connect(&self, path: &Path, kind: SocketKind, limit: Option<Duration>) -> io::Result<OwnedFd> {

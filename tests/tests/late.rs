@@ -319,8 +319,9 @@ fn what_logrotate_creates_and_a_spool_that_is_made_anew_lose_no_number() {
 }
 
 fn rotation() -> Outcome<()> {
-    let (folder, database) = (temporary()?, Database::start()?);
-    let [log, spool] = ["lines", "spool"].map(|name| folder.path().join(name));
+    // The way to the spool is closed to the agent's user.
+    let (folder, closed, database) = (temporary()?, temporary()?, Database::start()?);
+    let (log, spool) = (folder.path().join("lines"), closed.path().join("spool"));
     database.is_away(true);
     let mut workload = Place::new()?.reads(READS)?;
     let create = || {

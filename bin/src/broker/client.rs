@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ebpf_process_core::{Assistant, BuildError, Direct, Message, Opener, Program, SocketKind, Started};
+use ebpf_process_core::{Assistant, BuildError, Direct, Directory, Message, Opener, Program, SocketKind, Started};
 use parking_lot::Mutex;
 use rustix::event::{Timespec, poll};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -202,12 +202,13 @@ fn closed(directory: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, words)
 }
 
-/// Whether this process can make and remove files in a directory, and use those that are in it.
-fn is_usable(directory: &Path) -> io::Result<()> {
-    accessat(CWD, directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+/// The directory, if this process can make and remove files in it, and use those that are in it.
+fn usable(directory: Directory) -> io::Result<Directory> {
+    let through = directory.through();
+    accessat(CWD, through, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
     // The file system lets it, or the line above would have failed.
-    let entries = fs::read_dir(directory).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => closed(directory),
+    let entries = fs::read_dir(through).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => closed(directory.named()),
         _ => error,
     })?;
     for entry in entries {
@@ -220,7 +221,7 @@ fn is_usable(directory: &Path) -> io::Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(directory)
 }
 
 impl Opener for Client {
@@ -241,20 +242,19 @@ impl Opener for Client {
         }
     }
 
-    fn directory(&self, path: &Path) -> io::Result<()> {
-        match self.direct.directory(path).and_then(|()| is_usable(path)) {
+    fn directory(&self, path: &Path) -> io::Result<Directory> {
+        match self.direct.directory(path).and_then(usable) {
             Err(error) if is_denied(&error) => {}
             direct => return direct,
         }
-        self.ask(&Request::Directory(whole_path(path)), &[], LIMIT)?;
-        is_usable(path).map_err(|error| {
+        let opened = self.one(&Request::Directory(whole_path(path)))?;
+        usable(Directory::new(path, opened)).map_err(|error| {
             if !is_denied(&error) {
                 return error;
             }
             let path = path.display();
             let user = rustix::process::geteuid().as_raw();
-            let words = format!("{path} cannot be used ({error}): chown -R {user} {path}, and let it through above");
-            io::Error::new(error.kind(), words)
+            io::Error::new(error.kind(), format!("{path} cannot be used ({error}): chown -R {user} {path}"))
         })
     }
 

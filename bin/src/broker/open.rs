@@ -98,15 +98,15 @@ pub(crate) fn directory_of(path: &Path, user: &User) -> Result<(), Refusal> {
     let directory = path.parent().ok_or(Errno::NOENT)?;
     let found = walk(directory, user)?;
     match &found.there {
-        None => make(&found, 0o777, user),
+        None => make(&found, 0o777, user).map(drop),
         Some((_, stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
         Some(_) => Err(Errno::NOTDIR.into()),
     }
 }
 
-/// Sees to it that a directory is there and the agent's user's. One of root's is handed over with what is in it, if that
-/// is a spool's or nothing.
-pub(crate) fn directory(path: &Path, user: &User) -> Result<(), Refusal> {
+/// Opens a directory for looking alone, and sees to it that it is there and the agent's user's. One of root's is handed
+/// over with what is in it, if that is a spool's or nothing.
+pub(crate) fn directory(path: &Path, user: &User) -> Result<OwnedFd, Refusal> {
     let above: Vec<&Path> = path.ancestors().skip(1).collect();
     for above in above.into_iter().rev().filter(|above| above.parent().is_some()) {
         let found = walk(above, user)?;
@@ -117,12 +117,12 @@ pub(crate) fn directory(path: &Path, user: &User) -> Result<(), Refusal> {
         }
     }
     let found = walk(path, user)?;
-    let Some((directory, stat)) = &found.there else { return make(&found, 0o700, user) };
+    let Some((directory, stat)) = found.there else { return make(&found, 0o700, user) };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Err(Errno::NOTDIR.into());
     }
     if stat.st_uid == user.uid {
-        return Ok(());
+        return Ok(directory);
     }
     let refused = |why: &str| {
         let path = path.display();
@@ -131,10 +131,10 @@ pub(crate) fn directory(path: &Path, user: &User) -> Result<(), Refusal> {
     if !geteuid().is_root() {
         return Err(refused(", and to give it away takes root"));
     }
-    if !is_roots_alone(stat) {
+    if !is_roots_alone(&stat) {
         return Err(refused(if stat.st_uid == 0 { ", and others may write in it" } else { "" }));
     }
-    let list = open(path_of(directory), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let list = open(path_of(&directory), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut files = Vec::new();
     for entry in Dir::read_from(&list)? {
         let entry = entry?;
@@ -159,11 +159,12 @@ pub(crate) fn directory(path: &Path, user: &User) -> Result<(), Refusal> {
         chownat(&list, &*name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     }
     // At last: until now nobody but root could change what is in it.
-    Ok(fchown(&list, uid, gid)?)
+    fchown(&list, uid, gid)?;
+    Ok(directory)
 }
 
 /// Makes the directory that was not there and gives it to the user.
-fn make(found: &Found, mode: u32, user: &User) -> Result<(), Refusal> {
+fn make(found: &Found, mode: u32, user: &User) -> Result<OwnedFd, Refusal> {
     mkdirat(&found.directory, &*found.name, Mode::from_raw_mode(mode))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(&found.directory, &*found.name, flags, Mode::empty())?;
@@ -173,7 +174,8 @@ fn make(found: &Found, mode: u32, user: &User) -> Result<(), Refusal> {
     if fstat(&directory)?.st_uid != geteuid().as_raw() || !is_empty {
         return Err(Refusal::of(format!("{} changes while it is made", found.name.display())));
     }
-    give(&directory, user)
+    give(&directory, user)?;
+    Ok(directory)
 }
 
 /// Connects to a socket, without waiting for room.

@@ -380,6 +380,22 @@ fn a_spool_that_root_has_made_anew_is_used_again() {
 }
 
 #[test]
+fn a_directory_to_which_the_way_is_closed_is_used_through_its_descriptor() {
+    let Some(scene) = Scene::new() else { return };
+    let (spool, moved) = (scene.path("spool"), scene.path("moved"));
+    ask(vec![Access::Directory(spool.clone())], |client| {
+        assert_eq!(fs::metadata(&spool).expect_err("closed").kind(), io::ErrorKind::PermissionDenied);
+        let directory = client.directory(&spool).expect("a directory");
+        fs::write(directory.through().join("lock"), "ours").expect("a file");
+        assert!(!directory.is_elsewhere(), "nobody knows");
+        assert!(fs::read_dir(directory.through().join("..")).is_err(), "it opens nothing above");
+    });
+    fs::rename(&spool, &moved).expect("moved");
+    assert_eq!(fs::read(moved.join("lock")).expect("the file"), b"ours");
+    assert_eq!(fs::metadata(&moved).expect("made").uid(), NOBODY);
+}
+
+#[test]
 fn a_broker_that_is_not_root_opens_as_its_agents_user_and_can_give_nothing_away() {
     let Some(scene) = Scene::new() else { return };
     fs::set_permissions(scene.folder.path(), Permissions::from_mode(0o755)).expect("a mode");

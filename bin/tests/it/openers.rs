@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, context, loopback, offer};
 use ebpf_process_core::{
-    Access, Column, Direct, Opener, Options, Program, Selection, SinkContext, SocketKind, Started, Unit,
+    Access, Column, Direct, Directory, Opener, Options, Program, Selection, SinkContext, SocketKind, Started, Unit,
 };
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ impl Opener for Remembering {
         self.note(Access::Write(path.to_owned())).directory_of(path)
     }
 
-    fn directory(&self, path: &Path) -> io::Result<()> {
+    fn directory(&self, path: &Path) -> io::Result<Directory> {
         self.note(Access::Directory(path.to_owned())).directory(path)
     }
 

@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use ebpf_process_core::Directory;
+
 use crate::cursor::{self, Mark};
 use crate::record::{self, Found, Head};
 use crate::segment::{self, Beginning};
@@ -45,10 +47,8 @@ pub fn inspect(directory: &Path) -> Result<Vec<SegmentReport>, SpoolError> {
 /// those that the agent would find as well. Returns what was there before. A spool that an agent is
 /// using is refused.
 pub fn repair(directory: &Path) -> Result<Vec<SegmentReport>, SpoolError> {
-    if !directory.is_dir() {
-        return Err(SpoolError::Unusable(directory.to_owned(), io::ErrorKind::NotADirectory.into()));
-    }
-    let _lock = lock(directory)?;
+    let opened = Directory::open(directory).map_err(SpoolError::at(directory))?;
+    let _lock = lock(&opened)?;
     let reports = inspect(directory)?;
     let mark = cursor::peek(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
     // One whose beginning is damaged is of the others' encoding.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io, mem};
 
-use ebpf_process_core::{Direct, Opener, chain};
+use ebpf_process_core::{Direct, Directory, Opener, chain};
 
 use crate::cursor;
 use crate::cursor::{Cursor, Mark, Position};
@@ -36,7 +36,7 @@ pub(crate) const LOCK: &str = "lock";
 /// A bounded queue of frames in a directory that one process owns.
 #[derive(Debug)]
 pub struct Spool {
-    directory: PathBuf,
+    directory: Directory,
     opener: Arc<dyn Opener>,
     /// Held as long as the file is open.
     lock: File,
@@ -167,30 +167,31 @@ impl SpoolError {
 }
 
 /// Makes sure that nobody else has the directory, as long as the file is open.
-pub(crate) fn lock(directory: &Path) -> Result<File, SpoolError> {
-    let path = directory.join(LOCK);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(SpoolError::at(&path))?;
+pub(crate) fn lock(directory: &Directory) -> Result<File, SpoolError> {
+    let named = directory.named();
+    let path = directory.through().join(LOCK);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(SpoolError::at(&named.join(LOCK)))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(SpoolError::Unusable(path, error)),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked(named.to_owned())),
+        Err(TryLockError::Error(error)) => Err(SpoolError::Unusable(named.join(LOCK), error)),
     }
 }
 
 /// Makes sure that what waits in a directory can be sent by somebody who knows these encodings; none is all of them.
-fn check(directory: &Path, encodings: &[&str], mark: &Mark) -> Result<(), SpoolError> {
+fn check(directory: &Directory, encodings: &[&str], mark: &Mark) -> Result<(), SpoolError> {
     if encodings.is_empty() {
         return Ok(());
     }
-    for number in segment::list(directory).map_err(SpoolError::at(directory))? {
-        let path = segment::path(directory, number);
-        let beginning = File::open(&path).and_then(|file| Beginning::read(&file));
-        if let (Beginning::Named(name), _) = beginning.map_err(SpoolError::at(&path))?
+    let (named, through) = (directory.named(), directory.through());
+    for number in segment::list(through).map_err(SpoolError::at(named))? {
+        let beginning = File::open(segment::path(through, number)).and_then(|file| Beginning::read(&file));
+        if let (Beginning::Named(name), _) = beginning.map_err(SpoolError::at(&segment::path(named, number)))?
             && number >= mark.position.segment
             && !encodings.contains(&&*name)
         {
-            return Err(SpoolError::Foreign(directory.to_owned(), name));
+            return Err(SpoolError::Foreign(named.to_owned(), name));
         }
     }
     Ok(())
@@ -217,13 +218,13 @@ impl Spool {
         limit: u64,
         encodings: &'static [&'static str],
     ) -> Result<(Self, Recovery), SpoolError> {
-        opener.directory(directory).map_err(SpoolError::at(directory))?;
-        let lock = lock(directory)?;
-        let mark = cursor::peek(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
-        check(directory, encodings, &mark)?;
-        let cursor = Cursor::open(directory).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
+        let held = opener.directory(directory).map_err(SpoolError::at(directory))?;
+        let lock = lock(&held)?;
+        let mark = cursor::peek(held.through()).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
+        check(&held, encodings, &mark)?;
+        let cursor = Cursor::open(held.through()).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
         let mut spool = Self {
-            directory: directory.to_owned(),
+            directory: held,
             opener,
             lock,
             adopted: true,
@@ -247,9 +248,9 @@ impl Spool {
             buffer: Vec::new(),
         };
         let mut recovery = Recovery::default();
-        for number in segment::list(directory).map_err(SpoolError::at(directory))? {
-            let path = segment::path(directory, number);
-            spool.adopt(number, &path, &mut recovery).map_err(SpoolError::at(&path))?;
+        for number in segment::list(spool.directory.through()).map_err(SpoolError::at(directory))? {
+            let adopted = spool.adopt(number, &mut recovery);
+            adopted.map_err(SpoolError::at(&segment::path(directory, number)))?;
         }
         recovery.samples = spool.samples();
         while spool.size() > limit && spool.drop_oldest() {}
@@ -257,9 +258,10 @@ impl Spool {
     }
 
     /// Takes over a segment of an earlier process; what is acknowledged already is removed.
-    fn adopt(&mut self, number: u64, path: &Path, recovery: &mut Recovery) -> io::Result<()> {
+    fn adopt(&mut self, number: u64, recovery: &mut Recovery) -> io::Result<()> {
         self.last = self.last.max(number);
-        let (file, mark) = (OpenOptions::new().read(true).write(true).open(path)?, self.before);
+        let path = self.path_of(number);
+        let (file, mark) = (OpenOptions::new().read(true).write(true).open(&path)?, self.before);
         let from = if mark.position.segment == number { mark.position.offset } else { 0 };
         let Scan { segment, tail, serial, frame } = segment::scan(&file, number, from, &mark)?;
         match tail {
@@ -277,6 +279,11 @@ impl Spool {
         }
         self.segments.push_back(segment);
         Ok(())
+    }
+
+    /// Where a segment's file is.
+    fn path_of(&self, number: u64) -> PathBuf {
+        segment::path(self.directory.through(), number)
     }
 
     /// In which frames' numbers rise; kept across restarts.
@@ -538,10 +545,10 @@ impl Spool {
     /// lost; what is in the new one is taken over. As long as somebody else has it no file in it is touched.
     pub(crate) fn hold(&mut self) -> io::Result<()> {
         let ours = self.lock.metadata()?;
-        let there = fs::metadata(self.directory.join(LOCK));
+        let there = fs::metadata(self.directory.through().join(LOCK));
         let is_ours = there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-        if !is_ours {
-            self.opener.directory(&self.directory)?;
+        if !is_ours || self.directory.is_elsewhere() {
+            self.directory = self.opener.directory(self.directory.named())?;
             self.lock = match lock(&self.directory) {
                 Ok(lock) => lock,
                 Err(SpoolError::Unusable(_, error)) => return Err(error),
@@ -551,7 +558,7 @@ impl Spool {
                 }
             };
             // Where nothing but the lock was removed, and nobody had the directory meanwhile, all is as it was.
-            if there.is_ok() || !self.cursor.is_in(&self.directory) {
+            if there.is_ok() || !self.cursor.is_in(self.directory.through()) {
                 self.leave();
             }
         }
@@ -573,16 +580,16 @@ impl Spool {
 
     /// Takes over what is in a directory that we have locked. After an error it is tried again, from the start.
     fn enter(&mut self) -> io::Result<()> {
-        let mark = cursor::peek(&self.directory)?;
+        let mark = cursor::peek(self.directory.through())?;
         check(&self.directory, self.encodings, &mark)
             .map_err(|error| io::Error::new(io::ErrorKind::ResourceBusy, chain(&error)))?;
-        self.cursor = Cursor::open(&self.directory)?;
+        self.cursor = Cursor::open(self.directory.through())?;
         self.before = self.cursor.mark();
         (self.last, self.next) = (self.last.max(mark.position.segment), mark.position);
         (self.serial, self.highest) = (self.serial.max(mark.beyond()), self.highest.max(mark.sent));
         let mut recovery = Recovery::default();
-        for number in segment::list(&self.directory)? {
-            let adopted = self.adopt(number, &segment::path(&self.directory, number), &mut recovery);
+        for number in segment::list(self.directory.through())? {
+            let adopted = self.adopt(number, &mut recovery);
             if adopted.is_err() {
                 self.segments.clear();
                 return adopted;
@@ -624,7 +631,7 @@ impl Spool {
         if self.writer.is_none() {
             let number = self.last.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
             let encoding = self.encodings.first().copied().unwrap_or_default();
-            self.writer = Some(segment::create(&segment::path(&self.directory, number), encoding)?);
+            self.writer = Some(segment::create(&self.path_of(number), encoding)?);
             self.last = number;
             self.segments.push_back(Segment { number, start: segment::START, end: segment::START, samples: 0 });
         }
@@ -634,7 +641,7 @@ impl Spool {
     /// Opens a segment to be read, unless it is.
     fn reader(&mut self, number: u64) -> io::Result<&File> {
         if self.reader.as_ref().is_none_or(|(open, _)| *open != number) {
-            self.reader = Some((number, File::open(segment::path(&self.directory, number))?));
+            self.reader = Some((number, File::open(self.path_of(number))?));
         }
         self.reader.as_ref().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -661,7 +668,7 @@ impl Spool {
                 self.writer = None;
             }
             // A file that is left over is found again, acknowledged, by the next process.
-            let _ = fs::remove_file(segment::path(&self.directory, oldest.number));
+            let _ = fs::remove_file(self.path_of(oldest.number));
         }
     }
 }

@@ -76,7 +76,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::process::ExitStatus;
 
-    use ebpf_process_core::{Program, SocketKind, Started};
+    use ebpf_process_core::{Directory, Program, SocketKind, Started};
 
     use super::*;
 
@@ -101,7 +101,7 @@ mod tests {
             refused()
         }
 
-        fn directory(&self, _: &Path) -> io::Result<()> {
+        fn directory(&self, _: &Path) -> io::Result<Directory> {
             refused()
         }
 
