@@ -258,7 +258,7 @@ const UNKNOWN: &str = "cannot tell whether another agent sends the same numbers 
 fn taken(destination: &str, holder: Holder) -> BuildError {
     let problem = format!("{} sends to {destination} already, where everything would be counted twice", who(holder));
     let way_out = "stop one of them, or tell them apart by instance = \"NAME\" in one configuration";
-    BuildError::refused(problem, way_out).passing(true)
+    BuildError::taken(problem, way_out)
 }
 
 /// Claims each sink's destination. Where another agent holds one, waits until that agent has had the time to end, since a

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ebpf_process_config::Plan;
 use ebpf_process_core::engine::{Agent, Clock, Ended, OutletSpec, SystemClock, Ticker};
 use ebpf_process_core::{
-    Assistant, BuildErrorKind, Ledger, Opener, ProbePlugin, Selection, Sink, SinkContext, VITALS, duration,
+    Assistant, BuildErrorKind, Ledger, Opener, ProbePlugin, Selection, Sink, SinkContext, State, VITALS, duration,
 };
 use tracing::{error, info, warn};
 
@@ -24,6 +24,12 @@ use crate::reloads::Reloads;
 use crate::signals::Caught;
 use crate::surroundings::{Surroundings, probe_part};
 use crate::{notify, privileges, reloads, status};
+
+/// How long others may have what all sinks need: whoever was before may still be ending.
+const OTHERS_END: Duration = Duration::from_secs(10);
+
+/// Between two looks whether they have ended.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An agent whose probes are attached.
 pub(crate) struct Engine {
@@ -108,16 +114,27 @@ impl Engine {
     }
 
     /// Builds the sinks of a plan. One that is refused in passing is absent and tried again; one that is refused for good
-    /// is left out with a warning; where that is so of all, it is a refusal.
-    pub(crate) fn connect(&mut self, plan: &Plan, gate: &Arc<dyn Gate>) -> Result<(), Refusal> {
-        let mut failures = Vec::new();
+    /// is left out with a warning; where that is so of all, it is a refusal. So it is where others have what each of them
+    /// needs, and keep it for a while; `asked` says whether to give up.
+    pub(crate) fn connect(
+        &mut self,
+        plan: &Plan,
+        gate: &Arc<dyn Gate>,
+        asked: impl FnMut() -> bool,
+    ) -> Result<(), Refusal> {
+        let (mut failures, mut taken) = (Vec::new(), Vec::new());
         for sink in &plan.sinks {
+            let name = sink.spec.name.as_str();
             match self.agent.start_sink(self.surroundings.part(sink, gate, self.agent.vitals())) {
                 Ok(()) => {}
+                Err(error) if error.kind() == BuildErrorKind::Taken => taken.push(format!("sinks.{name}: {error}")),
                 Err(error) if error.is_passing() => {}
                 Err(error) if error.kind() == BuildErrorKind::Options => return Err(error.into()),
-                Err(error) => failures.push((sink.spec.name.as_str(), error)),
+                Err(error) => failures.push((name, error)),
             }
+        }
+        if !taken.is_empty() && taken.len() == plan.sinks.len() && !self.comes_free(asked) {
+            return Err(Refusal::Unable { reason: taken.join("; "), passing: true });
         }
         if failures.len() == plan.sinks.len()
             && let Some((name, error)) = failures.pop()
@@ -128,6 +145,20 @@ impl Engine {
             warn!(sink, "the sink is left out: {error}");
         }
         Ok(())
+    }
+
+    /// Whether a sink has what it needs within [`OTHERS_END`], or is asked to end before.
+    fn comes_free(&self, mut asked: impl FnMut() -> bool) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < OTHERS_END {
+            let sinks = self.agent.vitals().sinks();
+            if asked() || sinks.iter().any(|sink| sink.ledger.condition().state != State::Absent) {
+                return true;
+            }
+            // Nobody ever sends: a pause.
+            let _ = crossbeam_channel::never::<()>().recv_timeout(PAUSE);
+        }
+        false
     }
 
     /// Reads all probes together: whatever is shown counts from here. Returns when that was, since boot.
@@ -374,12 +405,13 @@ mod tests {
     }
 
     const TAKING: SinkType = SinkType("taking", || Ok(Box::new(Taker)));
+    const HELD: SinkType = SinkType("held", || Err(BuildError::taken("the port is in use", "take another one")));
     const ABSENT: SinkType = SinkType("absent", || Err(refused(true)));
     const IMPOSSIBLE: SinkType = SinkType("impossible", || Err(refused(false)));
 
     #[test]
     fn a_sink_that_can_never_be_built_is_left_out_unless_it_is_the_only_one() {
-        let registry = Registry::default().probe(VITALS).sink(TAKING).sink(ABSENT).sink(IMPOSSIBLE);
+        let registry = Registry::default().probe(VITALS).sink(TAKING).sink(HELD).sink(ABSENT).sink(IMPOSSIBLE);
         let connect = |sinks: &[&str]| {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("sinks.toml");
@@ -389,10 +421,14 @@ mod tests {
             let loaded = Sources::command_line(Some(&path)).load(&registry).expect("a configuration");
             let plan = Plan::new(&loaded, &registry).expect("a plan");
             let gate: Arc<dyn Gate> = Arc::new(crate::destinations::Claims::default());
-            Engine::attach(&plan, plan.interval, false, None)?.connect(&plan, &gate)
+            Engine::attach(&plan, plan.interval, false, None)?.connect(&plan, &gate, || false)
         };
         assert!(connect(&["taking", "impossible"]).is_ok());
         assert!(connect(&["absent"]).is_ok(), "it may come");
+        assert!(connect(&["absent", "held"]).is_ok(), "one of them may come");
+        let refusal = connect(&["held"]).expect_err("somebody else keeps it");
+        assert!(matches!(&refusal, Refusal::Unable { passing: true, .. }), "{refusal}");
+        assert_eq!(refusal.to_string(), "sinks.held: the port is in use; take another one");
         let refusal = connect(&["impossible"]).expect_err("no sink");
         assert!(matches!(&refusal, Refusal::Unable { passing: false, .. }), "{refusal}");
         assert_eq!(refusal.to_string(), "sinks.impossible: no BPF; run as root");

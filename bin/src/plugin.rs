@@ -184,7 +184,7 @@ impl Prepared {
     fn attach(&mut self, elevated: bool) -> Result<Engine, Refusal> {
         let attached = Engine::attach(&self.plan, self.plan.interval, elevated, self.broker.take());
         let mut engine = attached.map_err(|refusal| advise(refusal, privileges::withheld()))?;
-        engine.connect(&self.plan, &self.gate)?;
+        engine.connect(&self.plan, &self.gate, || false)?;
         Ok(engine)
     }
 }
@@ -285,7 +285,7 @@ impl Gate for Host {
             Lock::First(_) | Lock::Unknown(_) => Ok(Claim::default()),
             Lock::Second => {
                 let problem = "another agent runs on this host and would send the same numbers";
-                Err(BuildError::refused(problem, "stop that one, or leave this sink out").passing(true))
+                Err(BuildError::taken(problem, "stop that one, or leave this sink out"))
             }
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn main(registry: &Registry, sources: &Sources, elevated: bool, rows:
         let table = Table::on_terminal(baseline, engine.agent.vitals().uncounted(), choice);
         engine.show_on("table", Selection::default(), Box::new(table))?;
     } else if !plan.sinks.is_empty() {
-        engine.connect(&plan, &gate)?;
+        engine.connect(&plan, &gate, || caught.asked())?;
     }
     drop(claimed.held);
     let registry = registry.clone();

@@ -130,6 +130,8 @@ pub enum BuildErrorKind {
     Refused,
     /// The same for now: something is not mounted or busy, and waiting may help.
     Passing,
+    /// The same for now: somebody else has it. An agent of which each sink is refused for that does not wait for ever.
+    Taken,
 }
 
 impl BuildError {
@@ -146,6 +148,11 @@ impl BuildError {
     /// This machine cannot do it, and waiting does not help: what cannot be done and where, and what to do about it.
     pub fn refused(problem: impl Into<String>, way_out: impl Into<String>) -> Self {
         Self { kind: BuildErrorKind::Refused, problem: problem.into(), way_out: way_out.into(), source: None }
+    }
+
+    /// Somebody else has what is needed, and may let it go: what cannot be had and where, and what to do about it.
+    pub fn taken(problem: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { kind: BuildErrorKind::Taken, ..Self::refused(problem, way_out) }
     }
 
     /// The same refusal; `passes` says whether waiting may help. Wrong options stay wrong.
@@ -166,7 +173,7 @@ impl BuildError {
 
     /// Whether waiting may help.
     pub fn is_passing(&self) -> bool {
-        self.kind == BuildErrorKind::Passing
+        matches!(self.kind, BuildErrorKind::Passing | BuildErrorKind::Taken)
     }
 
     /// What cannot be done, and where.

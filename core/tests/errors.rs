@@ -115,6 +115,8 @@ fn wrong_options_are_told_from_what_the_machine_cannot_do() {
     assert!(busy.is_passing() && busy.kind() == BuildErrorKind::Passing);
     assert_eq!((busy.problem(), busy.way_out(), &*busy.to_string()), ("it is busy", "wait", "it is busy; wait"));
     assert_eq!(busy.passing(false).kind(), BuildErrorKind::Refused);
+    let taken = BuildError::taken("port 80 is in use", "take another one");
+    assert!(taken.is_passing() && taken.kind() == BuildErrorKind::Taken);
 }
 
 #[test]

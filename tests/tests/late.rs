@@ -7,7 +7,7 @@ use ebpf_process_tests::{Failure, Outcome, agent, live, receivers};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -233,6 +233,38 @@ fn interface() -> Outcome<()> {
     })?;
     workload.run_to_end()?;
     agent.stop().map(drop)
+}
+
+#[test]
+fn the_only_sinks_port_is_waited_for_and_not_for_ever() {
+    live::test("late-port", agent::can_run(), port);
+}
+
+fn port() -> Outcome<()> {
+    let folder = temporary()?;
+    let config = folder.path().join("agent.toml");
+    let hold = |address: SocketAddr| TcpListener::bind(address).map_err(Failure::at("a port"));
+    let holder = hold(([127, 0, 0, 1], 0).into())?;
+    let address = holder.local_addr().map_err(Failure::at("the port"))?;
+    let sink = format!("[sinks.page]\ntype = \"prometheus\"\noptions.listen = \"{address}\"\n");
+    let text = plan(folder.path(), std::process::id(), &sink);
+    let mut agent = Configured::start(&config, &text)?;
+    let absent = format!("the sink is absent: cannot listen at {address}");
+    agent.wait("the page is absent", |agent| Ok(agent.log()?.contains(&absent).then_some(())))?;
+    drop(holder);
+    agent.wait_for_batch()?;
+    agent.wait("the page works", |agent| Ok(state_of(agent, "page")?.filter(|state| state == "working").map(drop)))?;
+    agent.stop()?;
+    let holder = hold(address)?;
+    let output = agent::command()?.arg("run").arg("--config").arg(&config).output();
+    let output = output.map_err(Failure::at("running the agent"))?;
+    drop(holder);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let names_it = said.contains(&format!("error: sinks.page: cannot listen at {address}"));
+    if output.status.code() == Some(1) && names_it {
+        return Ok(());
+    }
+    Err(Failure::new(format!("a port that somebody keeps: {}: {said}", output.status)))
 }
 
 /// The state of a sink, as the status has it.

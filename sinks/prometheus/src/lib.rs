@@ -245,8 +245,11 @@ impl SinkPlugin for PrometheusPlugin {
             Server::start(&*context.opener, address, &settings.path, server::PATIENCE, Arc::clone(&exposition));
         let server = server.map_err(|error| {
             let way_out = format!("set {}.listen to an address of this host and a port that is free", options.path());
-            let passing = matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable);
-            BuildError::refused(format!("cannot listen at {address}: {error}"), way_out).passing(passing)
+            let problem = format!("cannot listen at {address}: {error}");
+            match error.kind() {
+                ErrorKind::AddrInUse => BuildError::taken(problem, way_out),
+                kind => BuildError::refused(problem, way_out).passing(kind == ErrorKind::AddrNotAvailable),
+            }
         })?;
         Ok(Box::new(ScrapeSink::new(context.name, &context.ledger, exposition, server)))
     }
