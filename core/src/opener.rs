@@ -37,10 +37,6 @@ pub trait Opener: Send + Sync + Debug {
     /// to it does not wait either.
     fn append(&self, path: &Path) -> io::Result<File>;
 
-    /// Makes the directory of a file that is to be [appended](Self::append) to, where it alone is missing; the path is
-    /// the file's.
-    fn directory_of(&self, path: &Path) -> io::Result<()>;
-
     /// Opens a directory, which is made if it is missing, such that the calling process can make and remove files in it:
     /// [`Access::Directory`](crate::Access::Directory).
     fn directory(&self, path: &Path) -> io::Result<Directory>;
@@ -144,10 +140,6 @@ impl Opener for Direct {
             options.read(true).create(true);
         }
         options.open(path)
-    }
-
-    fn directory_of(&self, path: &Path) -> io::Result<()> {
-        path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), fs::create_dir)
     }
 
     fn directory(&self, path: &Path) -> io::Result<Directory> {

@@ -233,15 +233,6 @@ impl Opener for Client {
         self.or_ask(self.direct.append(path), || Request::Append(whole_path(path)))
     }
 
-    fn directory_of(&self, path: &Path) -> io::Result<()> {
-        match self.direct.directory_of(path) {
-            Err(error) if is_denied(&error) => {
-                Ok(self.ask(&Request::DirectoryOf(whole_path(path)), &[], LIMIT).map(drop)?)
-            }
-            direct => direct,
-        }
-    }
-
     fn directory(&self, path: &Path) -> io::Result<Directory> {
         match self.direct.directory(path).and_then(usable) {
             Err(error) if is_denied(&error) => {}

@@ -93,17 +93,6 @@ fn check(path: &Path, found: &Found, stat: &Stat, user: &User, what: Use) -> Res
     Ok(())
 }
 
-/// Makes the directory of a file where it alone is missing.
-pub(crate) fn directory_of(path: &Path, user: &User) -> Result<(), Refusal> {
-    let directory = path.parent().ok_or(Errno::NOENT)?;
-    let found = walk(directory, user)?;
-    match &found.there {
-        None => make(&found, 0o777, user).map(drop),
-        Some((_, stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
-        Some(_) => Err(Errno::NOTDIR.into()),
-    }
-}
-
 /// Opens a directory for looking alone, and sees to it that it is there and the agent's user's. One of root's is handed
 /// over with what is in it, if that is a spool's or nothing.
 pub(crate) fn directory(path: &Path, user: &User) -> Result<OwnedFd, Refusal> {
@@ -117,7 +106,7 @@ pub(crate) fn directory(path: &Path, user: &User) -> Result<OwnedFd, Refusal> {
         }
     }
     let found = walk(path, user)?;
-    let Some((directory, stat)) = found.there else { return make(&found, 0o700, user) };
+    let Some((directory, stat)) = found.there else { return make(&found, user) };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Err(Errno::NOTDIR.into());
     }
@@ -164,8 +153,8 @@ pub(crate) fn directory(path: &Path, user: &User) -> Result<OwnedFd, Refusal> {
 }
 
 /// Makes the directory that was not there and gives it to the user.
-fn make(found: &Found, mode: u32, user: &User) -> Result<OwnedFd, Refusal> {
-    mkdirat(&found.directory, &*found.name, Mode::from_raw_mode(mode))?;
+fn make(found: &Found, user: &User) -> Result<OwnedFd, Refusal> {
+    mkdirat(&found.directory, &*found.name, Mode::RWXU)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(&found.directory, &*found.name, flags, Mode::empty())?;
     // It may have been swapped for another one since; an empty one of the same owner is as good as ours.

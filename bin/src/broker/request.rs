@@ -29,8 +29,6 @@ pub(crate) enum Request {
     Read(PathBuf),
     /// A file opened for appending.
     Append(PathBuf),
-    /// The directory of a file that is appended to.
-    DirectoryOf(PathBuf),
     /// A directory of the agent's user.
     Directory(PathBuf),
     /// A connected stream.
@@ -62,7 +60,6 @@ impl Request {
         match self {
             Self::Read(path) => put_last(&mut message, b'r', path.as_os_str()),
             Self::Append(path) => put_last(&mut message, b'a', path.as_os_str()),
-            Self::DirectoryOf(path) => put_last(&mut message, b'o', path.as_os_str()),
             Self::Directory(path) => put_last(&mut message, b'd', path.as_os_str()),
             Self::Stream(path) => put_last(&mut message, b's', path.as_os_str()),
             Self::Datagrams(path) => put_last(&mut message, b'g', path.as_os_str()),
@@ -117,7 +114,6 @@ impl Request {
         Some(match what {
             b'r' => Self::Read(path(rest)?),
             b'a' => Self::Append(path(rest)?),
-            b'o' => Self::DirectoryOf(path(rest)?),
             b'd' => Self::Directory(path(rest)?),
             b's' => Self::Stream(path(rest)?),
             b'g' => Self::Datagrams(path(rest)?),
@@ -239,7 +235,6 @@ mod tests {
         let requests = [
             Request::Read(path()),
             Request::Append(path()),
-            Request::DirectoryOf(path()),
             Request::Directory(path()),
             Request::Stream(path()),
             Request::Datagrams(path()),

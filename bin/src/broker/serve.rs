@@ -119,7 +119,6 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
         let opened = match &request {
             Request::Read(path) => open::read(path, user)?,
             Request::Append(path) => open::append(path, user)?,
-            Request::DirectoryOf(path) => return open::directory_of(path, user).map(|()| Some(Vec::new())),
             Request::Directory(path) => open::directory(path, user)?,
             Request::Stream(path) => open::connect(path, SocketKind::Stream, user)?,
             Request::Datagrams(path) => open::connect(path, SocketKind::Datagram, user)?,

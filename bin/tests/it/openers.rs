@@ -39,10 +39,6 @@ impl Opener for Remembering {
         self.note(Access::Write(path.to_owned())).append(path)
     }
 
-    fn directory_of(&self, path: &Path) -> io::Result<()> {
-        self.note(Access::Write(path.to_owned())).directory_of(path)
-    }
-
     fn directory(&self, path: &Path) -> io::Result<Directory> {
         self.note(Access::Directory(path.to_owned())).directory(path)
     }

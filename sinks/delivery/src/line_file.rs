@@ -34,16 +34,10 @@ pub struct LineFile {
 }
 
 impl LineFile {
-    /// Opens the file, or makes it, with its directory where that alone is missing. A FIFO that nobody reads is for later.
+    /// Opens the file, or makes it; its directory has to be there. A FIFO that nobody reads is for later.
     pub fn open(path: &Path, context: &SinkContext) -> io::Result<Self> {
         let mut file = Self { unread: Some(Unread::nowhere(context)), ..Self::regular(path, &context.opener) };
-        let opened = match file.reopen() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                file.opener.directory_of(path).and_then(|()| file.reopen())
-            }
-            opened => opened,
-        };
-        match opened {
+        match file.reopen() {
             Err(error) if !is_unread(&error) => Err(error),
             _ => Ok(file),
         }
@@ -127,6 +121,15 @@ impl LineFile {
 
     /// Why a file cannot be appended to, in words.
     pub fn explain_path(path: &Path, error: &io::Error) -> String {
+        // A file itself would be made. Where it cannot be seen whether a directory is there, it is.
+        let missing = path
+            .ancestors()
+            .skip(1)
+            .filter(|above| fs::symlink_metadata(above).is_err_and(|error| error.kind() == ErrorKind::NotFound))
+            .last();
+        if let (ErrorKind::NotFound, Some(missing)) = (error.kind(), missing) {
+            return format!("cannot append to {}: there is no directory {}", path.display(), missing.display());
+        }
         format!("cannot append to {}: {}", path.display(), ebpf_process_core::explain(error))
     }
 
@@ -232,14 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_made_and_one_above_it_is_not() {
+    fn a_missing_directory_is_named_and_not_made() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut file = open(&folder.path().join("log/lines")).expect("a file");
-        file.append(b"one\n", 1).expect("a line");
-        assert_eq!(fs::read(folder.path().join("log/lines")).expect("the file"), b"one\n");
-        let error = open(&folder.path().join("a/b/lines")).expect_err("two are missing");
+        let (missing, path) = (folder.path().join("a"), folder.path().join("a/b/lines"));
+        let error = open(&path).expect_err("two are missing");
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(!folder.path().join("a").exists());
+        let words = format!("cannot append to {}: there is no directory {}", path.display(), missing.display());
+        assert_eq!(LineFile::explain_path(&path, &error), words);
+        assert!(!missing.exists());
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        open(&path).and_then(|mut file| file.append(b"one\n", 1)).expect("a line");
+        assert_eq!(fs::read(&path).expect("the file"), b"one\n");
     }
 
     #[test]
@@ -259,6 +265,7 @@ mod tests {
     fn a_directory_that_comes_back_is_used_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let inner = folder.path().join("log");
+        fs::create_dir(&inner).expect("a folder");
         let mut file = open(&inner.join("lines")).expect("a file");
         fs::remove_dir_all(&inner).expect("deleted");
         assert_eq!(file.append(b"lost\n", 1).map_err(|error| error.kind()), Err(ErrorKind::NotFound));

@@ -97,10 +97,6 @@ mod tests {
             refused()
         }
 
-        fn directory_of(&self, _: &Path) -> io::Result<()> {
-            refused()
-        }
-
         fn directory(&self, _: &Path) -> io::Result<Directory> {
             refused()
         }

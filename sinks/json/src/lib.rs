@@ -9,7 +9,7 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `path` | `"stdout"` | the file that lines are appended to, made if there is none, with its directory; `"stdout"` prints them |
+//! | `path` | `"stdout"` | the file that lines are appended to, made if there is none, but not its directory; `"stdout"` prints them |
 //!
 //! # Lines
 //!
@@ -163,7 +163,11 @@ impl SinkPlugin for JsonPlugin {
             return Ok(Box::new(Printer::new(encoder, output, unread, &context)));
         };
         let file = LineFile::open(&path, &context).map_err(|error| {
-            let way_out = format!("make its directory writable for this user, or change {}.path", options.path());
+            let path_option = format!("{}.path", options.path());
+            let way_out = match error.kind() {
+                ErrorKind::NotFound => format!("make it, or change {path_option}"),
+                _ => format!("make its directory writable for this user, or change {path_option}"),
+            };
             // A disk that is mounted, made writable or cleared later; a link to where nothing is yet "exists".
             let passing = matches!(
                 error.kind(),
