@@ -4,15 +4,22 @@
 //! same user as the agent, and has no more than these.
 //!
 //! It is forked before the agent has threads or has read anything from a network, and knows the configuration as it read
-//! it itself. Over a pair of sockets the agent asks it in a closed language (`request`); what is not exactly what a sink or
-//! a probe of the configuration has named is refused (`allowed`), and how it is opened is made so that nobody but root can
-//! lead it elsewhere (`walk`, `open`). What comes back is a descriptor, or why not. Whoever takes the agent over can
-//! therefore open what its sinks open, and nothing else.
+//! it itself. Over a pair of sockets the agent asks it in a closed language; what is not exactly what a sink or a probe of
+//! the configuration has named is refused, and how it is opened is made so that nobody but root can lead it elsewhere. What
+//! comes back is a descriptor, or why not. Whoever takes the agent over can therefore open what its sinks open, and
+//! nothing else.
 //!
-//! * `client` is the agent's side: it opens by itself, and asks where it may not.
-//! * `serve` is the broker's loop. It understands nothing that comes from elsewhere than the agent.
-//! * `programs` starts what a sink runs; `assist` does for a probe, in a child, what takes rights.
-//! * `capabilities` says what it keeps, each with its reason.
+//! All that runs with rights, in the order in which to read it:
+//!
+//! 1. `serve` is the loop. It understands nothing that comes from elsewhere than the agent.
+//! 2. `language` is what can be asked and answered.
+//! 3. `allowed` is what the configuration lets the agent ask for.
+//! 4. `open` opens it; `walk` is the way to a path, and `user` what the agent's user may without any right.
+//! 5. `programs` starts what a sink runs; `assist` does for a probe, in a child, what takes rights.
+//! 6. `capabilities` says what it keeps, each with its reason.
+//! 7. `wire` carries messages and descriptors.
+//!
+//! `client` is the agent's side: it opens by itself, and asks where it may not. This file starts the broker and ends it.
 //!
 //! The two end together. When the agent is gone, the broker cleans up what an agent leaves that was killed, and ends; an
 //! agent without its broker could open nothing anew, and ends with an error.
@@ -21,11 +28,9 @@ mod allowed;
 mod assist;
 mod capabilities;
 mod client;
+mod language;
 mod open;
 mod programs;
-mod refusal;
-mod reply;
-mod request;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
+use serde::{Deserialize, Serialize};
 
 use crate::directory::Directory;
 
@@ -74,7 +75,7 @@ pub enum SocketKind {
 }
 
 /// A program that a plugin starts, with everything that decides what it does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// The program, by its absolute path.
     pub path: PathBuf,

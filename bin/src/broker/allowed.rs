@@ -5,7 +5,7 @@ use std::path::{Path, absolute};
 use ebpf_process_config::{Plan, PlannedProbe};
 use ebpf_process_core::Access;
 
-use super::request::Request;
+use super::language::Request;
 
 /// What the sinks and probes of a plan open, and the probes themselves.
 #[derive(Default)]

@@ -14,8 +14,7 @@ use rustix::process::{
 };
 use tracing::warn;
 
-use super::refusal::Refusal;
-use super::reply::{Reply, send_parts};
+use super::language::{Refusal, Reply, encode, send_parts};
 use super::wire::Socket;
 
 /// How long it may take: attaching many hooks takes seconds on some kernels.
@@ -52,7 +51,7 @@ pub(crate) fn assist(
     let ended = waitpid(Some(pid), WaitOptions::empty())?;
     match ended.and_then(|(_, status)| status.exit_status()) {
         Some(0) => Ok(()),
-        _ => Err(refusal(&BuildError::refused(
+        _ => Err(Refusal::from(&BuildError::refused(
             format!("what is done with more rights for the probe {} {}", probe.name, {
                 if in_time { "has crashed" } else { "takes too long" }
             }),
@@ -72,11 +71,11 @@ fn answer(socket: &Socket, number: u32, probe: &PlannedProbe, broker: Pid, reque
     let last = match probe.plugin.assist(&probe.options, request) {
         Ok(Message { bytes, descriptors }) => {
             send_parts(socket, number, &bytes, &descriptors)?;
-            Reply::Done(Vec::new())
+            Reply::Done(None)
         }
-        Err(error) => Reply::Refused(refusal(&error)),
+        Err(error) => Reply::Refused((&error).into()),
     };
-    socket.send(&last.encode(number), &[])
+    socket.send(&encode(number, &last), &[])
 }
 
 /// Waits for the child's end. False if that takes too long, or if nobody waits for the answer any more.
@@ -93,19 +92,4 @@ fn wait(alive: &PipeReader, socket: &Socket) -> bool {
             Err(_) => return false,
         }
     }
-}
-
-/// A plugin's refusal on its way: its parts, one after another.
-fn refusal(error: &BuildError) -> Refusal {
-    let lasts = if error.is_passing() { "passing" } else { "lasting" };
-    Refusal::of([error.problem(), error.way_out(), lasts].join("\0"))
-}
-
-/// The refusal that it was.
-pub(crate) fn build_error(refusal: Refusal) -> BuildError {
-    let words = if refusal.words.is_empty() { io::Error::from(refusal).to_string() } else { refusal.words };
-    let mut parts = words.splitn(3, '\0');
-    let (problem, way_out, passing) = (parts.next(), parts.next(), parts.next());
-    let way_out = way_out.unwrap_or("see the log of the agent");
-    BuildError::refused(problem.unwrap_or_default(), way_out).passing(passing == Some("passing"))
 }

@@ -18,10 +18,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::{Errno, ioctl_fionbio};
 
 use super::allowed::whole_path;
-use super::assist::build_error;
-use super::refusal::Refusal;
-use super::reply::Reply;
-use super::request::{LONGEST_ASSIST, MOST_BROUGHT, Request};
+use super::language::{LONGEST_ASSIST, MOST_BROUGHT, Refusal, Reply, Request, decode, encode};
 use super::wire::{Arrival, LONGEST, MOST_DESCRIPTORS, Socket};
 
 /// How long an answer may take: a disk or a file system over a network may hang.
@@ -64,6 +61,7 @@ struct Link {
 /// A whole answer.
 #[derive(Debug, Default)]
 struct Answer {
+    said: Option<i32>,
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 }
@@ -146,7 +144,7 @@ impl Link {
         deadline: Instant,
     ) -> io::Result<Result<Answer, Refusal>> {
         self.number = self.number.wrapping_add(1);
-        let message = request.encode(self.number);
+        let message = encode(self.number, request);
         if message.len() > LONGEST || brought.len() > MOST_BROUGHT {
             return Ok(Err(Refusal::of("it is too long to be asked")));
         }
@@ -161,17 +159,16 @@ impl Link {
                 let ended = io::Error::new(io::ErrorKind::BrokenPipe, "it has ended");
                 return if matches!(arrival, Arrival::End) { Err(ended) } else { Ok(Err(not_understood())) };
             };
-            let bytes = match Reply::decode(self.buffer.get(..length).unwrap_or_default()) {
-                Some((number, _)) if number != self.number => continue,
-                Some((_, Reply::Refused(refusal))) => return Ok(Err(refusal)),
-                Some((_, Reply::Done(bytes))) => {
-                    answer.bytes.extend(bytes);
-                    answer.descriptors.extend(descriptors);
+            let bytes = match decode(self.buffer.get(..length).unwrap_or_default()) {
+                (number, _) if number != self.number => continue,
+                (_, Some(Reply::Refused(refusal))) => return Ok(Err(refusal)),
+                (_, Some(Reply::Done(said))) => {
+                    answer.said = said;
                     self.buffer = Vec::new();
                     return Ok(Ok(answer));
                 }
-                Some((_, Reply::Part(bytes))) => bytes,
-                None => return Ok(Err(not_understood())),
+                (_, Some(Reply::Part(bytes))) => bytes,
+                (_, None) => return Ok(Err(not_understood())),
             };
             answer.bytes.extend(bytes);
             answer.descriptors.extend(descriptors);
@@ -285,7 +282,7 @@ impl Opener for Client {
     fn start(&self, program: &Program) -> io::Result<Started> {
         let answer = self.ask(&Request::Start(program.clone()), &[], LIMIT)?;
         let mut pipes = answer.descriptors.into_iter();
-        match (pipes.next(), pipes.next(), pipes.next(), number(&answer.bytes)) {
+        match (pipes.next(), pipes.next(), pipes.next(), answer.said) {
             (Some(input), Some(output), Some(errors), Some(number)) => {
                 Ok(Started { input, output, errors, number: number.cast_unsigned() })
             }
@@ -300,12 +297,12 @@ impl Opener for Client {
 
     fn end(&self, program: u32) -> io::Result<ExitStatus> {
         let answer = self.ask(&Request::End(program), &[], LIMIT)?;
-        number(&answer.bytes).map(ExitStatus::from_raw).ok_or_else(|| not_understood().into())
+        answer.said.map(ExitStatus::from_raw).ok_or_else(|| not_understood().into())
     }
 
     fn ended(&self, program: u32) -> io::Result<Option<ExitStatus>> {
         let answer = self.ask(&Request::Ended(program), &[], LIMIT)?;
-        Ok(number(&answer.bytes).map(ExitStatus::from_raw))
+        Ok(answer.said.map(ExitStatus::from_raw))
     }
 }
 
@@ -315,10 +312,6 @@ impl Client {
     pub(crate) fn asks_to_read(&self, path: &Path) -> io::Result<File> {
         self.one(&Request::Read(whole_path(path))).map(File::from)
     }
-}
-
-fn number(bytes: &[u8]) -> Option<i32> {
-    bytes.try_into().ok().map(i32::from_le_bytes)
 }
 
 impl Assistant for Client {
@@ -332,7 +325,7 @@ impl Assistant for Client {
             return Err(BuildError::refused("what is asked for is too long", "this is a mistake, please report it"));
         }
         let answer = self.ask(&Request::Assist(probe.to_owned(), bytes), &descriptors, ASSIST_LIMIT);
-        answer.map(|Answer { bytes, descriptors }| Message { bytes, descriptors }).map_err(build_error)
+        answer.map(|Answer { bytes, descriptors, .. }| Message { bytes, descriptors }).map_err(BuildError::from)
     }
 }
 
@@ -347,12 +340,14 @@ mod tests {
         let client = Client::new(ours);
         let asks = |limit| client.ask(&Request::Configuration, &[], limit);
         let late = asks(Duration::from_millis(1)).expect_err("nobody answers");
-        assert!(late.words.contains("does not answer in time"), "{late:?}");
-        its.send(&Reply::Part(b"late".to_vec()).encode(1), &[]).expect("sent");
-        its.send(&Reply::Done(b"late".to_vec()).encode(1), &[]).expect("sent");
-        its.send(&Reply::Done(b"in time".to_vec()).encode(2), &[]).expect("sent");
-        assert_eq!(asks(LIMIT).expect("an answer").bytes, b"in time");
-        its.send(b"\x03\0\0\0?", &[]).expect("sent");
+        assert!(format!("{late:?}").contains("does not answer in time"), "{late:?}");
+        its.send(&encode(1, &Reply::Part(b"late".to_vec())), &[]).expect("sent");
+        its.send(&encode(1, &Reply::Done(Some(1))), &[]).expect("sent");
+        its.send(&encode(2, &Reply::Part(b"in time".to_vec())), &[]).expect("sent");
+        its.send(&encode(2, &Reply::Done(Some(2))), &[]).expect("sent");
+        let answer = asks(LIMIT).expect("an answer");
+        assert_eq!((answer.bytes.as_slice(), answer.said), (&b"in time"[..], Some(2)));
+        its.send(b"\x03?", &[]).expect("sent");
         assert_eq!(asks(LIMIT).expect_err("no answer"), not_understood());
         // Also where the connection has no room for further ones.
         for _ in 0..10_000 {
@@ -361,8 +356,8 @@ mod tests {
         let link = client.link.lock();
         assert_eq!(asks(Duration::from_millis(1)).expect_err("somebody else asks"), late);
         drop((link, its));
-        let ended = asks(LIMIT).expect_err("it has ended").words;
-        assert!(ended.contains("cannot ask"), "{ended}");
+        let ended = asks(LIMIT).expect_err("it has ended");
+        assert!(format!("{ended:?}").contains("cannot ask"), "{ended:?}");
         assert!(client.wait_for_end());
         client.let_go();
         assert!(!client.wait_for_end());

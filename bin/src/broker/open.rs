@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with};
 use rustix::process::geteuid;
 
-use super::refusal::Refusal;
+use super::language::Refusal;
 use super::user::{Use, User, is_roots_alone, path_of};
 use super::walk::{Found, walk};
 

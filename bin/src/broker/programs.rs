@@ -20,7 +20,7 @@ use rustix::thread::{
 };
 
 use super::capabilities;
-use super::refusal::Refusal;
+use super::language::Refusal;
 use super::user::User;
 use crate::accounts::{Account, Accounts};
 

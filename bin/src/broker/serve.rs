@@ -1,16 +1,14 @@
 //! The broker's loop: a request, an answer.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::SocketKind;
 use tracing::warn;
 
 use super::allowed::Allowed;
+use super::language::{MOST_BROUGHT, Refusal, Reply, Request, decode, encode, send_parts};
 use super::programs::{Pipes, Programs};
-use super::refusal::Refusal;
-use super::reply::{Reply, send_parts};
-use super::request::{MOST_BROUGHT, Request};
 use super::user::User;
 use super::wire::{Arrival, LONGEST, Socket};
 use super::{assist, open};
@@ -63,7 +61,7 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
                 Ok(Arrival::End) | Err(_) => break,
                 Ok(Arrival::TooLarge) => (0, None, Vec::new()),
                 Ok(Arrival::Message(length, descriptors)) => {
-                    let (number, asked) = Request::decode(buffer.get(..length).unwrap_or_default());
+                    let (number, asked) = decode(buffer.get(..length).unwrap_or_default());
                     (number, asked, descriptors)
                 }
             };
@@ -73,77 +71,75 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
             };
             let last = match answered {
                 Ok(None) => continue,
-                Ok(Some(bytes)) => Reply::Done(bytes),
+                Ok(Some(last)) => last,
                 Err(refusal) => Reply::Refused(refusal),
             };
-            if self.socket.send(&last.encode(number), &[]).is_err() {
+            if self.socket.send(&encode(number, &last), &[]).is_err() {
                 break;
             }
         }
         self.programs.end_all();
     }
 
-    /// Does what is asked. What is to be said last comes back; nothing where it has been said.
-    fn answer(&mut self, number: u32, request: Request, descriptors: Vec<OwnedFd>) -> Result<Option<Vec<u8>>, Refusal> {
+    /// Does what is asked. The last message of the answer comes back, unless somebody else sends it.
+    fn answer(&mut self, number: u32, request: Request, descriptors: Vec<OwnedFd>) -> Result<Option<Reply>, Refusal> {
         if !descriptors.is_empty() && !matches!(request, Request::Assist(..)) {
             return Err(self.refused.note("it brings descriptors"));
         }
-        match &request {
-            Request::Configuration => return self.configure(number),
+        let said = match request {
+            Request::Configuration => {
+                let (allowed, bytes) = (self.read_again)().map_err(Refusal::of)?;
+                self.coming = Some(allowed);
+                send_parts(&self.socket, number, &bytes, &[] as &[OwnedFd])?;
+                None
+            }
             Request::InEffect(is) => {
-                if let Some(coming) = self.coming.take().filter(|_| *is) {
+                if let Some(coming) = self.coming.take().filter(|_| is) {
                     self.before = std::mem::replace(&mut self.allowed, coming);
                 }
-                return Ok(Some(Vec::new()));
+                None
             }
-            Request::Assist(name, _) => {
+            Request::Assist(name, bytes) => {
                 // One that was taken out lets go of what it had.
-                let Some(probe) = self.configurations().find_map(|allowed| allowed.probe(name)).cloned() else {
+                let Some(probe) = self.configurations().find_map(|allowed| allowed.probe(&name)).cloned() else {
                     return Err(self.refused.note(&format!("no probe {name} is switched on")));
                 };
-                let Request::Assist(_, bytes) = request else { return Ok(None) };
                 return assist::assist(&self.socket, number, &probe, bytes, descriptors).map(|()| None);
             }
-            Request::Terminate(program) => return self.programs.terminate(*program).map(|()| Some(Vec::new())),
-            Request::End(program) => return Ok(Some(self.programs.end(*program)?.to_le_bytes().to_vec())),
-            Request::Ended(program) => {
-                let ended = self.programs.ended(*program)?;
-                return Ok(Some(ended.map_or_else(Vec::new, |status| status.to_le_bytes().to_vec())));
+            Request::Terminate(program) => {
+                self.programs.terminate(program)?;
+                None
             }
-            asked if !self.configurations().any(|allowed| allowed.has(asked)) => {
+            Request::End(program) => Some(self.programs.end(program)?),
+            Request::Ended(program) => self.programs.ended(program)?,
+            asked if !self.configurations().any(|allowed| allowed.has(&asked)) => {
                 return Err(self.refused.note(&format!("{asked:?} is not what the configuration asks for")));
             }
-            _ => {}
-        }
-        let user = &self.user;
-        let opened = match &request {
-            Request::Read(path) => open::read(path, user)?,
-            Request::Append(path) => open::append(path, user)?,
-            Request::Directory(path) => open::directory(path, user)?,
-            Request::Stream(path) => open::connect(path, SocketKind::Stream, user)?,
-            Request::Datagrams(path) => open::connect(path, SocketKind::Datagram, user)?,
-            Request::Listen(address) => open::listen(*address)?,
             Request::Start(program) => {
-                let (started, Pipes { input, output, errors }) = self.programs.start(program, user)?;
+                let (started, Pipes { input, output, errors }) = self.programs.start(&program, &self.user)?;
                 send_parts(&self.socket, number, &[], &[input, output, errors])?;
-                return Ok(Some(started.to_le_bytes().to_vec()));
+                Some(started.cast_signed())
             }
-            _ => return Ok(None),
+            Request::Read(path) => self.hand_over(number, &open::read(&path, &self.user)?)?,
+            Request::Append(path) => self.hand_over(number, &open::append(&path, &self.user)?)?,
+            Request::Directory(path) => self.hand_over(number, &open::directory(&path, &self.user)?)?,
+            Request::Stream(path) => self.hand_over(number, &open::connect(&path, SocketKind::Stream, &self.user)?)?,
+            Request::Datagrams(path) => {
+                self.hand_over(number, &open::connect(&path, SocketKind::Datagram, &self.user)?)?
+            }
+            Request::Listen(address) => self.hand_over(number, &open::listen(address)?)?,
         };
-        send_parts(&self.socket, number, &[], &[opened.as_fd()])?;
-        Ok(Some(Vec::new()))
+        Ok(Some(Reply::Done(said)))
+    }
+
+    fn hand_over(&self, number: u32, opened: &OwnedFd) -> Result<Option<i32>, Refusal> {
+        send_parts(&self.socket, number, &[], &[opened])?;
+        Ok(None)
     }
 
     /// Those by which the agent may ask, the newest first.
     fn configurations(&self) -> impl Iterator<Item = &Allowed> {
         self.coming.iter().chain([&self.allowed, &self.before])
-    }
-
-    fn configure(&mut self, number: u32) -> Result<Option<Vec<u8>>, Refusal> {
-        let (allowed, bytes) = (self.read_again)().map_err(Refusal::of)?;
-        self.coming = Some(allowed);
-        send_parts(&self.socket, number, &bytes, &[] as &[OwnedFd])?;
-        Ok(Some(Vec::new()))
     }
 }
 

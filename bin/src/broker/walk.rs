@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::refusal::Refusal;
+use super::language::Refusal;
 use super::user::User;
 
 /// Links that are followed on one way.
