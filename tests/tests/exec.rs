@@ -6,18 +6,20 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use ebpf_process_tests::wait::{self, LIMIT};
 use ebpf_process_tests::{Failure, Outcome, agent, live};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const LIMIT: Duration = Duration::from_mins(1);
-
 /// Ticks that are in it before the agent is stopped.
 const TICKS: usize = 20;
+
+/// What the agent says, in the folder of its program.
+const LOG: &str = "agent.log";
 
 /// What a program has kept: how many values, and those of `agent.ticks`.
 #[derive(Debug, Default)]
@@ -53,11 +55,7 @@ fn keeps(
         return fail(format!("the agent ended with {status}"));
     }
     let kept = read(folder.path())?;
-    let account = log.lines().find(|line| line.ends_with("(sink own)") && line.contains(" samples: "));
-    let Some(written) = account.and_then(written) else { return fail("no account of the sink".to_owned()) };
-    if account.is_none_or(|line| !line.contains(" 0 failed, 0 dropped, 0 rejected")) {
-        return fail("something was lost".to_owned());
-    }
+    let written = all_written(&log)?;
     if kept.values != written {
         return fail(format!("the agent says {written} values, the program has {}", kept.values));
     }
@@ -77,25 +75,12 @@ fn run(
     grace: &str,
     is_enough: impl Fn(&Path) -> Outcome<()>,
 ) -> Outcome<(ExitStatus, String)> {
-    let mut command = agent::command()?;
-    command.args(["run", "--set", "interval=\"100ms\"", "--set", &format!("grace=\"{grace}\"")]);
-    let quoted = |text: &str| format!("\"{text}\"");
-    let words: Vec<String> = program.iter().map(|word| quoted(word)).collect();
-    for setting in [
-        "sinks.own.type=exec".to_owned(),
-        format!("sinks.own.options.program=[{}]", words.join(",")),
-        format!("sinks.own.options.directory={}", quoted(&folder.path().display().to_string())),
-    ] {
-        command.args(["--set", &setting]);
-    }
+    let mut settings = vec![format!("grace={}", quoted(grace))];
     for (key, value) in config {
         let value = value.replace("FOLDER", &folder.path().display().to_string());
-        command.args(["--set", &format!("sinks.own.options.config.{key}={}", quoted(&value))]);
+        settings.push(format!("sinks.own.options.config.{key}={}", quoted(&value)));
     }
-    let log = folder.path().join("agent.log");
-    let errors = fs::File::create(&log).map_err(Failure::at(log.display()))?;
-    let child = command.stdout(Stdio::null()).stderr(errors).spawn();
-    let mut child = child.map_err(Failure::at("starting the agent"))?;
+    let mut child = start(folder, program, &settings)?;
     let start = Instant::now();
     let result = loop {
         match is_enough(folder.path()) {
@@ -103,12 +88,53 @@ fn run(
             result => break result,
         }
     };
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| Failure::new("no pid"))?;
-    kill_process(pid, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
-    let status = child.wait().map_err(Failure::at("its end"))?;
-    let log = fs::read_to_string(&log).map_err(Failure::at("the log"))?;
+    let status = end(&mut child, Signal::TERM)?;
+    let log = log(folder)?;
     result.map_err(|failure| Failure::new(format!("{failure}; the log:\n{log}")))?;
     Ok((status, log))
+}
+
+/// Starts an agent with this program as its sink `own`, whose log is in the folder.
+fn start(folder: &TempDir, program: &[String], settings: &[String]) -> Outcome<Child> {
+    let mut command = agent::command()?;
+    command.args(["run", "--set", "interval=\"100ms\""]);
+    let words: Vec<String> = program.iter().map(|word| quoted(word)).collect();
+    for setting in [
+        "sinks.own.type=exec".to_owned(),
+        format!("sinks.own.options.program=[{}]", words.join(",")),
+        format!("sinks.own.options.directory={}", quoted(&folder.path().display().to_string())),
+    ]
+    .iter()
+    .chain(settings)
+    {
+        command.args(["--set", setting]);
+    }
+    let path = folder.path().join(LOG);
+    let errors = fs::File::create(&path).map_err(Failure::at(path.display()))?;
+    command.stdout(Stdio::null()).stderr(errors).spawn().map_err(Failure::at("starting the agent"))
+}
+
+/// Sends the agent a signal that ends it; returns how it ended.
+fn end(child: &mut Child, signal: Signal) -> Outcome<ExitStatus> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| Failure::new("no pid"))?;
+    kill_process(pid, signal).map_err(Failure::at("ending the agent"))?;
+    child.wait().map_err(Failure::at("its end"))
+}
+
+fn log(folder: &TempDir) -> Outcome<String> {
+    fs::read_to_string(folder.path().join(LOG)).map_err(Failure::at("the log"))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+/// How many values the sink has written, by its account in the log, where nothing else became of any.
+fn all_written(log: &str) -> Outcome<u64> {
+    let account = log.lines().find(|line| line.ends_with("(sink own)") && line.contains(" samples: "));
+    let account = account.filter(|line| line.contains(" 0 failed, 0 dropped, 0 rejected"));
+    let written = account.and_then(written);
+    written.ok_or_else(|| Failure::new(format!("no account of the sink, or something was lost; the log:\n{log}")))
 }
 
 /// Out of `... 50 samples: 40 written, ...`.
@@ -226,6 +252,139 @@ fn c_keeps_batches() {
         Ok(vec![program.display().to_string(), folder.join("kept").display().to_string()])
     };
     live::test("exec-c", has("/usr/bin/cc"), || keeps(prepare, &[], read));
+}
+
+/// Keeps each line. At first it answers, and ends at the fifth batch; then it answers only where a file says so.
+const FORGETFUL: &str = r#"#!/usr/bin/python3
+import json, os, sys
+first = not os.path.exists("kept")
+answers = first or os.path.exists("answers")
+kept = open("kept", "a")
+open("pid", "w").write(str(os.getpid()))
+print('{"ebpf_process":[1],"format":"rows","window":4}', flush=True)
+for line in sys.stdin:
+    kept.write(line)
+    kept.flush()
+    batch = json.loads(line).get("batch")
+    if first and batch == 5:
+        sys.exit(1)
+    if answers and batch:
+        print(json.dumps({"batch": batch, "ok": True}), flush=True)
+"#;
+
+/// A batch as a program has kept it.
+#[derive(Debug)]
+struct Received {
+    stream: String,
+    number: u64,
+    resent: bool,
+    /// Its line from there on.
+    content: String,
+    kept: Kept,
+}
+
+/// The batches that a program has kept, whole lines alone.
+fn received(folder: &Path) -> Outcome<Vec<Received>> {
+    let text = fs::read_to_string(folder.join("kept")).unwrap_or_default();
+    let lines = text.split_inclusive('\n').filter(|line| line.starts_with("{\"batch\":") && line.ends_with('\n'));
+    let read = |line: &str| {
+        let batch = json(line)?;
+        let mut kept = Kept::default();
+        add_batch(&mut kept, &batch);
+        let (_, content) = line.split_once("\"time\":").ok_or_else(|| Failure::new("a batch without a time"))?;
+        Ok(Received {
+            stream: batch["stream"].as_str().unwrap_or_default().to_owned(),
+            number: batch["batch"].as_u64().unwrap_or_default(),
+            resent: batch["resent"] == Value::Bool(true),
+            content: content.to_owned(),
+            kept,
+        })
+    };
+    lines.map(read).collect()
+}
+
+/// How many samples wait in a spool, by the agent's own command.
+fn waiting(spool: &Path) -> Outcome<u64> {
+    let output = agent::command()?.args(["spool", "inspect"]).arg(spool).output().map_err(Failure::at("the agent"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = text.lines().find_map(|line| line.split_once(" samples wait")?.0.parse().ok());
+    // Before the first failure there is none.
+    Ok(said.unwrap_or(0))
+}
+
+/// How many values there are in these batches.
+fn values(batches: &[Received]) -> u64 {
+    batches.iter().map(|batch| batch.kept.values).sum()
+}
+
+/// The ticks in these batches, in their order.
+fn ticks(batches: &[Received]) -> Vec<u64> {
+    batches.iter().flat_map(|batch| batch.kept.ticks.iter().copied()).collect()
+}
+
+fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Outcome<()> {
+    if holds { Ok(()) } else { Err(Failure::new(problem())) }
+}
+
+#[test]
+fn what_a_killed_agent_has_in_its_spool_the_next_one_sends_under_the_same_numbers() {
+    live::test("exec-killed", has("/usr/bin/python3"), || {
+        let folder = agent::folder()?;
+        let (script, spool) = (folder.path().join("forgetful"), folder.path().join("spool"));
+        fs::write(&script, FORGETFUL).map_err(Failure::at("a script"))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Failure::at("a script"))?;
+        let program = [script.display().to_string()];
+        let settings = [
+            "grace=\"10s\"".to_owned(),
+            "sinks.own.options.reply_timeout=\"1h\"".to_owned(),
+            format!("sinks.own.options.delivery.spool={}", quoted(&spool.display().to_string())),
+        ];
+        let mut agent = start(&folder, &program, &settings)?;
+        let outage = wait::until("an outage", LIMIT, || {
+            let batches = received(folder.path())?;
+            let comes_again = batches.last().is_some_and(|last| (last.number, last.resent) == (5, true));
+            Ok((comes_again && waiting(&spool)? > 10 * batches[3].kept.values).then_some(()))
+        });
+        end(&mut agent, Signal::KILL)?;
+        outage.map_err(|failure| Failure::new(format!("{failure}; {}", log(&folder).unwrap_or_default())))?;
+        let pid = fs::read_to_string(folder.path().join("pid")).map_err(Failure::at("the program's number"))?;
+        let is_gone = || Ok((!Path::new("/proc").join(&pid).exists()).then_some(()));
+        wait::until("the end of the program whose agent is gone", LIMIT, is_gone)?;
+        let (before, spooled) = (received(folder.path())?.len(), waiting(&spool)?);
+
+        fs::write(folder.path().join("answers"), "").map_err(Failure::at("a file"))?;
+        let mut agent = start(&folder, &program, &settings)?;
+        let goes_on = wait::until("batches of the next agent", LIMIT, || {
+            let batches = received(folder.path())?;
+            Ok((values(&batches[before..]) > 2 * spooled).then_some(()))
+        });
+        let status = end(&mut agent, Signal::TERM)?;
+        let log = log(&folder)?;
+        goes_on.map_err(|failure| Failure::new(format!("{failure}; {log}")))?;
+        ensure(status.code() == Some(0), || format!("the agent ended with {status}; {log}"))?;
+
+        let all = received(folder.path())?;
+        let (sent_before, sent) = all.split_at(before);
+        ensure(all.iter().all(|batch| batch.stream == all[0].stream), || "there is a second stream".to_owned())?;
+        let numbers: Vec<u64> = sent.iter().map(|batch| batch.number).collect();
+        let expected: Vec<u64> = (5..).take(sent.len()).collect();
+        ensure(numbers == expected, || format!("the next agent sent {numbers:?}"))?;
+        for batch in sent {
+            let earlier = sent_before.iter().find(|earlier| earlier.number == batch.number);
+            ensure(batch.resent == earlier.is_some(), || format!("resent is wrong in batch {}", batch.number))?;
+            let is_same = earlier.is_none_or(|earlier| earlier.content == batch.content);
+            ensure(is_same, || format!("batch {} is not what it was", batch.number))?;
+        }
+        let written = all_written(&log)?;
+        ensure(values(sent) == written, || format!("{written} are written, {} received", values(sent)))?;
+        // All of the spool, and of the killed agent's ticks each one up to its end.
+        let from_spool = (0..=sent.len()).find(|count| values(&sent[..*count]) == spooled);
+        let from_spool =
+            from_spool.ok_or_else(|| Failure::new(format!("no batches have the {spooled} of the spool")))?;
+        let found = [ticks(&all[..4]), ticks(&sent[..from_spool])].concat();
+        let expected: Vec<u64> = (found[0]..).take(4 + from_spool).collect();
+        ensure(found == expected, || format!("the killed agent's ticks are {found:?}"))
+    });
 }
 
 /// Where Debian has the module that reads schemas.
