@@ -102,7 +102,7 @@ impl Encoder {
     }
 
     /// What this host is called from now on.
-    pub(crate) fn set_host(&mut self, host: &str) {
+    pub fn set_host(&mut self, host: &str) {
         if self.host != host {
             host.clone_into(&mut self.host);
             // Every line has it.

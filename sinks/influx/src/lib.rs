@@ -117,7 +117,8 @@ use ebpf_process_http::{HttpCarrier, try_out};
 
 pub use encode::{Encoder, Form, Lines};
 use options::{Settings, Target};
-pub use writer::Integers;
+pub use row::TWIN;
+pub use writer::{Integers, TOO_LARGE};
 
 /// The sink type `influx`, for a registry.
 pub const PLUGIN: InfluxPlugin = InfluxPlugin;
@@ -225,8 +226,8 @@ impl Sink for DeliveredSink {
     fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
         self.encoder.set_host(&self.host.now());
         let lines = self.encoder.encode(view);
-        self.ledger.rejected(lines.rejected, row::TWIN);
-        self.ledger.rejected(lines.too_large, writer::TOO_LARGE);
+        self.ledger.rejected(lines.rejected, TWIN);
+        self.ledger.rejected(lines.too_large, TOO_LARGE);
         let now = Instant::now();
         for (line, samples) in lines.iter() {
             if let Some(frame) = self.packer.push(line, samples, now) {
@@ -285,6 +286,6 @@ impl Print for LinePrint {
     fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
         self.encoder.set_host(&self.host.now());
         let Lines { bytes, samples, rejected, too_large, .. } = self.encoder.encode(view);
-        Ok(Printed { bytes, samples, rejected: [(rejected, row::TWIN), (too_large, writer::TOO_LARGE)] })
+        Ok(Printed { bytes, samples, rejected: [(rejected, TWIN), (too_large, TOO_LARGE)] })
     }
 }

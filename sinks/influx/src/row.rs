@@ -9,7 +9,7 @@ use crate::group::{Group, Kind};
 use crate::text;
 
 /// Why what would overwrite another row's numbers is rejected.
-pub(crate) const TWIN: &str = "same name as another series";
+pub const TWIN: &str = "same name as another series";
 
 /// Bytes that tell the kinds apart, before a row's tags.
 const KIND: usize = size_of::<u32>();

@@ -10,7 +10,7 @@ use crate::group::{HistogramNames, Names, Part};
 use crate::row::Row;
 
 /// Why a total is rejected that is above what the option `integers` lets the server have.
-pub(crate) const TOO_LARGE: &str = "above 2^63-1, the most with integers = i";
+pub const TOO_LARGE: &str = "above 2^63-1, the most with integers = i";
 
 /// How a counter, or a histogram's number, is written. One per sink: a database never changes the
 /// type of a field.

@@ -12,7 +12,7 @@ use crate::family::Family;
 use crate::finals::{Final, Finals};
 use crate::format::Format;
 use crate::lines::{Lines, Seat};
-use crate::renderer::{PIECE, Renderer};
+use crate::renderer::{PIECE, Piece, Renderer};
 use crate::row::{Keys, Row};
 use crate::sheet::{Living, Part, Section, Sheet};
 use crate::wanted::Wanted;
@@ -130,6 +130,11 @@ impl Encoder {
                 take(&piece);
             }
         })
+    }
+
+    /// Hands out the same page as text, sample by sample.
+    pub fn encode_samples(&mut self, view: &View<'_>, take: impl FnMut(Piece<'_>)) -> Counts {
+        self.write(*view, Format::Text, |renderer| renderer.hand_out(take))
     }
 
     fn write(&mut self, view: View<'_>, format: Format, write: impl FnOnce(Renderer)) -> Counts {

@@ -139,6 +139,7 @@ use serde::Deserialize;
 pub use encode::{Counts, Encoder};
 use exposition::Exposition;
 pub use format::Format;
+pub use renderer::Piece;
 use scrape::ScrapeSink;
 use server::Server;
 
@@ -153,7 +154,7 @@ pub const PLUGIN: PrometheusPlugin = PrometheusPlugin;
 pub struct PrometheusPlugin;
 
 /// Why the second of two series or metrics with one name is rejected.
-const TWIN: &str = "same name as another series";
+pub const TWIN: &str = "same name as another series";
 
 /// The `listen` that means standard output.
 const STDOUT: &str = "stdout";

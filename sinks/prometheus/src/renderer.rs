@@ -26,6 +26,15 @@ pub(crate) struct Renderer {
     place: Place,
 }
 
+/// A part of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// What stands before the samples of a metric: its help and its type.
+    Header(&'a [u8]),
+    /// The lines of one sample.
+    Sample(&'a [u8]),
+}
+
 /// Where in a family it goes on.
 #[derive(Debug, Default)]
 struct Place {
@@ -57,8 +66,15 @@ impl Renderer {
         while let Some(&(part, family)) = families.get(sections.len()) {
             let part = &sheet.parts[part];
             let (index, family) = &part.families[family];
-            if !write_family(view, part, family, *format, place, most, to) {
+            let header = if place.has_begun { &[][..] } else { family.header(*format) };
+            let before = to.len();
+            to.extend_from_slice(header);
+            if !write_family(view, part, family, *format, place, &mut |to| to.len() >= most, to) {
+                place.has_begun = true;
                 return true;
+            }
+            if to.len() == before + header.len() {
+                to.truncate(before);
             }
             sections.push(Section { family: *index, samples: place.samples });
             *place = Place::default();
@@ -67,6 +83,23 @@ impl Renderer {
             to.extend_from_slice(b"# EOF\n");
         }
         false
+    }
+
+    /// Hands out the whole page, but for the end of a page in `OpenMetrics`.
+    pub(crate) fn hand_out(self, mut take: impl FnMut(Piece<'_>)) {
+        let Self { sheet, format, families, .. } = self;
+        let mut lines = Vec::new();
+        for (part, family) in families {
+            let part = &sheet.parts[part];
+            let (_, family) = &part.families[family];
+            take(Piece::Header(family.header(format)));
+            let mut hand = |lines: &mut Vec<u8>| {
+                take(Piece::Sample(lines));
+                lines.clear();
+                false
+            };
+            write_family(sheet.view.view(), part, family, format, &mut Place::default(), &mut hand, &mut lines);
+        }
     }
 
     pub(crate) const fn sheet(&self) -> &Arc<Sheet> {
@@ -79,21 +112,16 @@ impl Renderer {
     }
 }
 
-/// Writes a family's lines from a place on; returns whether these are all. Where it stops, a sample stands.
+/// Writes a family's samples from a place on, until `stops` says so behind one; returns whether these are all.
 fn write_family(
     view: View<'_>,
     part: &Part,
     family: &Family,
     format: Format,
     place: &mut Place,
-    most: usize,
+    stops: &mut impl FnMut(&mut Vec<u8>) -> bool,
     to: &mut Vec<u8>,
 ) -> bool {
-    let before = to.len();
-    if !place.has_begun {
-        to.extend_from_slice(family.header(format));
-    }
-    let start = to.len();
     let Lines { texts, .. } = &*part.lines;
     let columns: Vec<_> = family.columns.iter().filter_map(|column| part.lines.column(*column)).collect();
     let kind: Option<KindView<'_>> = view.kinds().find(|kind| kind.index() == part.kind);
@@ -105,8 +133,7 @@ fn write_family(
             if let Some(value) = values.get(*number as usize) {
                 column.write(texts, text, value.into(), format, to);
                 place.samples += 1;
-                if to.len() >= most {
-                    place.has_begun = true;
+                if stops(to) {
                     return false;
                 }
             }
@@ -118,16 +145,12 @@ fn write_family(
             place.column += 1;
             if let Some(number) = last.number(*number, column.is_histogram()) {
                 column.write(texts, last.row.text(), number, format, to);
-                if to.len() >= most {
-                    place.has_begun = true;
+                if stops(to) {
                     return false;
                 }
             }
         }
         (place.row, place.column) = (place.row + 1, 0);
-    }
-    if !place.has_begun && to.len() == start {
-        to.truncate(before);
     }
     true
 }

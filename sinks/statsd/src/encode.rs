@@ -7,7 +7,7 @@ use ebpf_process_core::{
 use crate::dialect::Syntax;
 use crate::names::Naming;
 use crate::number::{Parts, push_level};
-use crate::packets::{Batch, Due, Fate, Packets, Returned, Settled, TooLong};
+use crate::packets::{Batch, Due, Fate, Packets, Packing, Returned, Settled, TooLong};
 use crate::rows::{InUse, RowState};
 use crate::text::ColumnText;
 
@@ -108,19 +108,29 @@ impl Encoder {
     /// Sends a view packet by packet: whole lines with line breaks between them. `send` says what
     /// became of each.
     pub fn encode(&mut self, view: &View<'_>, send: &mut dyn FnMut(&[u8]) -> Fate) -> Settled {
-        self.encode_batches(*view, false, &mut |batch, fates| fates.extend(batch.iter().map(&mut *send)))
+        self.encode_batches(*view, Packing::Close, &mut |batch, fates| fates.extend(batch.iter().map(&mut *send)))
     }
 
-    /// Sends a view in batches of packets, where `fill` says whether packets are filled up. `send` says
-    /// what became of each packet.
+    /// Hands out the lines of each sample that has some, with line breaks between them. None of them is lost: what is
+    /// handed out is never due again. What `Settled` has as written, less what was handed out, had nothing to send.
+    pub fn encode_samples(&mut self, view: &View<'_>, take: &mut dyn FnMut(&[u8])) -> Settled {
+        self.encode_batches(*view, Packing::Samples, &mut |batch, fates| {
+            fates.extend(batch.iter().map(|lines| {
+                take(lines);
+                Fate::Sent
+            }));
+        })
+    }
+
+    /// Sends a view in batches of packets. `send` says what became of each packet.
     pub(crate) fn encode_batches(
         &mut self,
         view: View<'_>,
-        fill: bool,
+        packing: Packing,
         send: &mut dyn FnMut(Batch<'_>, &mut Vec<Fate>),
     ) -> Settled {
         self.idle = 0;
-        self.packets.fill = fill;
+        self.packets.packing = packing;
         let mut settled = Settled::default();
         let in_use = &mut self.in_use;
         self.rows.update(&view, |mut row| row.let_go(in_use));

@@ -143,7 +143,7 @@ use address::Address;
 pub use dialect::Syntax;
 pub use encode::Encoder;
 use options::Settings;
-use packets::Batch;
+use packets::{Batch, Packing};
 pub use packets::{Fate, Settled};
 use stream::{Framing, Stream, Target};
 use transport::Transport;
@@ -163,10 +163,10 @@ fn backoff() -> Backoff {
 }
 
 /// Why a sample with a line that fits no packet is rejected.
-const TOO_LONG: &str = "too long";
+pub const TOO_LONG: &str = "too long";
 
 /// Why the second of two gauges under one name is rejected.
-const TWIN: &str = "same name as another series";
+pub const TWIN: &str = "same name as another series";
 
 impl SinkPlugin for StatsdPlugin {
     fn name(&self) -> &'static str {
@@ -304,9 +304,9 @@ impl Sink for SocketSink {
         let has_peer = self.look(Instant::now());
         let Self { encoder, transport, .. } = self;
         encoder.set_host(&self.host.now());
-        let fills = transport.fills();
+        let packing = if transport.fills() { Packing::Filled } else { Packing::Close };
         let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| transport.send_all(batch, fates);
-        let mut settled = encoder.encode_batches(*view, fills, &mut send);
+        let mut settled = encoder.encode_batches(*view, packing, &mut send);
         let now = Instant::now();
         if has_peer {
             // It may go without having read what its connection took.

@@ -78,13 +78,24 @@ struct Packet {
     carried: usize,
 }
 
+/// What a packet consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// As many lines as fit.
+    #[default]
+    Close,
+    /// The same, filled up when another one follows: with zeros before its last numbers, a few before each.
+    Filled,
+    /// The lines of one sample.
+    Samples,
+}
+
 /// The packets in the making. A line is written to its end first; then it is seen whether it fits.
 #[derive(Debug)]
 pub(crate) struct Packets {
     bytes: Vec<u8>,
     limit: usize,
-    /// Whether a packet is filled up when another one follows: with zeros before its last numbers, a few before each.
-    pub(crate) fill: bool,
+    pub(crate) packing: Packing,
     /// Where the packet in the making starts.
     start: usize,
     /// Where the last line starts; a line break stands before it, if a line of its packet does.
@@ -113,7 +124,7 @@ impl Packets {
         Self {
             bytes: Vec::new(),
             limit,
-            fill: false,
+            packing: Packing::Close,
             start: 0,
             line: 0,
             numbers: Vec::new(),
@@ -167,7 +178,7 @@ impl Packets {
     fn close_before_line(&mut self) {
         let (end, line, length) = (self.line - 1, self.line, self.bytes.len() - self.line);
         let room = (self.start + self.limit).saturating_sub(end);
-        let gap = if self.fill && self.takes_zeros(room) { room } else { 0 };
+        let gap = if self.packing == Packing::Filled && self.takes_zeros(room) { room } else { 0 };
         let next = end + gap;
         self.close(next);
         self.bytes.resize(self.bytes.len().max(next + length), b'0');
@@ -224,6 +235,7 @@ impl Packets {
         send: &mut dyn FnMut(Batch<'_>, &mut Vec<Fate>),
         settled: &mut Settled,
     ) {
+        let everything = everything || self.packing == Packing::Samples;
         if everything {
             self.close_all();
         } else if self.done.len() < (LARGEST / self.limit).clamp(1, MOST) {
@@ -302,9 +314,9 @@ mod tests {
     use super::*;
 
     /// The packets of lines with these names and numbers, and how many runs of one size they are.
-    fn packets(fill: bool, lines: &[(&str, &str)]) -> (Vec<String>, usize) {
+    fn packets(packing: Packing, lines: &[(&str, &str)]) -> (Vec<String>, usize) {
         let mut packets = Packets::new(20);
-        packets.fill = fill;
+        packets.packing = packing;
         let (mut all, mut runs) = (Vec::new(), 0);
         let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| {
             let cut = batch.runs().flat_map(|run| run.chunks(20));
@@ -336,12 +348,12 @@ mod tests {
         let lines =
             [("ab:", "1"), ("cd:", "22"), ("efg:", "333"), ("hi:", "4444"), ("exact:", "123456789012"), ("j:", "5")];
         let plain = ["ab:1|c\ncd:22|c", "efg:333|c\nhi:4444|c", "exact:123456789012|c", "j:5|c"];
-        assert_eq!(packets(false, &lines).0, plain);
+        assert_eq!(packets(Packing::Close, &lines).0, plain);
         let filled = ["ab:1|c\ncd:00000022|c", "efg:333|c\nhi:04444|c", "exact:123456789012|c", "j:5|c"];
-        assert_eq!(packets(true, &lines), (filled.map(str::to_owned).to_vec(), 1));
+        assert_eq!(packets(Packing::Filled, &lines), (filled.map(str::to_owned).to_vec(), 1));
         // More than go at once.
         let many = vec![("name:", "1234567890"); 1000];
-        let (sent, _) = packets(true, &many);
+        let (sent, _) = packets(Packing::Filled, &many);
         assert_eq!(sent.len(), 1000);
         assert!(sent[..999].iter().all(|packet| packet == "name:0001234567890|c"));
     }
@@ -349,7 +361,7 @@ mod tests {
     #[test]
     fn no_number_gets_more_zeros_than_every_receiver_reads() {
         let mut packets = Packets::new(100);
-        packets.fill = true;
+        packets.packing = Packing::Filled;
         let mut book = Settled::default();
         let mut all: Vec<Vec<String>> = Vec::new();
         let mut send = |batch: Batch<'_>, fates: &mut Vec<Fate>| {
