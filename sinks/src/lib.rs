@@ -9,6 +9,9 @@
 use ebpf_process_core::Registry;
 
 #[cfg(feature = "exec")]
+mod lines;
+
+#[cfg(feature = "exec")]
 pub use ebpf_process_sink_exec as exec;
 #[cfg(feature = "influx")]
 pub use ebpf_process_sink_influx as influx;
@@ -22,6 +25,8 @@ pub use ebpf_process_sink_otlp as otlp;
 pub use ebpf_process_sink_prometheus as prometheus;
 #[cfg(feature = "statsd")]
 pub use ebpf_process_sink_statsd as statsd;
+#[cfg(feature = "exec")]
+pub use lines::LINE_FORMATS;
 
 /// Every sink type of this build, in the order in which they are listed.
 pub fn registry() -> Registry {
@@ -39,6 +44,6 @@ pub fn registry() -> Registry {
     #[cfg(feature = "json")]
     let registry = registry.sink(json::PLUGIN);
     #[cfg(feature = "exec")]
-    let registry = registry.sink(exec::PLUGIN);
+    let registry = registry.sink(exec::PLUGIN.with_formats(LINE_FORMATS));
     registry
 }

@@ -232,6 +232,37 @@ fn awk_keeps_values_without_a_parser() {
     live::test("exec-awk", has("/usr/bin/awk"), || keeps(prepare, &[], read));
 }
 
+/// Adds up the samples of a line of InfluxDB's protocol: each field is one, and all of a histogram's together.
+fn add_line(kept: &mut Kept, line: &str) -> Outcome<()> {
+    let halves = || {
+        let space = line.match_indices(' ').find(|(at, _)| !line[..*at].ends_with('\\'))?.0;
+        Some((line[..space].split(',').next()?, line[space + 1..].split_once(' ')?.0))
+    };
+    let (measurement, fields) = halves().ok_or_else(|| Failure::new(format!("half a line: {line}")))?;
+    for (field, value) in fields.split(',').filter_map(|field| field.split_once('=')) {
+        if !field.ends_with("_sum") && !field.contains("_le_") {
+            kept.add(&format!("{measurement}.{field}"), &json(value.trim_end_matches('u'))?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn awk_keeps_lines_of_another_protocol() {
+    let read = |folder: &Path| {
+        let mut kept = Kept::default();
+        for line in fs::read_to_string(folder.join("points")).map_err(Failure::at("its points"))?.lines() {
+            add_line(&mut kept, line)?;
+        }
+        Ok(kept)
+    };
+    let prepare = |folder: &Path| {
+        let script = place(folder, "points.awk")?.display().to_string();
+        Ok([words(&["/usr/bin/awk", "-W", "interactive", "-f"]), vec![script]].concat())
+    };
+    live::test("exec-awk-lines", has("/usr/bin/awk"), || keeps(prepare, &[], read));
+}
+
 #[test]
 fn c_keeps_batches() {
     let read = |folder: &Path| {
@@ -426,7 +457,7 @@ fn lines_are_as_the_schema_and_the_document_say() {
             return Err(Failure::new("the document has hardly an example"));
         }
         lines.extend(include_str!("../../sinks/exec/tests/golden/lines.json").lines().map(str::to_owned));
-        for format in ["rows", "samples"] {
+        for format in ["rows", "samples", "influx", "prometheus", "statsd"] {
             let folder = agent::folder()?;
             let script = folder.path().join("keep");
             let hello = format!(r#"{{"ebpf_process":[1],"format":"{format}","window":64}}"#);
@@ -434,15 +465,16 @@ fn lines_are_as_the_schema_and_the_document_say() {
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(Failure::at("a script"))?;
             let program = [script.display().to_string()];
             let kept = |folder: &Path| fs::read_to_string(folder.join("lines")).map_err(Failure::at("its lines"));
-            run(&folder, &program, &[("a", "b")], "1s", |folder| match kept(folder)?.matches('\n').count() {
-                5.. => Ok(()),
-                few => Err(Failure::new(format!("{few} lines"))),
+            run(&folder, &program, &[("a", "b")], "1s", |folder| match kept(folder)?.matches("{\"batch\":").count() {
+                4.. => Ok(()),
+                few => Err(Failure::new(format!("{few} batches"))),
             })?;
             let kept = kept(folder.path())?;
             if !kept.starts_with("{\"start\":1,") {
                 return Err(Failure::new(format!("it does not begin with a start: {kept}")));
             }
-            lines.extend(kept.lines().map(str::to_owned));
+            // Of batches of lines the headers.
+            lines.extend(kept.lines().filter(|line| line.starts_with('{')).map(str::to_owned));
         }
         let lines = lines.join("\n");
         let complaints = complaints(&lines)?;

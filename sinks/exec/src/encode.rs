@@ -3,10 +3,12 @@
 use ebpf_process_core::{Edition, KindView, RowCache, View};
 use ebpf_process_delivery::Frame;
 
-use crate::encoding::{Encoding, Format, HEAD};
+use crate::encoded::Encoded;
+use crate::encoding::{Encoding, Format};
+use crate::head::{self, HEAD};
 use crate::known::{KindText, RowText};
-use crate::text::{float, moment};
-use crate::{rows, samples};
+use crate::words::Words;
+use crate::{reason, rows, samples};
 
 /// Makes the batches of each view. What stays the same of a row and of a column is rendered once.
 #[derive(Debug)]
@@ -21,15 +23,6 @@ pub struct Encoder {
     /// How many rows had a number so far.
     numbered: u64,
     line: Vec<u8>,
-}
-
-/// What became of a view.
-#[derive(Debug, Default)]
-pub struct Encoded {
-    /// The batches, in order: each a mark of its encoding, and the line behind its [head](crate::head).
-    pub frames: Vec<Frame>,
-    /// Values of rows that are larger than a batch may be.
-    pub too_large: u64,
 }
 
 impl Encoder {
@@ -133,15 +126,8 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(view: View<'_>, encoding: Encoding, limit: usize, mut line: Vec<u8>) -> Self {
-        let mut head = vec![encoding.mark()];
-        head.extend_from_slice(b"\"time\":");
-        moment(view.tick().wall, &mut head);
-        head.extend_from_slice(b",\"elapsed\":");
-        float(view.elapsed().as_secs_f64(), &mut head);
-        if view.left_out().len() > 0 {
-            head.extend_from_slice(b",\"left_out\":");
-            crate::text::list(view.left_out(), &mut head);
-        }
+        let mut head = Words::Json(encoding).mark();
+        head::of_view(view, &mut head);
         head.extend_from_slice(match encoding.format {
             Format::Rows => b",\"kinds\":[",
             Format::Samples => b",\"samples\":[",
@@ -200,7 +186,7 @@ impl<'a> Batch<'a> {
         if self.line.len() + CLOSING.len() > self.limit {
             self.line.truncate(before);
             self.kind_is_open = false;
-            self.encoded.too_large += u64::from(cells);
+            self.encoded.rejected.push((cells.into(), reason::TOO_LARGE));
             return;
         }
         (self.is_empty, self.kind_is_empty) = (false, false);

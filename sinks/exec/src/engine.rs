@@ -10,8 +10,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::cleaned::cleaned;
 use crate::complaints::Complaints;
-use crate::encoding::head;
 use crate::flights::{Flights, Patience, Settled};
+use crate::head::head;
 use crate::message::{Hello, Message};
 use crate::mistakes::Mistakes;
 use crate::peer::{Event, Peer};
@@ -19,6 +19,7 @@ use crate::restart::Restart;
 use crate::shared::{Program, Shared};
 use crate::start::{Start, Told};
 use crate::target::Target;
+use crate::words::Formats;
 
 /// The exit code of a program that waits for somebody to change its configuration (`EX_CONFIG`).
 const CONFIGURE: i32 = 78;
@@ -47,6 +48,7 @@ pub(crate) struct Times {
 pub(crate) struct Engine {
     context: SinkContext,
     target: Target,
+    formats: Formats,
     told: Told,
     times: Times,
     shared: Arc<Shared>,
@@ -85,7 +87,8 @@ enum After {
 impl Engine {
     pub(crate) fn new(
         context: SinkContext,
-        (target, told, times): (Target, Told, Times),
+        (target, formats): (Target, Formats),
+        (told, times): (Told, Times),
         (shared, woken): (Arc<Shared>, PipeReader),
         restart: Restart,
     ) -> Self {
@@ -93,6 +96,7 @@ impl Engine {
         Self {
             context,
             target,
+            formats,
             told,
             times,
             shared,
@@ -213,7 +217,7 @@ impl Engine {
             let mut greeting = None;
             for event in self.turn(peer, deadline.min(Instant::now() + LOOK))? {
                 match event {
-                    Event::Line(line) => match read(&line)? {
+                    Event::Line(line) => match self.read(&line)? {
                         Message::Hello(Ok(hello)) if greeting.is_none() => greeting = Some(hello),
                         Message::Hello(Err(refused)) => {
                             let line = serde_json::json!({ "refused": refused }).to_string() + "\n";
@@ -241,7 +245,7 @@ impl Engine {
         let start = Start::new(&self.context, &hello, &self.told).line();
         peer.send(start.into(), None);
         let mut state = self.shared.state();
-        (state.encoding, state.window, state.is_ordered) = (Some(hello.encoding), hello.window, hello.ordered);
+        (state.words, state.window, state.is_ordered) = (Some(hello.words), hello.window, hello.ordered);
         drop(state);
         let submitted = self.shared.program_is(Program::Working);
         self.flights.take(submitted);
@@ -262,7 +266,7 @@ impl Engine {
             if ends.is_some_and(|ends| ends.sending <= now) {
                 return Why::Stopping;
             }
-            if let Some(out) = if peer.is_idle() { self.flights.next(hello.encoding, now) } else { None } {
+            if let Some(out) = if peer.is_idle() { self.flights.next(hello.words, now) } else { None } {
                 progress = now;
                 peer.send(head(out.stream, out.number, out.resent).into(), None);
                 peer.send(out.body, Some(out.number));
@@ -318,10 +322,15 @@ impl Engine {
         Ok(events)
     }
 
+    fn read(&self, line: &[u8]) -> Result<Message, Why> {
+        let message = Message::read(line, self.formats);
+        message.map_err(|problem| Why::Broken(format!("what the program says {problem}: {}", told(line))))
+    }
+
     /// Takes a line in after the hello.
     fn hear(&mut self, line: &[u8]) -> Result<(), Why> {
         let now = Instant::now();
-        let (number, answer) = match read(line)? {
+        let (number, answer) = match self.read(line)? {
             Message::Answer(Ok(answer)) => answer,
             Message::Answer(Err(problem)) => return self.mistake(&format!("{problem}: {}", told(line)), now),
             Message::Hello(_) => return self.mistake("the program says hello twice", now),
@@ -422,10 +431,6 @@ fn left(event: &Event) -> Result<(), Why> {
         Event::LineTooLong => Err(Why::Broken("the program says a line of more than 1 MiB".to_owned())),
         Event::Line(_) | Event::Progress | Event::Written(_) => Ok(()),
     }
-}
-
-fn read(line: &[u8]) -> Result<Message, Why> {
-    Message::read(line).map_err(|problem| Why::Broken(format!("what the program says {problem}: {}", told(line))))
 }
 
 fn told(line: &[u8]) -> String {

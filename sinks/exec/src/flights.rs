@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_delivery::{Ticket, Verdict};
 
+use crate::batch::Batch;
 use crate::cleaned::cleaned;
-use crate::encoding::Encoding;
 use crate::message::{Answer, Rejection};
 use crate::reason;
-use crate::rejected::{self, Refused};
+use crate::rejected::Refused;
+use crate::words::Words;
 
 /// Bytes of a reason that are told.
 const TOLD: usize = 200;
@@ -29,9 +30,8 @@ pub(crate) struct Patience {
 pub(crate) struct Submitted {
     /// Settled with what becomes of it; it has the batch's number.
     pub(crate) ticket: Ticket,
-    pub(crate) body: Arc<[u8]>,
     /// None for what was written by no encoder of today.
-    pub(crate) encoding: Option<Encoding>,
+    pub(crate) batch: Option<Batch>,
 }
 
 /// The batches of one program.
@@ -47,7 +47,7 @@ pub(crate) struct Flights {
 #[derive(Debug)]
 struct Sent {
     ticket: Ticket,
-    body: Arc<[u8]>,
+    batch: Batch,
     since: Instant,
     /// Once it has gone out as a whole.
     deadline: Option<Instant>,
@@ -83,19 +83,19 @@ impl Flights {
         self.waiting.extend(submitted);
     }
 
-    /// The next batch to send to a program that wants this encoding, which then has it. One in other words is rejected.
-    pub(crate) fn next(&mut self, wanted: Encoding, now: Instant) -> Option<Outgoing> {
+    /// The next batch to send to a program that wants these words, which then has it. One in other words is rejected.
+    pub(crate) fn next(&mut self, wanted: Words, now: Instant) -> Option<Outgoing> {
         loop {
-            let Submitted { ticket, body, encoding } = self.waiting.pop_front()?;
-            if encoding != Some(wanted) {
+            let Submitted { ticket, batch } = self.waiting.pop_front()?;
+            let Some(batch) = batch.filter(|batch| batch.words == wanted) else {
                 let problem = "the program wants another format than it wanted when this batch was made".to_owned();
                 ticket.settle(Verdict::Rejected { reason: reason::FORMAT, problem });
                 continue;
-            }
+            };
             let (stream, number, resent) = (ticket.stream(), ticket.number(), ticket.is_resent());
-            let out = Outgoing { stream, number, resent, body: Arc::clone(&body) };
+            let out = Outgoing { stream, number, resent, body: Arc::clone(&batch.body) };
             self.highest = self.highest.max(out.number);
-            self.sent.push(Sent { ticket, body, since: now, deadline: None });
+            self.sent.push(Sent { ticket, batch, since: now, deadline: None });
             return Some(out);
         }
     }
@@ -122,7 +122,7 @@ impl Flights {
                 now.checked_add(more).zip(sent.since.checked_add(age)).map(|(more, oldest)| more.min(oldest));
             return Ok(Settled::Working);
         }
-        let Sent { ticket, body, .. } = self.sent.remove(at);
+        let Sent { ticket, batch, .. } = self.sent.remove(at);
         let told =
             |reason: &str| format!("the program rejects of batch {number}: {}", cleaned(reason.as_bytes(), TOLD));
         let mut astray = 0;
@@ -135,7 +135,7 @@ impl Flights {
             Answer::Accepted | Answer::Working => Verdict::Accepted,
             Answer::RejectedWhole(reason) => Verdict::Rejected { reason: reason::REJECTED, problem: told(&reason) },
             Answer::Rejected(rejections) => {
-                let refused = rejected::count(&body, &rejections);
+                let refused = batch.count(&rejections);
                 astray = refused.astray;
                 match (refused, rejections.first()) {
                     (Refused { cells: rejected @ 1.., .. }, Some(Rejection { reason, .. })) => {

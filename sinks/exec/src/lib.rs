@@ -9,7 +9,8 @@
 //!
 //! The agent starts the program and talks to it over its standard input and output, a JSON object a line; or it connects
 //! to a Unix socket where a program of somebody else's listens (`address = "unix:/run/store.sock"`). What both say is in
-//! `docs/exec-protocol.md`, all that is needed to write such a program. The options are those of [`ExecPlugin`]'s
+//! `docs/exec-protocol.md`, all that is needed to write such a program. Formats of lines that it may ask for beside JSON are handed in
+//! ([`ExecPlugin::with_formats`]): each is a [`LineForm`]. The options are those of [`ExecPlugin`]'s
 //! [`options`](ebpf_process_core::SinkPlugin::options).
 //!
 //! A batch is **written** when the program has answered that it has it, **rejected** as far as it says that it does not want it, and
@@ -18,17 +19,25 @@
 //! in a spool is **unconfirmed**.
 //!
 //! ```text
-//! write -> Encoder -> Delivery -> Link -> Engine: start, hello, batches, answers, end -> Peer: the descriptors
+//! write -> Encoder or LineEncoder -> Delivery -> Link -> Engine: start, hello, batches, answers, end -> Peer: the descriptors
 //!                         <--- Ticket ------ Flights: what is unanswered
 //! ```
 
+mod batch;
 mod cleaned;
 mod complaints;
 mod encode;
+mod encoded;
 mod encoding;
 mod engine;
 mod flights;
+mod form;
+mod head;
+mod integers;
+mod item;
 mod known;
+mod line_batches;
+mod line_encode;
 mod lines;
 mod link;
 mod message;
@@ -45,23 +54,41 @@ mod sink;
 mod start;
 mod target;
 mod text;
+mod words;
 
 use ebpf_process_core::{
     Access, BuildError, Claims, Finding, OptionDoc, Options, OptionsError, Sink, SinkContext, SinkPlugin, TrialContext,
 };
 
-pub use encode::{Encoded, Encoder};
-pub use encoding::{Encoding, Format, Integers, head};
+pub use encode::Encoder;
+pub use encoded::Encoded;
+pub use encoding::{Encoding, Format};
+pub use form::{FormContext, LineForm, LineFormat};
+pub use head::head;
+pub use integers::Integers;
+pub use line_batches::LineBatches;
+pub use line_encode::LineEncoder;
 
 use options::Settings;
 use sink::ExecSink;
+use words::Formats;
 
-/// The sink type `exec`, for a registry.
-pub const PLUGIN: ExecPlugin = ExecPlugin;
+/// The sink type `exec`, for a registry: with the formats `rows` and `samples`.
+pub const PLUGIN: ExecPlugin = ExecPlugin { formats: Formats(&[]) };
 
 /// See [`PLUGIN`].
 #[derive(Clone, Copy, Debug)]
-pub struct ExecPlugin;
+pub struct ExecPlugin {
+    formats: Formats,
+}
+
+impl ExecPlugin {
+    /// The same with these formats of lines as well, in place of those that it had.
+    #[must_use]
+    pub const fn with_formats(self, formats: &'static [LineFormat]) -> Self {
+        Self { formats: Formats(formats) }
+    }
+}
 
 impl SinkPlugin for ExecPlugin {
     fn name(&self) -> &'static str {
@@ -82,7 +109,7 @@ impl SinkPlugin for ExecPlugin {
 
     fn build(&self, options: &Options, context: SinkContext) -> Result<Box<dyn Sink>, BuildError> {
         let (settings, target) = Settings::read(options)?;
-        Ok(Box::new(ExecSink::start(&settings, target, context)?))
+        Ok(Box::new(ExecSink::start(&settings, target, self.formats, context)?))
     }
 
     fn try_out(&self, options: &Options, context: &TrialContext) -> Vec<Finding> {
@@ -91,7 +118,7 @@ impl SinkPlugin for ExecPlugin {
             Err(error) => return vec![Finding::error(error.to_string(), "correct the option")],
         };
         let mut findings = vec![match target.examine() {
-            Ok(found) => Finding::fine(found),
+            Ok(found) => Finding::fine(format!("{found}, and may ask for the format {}", self.formats.names())),
             Err(obstacle) => Finding::error(obstacle.problem, obstacle.way_out),
         }];
         findings.extend(settings.delivery.try_out(context));

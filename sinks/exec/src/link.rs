@@ -5,17 +5,27 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_delivery::{Frame, Submit, Ticket, Verdict};
 
-use crate::encoding::Encoding;
+use crate::batch::Batch;
 use crate::flights::Submitted;
 use crate::shared::{Program, Shared};
+use crate::words::Formats;
 
 /// Hands batches to the thread that talks to the program, which settles them.
 #[derive(Debug)]
-pub(crate) struct Link(pub(crate) Arc<Shared>);
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    formats: Formats,
+}
+
+impl Link {
+    pub(crate) const fn new(shared: Arc<Shared>, formats: Formats) -> Self {
+        Self { shared, formats }
+    }
+}
 
 impl Submit for Link {
     fn submit(&mut self, ticket: Ticket, frame: &Frame, _: Duration) {
-        let mut state = self.0.state();
+        let mut state = self.shared.state();
         match &state.program {
             Program::Down(problem, until) => {
                 let after = Some(until.saturating_duration_since(Instant::now()));
@@ -23,21 +33,20 @@ impl Submit for Link {
             }
             Program::Over(problem) => ticket.settle(Verdict::Retry { after: None, problem: problem.clone() }),
             Program::Starting | Program::Working => {
-                let known = Encoding::of(frame.bytes());
-                let (encoding, body) = known.map_or((None, &[][..]), |(encoding, body)| (Some(encoding), body));
-                state.submitted.push_back(Submitted { ticket, body: body.into(), encoding });
+                let batch = Batch::read(frame.bytes(), self.formats);
+                state.submitted.push_back(Submitted { ticket, batch });
                 drop(state);
-                self.0.wake();
+                self.shared.wake();
             }
         }
     }
 
     fn window(&self) -> usize {
-        self.0.state().window
+        self.shared.state().window
     }
 
     fn is_ordered(&self) -> bool {
-        self.0.state().is_ordered
+        self.shared.state().is_ordered
     }
 
     fn encodings(&self) -> &'static [&'static str] {

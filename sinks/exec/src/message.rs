@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::encoding::{Encoding, Format, Integers};
+use crate::integers::Integers;
+use crate::words::{Formats, Words};
 
 /// The version of the protocol that is spoken here.
 pub(crate) const VERSION: u64 = 1;
@@ -30,7 +31,7 @@ pub(crate) enum Message {
 /// What a program wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
-    pub(crate) encoding: Encoding,
+    pub(crate) words: Words,
     /// How many batches may be unanswered.
     pub(crate) window: usize,
     /// Whether what has to be sent again holds back what is newer.
@@ -52,22 +53,64 @@ pub(crate) enum Answer {
     Working,
 }
 
-/// A row, or one of its values, that is refused.
+/// A part of a batch that is refused.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "SaidRejection")]
 pub(crate) struct Rejection {
-    pub(crate) row: u64,
-    pub(crate) column: Option<usize>,
-    #[serde(default)]
+    pub(crate) place: Place,
     pub(crate) reason: String,
 }
 
+/// Where in a batch something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A row, or its value in a column.
+    Row(u64, Option<usize>),
+    /// A line, from 0 on.
+    Line(u64),
+}
+
+impl Rejection {
+    /// The line that it is about.
+    pub(crate) const fn line(&self) -> Option<u64> {
+        match self.place {
+            Place::Line(line) => Some(line),
+            Place::Row(..) => None,
+        }
+    }
+}
+
+/// A refusal as it is said.
+#[derive(Debug, Deserialize)]
+struct SaidRejection {
+    row: Option<u64>,
+    column: Option<usize>,
+    line: Option<u64>,
+    #[serde(default)]
+    reason: String,
+}
+
+impl TryFrom<SaidRejection> for Rejection {
+    type Error = &'static str;
+
+    fn try_from(said: SaidRejection) -> Result<Self, Self::Error> {
+        let SaidRejection { row, column, line, reason } = said;
+        let place = match (row, column, line) {
+            (Some(row), column, None) => Place::Row(row, column),
+            (None, None, Some(line)) => Place::Line(line),
+            _ => return Err("each names a row, a row and a column, or a line"),
+        };
+        Ok(Self { place, reason })
+    }
+}
+
 impl Message {
-    /// Reads a line; an error is what is wrong with it.
-    pub(crate) fn read(line: &[u8]) -> Result<Self, &'static str> {
+    /// Reads a line, in which one of these formats may be wanted; an error is what is wrong with it.
+    pub(crate) fn read(line: &[u8], formats: Formats) -> Result<Self, &'static str> {
         let Ok(value) = serde_json::from_slice::<Value>(line) else { return Err("is no JSON") };
         let Value::Object(mut object) = value else { return Err("is no object") };
         if let Some(versions) = object.remove("ebpf_process") {
-            Ok(Self::Hello(hello(&versions, &object)))
+            Ok(Self::Hello(hello(&versions, &object, formats)))
         } else if let Some(reason) = object.get("fatal") {
             Ok(Self::Fatal(words(Some(reason))))
         } else if let Some(batch) = object.remove("batch") {
@@ -79,25 +122,25 @@ impl Message {
     }
 }
 
-fn hello(versions: &Value, object: &Map<String, Value>) -> Result<Hello, String> {
+fn hello(versions: &Value, object: &Map<String, Value>, formats: Formats) -> Result<Hello, String> {
     let spoken = versions.as_array().is_some_and(|versions| versions.iter().any(|it| it.as_u64() == Some(VERSION)));
     if !spoken {
         return Err(format!("no common version: this agent speaks [{VERSION}], the program {versions}"));
     }
-    let format = object.get("format").unwrap_or(&Value::Null);
-    let format = format.as_str().and_then(Format::of);
-    let format = format.ok_or("format has to be \"rows\" or \"samples\"")?;
     let integers = match object.get("integers").map(Value::as_str) {
         None | Some(Some("numbers")) => Integers::Numbers,
         Some(Some("text")) => Integers::Text,
         Some(_) => return Err("integers has to be \"numbers\" or \"text\"".to_owned()),
     };
+    let format = object.get("format").and_then(Value::as_str);
+    let words = format.and_then(|format| formats.of(format, integers));
+    let words = words.ok_or_else(|| format!("format has to be {}", formats.names()))?;
     let window = object.get("window").map_or(Some(1), Value::as_u64).filter(|window| (1..=WIDEST).contains(window));
     let window = window.and_then(|window| usize::try_from(window).ok());
     let window = window.ok_or_else(|| format!("window has to be a number from 1 to {WIDEST}"))?;
     let ordered = object.get("ordered").map_or(Some(true), Value::as_bool);
     let ordered = ordered.ok_or("ordered has to be true or false")?;
-    Ok(Hello { encoding: Encoding { format, integers }, window, ordered })
+    Ok(Hello { words, window, ordered })
 }
 
 fn answer(mut object: Map<String, Value>) -> Result<Answer, String> {
@@ -141,29 +184,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encoding::{Encoding, Format};
+    use crate::form::LineFormat;
+
+    static PLAIN: [LineFormat; 1] = [LineFormat { name: "plain", form: |_| unreachable!("nothing is written") }];
 
     fn read(line: &str) -> Message {
-        Message::read(line.as_bytes()).expect(line)
+        Message::read(line.as_bytes(), Formats(&PLAIN)).expect(line)
     }
 
     #[test]
     fn a_hello_says_what_the_program_wants() {
-        let plain = Encoding { format: Format::Rows, integers: Integers::Numbers };
+        let rows = Words::Json(Encoding { format: Format::Rows, integers: Integers::Numbers });
         let hello = |line| match read(line) {
             Message::Hello(hello) => hello,
             other => panic!("{other:?}"),
         };
         assert_eq!(
             hello(r#"{"ebpf_process":[1],"format":"rows","colour":"red"}"#),
-            Ok(Hello { encoding: plain, window: 1, ordered: true })
+            Ok(Hello { words: rows, window: 1, ordered: true })
         );
         let all = r#"{"ebpf_process":[2,1],"format":"samples","window":64,"integers":"text","ordered":false}"#;
-        let encoding = Encoding { format: Format::Samples, integers: Integers::Text };
-        assert_eq!(hello(all), Ok(Hello { encoding, window: 64, ordered: false }));
+        let words = Words::Json(Encoding { format: Format::Samples, integers: Integers::Text });
+        assert_eq!(hello(all), Ok(Hello { words, window: 64, ordered: false }));
+        let plain = Hello { words: Words::Lines(PLAIN[0]), window: 1, ordered: true };
+        assert_eq!(hello(r#"{"ebpf_process":[1],"format":"plain","integers":"text"}"#), Ok(plain));
         for (line, problem) in [
             (r#"{"ebpf_process":[2],"format":"rows"}"#, "no common version"),
             (r#"{"ebpf_process":1,"format":"rows"}"#, "no common version"),
-            (r#"{"ebpf_process":[1],"format":"xml"}"#, "format"),
+            (r#"{"ebpf_process":[1],"format":"xml"}"#, r#"format has to be "rows", "samples" or "plain""#),
             (r#"{"ebpf_process":[1]}"#, "format"),
             (r#"{"ebpf_process":[1],"format":"rows","window":65}"#, "window"),
             (r#"{"ebpf_process":[1],"format":"rows","window":0}"#, "window"),
@@ -185,10 +234,11 @@ mod tests {
         let whole = Answer::RejectedWhole("no".to_owned());
         assert_eq!(answer(r#"{"batch":3,"rejected":true,"reason":"no"}"#), Ok((3, whole)));
         let some = vec![
-            Rejection { row: 5, column: None, reason: "old".to_owned() },
-            Rejection { row: 6, column: Some(2), reason: String::new() },
+            Rejection { place: Place::Row(5, None), reason: "old".to_owned() },
+            Rejection { place: Place::Row(6, Some(2)), reason: String::new() },
+            Rejection { place: Place::Line(0), reason: String::new() },
         ];
-        let line = r#"{"batch":4,"rejected":[{"row":5,"reason":"old"},{"row":6,"column":2}]}"#;
+        let line = r#"{"batch":4,"rejected":[{"row":5,"reason":"old"},{"row":6,"column":2},{"line":0}]}"#;
         assert_eq!(answer(line), Ok((4, Answer::Rejected(some))));
         let later = Answer::Later(Duration::from_millis(1500), "no reason given".to_owned());
         assert_eq!(answer(r#"{"batch":5,"retry_after":1.5}"#), Ok((5, later)));
@@ -200,7 +250,10 @@ mod tests {
             r#"{"batch":"1","ok":true}"#,
             r#"{"batch":1,"retry_after":-1}"#,
             r#"{"batch":1,"retry_after":"soon"}"#,
-            r#"{"batch":1,"rejected":[{"line":1}]}"#,
+            r#"{"batch":1,"rejected":[{"line":-1}]}"#,
+            r#"{"batch":1,"rejected":[{"line":1,"row":1}]}"#,
+            r#"{"batch":1,"rejected":[{"column":1}]}"#,
+            r#"{"batch":1,"rejected":[{}]}"#,
             r#"{"batch":1,"rejected":[{"row":1,"column":-1}]}"#,
         ] {
             assert!(answer(wrong).is_err(), "{wrong}");
@@ -214,7 +267,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_is_a_message_or_an_error(line in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Message::read(&line);
+            let _ = Message::read(&line, Formats(&PLAIN));
         }
     }
 }

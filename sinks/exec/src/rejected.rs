@@ -1,11 +1,12 @@
-//! How many values a refusal is about, by what the batch itself says.
+//! How many values a refusal is about.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::message::Rejection;
+use crate::item::Item;
+use crate::message::{Place, Rejection};
 
 /// A batch as far as a refusal points into it.
 #[derive(Debug, Deserialize)]
@@ -42,8 +43,8 @@ pub(crate) struct Refused {
     pub(crate) astray: u64,
 }
 
-/// Counts the values that these refusals are about.
-pub(crate) fn count(body: &[u8], rejections: &[Rejection]) -> Refused {
+/// Counts the values that these refusals are about, by what a batch in JSON itself says.
+pub(crate) fn of_values(body: &[u8], rejections: &[Rejection]) -> Refused {
     let whole = [b"{", body].concat();
     // It was made here, from the same words.
     let Ok(shape) = serde_json::from_slice::<Shape>(&whole) else { return Refused::default() };
@@ -59,11 +60,14 @@ pub(crate) fn count(body: &[u8], rejections: &[Rejection]) -> Refused {
         cells[column] = true;
     }
     let mut refused = Refused::default();
-    for Rejection { row, column, .. } in rejections {
-        let named = match (rows.get_mut(row), column) {
-            (Some(cells), None) => cells.as_mut_slice(),
-            (Some(cells), Some(column)) => cells.get_mut(*column).map(std::slice::from_mut).unwrap_or_default(),
-            (None, _) => &mut [],
+    for Rejection { place, .. } in rejections {
+        let named = match *place {
+            Place::Row(row, column) => match (rows.get_mut(&row), column) {
+                (Some(cells), None) => cells.as_mut_slice(),
+                (Some(cells), Some(column)) => cells.get_mut(column).map(std::slice::from_mut).unwrap_or_default(),
+                (None, _) => &mut [],
+            },
+            Place::Line(_) => &mut [],
         };
         refused.astray += u64::from(named.is_empty());
         refused.cells += named.iter_mut().map(|cell| u64::from(std::mem::take(cell))).sum::<u64>();
@@ -71,12 +75,32 @@ pub(crate) fn count(body: &[u8], rejections: &[Rejection]) -> Refused {
     refused
 }
 
+/// The same of a batch of lines, by what these carry.
+pub(crate) fn of_lines(items: &[Item], rejections: &[Rejection]) -> Refused {
+    let mut lines: Vec<u64> = rejections.iter().filter_map(Rejection::line).collect();
+    let mut refused = Refused { astray: (rejections.len() - lines.len()) as u64, ..Refused::default() };
+    lines.sort_unstable();
+    let (mut rest, mut start) = (&lines[..], 0);
+    for item in items {
+        let end = start + u64::from(item.lines);
+        let (named, behind) = rest.split_at(rest.partition_point(|line| *line < end));
+        refused.cells += if named.is_empty() { 0 } else { item.samples.into() };
+        (rest, start) = (behind, end);
+    }
+    refused.astray += rest.len() as u64;
+    refused
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(place: Place) -> Rejection {
+        Rejection { place, reason: String::new() }
+    }
+
     fn of(row: u64, column: Option<usize>) -> Rejection {
-        Rejection { row, column, reason: String::new() }
+        at(Place::Row(row, column))
     }
 
     #[test]
@@ -86,7 +110,7 @@ mod tests {
             br#""samples":[{"row":1,"column":0},{"row":1,"column":2},{"row":2,"column":0},{"row":2,"column":1}]}"#;
         for body in [&rows[..], samples] {
             let counted = |rejections: &[Rejection]| {
-                let Refused { cells, astray } = count(body, rejections);
+                let Refused { cells, astray } = of_values(body, rejections);
                 (cells, astray)
             };
             assert_eq!(counted(&[of(1, None)]), (2, 0));
@@ -94,6 +118,24 @@ mod tests {
             assert_eq!(counted(&[of(1, Some(1))]), (0, 0), "there is a column, and no value");
             assert_eq!(counted(&[of(1, Some(3)), of(3, None), of(2, Some(usize::MAX))]), (0, 3));
             assert_eq!(counted(&[of(1, None), of(2, None)]), (4, 0));
+            assert_eq!(counted(&[at(Place::Line(0))]), (0, 1));
         }
+    }
+
+    #[test]
+    fn a_line_takes_all_with_it_that_stands_and_falls_with_it() {
+        let items = [(2, 0), (1, 3), (2, 1), (1, 5)].map(|(lines, samples)| Item { lines, samples });
+        let counted = |lines: &[u64]| {
+            let rejections: Vec<_> = lines.iter().map(|line| at(Place::Line(*line))).collect();
+            let Refused { cells, astray } = of_lines(&items, &rejections);
+            (cells, astray)
+        };
+        assert_eq!(counted(&[]), (0, 0));
+        assert_eq!(counted(&[0, 1]), (0, 0), "headings carry nothing");
+        assert_eq!(counted(&[2]), (3, 0));
+        assert_eq!((counted(&[3]), counted(&[4]), counted(&[4, 3, 3])), ((1, 0), (1, 0), (1, 0)));
+        assert_eq!(counted(&[5, 2]), (8, 0));
+        assert_eq!(counted(&[6, u64::MAX, 5]), (5, 2));
+        assert_eq!(of_lines(&items, &[of(1, None)]), Refused { cells: 0, astray: 1 });
     }
 }

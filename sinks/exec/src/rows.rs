@@ -2,7 +2,7 @@
 
 use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, View};
 
-use crate::encoding::Integers;
+use crate::integers::Integers;
 use crate::known::{KindText, RowText, row_state};
 use crate::text::{bounds, digits, list, moment, pairs, quoted, separated, value};
 

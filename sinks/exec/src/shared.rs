@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::ioctl_fionbio;
 
-use crate::encoding::Encoding;
 use crate::flights::Submitted;
+use crate::words::Words;
 
 /// The state of both, and how each hears of what the other has changed.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct State {
     pub(crate) window: usize,
     pub(crate) is_ordered: bool,
     /// As the program last wanted it.
-    pub(crate) encoding: Option<Encoding>,
+    pub(crate) words: Option<Words>,
     /// The times of the end, once the sink ends.
     pub(crate) ends: Option<Ends>,
 }
@@ -76,7 +76,7 @@ impl Shared {
             submitted: VecDeque::new(),
             window: 1,
             is_ordered: true,
-            encoding: None,
+            words: None,
             ends: None,
         };
         Ok((Self { state: Mutex::new(state), changed: Condvar::new(), waker }, woken))

@@ -9,16 +9,18 @@ use ebpf_process_core::{
 };
 use ebpf_process_delivery::{Delivery, Undelivered};
 
-use crate::encode::{Encoded, Encoder};
-use crate::encoding::Encoding;
+use crate::encode::Encoder;
+use crate::encoded::Encoded;
 use crate::engine::{Engine, Times};
+use crate::form::FormContext;
+use crate::line_encode::LineEncoder;
 use crate::link::Link;
 use crate::options::Settings;
-use crate::reason;
 use crate::restart::Restart;
 use crate::shared::{Ends, Program, Shared};
 use crate::start::Told;
 use crate::target::Target;
+use crate::words::{Formats, Words};
 
 /// How often it is looked whether the agent stops, while nothing is known of the program.
 const LOOK: Duration = Duration::from_millis(50);
@@ -29,10 +31,41 @@ const LONGEST_WORK: Duration = Duration::from_secs(3600);
 /// What the end of a sink may take where nobody says how long.
 const END: Duration = Duration::from_secs(10);
 
+/// Makes batches of views, in the words that a program wants.
+enum Says {
+    Json(Encoder),
+    Lines(LineEncoder),
+}
+
+impl Says {
+    fn new(words: Words, context: &FormContext, limit: usize) -> Self {
+        match words {
+            Words::Json(encoding) => Self::Json(Encoder::new(encoding, limit)),
+            Words::Lines(format) => Self::Lines(LineEncoder::new(format, context, limit)),
+        }
+    }
+
+    const fn words(&self) -> Words {
+        match self {
+            Self::Json(encoder) => Words::Json(encoder.encoding()),
+            Self::Lines(encoder) => Words::Lines(encoder.format()),
+        }
+    }
+
+    fn encode(&mut self, view: View<'_>) -> Encoded {
+        match self {
+            Self::Json(encoder) => encoder.encode(&view),
+            Self::Lines(encoder) => encoder.encode(&view),
+        }
+    }
+}
+
 /// Sends batches to a program.
 pub(crate) struct ExecSink {
-    encoder: Option<Encoder>,
+    says: Option<Says>,
     batch_size: usize,
+    /// What the next format of lines begins with.
+    lines: FormContext,
     delivery: Delivery<Link>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -42,7 +75,12 @@ pub(crate) struct ExecSink {
 
 impl ExecSink {
     /// Starts the thread, which starts the program.
-    pub(crate) fn start(settings: &Settings, target: Target, context: SinkContext) -> Result<Self, BuildError> {
+    pub(crate) fn start(
+        settings: &Settings,
+        target: Target,
+        formats: Formats,
+        context: SinkContext,
+    ) -> Result<Self, BuildError> {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let failed = |what: &'static str| {
             move |error: std::io::Error| {
@@ -57,32 +95,35 @@ impl ExecSink {
             reply_timeout: settings.reply_timeout,
             config: settings.config().clone(),
         };
-        let delivery = Delivery::new(Link(Arc::clone(&shared)), &settings.delivery, &context)?;
+        let delivery = Delivery::new(Link::new(Arc::clone(&shared), formats), &settings.delivery, &context)?;
         let times = Times {
             start: settings.start_timeout,
             reply: settings.reply_timeout,
             age: settings.delivery.age_limit.unwrap_or(LONGEST_WORK),
             close: settings.close_timeout,
         };
+        let lines = FormContext { host: context.host.clone(), joins: context.joins };
         let (ledger, stop) = (Arc::clone(&context.ledger), context.stop.clone());
         let engine = Engine::new(
             context,
-            (target, told, times),
+            (target, formats),
+            (told, times),
             (Arc::clone(&shared), woken),
             Restart::new(settings.delivery.retry_min, settings.delivery.retry_max),
         );
         let thread = thread::Builder::new().name("exec".to_owned()).spawn(move || engine.run());
         let thread = Some(thread.map_err(failed("start a thread"))?);
-        Ok(Self { encoder: None, batch_size: size(settings.batch_size), delivery, shared, thread, ledger, stop })
+        let batch_size = size(settings.batch_size);
+        Ok(Self { says: None, batch_size, lines, delivery, shared, thread, ledger, stop })
     }
 
     /// How the program wants its batches. Until it has said so once it is waited for.
-    fn encoding(&self) -> Result<Encoding, SinkError> {
+    fn words(&self) -> Result<Words, SinkError> {
         let mut state = self.shared.state();
         loop {
-            match (&state.program, state.encoding) {
+            match (&state.program, state.words) {
                 (Program::Over(reason), _) => return Err(SinkError::closed(reason.clone())),
-                (_, Some(encoding)) => return Ok(encoding),
+                (_, Some(words)) => return Ok(words),
                 (Program::Down(reason, _), None) => return Err(SinkError::failed(reason.clone())),
                 (Program::Starting | Program::Working, None) if self.stop.remaining().is_some() => {
                     return Err(SinkError::failed("the agent stops before the program has said hello"));
@@ -112,15 +153,21 @@ impl ExecSink {
 
 impl Sink for ExecSink {
     fn write(&mut self, view: &View<'_>) -> SinkResult {
-        let encoding = self.encoding().inspect_err(|error| {
+        let words = self.words().inspect_err(|error| {
             if error.kind() == SinkErrorKind::Failed {
                 self.ledger.failed(view.len() as u64);
             }
         })?;
-        let known = self.encoder.take_if(|encoder| encoder.encoding() == encoding);
-        let encoder = self.encoder.insert(known.unwrap_or_else(|| Encoder::new(encoding, self.batch_size)));
-        let Encoded { frames, too_large } = encoder.encode(view);
-        self.ledger.rejected(too_large, reason::TOO_LARGE);
+        let known = self.says.take_if(|says| says.words() == words);
+        let says = self.says.insert(known.unwrap_or_else(|| Says::new(words, &self.lines, self.batch_size)));
+        // A program that wants another format later gets no difference for a second time.
+        self.lines.joins = true;
+        let Encoded { frames, unchanged, superseded, rejected } = says.encode(*view);
+        self.ledger.written(unchanged);
+        self.ledger.superseded(superseded);
+        for (samples, reason) in rejected {
+            self.ledger.rejected(samples, reason);
+        }
         for frame in frames {
             self.delivery.offer(frame);
         }

@@ -38,7 +38,7 @@ impl<'a> Start<'a> {
     pub(crate) fn new(context: &'a SinkContext, hello: &Hello, told: &'a Told) -> Self {
         Self {
             version: VERSION,
-            format: hello.encoding.format.as_str(),
+            format: hello.words.format(),
             agent: identity().version(),
             sink: &context.name,
             host: context.host.now(),

@@ -2,7 +2,7 @@
 
 use ebpf_process_core::{ColumnView, Histogram, KindView, Scaled, Value};
 
-use crate::encoding::Integers;
+use crate::integers::Integers;
 
 /// Appends a string.
 pub(crate) fn quoted(word: &str, line: &mut Vec<u8>) {

@@ -78,8 +78,8 @@ fn golden_lines() {
         let mut encoder = encoder(format, integers);
         let mut number = 0;
         everything(&mut |view| {
-            let Encoded { frames, too_large } = encoder.encode(view);
-            assert_eq!((frames.iter().map(Frame::samples).sum::<u64>(), too_large), (view.len() as u64, 0));
+            let Encoded { frames, rejected, .. } = encoder.encode(view);
+            assert_eq!((frames.iter().map(Frame::samples).sum::<u64>(), &rejected[..]), (view.len() as u64, &[][..]));
             for frame in &frames {
                 number += 1;
                 found.push_str(&whole(frame, number));
@@ -196,8 +196,8 @@ proptest! {
                 }
             };
             bench.tick(&Selection::default(), record, |view| {
-                let Encoded { frames, too_large } = encoder.encode(view);
-                assert_eq!(too_large, 0);
+                let Encoded { frames, rejected, .. } = encoder.encode(view);
+                assert!(rejected.is_empty());
                 for frame in &frames {
                     assert!(head(u128::MAX, u64::MAX, false).len() + frame.bytes().len() <= limit);
                     assert!(frame.samples() > 0);
@@ -226,8 +226,9 @@ fn a_row_that_is_larger_than_a_batch_is_left_out_and_counted() {
             }
         };
         bench.tick(&Selection::default(), record, |view| {
-            let Encoded { frames, too_large } = encoder.encode(view);
+            let Encoded { frames, rejected, .. } = encoder.encode(view);
             let cells: u64 = frames.iter().map(Frame::samples).sum();
+            let too_large: u64 = rejected.iter().map(|(samples, _)| samples).sum();
             assert_eq!((cells + too_large, too_large), (10, 8), "{format:?}");
             for frame in &frames {
                 assert!(read(frame).is_object());

@@ -5,5 +5,6 @@
 mod answers;
 mod encoding;
 mod ends;
+mod lines;
 mod rig;
 mod socket;

@@ -9,11 +9,43 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{Bench, Cell, context, offer, stop};
 use ebpf_process_core::{
-    Column, EntityKind, Ledger, Options, Selection, Sink, SinkErrorKind, SinkPlugin as _, SinkResult, Stop, Tally, Unit,
+    Column, EntityKind, Ledger, Options, Selection, Sink, SinkErrorKind, SinkPlugin as _, SinkResult, Stop, Tally,
+    Unit, View,
 };
-use ebpf_process_sink_exec::PLUGIN;
+use ebpf_process_sink_exec::{FormContext, LineBatches, LineForm, LineFormat, PLUGIN};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// A format of lines, beside those of the protocol.
+pub(crate) static FORMATS: [LineFormat; 1] = [LineFormat { name: "plain", form: Plain::start }];
+
+/// Writes a line for each row below one for its kind. No two views have the same lines.
+#[derive(Debug)]
+struct Plain {
+    joins: bool,
+    views: u32,
+}
+
+impl Plain {
+    fn start(context: &FormContext) -> Box<dyn LineForm + Send> {
+        Box::new(Self { joins: context.joins, views: 0 })
+    }
+}
+
+impl LineForm for Plain {
+    fn write(&mut self, view: &View<'_>, batches: &mut LineBatches) {
+        self.views += 1;
+        for kind in view.kinds() {
+            batches.heading(format!("# {}, joins: {}", kind.kind().name(), self.joins).as_bytes());
+            for row in kind.rows() {
+                let labels: Vec<_> = row.labels().map(|(_, value)| value).collect();
+                let values: Vec<_> = row.cells().map(|(_, value)| value.to_string()).collect();
+                let line = format!("{} {} in {}\n", labels.join(","), values.join(","), self.views);
+                batches.push(line.as_bytes(), u32::try_from(values.len()).expect("a few"));
+            }
+        }
+    }
+}
 
 /// Far more than anything here takes.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -79,7 +111,7 @@ impl Rig {
         table.extend(more);
         let context = context("mine");
         let (ledger, stop) = (Arc::clone(&context.ledger), context.stop.clone());
-        let sink = PLUGIN.build(&Options::from_value(&options), context).expect("a sink");
+        let sink = PLUGIN.with_formats(&FORMATS).build(&Options::from_value(&options), context).expect("a sink");
         let mut bench = Bench::new();
         let kind = EntityKind::new("process").keys(["pid", "comm"]);
         let column = |operation| Column::counter("vfs.calls", Unit::CALLS, "calls").labels([("operation", operation)]);
