@@ -175,9 +175,7 @@ mod tests {
             let kinds = options.extract::<ToldOptions>()?.by.into_iter().map(EntityKind::new);
             let kinds = kinds.chain([EntityKind::host()]);
             Ok(kinds
-                .flat_map(|kind| {
-                    columns.iter().map(move |column| Declared { kind: kind.clone(), column: column.clone() })
-                })
+                .flat_map(|kind| columns.iter().map(move |column| Declared::new(kind.clone(), column.clone())))
                 .collect())
         }
 

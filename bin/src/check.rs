@@ -373,10 +373,10 @@ impl SinkReport {
         found.extend(lacking);
         found.extend(forecast.as_ref().and_then(|forecast| forecast.warning(sink)));
         let state = (!found.is_empty()).then(|| trial::worst(&found).as_str());
-        let findings = found.into_iter().map(|ebpf_process_core::Finding { severity, what, way_out }| SinkFinding {
-            severity: severity.as_str(),
-            what,
-            way_out,
+        let findings = found.into_iter().map(|found| SinkFinding {
+            severity: found.severity.as_str(),
+            what: found.what,
+            way_out: found.way_out,
         });
         Self {
             name: sink.spec.name.clone(),

@@ -85,7 +85,7 @@ fn all_metrics(registry: &Registry) -> Result<List, Refusal> {
     for probe in registry.probes() {
         let usual = probe.catalog(&Options::none())?;
         for (name, columns) in by_metric(&catalog(&**probe)?) {
-            let Some(Declared { kind: entity, column }) = columns.first() else { continue };
+            let Some(Declared { kind: entity, column, .. }) = columns.first() else { continue };
             let mut labels: Vec<String> = Vec::new();
             for key in columns.iter().flat_map(|declared| declared.label_keys()) {
                 if !labels.iter().any(|known| known == key) {
@@ -111,7 +111,7 @@ fn all_metrics(registry: &Registry) -> Result<List, Refusal> {
 fn all_options(registry: &Registry) -> List {
     let mut rows = Vec::new();
     let mut add = |table: &str, keys: Vec<OptionDoc>| {
-        rows.extend(keys.into_iter().map(|OptionDoc { key, kind, default, required, meaning }| {
+        rows.extend(keys.into_iter().map(|OptionDoc { key, kind, default, required, meaning, .. }| {
             let (table, default) = (text(table), Cell::Text(default));
             vec![table, Cell::Text(key), Cell::Text(kind), default, Cell::Flag(required), Cell::Text(meaning)]
         }));

@@ -60,7 +60,7 @@ fn segments(reports: &[SegmentReport]) -> String {
     }
     let mut table = plain(&["SEGMENT", "SIZE", "SENT", "RECORDS", "SAMPLES", "DAMAGED"]);
     for report in reports {
-        let SegmentReport { number, size, acknowledged, records, samples, damaged } = report;
+        let SegmentReport { number, size, acknowledged, records, samples, damaged, .. } = report;
         let [size, acknowledged, damaged] = [size, acknowledged, damaged].map(|bytes| size::show(*bytes));
         table.add_row([number.to_string(), size, acknowledged, records.to_string(), samples.to_string(), damaged]);
     }

@@ -31,15 +31,11 @@ pub(crate) fn all(plan: &Plan, limit: Duration) -> Vec<Vec<Finding>> {
     for (index, sink) in plan.sinks.iter().enumerate() {
         let PlannedSink { spec, plugin, options, .. } = sink.clone();
         let (running, unseen) = agent.with(sink);
-        let context = TrialContext {
-            name: spec.name,
-            host: engine::host(),
-            instance: plan.instance.clone(),
-            limit,
-            running,
-            agent: agent.answers.as_ref().map(status::Report::pid),
-            unseen,
-        };
+        let mut context = TrialContext::new(spec.name, engine::host(), limit);
+        context.instance.clone_from(&plan.instance);
+        context.running = running;
+        context.agent = agent.answers.as_ref().map(status::Report::pid);
+        context.unseen = unseen;
         let sender = sender.clone();
         let trial = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| plugin.try_out(&options, &context)));

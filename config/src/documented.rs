@@ -23,9 +23,12 @@ pub struct DocumentedTable {
 pub fn documented() -> [DocumentedTable; 3] {
     // What the built-in default says is no default of the type.
     let built_in = parse_toml(Path::new("built-in default"), DEFAULT).unwrap_or_default();
-    let root = OptionDoc::of::<RawRoot>().into_iter().map(|doc| match find(&built_in, &doc.key) {
-        Some(value) => OptionDoc { default: literal(value), required: false, ..doc },
-        None => doc,
+    let root = OptionDoc::of::<RawRoot>().into_iter().map(|mut doc| {
+        if let Some(value) = find(&built_in, &doc.key) {
+            doc.default = literal(value);
+            doc.required = false;
+        }
+        doc
     });
     [
         DocumentedTable { table: "", keys: root.collect() },

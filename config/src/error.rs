@@ -44,8 +44,9 @@ impl ConfigError {
             }
             Self::Source { .. } => self,
             Self::Key(error) => {
-                let problem = "this key or its value is wrong".to_owned();
-                Self::Key(OptionsError { problem, nearest: None, ..error })
+                let mut hidden = OptionsError::new(error.key, "this key or its value is wrong");
+                hidden.origin = error.origin;
+                Self::Key(hidden)
             }
         }
     }

@@ -307,6 +307,6 @@ impl Loaded {
 
     /// An error about a key whose value is of the right type, but cannot be meant.
     pub(crate) fn refuse(&self, key: String, problem: impl Into<String>) -> OptionsError {
-        self.located(OptionsError { key, origin: None, problem: problem.into(), nearest: None })
+        self.located(OptionsError::new(key, problem))
     }
 }

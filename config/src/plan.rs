@@ -91,9 +91,7 @@ impl PlannedSink {
     fn keeps_pace(&self, base: Duration) -> Result<(), OptionsError> {
         let OutletSpec { name, interval, jitter, .. } = &self.spec;
         let show = duration::show;
-        let refuse = |key: &str, problem: String| {
-            Err(OptionsError { key: format!("sinks.{name}.{key}"), origin: None, problem, nearest: None })
-        };
+        let refuse = |key: &str, problem: String| Err(OptionsError::new(format!("sinks.{name}.{key}"), problem));
         let interval = interval.unwrap_or(base);
         let multiple = interval.as_nanos() % base.as_nanos().max(1) == 0;
         if !multiple || !(base..=LONGEST_INTERVAL).contains(&interval) {
@@ -147,7 +145,7 @@ impl Plan {
 }
 
 /// An unknown key of the root may stand further down: names it as a whole.
-fn further_down(error: OptionsError, registry: &Registry) -> OptionsError {
+fn further_down(mut error: OptionsError, registry: &Registry) -> OptionsError {
     const SINKS: [&str; 14] = [
         "type",
         "queue",
@@ -170,10 +168,10 @@ fn further_down(error: OptionsError, registry: &Registry) -> OptionsError {
     });
     let sinks = SINKS.into_iter().map(|key| (key, format!("sinks.NAME.{key}")));
     let mut known = probes.chain(sinks).chain([("socket", "status.socket".to_owned())]);
-    match known.find(|(key, _)| *key == error.key) {
-        Some((_, whole)) => OptionsError { nearest: Some(whole), ..error },
-        None => error,
+    if let Some((_, whole)) = known.find(|(key, _)| *key == error.key) {
+        error.nearest = Some(whole);
     }
+    error
 }
 
 fn bounded(
@@ -287,8 +285,9 @@ fn unknown_probe(loaded: &Loaded, registry: &Registry, key: &str, is_table: bool
     } else {
         format!("unknown key; known here are {}", keys.iter().chain(&names).copied().collect::<Vec<_>>().join(", "))
     };
-    let nearest = nearest_of(key, names.into_iter().chain(keys));
-    OptionsError { nearest, ..loaded.refuse(format!("probes.{key}"), problem) }
+    let mut error = loaded.refuse(format!("probes.{key}"), problem);
+    error.nearest = nearest_of(key, names.into_iter().chain(keys));
+    error
 }
 
 fn plan_sinks<'a>(
@@ -334,8 +333,9 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
             raw.kind.escape_debug(),
             if known.is_empty() { "none".to_owned() } else { known.join(", ") }
         );
-        let nearest = nearest_of(&raw.kind, known);
-        return Err(OptionsError { nearest, ..loaded.refuse(format!("{path}.type"), problem) }.into());
+        let mut error = loaded.refuse(format!("{path}.type"), problem);
+        error.nearest = nearest_of(&raw.kind, known);
+        return Err(error.into());
     };
     if !(1..=LONGEST_QUEUE).contains(&raw.queue) {
         let problem = format!("{} is not between 1 and {LONGEST_QUEUE} batches", raw.queue);
@@ -358,8 +358,9 @@ fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<Planned
         if let Some(kinds) = raw.kinds.as_ref().filter(|kinds| !kinds.contains(kind)) {
             let problem =
                 format!("this sink gets no such rows: its kinds are {}; name the kind there", kinds.join(", "));
-            let nearest = nearest_of(kind, kinds.iter().map(String::as_str));
-            return Err(OptionsError { nearest, ..refuse(problem) }.into());
+            let mut error = refuse(problem);
+            error.nearest = nearest_of(kind, kinds.iter().map(String::as_str));
+            return Err(error.into());
         }
     }
     let options = loaded.part(Options::at(format!("{path}.options")), &["sinks", name, "options"], |_| true);

@@ -9,6 +9,7 @@ use crate::metric::{Column, MetricKind};
 
 /// One round of collection and its two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tick {
     /// Rises by one per batch, from 0.
     pub seq: u64,

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 /// How a sink or a probe fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// What it needs is not there: it is tried again, later and later.
     Absent,
@@ -42,6 +43,7 @@ impl State {
 
 /// A state, since when and, unless all is well, why.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Condition {
     /// How it fares.
     pub state: State,

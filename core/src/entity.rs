@@ -114,6 +114,7 @@ impl EntityKind {
 
 /// A column on its kind, for a probe's catalog.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Declared {
     /// What has a row of its own.
     pub kind: EntityKind,
@@ -122,6 +123,11 @@ pub struct Declared {
 }
 
 impl Declared {
+    /// A column on this kind.
+    pub const fn new(kind: EntityKind, column: Column) -> Self {
+        Self { kind, column }
+    }
+
     /// A column that concerns the whole host.
     pub const fn host(column: Column) -> Self {
         Self { kind: EntityKind::host(), column }

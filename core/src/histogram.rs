@@ -21,6 +21,7 @@ pub struct Histogram<'a> {
 
 /// One slot of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Bucket {
     /// The slot's number.
     pub slot: usize,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 /// One key of a table of options, as documentation shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct OptionDoc {
     /// The key within its table; keys of an inner table follow its name and a dot.
     pub key: String,

@@ -87,6 +87,7 @@ impl Provider for Layer {
 
 /// What is wrong with one value of the configuration, where, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OptionsError {
     /// The full key, for example `sinks.lan.options.address`.
     pub key: String,
@@ -99,6 +100,11 @@ pub struct OptionsError {
 }
 
 impl OptionsError {
+    /// That a key's value cannot be meant. Where it comes from, and what may have been meant, is set in the fields.
+    pub fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), origin: None, problem: problem.into(), nearest: None }
+    }
+
     /// Explains the first of figment's errors; `path` is put before its key.
     fn explain(error: &figment::Error, path: &str) -> Self {
         let origin = error.metadata.as_ref().map(|metadata| metadata.name.to_string());

@@ -30,6 +30,7 @@ pub trait Probe: Send {
 
 /// What a probe is built with.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ProbeContext<'a> {
     /// Declares the kinds and columns, and makes the rows, whose values the probe will record.
     pub recorder: &'a mut Recorder,
@@ -42,7 +43,13 @@ pub struct ProbeContext<'a> {
     pub assistant: Option<Arc<dyn Assistant>>,
 }
 
-impl ProbeContext<'_> {
+impl<'a> ProbeContext<'a> {
+    /// What a probe is built with by an agent that has all rights and no numbers so far. What is different is set in the
+    /// fields.
+    pub fn new(recorder: &'a mut Recorder, interval: Duration) -> Self {
+        Self { recorder, interval, vitals: Arc::default(), assistant: None }
+    }
+
     /// Declares a kind of rows: [`Recorder::kind`].
     pub fn kind(&mut self, kind: EntityKind) -> Result<KindId, Refused> {
         self.recorder.kind(kind)

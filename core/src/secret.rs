@@ -30,6 +30,7 @@ use crate::opener::Opener;
 /// # Ok::<(), ebpf_process_core::BuildError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Secret {
     /// As it is.
     Text(String),

@@ -86,11 +86,19 @@ pub enum Settlement {
 }
 
 /// What a sink leaves to the one that takes its place.
+#[non_exhaustive]
 pub struct Legacy {
     /// How many samples that are queued in the sink's ledger it has; each sample is in one of both ledgers afterwards.
     pub samples: u64,
     /// What the sinks of one type know.
     pub content: Box<dyn Any + Send>,
+}
+
+impl Legacy {
+    /// So many queued samples, and what a sink of the same type makes of them.
+    pub fn new(samples: u64, content: impl Any + Send) -> Self {
+        Self { samples, content: Box::new(content) }
+    }
 }
 
 impl fmt::Debug for Legacy {
@@ -179,9 +187,17 @@ impl Stop {
 
 /// What a sink's options ask for that other sinks may not have as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claims {
     /// It writes to standard output, which one sink at most may own.
     pub stdout: bool,
+}
+
+impl Claims {
+    /// Standard output, if it writes there; nothing else.
+    pub const fn stdout(writes: bool) -> Self {
+        Self { stdout: writes }
+    }
 }
 
 /// A type of sink: what the configuration's `type = "..."` names.

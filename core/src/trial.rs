@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// What a sink knows when it is [tried out](crate::SinkPlugin::try_out).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TrialContext {
     /// The sink's name in the configuration.
     pub name: String,
@@ -26,6 +27,12 @@ pub struct TrialContext {
 }
 
 impl TrialContext {
+    /// What a sink of this name is tried out with on a host of this name where no agent runs. What is different is set in
+    /// the fields.
+    pub fn new(name: impl Into<String>, host: impl Into<String>, limit: Duration) -> Self {
+        Self { name: name.into(), host: host.into(), instance: None, limit, running: None, agent: None, unseen: None }
+    }
+
     /// The finding that something is taken; a warning where it cannot be told whether a running agent has it.
     #[must_use]
     pub fn unless_the_agents(&self, taken: Finding) -> Finding {
@@ -63,6 +70,7 @@ impl Severity {
 
 /// One thing that a trial found out: a sentence without a full stop, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,

@@ -29,6 +29,7 @@ pub struct Vitals {
 
 /// What the configuration asks for and this machine does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Uncounted {
     /// A counter such as `file.close`, or `probe NAME` for all of a probe's.
     pub what: String,
@@ -40,6 +41,7 @@ pub struct Uncounted {
 
 /// What is known of one probe.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProbeVitals {
     /// The probe's name.
     pub name: String,
@@ -69,6 +71,7 @@ impl ProbeVitals {
 
 /// What is known of one sink: what it is now, and what became of the samples of those that had its name before.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SinkVitals {
     /// The sink's name.
     pub name: String,

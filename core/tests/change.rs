@@ -273,7 +273,7 @@ impl Sink for Hoarding {
     }
 
     fn bequeath(&mut self) -> Option<Legacy> {
-        Some(Legacy { samples: self.held, content: Box::new(self.held) })
+        Some(Legacy::new(self.held, self.held))
     }
 
     fn inherit(&mut self, legacy: Legacy) {

@@ -9,7 +9,7 @@ use ebpf_process_core::testkit::{Bench, context};
 use ebpf_process_core::{
     Access, BuildErrorKind, Claims, Column, ColumnId, Declared, EntityKind, OptionDoc, Options, Probe, ProbeContext,
     ProbeResult, ProbeType, Recorder, Registry, RowId, Selection, Sink, SinkContext, SinkPlugin, SinkResult, SinkType,
-    Unit, View, Vitals,
+    Unit, View,
 };
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -92,7 +92,7 @@ struct FixedOptions {
 
 fn fixed_column() -> Declared {
     let column = Column::counter("lamp.switched", Unit::EVENTS, "Times that a lamp was switched");
-    Declared { kind: EntityKind::new("lamp").keys(["lamp"]), column }
+    Declared::new(EntityKind::new("lamp").keys(["lamp"]), column)
 }
 
 impl Fixed {
@@ -100,7 +100,7 @@ impl Fixed {
         FixedOptions { total }: FixedOptions,
         context: &mut ProbeContext<'_>,
     ) -> Result<Self, ebpf_process_core::BuildError> {
-        let Declared { kind, column } = fixed_column();
+        let Declared { kind, column, .. } = fixed_column();
         let kind = context.kind(kind)?;
         let column = context.column(kind, column)?;
         Ok(Self { total, cell: (context.row(kind, 0, &["desk"])?, column) })
@@ -125,12 +125,7 @@ fn a_probe_type_is_its_options_its_columns_and_a_function() {
     assert_eq!(plugin.catalog(&options).expect("right options"), [fixed_column()]);
     assert_eq!(plugin.catalog(&Options::none()).expect_err("no total").key, "options.total");
     let mut bench = Bench::new();
-    let context = ProbeContext {
-        recorder: bench.recorder(),
-        interval: std::time::Duration::from_secs(1),
-        vitals: Arc::new(Vitals::default()),
-        assistant: None,
-    };
+    let context = ProbeContext::new(bench.recorder(), std::time::Duration::from_secs(1));
     let mut probe = plugin.build(&options, context).expect("a probe");
     let mut shown = Vec::new();
     bench.tick(

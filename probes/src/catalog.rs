@@ -66,10 +66,10 @@ fn target_present() -> Column {
 /// What every kernel probe has beside its counters. What hook serves is known when it is attached: of `hook.info` the
 /// keys are told, and values that stand for none.
 pub(crate) fn of_every_probe() -> impl Iterator<Item = Declared> {
-    let hook = |column| Declared { kind: hook_kind(), column };
+    let hook = |column| Declared::new(hook_kind(), column);
     let first = [hook_info([""; 4]), hook_missed(), hook_exact(), hook_missed_is_bound(), hook_firing()].into_iter();
     let hooks = first.chain(Doubt::ALL.map(hook_doubt)).map(hook);
-    hooks.chain([Declared { kind: target_kind(), column: target_present() }])
+    hooks.chain([Declared::new(target_kind(), target_present())])
 }
 
 /// A kind that the probes have in common: whoever is built first declares it.

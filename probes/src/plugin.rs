@@ -79,7 +79,7 @@ impl ProbePlugin for KernelProbe {
             }
             declared.push(column);
             for kind in options.who().iter().flat_map(kinds) {
-                declared.push(Declared { kind, column: output.metric.column(output.label) });
+                declared.push(Declared::new(kind, output.metric.column(output.label)));
             }
         }
         declared.extend(self.reader.iter().flat_map(|reader| (reader.columns)()));

@@ -45,9 +45,9 @@ impl ProbePlugin for Scripted {
     }
 
     fn catalog(&self, _: &Options) -> Result<Vec<Declared>, OptionsError> {
-        let [calls, level] = by_name().map(|column| Declared { kind: names(), column });
-        let (time, brief) = (Declared { kind: timed(), column: time() }, Declared { kind: passing(), column: brief() });
-        let work = Declared { kind: parts(), column: work() };
+        let [calls, level] = by_name().map(|column| Declared::new(names(), column));
+        let (time, brief) = (Declared::new(timed(), time()), Declared::new(passing(), brief()));
+        let work = Declared::new(parts(), work());
         Ok(vec![calls, level, time, brief, work])
     }
 

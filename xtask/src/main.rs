@@ -4,6 +4,8 @@ mod bpf;
 mod cost;
 mod deny;
 mod fuzz;
+#[cfg(test)]
+mod growth;
 mod guide;
 mod interface;
 mod load;

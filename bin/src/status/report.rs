@@ -177,7 +177,7 @@ impl Source {
         });
         let sinks = self.vitals.sinks().into_iter().map(|sink| self.sink(sink));
         let probes = self.vitals.probes().into_iter().map(|probe| {
-            let Condition { state, reason, since } = probe.condition();
+            let Condition { state, reason, since, .. } = probe.condition();
             let since = since.elapsed().as_secs_f64();
             Probe { name: probe.name, state: state.as_str().to_owned(), reason, since }
         });
@@ -208,7 +208,7 @@ impl Source {
 
     fn sink(&self, vitals: SinkVitals) -> Sink {
         let tally = vitals.tally();
-        let Condition { state, reason, since } = vitals.ledger.condition();
+        let Condition { state, reason, since, .. } = vitals.ledger.condition();
         let name = vitals.name;
         let Tally {
             offered,

@@ -228,7 +228,7 @@ fn none(kind: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use ebpf_process_core::testkit::Bench;
-    use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit};
+    use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit, Vitals};
 
     use super::*;
 
@@ -301,12 +301,9 @@ interrupted by signals so far: 100 of vfs read";
 
     #[test]
     fn what_is_not_counted_here_is_said_with_its_reason() {
-        let uncounted = Uncounted {
-            what: "file.close".to_owned(),
-            reason: "kprobe close_fd: no such function".to_owned(),
-            probe: None,
-        };
-        let figures = Figures::since(Duration::ZERO, vec![uncounted]);
+        let vitals = Vitals::default();
+        vitals.add_uncounted("file.close", "kprobe close_fd: no such function");
+        let figures = Figures::since(Duration::ZERO, vitals.uncounted());
         let text = figures.picture(None).lines().join("\n");
         assert!(text.contains("NOT COUNTED: file.close (kprobe close_fd: no such function)"), "{text}");
     }

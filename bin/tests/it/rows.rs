@@ -50,7 +50,7 @@ impl ProbePlugin for Told {
 
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
         let kinds = options.extract::<ToldOptions>()?.by.into_iter().map(kind).chain([EntityKind::host()]);
-        Ok(kinds.flat_map(|kind| columns().map(|column| Declared { kind: kind.clone(), column })).collect())
+        Ok(kinds.flat_map(|kind| columns().map(|column| Declared::new(kind.clone(), column))).collect())
     }
 
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {

@@ -98,7 +98,7 @@ impl SinkPlugin for FakeSink {
         let typed: SinkOptions = options.extract()?;
         match typed.address.as_str() {
             "nowhere" => Err(options.refuse("address", "this is no address")),
-            address => Ok(Claims { stdout: address == "stdout" }),
+            address => Ok(Claims::stdout(address == "stdout")),
         }
     }
 

@@ -278,7 +278,7 @@ fn started_setuid_a_sink_is_confined_to_stdout_and_the_network() {
         let address = format!("sinks.a.options.address={address}");
         let (_, plan) = plan(&Sources::built_in().set(set(&["sinks.a.type=statsd", &address]))).expect("a plan");
         assert_eq!(confine(&plan).is_ok(), allowed, "{address}");
-        assert_eq!(plan.sinks[0].claims, Claims { stdout: address.ends_with("stdout") });
+        assert_eq!(plan.sinks[0].claims, Claims::stdout(address.ends_with("stdout")));
     }
 }
 

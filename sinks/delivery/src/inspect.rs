@@ -15,6 +15,7 @@ use crate::spool::{SpoolError, lock};
 
 /// What is in a segment of a spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SegmentReport {
     /// Segments are numbered in the order of their making.
     pub number: u64,

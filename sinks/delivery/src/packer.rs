@@ -15,6 +15,7 @@ pub struct Packer {
 
 /// How much goes into one frame, and how long it may wait there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Items.
     pub items: usize,
@@ -22,6 +23,19 @@ pub struct Limits {
     pub bytes: usize,
     /// From the first item to the sending; zero sends whatever is there.
     pub age: Duration,
+}
+
+impl Limits {
+    /// So many items and bytes; what there is is sent at once.
+    pub const fn new(items: usize, bytes: usize) -> Self {
+        Self { items, bytes, age: Duration::ZERO }
+    }
+
+    /// How long an item may wait for others.
+    #[must_use]
+    pub const fn age(self, age: Duration) -> Self {
+        Self { age, ..self }
+    }
 }
 
 impl Packer {

@@ -137,15 +137,9 @@ mod tests {
     use crate::spool::Spool;
 
     fn context(agent: Option<u32>) -> TrialContext {
-        TrialContext {
-            name: "db".to_owned(),
-            host: "host".to_owned(),
-            instance: None,
-            limit: Duration::from_secs(5),
-            running: None,
-            agent,
-            unseen: None,
-        }
+        let mut context = TrialContext::new("db", "host", Duration::from_secs(5));
+        context.agent = agent;
+        context
     }
 
     fn severity(spool: PathBuf, agent: Option<u32>) -> Severity {
@@ -174,7 +168,8 @@ mod tests {
         let before = entries(&spool);
         assert_eq!(severity(spool.clone(), None), Severity::Error);
         assert_eq!(severity(spool.clone(), Some(7)), Severity::Fine, "the running agent's own");
-        let blind = TrialContext { unseen: Some("/run/x".into()), ..context(None) };
+        let mut blind = context(None);
+        blind.unseen = Some("/run/x".into());
         let options = DeliveryOptions { spool: Some(spool.clone()), ..DeliveryOptions::default() };
         assert_eq!(options.try_out(&blind)[0].severity, Severity::Warning, "it may be the running agent's own");
         drop(held);

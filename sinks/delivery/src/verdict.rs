@@ -8,6 +8,7 @@ use crate::frame::Frame;
 /// words the ledger makes so ([`Ledger::reason`](ebpf_process_core::Ledger::reason)).
 /// Problems are for people: what went wrong and the way out, on one line, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// The receiver has all of it, and says so.
     Accepted,

@@ -197,7 +197,7 @@ impl Sink for ExecSink {
         self.begin_end(self.stop.remaining().unwrap_or(END));
         let undelivered = self.delivery.bequeath();
         self.end();
-        Some(Legacy { samples: undelivered.samples(), content: Box::new(undelivered) })
+        Some(Legacy::new(undelivered.samples(), undelivered))
     }
 
     fn inherit(&mut self, legacy: Legacy) {

@@ -28,13 +28,6 @@ pub fn try_out<P: Protocol>(server: Server, protocol: P, context: &TrialContext)
         None => (format!("{name}: {problem}"), "check the option url".to_owned()),
     };
     match verdict {
-        // That there is nothing in it can be all that the server finds wrong: then it has let us in.
-        Verdict::Accepted
-        | Verdict::Sent
-        | Verdict::Partly { .. }
-        | Verdict::Again { .. }
-        | Verdict::Rejected { .. }
-        | Verdict::TooLarge { .. } => Finding::fine(format!("{name} answers and {deed}")),
         Verdict::Misconfigured { .. } if let Some(made) = carrier.mends() => {
             Finding::fine(format!("{name} answers; {made}"))
         }
@@ -46,5 +39,7 @@ pub fn try_out<P: Protocol>(server: Server, protocol: P, context: &TrialContext)
             let (what, way_out) = split(problem);
             Finding::warning(what, way_out)
         }
+        // That there is nothing in it can be all that the server finds wrong: then it has let us in.
+        _ => Finding::fine(format!("{name} answers and {deed}")),
     }
 }

@@ -138,7 +138,7 @@ impl SinkPlugin for InfluxPlugin {
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
         let settings = Settings::read(options)?;
-        Ok(Claims { stdout: matches!(settings.target, Target::Stdout) })
+        Ok(Claims::stdout(matches!(settings.target, Target::Stdout)))
     }
 
     fn destination(&self, options: &Options) -> Option<String> {
@@ -262,7 +262,7 @@ impl Sink for DeliveredSink {
             self.delivery.offer(frame);
         }
         let undelivered = self.delivery.bequeath();
-        Some(Legacy { samples: undelivered.samples(), content: Box::new(undelivered) })
+        Some(Legacy::new(undelivered.samples(), undelivered))
     }
 
     fn inherit(&mut self, legacy: Legacy) {

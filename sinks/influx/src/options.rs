@@ -205,7 +205,7 @@ impl Settings {
             return refuse("max_bytes", "must be more than nothing, and at most half of delivery.memory");
         }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let limits = Limits { items: raw.max_lines, bytes, age: raw.max_age };
+        let limits = Limits::new(raw.max_lines, bytes).age(raw.max_age);
         let writing = Writing { integers: raw.integers, lines: raw.lines, namespace: raw.namespace };
         Ok(Self { target, writing, limits, delivery: raw.delivery })
     }

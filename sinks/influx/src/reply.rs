@@ -215,7 +215,6 @@ mod tests {
     fn short(place: &Place, status: u16, body: &str) -> Short {
         match answer(place, status, body) {
             Verdict::Accepted => Short::Accepted,
-            Verdict::Sent => unreachable!("HTTP acknowledges"),
             Verdict::Partly { rejected, .. } => Short::Partly(rejected.min(10)),
             Verdict::Again { pieces, .. } => Short::Again(pieces.len()),
             Verdict::Rejected { .. } => Short::Rejected,
@@ -223,6 +222,7 @@ mod tests {
             Verdict::Doubtful { .. } => Short::Doubtful,
             Verdict::Retry { .. } => Short::Retry,
             Verdict::Misconfigured { .. } => Short::Misconfigured,
+            other => unreachable!("no answer means {other:?}"),
         }
     }
 

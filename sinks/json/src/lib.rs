@@ -144,7 +144,7 @@ impl SinkPlugin for JsonPlugin {
     }
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
-        Ok(Claims { stdout: Settings::read(options)?.is_none() })
+        Ok(Claims::stdout(Settings::read(options)?.is_none()))
     }
 
     fn destination(&self, options: &Options) -> Option<String> {

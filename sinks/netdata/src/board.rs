@@ -145,7 +145,7 @@ impl Board {
     /// Sets the values of a heatmap for this view. What was hit is there for good, and grows on both sides.
     fn set_slots(&mut self, chart: usize, histogram: Histogram<'_>) {
         let Some(chart) = self.chart(chart) else { return };
-        for Bucket { slot, bound, count } in histogram.buckets() {
+        for Bucket { slot, bound, count, .. } in histogram.buckets() {
             if !chart.is_taken(slot) {
                 let id = format!("le_{bound}");
                 let in_unit = Scaled { total: bound, scale: histogram.scale() }.in_unit();

@@ -99,7 +99,7 @@ impl SinkPlugin for NetdataPlugin {
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
         options.extract::<NoOptions>()?;
-        Ok(Claims { stdout: true })
+        Ok(Claims::stdout(true))
     }
 
     fn options(&self) -> Vec<OptionDoc> {

@@ -211,7 +211,7 @@ impl Sink for OtlpSink {
     fn bequeath(&mut self) -> Option<Legacy> {
         self.offer_rest();
         let undelivered = self.delivery.bequeath();
-        Some(Legacy { samples: undelivered.samples(), content: Box::new(undelivered) })
+        Some(Legacy::new(undelivered.samples(), undelivered))
     }
 
     fn inherit(&mut self, legacy: Legacy) {

@@ -112,7 +112,7 @@ impl Settings {
         }
         let server = ServerOptions::read(&raw, options)?;
         let bytes = usize::try_from(raw.max_bytes).unwrap_or(usize::MAX);
-        let limits = Limits { items: usize::MAX, bytes, age: raw.max_age };
+        let limits = Limits::new(usize::MAX, bytes).age(raw.max_age);
         Ok(Self { server, resource: raw.resource, limits, delivery: raw.delivery })
     }
 

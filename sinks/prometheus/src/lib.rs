@@ -220,7 +220,7 @@ impl SinkPlugin for PrometheusPlugin {
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
         let (_, address) = Settings::read(options)?;
-        Ok(Claims { stdout: address.is_none() })
+        Ok(Claims::stdout(address.is_none()))
     }
 
     fn destination(&self, options: &Options) -> Option<String> {
@@ -342,14 +342,11 @@ mod tests {
     fn a_trial_tells_whether_the_port_is_free_and_leaves_it_so() {
         let listener = TcpListener::bind((loopback(), 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let context = |running, unseen: Option<&str>| TrialContext {
-            name: "x".to_owned(),
-            host: "host".to_owned(),
-            instance: None,
-            limit: Duration::from_secs(5),
-            running,
-            agent: None,
-            unseen: unseen.map(PathBuf::from),
+        let context = |running, unseen: Option<&str>| {
+            let mut context = TrialContext::new("x", "host", Duration::from_secs(5));
+            context.running = running;
+            context.unseen = unseen.map(PathBuf::from);
+            context
         };
         let try_out = |address, running| try_out(address, "sinks.x.options", &context(running, None));
         let taken = try_out(address, None);

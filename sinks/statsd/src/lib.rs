@@ -179,7 +179,7 @@ impl SinkPlugin for StatsdPlugin {
 
     fn check(&self, options: &Options) -> Result<Claims, OptionsError> {
         let settings = Settings::read(options)?;
-        Ok(Claims { stdout: settings.address == Address::Stdout })
+        Ok(Claims::stdout(settings.address == Address::Stdout))
     }
 
     fn destination(&self, options: &Options) -> Option<String> {
@@ -349,7 +349,7 @@ impl Sink for SocketSink {
         // Of the connection the successor knows nothing.
         self.close().ok()?;
         let encoder = std::mem::replace(&mut self.encoder, Encoder::new(Syntax::Plain, "", 0));
-        Some(Legacy { samples: 0, content: Box::new(encoder) })
+        Some(Legacy::new(0, encoder))
     }
 
     fn inherit(&mut self, legacy: Legacy) {

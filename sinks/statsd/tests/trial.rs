@@ -11,15 +11,7 @@ use ebpf_process_sink_statsd::PLUGIN;
 
 fn try_out(address: &str) -> Vec<Finding> {
     let options = Options::from_value(BTreeMap::from([("address", address)]));
-    let context = TrialContext {
-        name: "lan".to_owned(),
-        host: "host".to_owned(),
-        instance: None,
-        limit: Duration::from_secs(30),
-        running: None,
-        agent: None,
-        unseen: None,
-    };
+    let context = TrialContext::new("lan", "host", Duration::from_secs(30));
     PLUGIN.try_out(&options, &context)
 }
 

@@ -32,7 +32,7 @@ fn latest() -> Column {
 }
 
 fn columns() -> Vec<Declared> {
-    vec![Declared { kind: user(), column: started() }, Declared::host(unplaced()), Declared::host(latest())]
+    vec![Declared::new(user(), started()), Declared::host(unplaced()), Declared::host(latest())]
 }
 
 struct Users {

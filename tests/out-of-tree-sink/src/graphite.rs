@@ -13,7 +13,7 @@ use ebpf_process_core::{Legacy, Settlement};
 use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Limits, Packer, Peer, Verdict, look_for_close};
 
 /// What a request would be elsewhere.
-const LIMITS: Limits = Limits { items: 1000, bytes: 64 << 10, age: Duration::ZERO };
+const LIMITS: Limits = Limits::new(1000, 64 << 10);
 
 /// For sending one frame.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Sink for Graphite {
     /// Whoever takes this one's place at a reload sends what it has not.
     fn bequeath(&mut self) -> Option<Legacy> {
         let undelivered = self.delivery.bequeath();
-        Some(Legacy { samples: undelivered.samples(), content: Box::new(undelivered) })
+        Some(Legacy::new(undelivered.samples(), undelivered))
     }
 
     fn inherit(&mut self, legacy: Legacy) {

@@ -28,11 +28,11 @@ impl Options {
 
 /// Some of the work waited, or all of it.
 pub fn columns() -> [Declared; 2] {
-    ["some", "full"].map(|share| Declared {
-        kind: EntityKind::new("resource").keys(["resource"]),
-        column: Column::counter("pressure.stalled", Unit::SECONDS, "Time in which work waited")
+    ["some", "full"].map(|share| {
+        let column = Column::counter("pressure.stalled", Unit::SECONDS, "Time in which work waited")
             .scale(1e-6)
-            .labels([("share", share)]),
+            .labels([("share", share)]);
+        Declared::new(EntityKind::new("resource").keys(["resource"]), column)
     })
 }
 
@@ -62,11 +62,10 @@ impl Probe for Pressure {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use ebpf_process_core::testkit::Bench;
-    use ebpf_process_core::{Selection, Vitals};
+    use ebpf_process_core::Selection;
 
     use super::*;
 
@@ -81,12 +80,7 @@ mod tests {
             fs::write(folder.join(name), text).expect("a file");
         }
         let mut bench = Bench::new();
-        let mut context = ProbeContext {
-            recorder: bench.recorder(),
-            interval: Duration::from_secs(1),
-            vitals: Arc::new(Vitals::default()),
-            assistant: None,
-        };
+        let mut context = ProbeContext::new(bench.recorder(), Duration::from_secs(1));
         let mut probe = Pressure::build(Options { folder: folder.clone() }, &mut context).expect("a probe");
         let mut shown = Vec::new();
         bench.tick(

@@ -61,15 +61,7 @@ fn what_is_tried_out_leaves_no_trace() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
     let options = Options::from_value(json!({"address": format!("unix:{}", path.display())}));
-    let context = TrialContext {
-        name: "mine".to_owned(),
-        host: "host".to_owned(),
-        instance: None,
-        limit: Duration::from_secs(1),
-        running: None,
-        agent: None,
-        unseen: None,
-    };
+    let context = TrialContext::new("mine", "host", Duration::from_secs(1));
     let severity = |options: &Options| PLUGIN.try_out(options, &context)[0].severity;
     assert_eq!(severity(&options), Severity::Error);
     let listener = UnixListener::bind(&path).expect("a listener");

@@ -11,15 +11,7 @@ use crate::server::{Act, LIMIT, Server, TAKEN, reply, reply_with};
 use crate::sink::{Running, options};
 
 fn try_out(text: &str) -> Vec<Finding> {
-    let context = TrialContext {
-        name: "db".to_owned(),
-        host: "host".to_owned(),
-        instance: None,
-        limit: Duration::from_secs(5),
-        running: None,
-        agent: None,
-        unseen: None,
-    };
+    let context = TrialContext::new("db", "host", Duration::from_secs(5));
     PLUGIN.try_out(&options(text), &context)
 }
 

@@ -10,15 +10,7 @@ use crate::server::{Server, reply};
 use crate::sink::options;
 
 fn try_out(text: &str) -> Finding {
-    let context = TrialContext {
-        name: "otel".to_owned(),
-        host: "host".to_owned(),
-        instance: None,
-        limit: Duration::from_secs(5),
-        running: None,
-        agent: None,
-        unseen: None,
-    };
+    let context = TrialContext::new("otel", "host", Duration::from_secs(5));
     let [finding] = PLUGIN.try_out(&options(text), &context).try_into().expect("one finding");
     finding
 }
