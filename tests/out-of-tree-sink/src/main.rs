@@ -1,5 +1,6 @@
-//! The agent with two more sinks and one more probe.
+//! The agent with three more sinks and one more probe.
 
+mod acked;
 mod graphite;
 mod lines;
 mod pressure;
@@ -12,9 +13,16 @@ fn main() -> ExitCode {
     let lines = SinkType::new("lines", "counters as lines in a file", lines::Lines::build).opens(lines::Options::opens);
     let graphite = SinkType::new("graphite", "numbers for Graphite, over TCP", graphite::Graphite::build)
         .opens(graphite::Options::opens);
+    let acked = SinkType::new("acked", "numbers over TCP, each frame acknowledged", acked::Acked::build)
+        .opens(acked::Options::opens);
     let pressure = ProbeType::new("pressure", "time in which work waited", pressure::Pressure::build)
         .columns(|_| pressure::columns())
         .opens(pressure::Options::opens)
         .off_by_default();
-    ebpf_process::App::new("my-agent", env!("CARGO_PKG_VERSION")).sink(lines).sink(graphite).probe(pressure).run()
+    ebpf_process::App::new("my-agent", env!("CARGO_PKG_VERSION"))
+        .sink(lines)
+        .sink(graphite)
+        .sink(acked)
+        .probe(pressure)
+        .run()
 }

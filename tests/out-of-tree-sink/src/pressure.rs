@@ -64,8 +64,8 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use ebpf_process_core::testkit::Bench;
     use ebpf_process_core::Selection;
+    use ebpf_process_core::testkit::Bench;
 
     use super::*;
 
