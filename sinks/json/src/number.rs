@@ -149,6 +149,15 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_whole_where_it_is_and_has_an_exponent_where_it_is_large() {
+        for (delta, expected) in [(0.0, "0.0}"), (5.0, "5.0}"), (0.5, "0.5}"), (1e16, "1e+16}"), (3e18, "3e+18}")] {
+            let mut line = Vec::new();
+            rate(delta, 1.0, &mut line).expect("a number");
+            assert_eq!(String::from_utf8(line).expect("text"), expected);
+        }
+    }
+
+    #[test]
     fn a_run_of_nulls_is_as_long_as_it_is_asked_for() {
         for count in 0..40 {
             let mut line = b"x".to_vec();
