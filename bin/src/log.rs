@@ -3,8 +3,10 @@
 mod level;
 mod netdata;
 
+use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
 use tracing::field::{Field, Visit};
@@ -17,15 +19,17 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 pub(crate) use level::Verbosity;
-use level::word;
+use level::{priority, word};
 pub(crate) use netdata::Wish;
 use netdata::{Entry, Form, Way};
 
 /// Who reads the log.
 #[derive(Debug)]
 pub(crate) enum Reader {
-    /// A person, or a service manager's journal: it knows the time.
+    /// A person.
     Present,
+    /// A service manager's journal: it knows the time, and takes a level as `<3>` in front of a line.
+    Journal,
     /// A file: each line says when.
     File,
     /// netdata, as it wishes.
@@ -35,15 +39,27 @@ pub(crate) enum Reader {
 impl Reader {
     /// Whoever reads this process's stderr.
     pub(crate) fn of_stderr() -> Self {
-        let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-        if journal || io::stderr().is_terminal() { Self::Present } else { Self::File }
+        if is_journal(io::stderr(), std::env::var_os("JOURNAL_STREAM").as_deref()) {
+            return Self::Journal;
+        }
+        if io::stderr().is_terminal() { Self::Present } else { Self::File }
     }
+}
+
+/// Whether `stream`, device and inode as a service manager writes them into the environment, is this descriptor: whoever
+/// inherits the variable may write elsewhere.
+fn is_journal(descriptor: impl AsFd, stream: Option<&OsStr>) -> bool {
+    let named = stream.and_then(OsStr::to_str).and_then(|stream| stream.split_once(':'));
+    let named = named.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    let is = rustix::fs::fstat(descriptor).map(|stat| (stat.st_dev, stat.st_ino));
+    named.is_some() && named == is.ok()
 }
 
 /// Starts the log; a panic becomes one line of it. Only the first call has an effect.
 pub(crate) fn start(verbosity: Verbosity, reader: Reader) {
     let (style, way) = match reader {
         Reader::Present => (Style::Present, Way::Stderr),
+        Reader::Journal => (Style::Journal, Way::Stderr),
         Reader::File => (Style::File, Way::Stderr),
         Reader::Netdata(wish) => (Style::Netdata(wish.form), wish.way),
     };
@@ -80,6 +96,7 @@ static TO_JOURNAL: OnceLock<LevelFilter> = OnceLock::new();
 /// What one event looks like.
 enum Style {
     Present,
+    Journal,
     File,
     Netdata(Form),
 }
@@ -94,7 +111,7 @@ where
         event.record(&mut text);
         let level = *event.metadata().level();
         let mut time = String::new();
-        if !matches!(self, Self::Present) {
+        if !matches!(self, Self::Present | Self::Journal) {
             SystemTime.format_time(&mut Writer::new(&mut time))?;
         }
         writeln!(writer, "{}", self.line(level, &time, &text.finish()))
@@ -106,6 +123,7 @@ impl Style {
     fn line(&self, level: Level, time: &str, text: &str) -> String {
         match self {
             Self::Present => format!("{}: {text}", word(level)),
+            Self::Journal => format!("<{}>{}: {text}", priority(level), word(level)),
             Self::File => format!("{}Z {}: {text}", time.get(..19).unwrap_or(time), word(level)),
             Self::Netdata(form) => {
                 let thread = std::thread::current();
@@ -155,10 +173,23 @@ mod tests {
     fn each_reader_gets_its_form() {
         let time = "2026-08-30T12:34:56.123456Z";
         assert_eq!(Style::Present.line(Level::WARN, "", "a"), "warning: a");
+        assert_eq!(Style::Journal.line(Level::WARN, "", "a"), "<4>warning: a");
         assert_eq!(Style::File.line(Level::INFO, time, "a"), "2026-08-30T12:34:56Z info: a");
         let netdata = Style::Netdata(Form::Classic).line(Level::ERROR, time, "a");
         assert!(netdata.starts_with("2026-08-30 12:34:56: ebpf_process.plugin ERROR : "), "{netdata}");
         assert!(netdata.ends_with(" : a"), "{netdata}");
+    }
+
+    #[test]
+    fn a_stream_of_the_journal_is_told_from_another_by_device_and_inode() {
+        let (file, other) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+        let stat = rustix::fs::fstat(&file).expect("a descriptor");
+        let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+        assert!(is_journal(&file, Some(OsStr::new(&stream))));
+        assert!(!is_journal(&other, Some(OsStr::new(&stream))));
+        for wrong in [None, Some(""), Some(":"), Some("1"), Some("a:b")] {
+            assert!(!is_journal(&file, wrong.map(OsStr::new)), "{wrong:?}");
+        }
     }
 
     #[test]

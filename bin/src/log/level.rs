@@ -31,6 +31,16 @@ impl Verbosity {
     }
 }
 
+/// The priority of syslog for a level.
+pub(super) const fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
 /// The word for a level.
 pub(super) const fn word(level: Level) -> &'static str {
     match level {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tracing::Level;
 
-use super::level::{Verbosity, word};
+use super::level::{Verbosity, priority, word};
 
 /// Who speaks, in every form.
 const NAME: &str = "ebpf_process.plugin";
@@ -173,16 +173,6 @@ fn quoted(text: &str) -> String {
         return text.to_owned();
     }
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// syslog's number for a level.
-const fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    }
 }
 
 impl Write for &Way {
