@@ -220,6 +220,10 @@ impl Engine {
                 let described = Arc::clone(&described);
                 move || described.interval()
             }),
+            refused: Box::new({
+                let described = Arc::clone(&described);
+                move || described.last_reload()?.error
+            }),
             vitals: Arc::clone(self.agent.vitals()),
             last_batch: Arc::clone(self.agent.last_batch()),
         });

@@ -35,17 +35,18 @@ fn variable(name: &str, elevated: bool) -> Option<OsString> {
     if elevated { None } else { std::env::var_os(name) }
 }
 
-/// Says that the configuration is being read again. Until [`ready`] the service manager waits.
+/// Says that the configuration is being read again. Until [`reloaded`] the service manager waits.
 pub(crate) fn reloading() {
     if let Some(manager) = MANAGER.get() {
         manager.reloading();
     }
 }
 
-/// Says that what was being read again is in force, or stays what it was.
-pub(crate) fn ready() {
+/// Says that what was being read again is in force, or stays what it was, and with `line` which of the two: the protocol
+/// has no reload that fails.
+pub(crate) fn reloaded(line: &str) {
     if let Some(manager) = MANAGER.get() {
-        manager.reloaded();
+        manager.reloaded(line);
     }
 }
 

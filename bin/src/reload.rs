@@ -36,6 +36,15 @@ fn same_probes(one: &Plan, other: &Plan) -> bool {
             .all(|probe| other.iter().any(|other| other.name == probe.name && other.options.is_same(&probe.options)))
 }
 
+/// What came of a reload.
+fn in_a_line(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(changes) if changes.is_empty() => "the configuration was read again: nothing has changed".to_owned(),
+        Ok(changes) => format!("the configuration was read again: {} changes", changes.len()),
+        Err(refused) => format!("the configuration was not taken over, and nothing has changed: {}", refused.reason),
+    }
+}
+
 /// What a reload needs of the agent.
 pub(crate) struct Reloader {
     pub(crate) replan: Replan,
@@ -60,7 +69,7 @@ impl Reloader {
             for request in requests {
                 notify::reloading();
                 let outcome = self.reload();
-                notify::ready();
+                notify::reloaded(&in_a_line(&outcome));
                 if let Some(done) = request {
                     // Whoever asked may have gone.
                     let _ = done.send(outcome);
@@ -72,10 +81,11 @@ impl Reloader {
 
     fn reload(&mut self) -> Outcome {
         let outcome = self.try_reload();
-        match &outcome {
-            Ok(changes) if changes.is_empty() => info!("the configuration was read again: nothing has changed"),
-            Ok(changes) => info!("the configuration was read again: {} changes", changes.len()),
-            Err(refused) => error!("the configuration was not taken over, and nothing has changed: {}", refused.reason),
+        let said = in_a_line(&outcome);
+        if outcome.is_ok() {
+            info!("{said}");
+        } else {
+            error!("{said}");
         }
         self.described.reloaded(&outcome);
         outcome

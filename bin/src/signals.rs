@@ -165,11 +165,12 @@ fn forward(mut signals: Signals, hang_up: HangUp, stop: &Sender<()>, asked: &Ato
         } else if signal == SIGHUP {
             // A service manager that sent it waits for an answer.
             notify::reloading();
-            info!(
+            let said = format!(
                 "SIGHUP does nothing: it was started so (nohup); `{} reload` reads the configuration again",
                 identity().name()
             );
-            notify::ready();
+            info!("{said}");
+            notify::reloaded(&said);
         }
     }
 }

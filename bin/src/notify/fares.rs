@@ -15,6 +15,8 @@ pub(crate) struct Fares {
     pub(crate) uncounted: usize,
     /// All sinks of the configuration: the name, the state, and unless it works the reason.
     pub(crate) sinks: Vec<(String, State, Option<String>)>,
+    /// Why the last reload was refused, if it was.
+    pub(crate) refused: Option<String>,
 }
 
 impl Fares {
@@ -32,7 +34,11 @@ impl Fares {
             0 => format!("{line}, no sink is configured"),
             sinks => format!("{line}, {}: {}", of(sinks, "sink"), self.states().join(", ")),
         };
-        one_line(&line, LONGEST_LINE)
+        // In front, where it is not cut off.
+        if let Some(reason) = &self.refused {
+            line = format!("last reload refused ({}), {line}", cut(reason, LONGEST_REASON));
+        }
+        one_line(&line)
     }
 
     /// Those that work, then the others, each state with its reasons.
@@ -42,9 +48,7 @@ impl Fares {
             let those: Vec<_> = self.sinks.iter().filter(|(_, of, _)| *of == state).collect();
             let reasons: Vec<String> = those
                 .iter()
-                .filter_map(|(name, _, reason)| {
-                    Some(format!("{name}: {}", one_line(reason.as_deref()?, LONGEST_REASON)))
-                })
+                .filter_map(|(name, _, reason)| Some(format!("{name}: {}", cut(reason.as_deref()?, LONGEST_REASON))))
                 .collect();
             let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
             (!those.is_empty()).then(|| format!("{} {}{reasons}", those.len(), state.as_str()))
@@ -57,8 +61,13 @@ fn of(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
+/// What can be the line: see [`cut`].
+pub(super) fn one_line(text: &str) -> String {
+    cut(text, LONGEST_LINE)
+}
+
 /// Without control characters, which begin another variable of the message, and not longer than that.
-fn one_line(text: &str, longest: usize) -> String {
+fn cut(text: &str, longest: usize) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut line: String = clean.clone().take(longest).collect();
     if clean.count() > longest {
@@ -98,14 +107,16 @@ mod tests {
             ),
         ];
         for (counters, uncounted, sinks, line) in cases {
-            assert_eq!(Fares { counters, uncounted, sinks }.line(), line);
+            assert_eq!(Fares { counters, uncounted, sinks, refused: None }.line(), line);
         }
     }
 
     #[test]
     fn whatever_a_reason_says_it_is_one_line_and_a_short_one() {
         let sinks = (0..64).map(|_| sink("db", State::Failing, &"\u{e9}\nREADY=1\r".repeat(100))).collect();
-        let line = Fares { counters: 1, uncounted: 0, sinks }.line();
+        let refused = Some("sinks.a:\nunknown type".to_owned());
+        let line = Fares { counters: 1, uncounted: 0, sinks, refused }.line();
+        assert!(line.starts_with("last reload refused (sinks.a: unknown type), counting 1 counter, "), "{line}");
         assert!(!line.contains(char::is_control), "{line}");
         assert_eq!(line.chars().count(), LONGEST_LINE + 3, "{line}");
     }

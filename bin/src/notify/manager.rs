@@ -6,11 +6,13 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
+
+use super::fares::one_line;
 
 /// Messages that may wait while the manager's queue is full. There are not more between a start and an end, but for
 /// somebody who reloads faster than the manager reads.
@@ -30,6 +32,8 @@ pub(crate) struct Manager {
 struct Told {
     phase: Phase,
     unsent: VecDeque<String>,
+    /// The line for people that it has.
+    line: String,
     /// Whether the log says that it cannot be told.
     complained: bool,
 }
@@ -60,7 +64,12 @@ impl Manager {
         // They may be those of a process above this one.
         let ours = variable("WATCHDOG_PID").is_none_or(|of| of == OsStr::new(&pid.to_string()));
         let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(Duration::from_micros);
-        let told = Mutex::new(Told { phase: Phase::Starting, unsent: VecDeque::new(), complained: false });
+        let told = Mutex::new(Told {
+            phase: Phase::Starting,
+            unsent: VecDeque::new(),
+            line: String::new(),
+            complained: false,
+        });
         Ok(Some(Self { socket, address, watchdog, told }))
     }
 
@@ -84,9 +93,13 @@ impl Manager {
         self.enter(|phase| matches!(phase, Phase::Ready | Phase::Reloading), Phase::Reloading, text);
     }
 
-    /// What was being read again is in force, or stays what it was.
-    pub(crate) fn reloaded(&self) {
-        self.enter(|phase| phase == Phase::Reloading, Phase::Ready, "READY=1".to_owned());
+    /// What was being read again is in force, or stays what it was: `line` says which. In one message, so that whoever
+    /// waited for the end of the reload finds the line.
+    pub(crate) fn reloaded(&self, line: &str) {
+        let line = one_line(line);
+        if self.enter(|phase| phase == Phase::Reloading, Phase::Ready, format!("READY=1\nSTATUS={line}")) {
+            self.told().line = line;
+        }
     }
 
     /// The end has begun.
@@ -94,20 +107,31 @@ impl Manager {
         self.enter(|phase| phase != Phase::Stopping, Phase::Stopping, "STOPPING=1".to_owned());
     }
 
-    /// A line for people; returns whether it went out.
+    /// A line for people, unless it is the one that the manager has; returns whether it went out.
     pub(crate) fn say(&self, line: &str) -> bool {
-        self.send_now(&format!("STATUS={line}"))
+        let mut told = self.told();
+        let sent = told.line != line && self.send_now(&mut told, &format!("STATUS={line}"));
+        if sent {
+            line.clone_into(&mut told.line);
+        }
+        sent
     }
 
     /// This process is not stuck.
     pub(crate) fn alive(&self) {
         // Where it cannot be sent, the next one is due before it is missed.
-        self.send_now("WATCHDOG=1");
+        self.send_now(&mut self.told(), "WATCHDOG=1");
     }
 
-    fn enter(&self, from: impl Fn(Phase) -> bool, to: Phase, text: String) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if from(told.phase) {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether it came from where it may.
+    fn enter(&self, from: impl Fn(Phase) -> bool, to: Phase, text: String) -> bool {
+        let mut told = self.told();
+        let enters = from(told.phase);
+        if enters {
             told.phase = to;
             told.unsent.push_back(text);
             if told.unsent.len() > UNSENT_LIMIT {
@@ -115,12 +139,12 @@ impl Manager {
             }
             self.send_unsent(&mut told);
         }
+        enters
     }
 
     /// Sends this behind all that waits, and keeps it not.
-    fn send_now(&self, text: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        self.send_unsent(&mut told) && self.send(&mut told, text)
+    fn send_now(&self, told: &mut Told, text: &str) -> bool {
+        self.send_unsent(told) && self.send(told, text)
     }
 
     fn send_unsent(&self, told: &mut Told) -> bool {
@@ -187,23 +211,26 @@ mod tests {
             let manager = manager(&name, &[]).expect("a name").expect("a manager");
             // Neither is anything before the start is complete.
             manager.reloading();
-            manager.reloaded();
+            manager.reloaded("never");
             assert!(manager.say("starting"));
+            assert!(!manager.say("starting"), "it has that line");
             manager.started();
             manager.started();
-            manager.reloaded();
+            manager.reloaded("never");
             assert_eq!(heard(&socket), ["STATUS=starting", "READY=1"]);
             manager.reloading();
-            manager.reloaded();
+            manager.reloaded("not taken over: a\nWATCHDOG=trigger");
+            assert!(!manager.say("not taken over: a WATCHDOG=trigger"), "it has that line");
             manager.alive();
             let [reloading, ready, alive] = &heard(&socket)[..] else { panic!("three messages") };
             let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("a reload");
             assert!(micros.parse::<u64>().is_ok_and(|micros| micros > 0), "{micros}");
-            assert_eq!((ready.as_str(), alive.as_str()), ("READY=1", "WATCHDOG=1"));
+            let line = "READY=1\nSTATUS=not taken over: a WATCHDOG=trigger";
+            assert_eq!((ready.as_str(), alive.as_str()), (line, "WATCHDOG=1"));
             manager.reloading();
             manager.stopping();
             manager.stopping();
-            manager.reloaded();
+            manager.reloaded("never");
             manager.started();
             assert_eq!(heard(&socket).split_off(1), ["STOPPING=1"]);
         }
@@ -215,7 +242,8 @@ mod tests {
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
         let manager = manager(path.to_str().expect("a path"), &[]).expect("a name").expect("a manager");
-        while manager.say("full") {}
+        let mut number = 0..;
+        while manager.say(&format!("full {:?}", number.next())) {}
         manager.started();
         for _ in 0..2 * UNSENT_LIMIT {
             manager.reloading();
@@ -227,7 +255,7 @@ mod tests {
             all.extend(heard(&socket));
         }
         all.extend(heard(&socket));
-        let kept: Vec<&str> = all.iter().map(String::as_str).filter(|text| *text != "STATUS=full").collect();
+        let kept: Vec<&str> = all.iter().map(String::as_str).filter(|text| !text.starts_with("STATUS=full")).collect();
         assert_eq!(kept.len(), UNSENT_LIMIT + 1, "a bounded number is kept: {kept:?}");
         assert_eq!(kept[UNSENT_LIMIT - 1..], ["STOPPING=1", "STATUS=room"]);
     }

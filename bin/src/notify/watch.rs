@@ -31,6 +31,8 @@ const NOT_YET: &str = "starting: no probe has worked yet, see the log";
 pub(crate) struct Watched {
     /// The time between two batches; a reload can change it.
     pub(crate) interval: Box<dyn Fn() -> Duration + Send>,
+    /// Why the last reload was refused, if it was.
+    pub(crate) refused: Box<dyn Fn() -> Option<String> + Send>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) last_batch: Arc<LastBatch>,
 }
@@ -65,7 +67,7 @@ fn watch(manager: &Manager, watched: &Watched, ended: &Receiver<()>) {
     let started = Instant::now();
     let mut progress = Progress::new((watched.interval)(), watched.vitals.ticks(), started);
     let mut ready = false;
-    let (mut said, mut said_at) = (String::new(), started);
+    let mut said_at = None;
     loop {
         let now = Instant::now();
         let interval = (watched.interval)();
@@ -80,15 +82,15 @@ fn watch(manager: &Manager, watched: &Watched, ended: &Receiver<()>) {
         if ready && !progress.is_stuck() && manager.watchdog().is_some() {
             manager.alive();
         }
-        let first = ready && said.is_empty();
-        if first || now.saturating_duration_since(said_at) >= BETWEEN_LINES {
+        let first = ready && said_at.is_none();
+        if first || now.saturating_duration_since(said_at.unwrap_or(started)) >= BETWEEN_LINES {
             let line = match (progress.is_stuck(), ready) {
                 (true, _) => HANGS.to_owned(),
                 (false, true) => watched.fares().line(),
                 (false, false) => NOT_YET.to_owned(),
             };
-            if said != line && manager.say(&line) {
-                (said, said_at) = (line, now);
+            if manager.say(&line) {
+                said_at = Some(now);
             }
         }
         match ended.recv_timeout(if ready { period } else { period.min(BEFORE_READY) }) {
@@ -166,6 +168,7 @@ impl Watched {
             counters: counters.unwrap_or_default(),
             uncounted: self.vitals.uncounted().len(),
             sinks: sinks.collect(),
+            refused: (self.refused)(),
         }
     }
 }
@@ -228,7 +231,8 @@ mod tests {
             }
             (0..ticks).for_each(|_| agent.tick(clock.now()));
             let (vitals, last_batch) = (Arc::clone(agent.vitals()), Arc::clone(agent.last_batch()));
-            Watched { interval: Box::new(|| Duration::from_secs(1)), vitals, last_batch }.has_good_batch()
+            Watched { interval: Box::new(|| Duration::from_secs(1)), refused: Box::new(|| None), vitals, last_batch }
+                .has_good_batch()
         };
         assert!(!after(&[("file", 0)], 0), "there is none yet");
         assert!(after(&[("file", 0)], 1));

@@ -200,8 +200,9 @@ fn a_request_to_reload_is_answered() {
     let agent = Running::start(&mut command);
     manager.until("READY=1");
     let right = std::fs::read_to_string(&path).expect("the configuration");
-    // One that cannot be taken over is over as well.
-    for text in [&*right, "wrong", &right] {
+    // One that cannot be taken over is over as well, and the line for people says so.
+    let (same, refused) = ("read again: nothing has changed", "not taken over, and nothing has changed: ");
+    for (text, comes_of_it) in [(&*right, same), ("wrong", refused), (&right, same)] {
         std::fs::write(&path, text).expect("another configuration");
         let before = monotonic();
         agent.signal(Signal::HUP);
@@ -211,7 +212,10 @@ fn a_request_to_reload_is_answered() {
         // systemd takes a moment before it sent the signal for that of another reload.
         let moment = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|moment| moment.parse().ok());
         assert!(moment.is_some_and(|moment| (before..=monotonic()).contains(&moment)), "{begun:?} after {before}");
-        assert_eq!(over, "READY=1");
+        assert!(over.starts_with(&format!("READY=1\nSTATUS=the configuration was {comes_of_it}")), "{over:?}");
+        if comes_of_it == refused {
+            manager.until("STATUS=last reload refused (");
+        }
     }
     agent.signal(Signal::TERM);
     manager.until("STOPPING=1");
