@@ -48,7 +48,8 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  what became of each sample; with --still what a value of 10000 costs, all included;
                                  with --netdata what a real netdata needs for 10000 rows in 50 charts. A failure is a
                                  loss in a ledger or, without --warn, more than a bound, which --bound changes
-  package                        the crates as packages, and a stranger's agent that is built from nothing else
+  package                        the crates as packages; a stranger's agent and copies of the templates, which are built
+                                 from nothing else and do what a sink promises
   test --fast                    what needs no root, no kernel and no other program: a minute or two
   test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
                                  and say which live tests ran; with --no-skip or CI=true a skipped one is a

@@ -1,5 +1,5 @@
-//! `cargo xtask package`: the crates as packages, as a registry would have them, and a stranger's agent that is built from
-//! nothing else.
+//! `cargo xtask package`: the crates as packages, as a registry would have them, and what strangers write, built from nothing
+//! else: an agent of somebody's, and copies of the templates.
 //!
 //! A package has only what is below its crate's folder, and says of its dependencies no more than a version. Whatever of it
 //! reaches out of the folder, or is not packed, is missing here and nowhere else. `cargo package` can build what it packs
@@ -7,6 +7,7 @@
 
 use crate::packages::target_directory;
 use crate::{Outcome, output, run, say};
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -17,6 +18,10 @@ const STRANGERS_SINK: &str = "tests/out-of-tree-sink";
 
 /// What it consists of.
 const PARTS: [&str; 4] = ["Cargo.toml", "Cargo.lock", "src", "tests"];
+
+/// What a sink of one's own can begin with, in Rust and in any language: `docs/write-a-sink.md`.
+const RUST_TEMPLATE: &str = "docs/templates/rust-sink";
+const PROGRAM_TEMPLATE: &str = "docs/templates/python-sink";
 
 /// A crate that is packed.
 struct Package {
@@ -31,10 +36,11 @@ impl Package {
     }
 }
 
-/// Packs every crate that may be published, and builds a stranger's agent and its tests from the packages.
+/// Packs every crate that may be published, builds a stranger's agent and its tests from the packages, and has both templates
+/// do what a sink promises, each in a folder outside this one.
 ///
 /// # Errors
-/// A crate cannot be packed, or the agent does not build from the packages.
+/// A crate cannot be packed, an agent does not build from the packages, or a template does not do what it promises.
 pub(crate) fn package(options: &[&str]) -> Outcome {
     if !options.is_empty() {
         return Err(crate::USAGE.into());
@@ -66,13 +72,45 @@ pub(crate) fn package(options: &[&str]) -> Outcome {
     let parts = PARTS.map(|part| root.join(STRANGERS_SINK).join(part));
     run(Command::new("cp").arg("-r").args(parts).arg(&agent))?;
     let manifest = agent.join("Cargo.toml");
-    let text = from_packages(&fs::read_to_string(&manifest)?, &packages)?;
+    let text = from_packages(&fs::read_to_string(&manifest)?, &packages, &folder)?;
     fs::write(&manifest, text)?;
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--locked", "--all-targets", "--manifest-path"]).arg(&manifest);
     // What it has in common with others need not be built twice.
     run(build.env("CARGO_TARGET_DIR", &target))?;
     say(format!("{} packages, and {STRANGERS_SINK} is built from them", packages.len()));
+    templates(&root, &target, |manifest| from_packages(manifest, &packages, &folder))
+}
+
+/// Copies the templates to a folder outside the checkout, builds what is to be built with the manifest that `from_packages`
+/// makes of its own, and has the agent test both sinks.
+fn templates(root: &Path, target: &Path, from_packages: impl Fn(&str) -> Outcome<String>) -> Outcome {
+    let place = tempfile::tempdir()?;
+    let copy = |template: &str| {
+        run(Command::new("cp").arg("-r").arg(root.join(template)).arg(place.path()))?;
+        Ok::<_, Box<dyn Error>>(place.path().join(Path::new(template).file_name().unwrap_or_default()))
+    };
+    let rust = copy(RUST_TEMPLATE)?;
+    let manifest = rust.join("Cargo.toml");
+    fs::write(&manifest, from_packages(&fs::read_to_string(&manifest)?)?)?;
+    // Whoever copies a template gets what is newest; here it is what was tried.
+    fs::copy(root.join(STRANGERS_SINK).join("Cargo.lock"), rust.join("Cargo.lock"))?;
+    let mut build = Command::new(env!("CARGO"));
+    run(build.args(["build", "--quiet"]).current_dir(&rust).env("CARGO_TARGET_DIR", target))?;
+
+    let agent = target.join("debug/my-agent");
+    let path = rust.join("conformance.txt");
+    fs::write(&path, "")?;
+    let mut test = Command::new(&agent);
+    test.args(["sink-test", "lines", "--verify", "./stored", "--seed", "1", "--set"]);
+    run(test.arg(format!("path={}", path.display())).current_dir(&rust))?;
+    let program = copy(PROGRAM_TEMPLATE)?;
+    let mut test = Command::new(&agent);
+    test.args(["sink-test", "exec", "--verify", "./stored.py", "--seed", "1", "--set"]);
+    test.arg(format!("program=['{}']", program.join("store.py").display())).arg("--set");
+    test.arg(format!("config.database={}", program.join("conformance.db").display()));
+    run(test.current_dir(&program))?;
+    say(format!("copies of {RUST_TEMPLATE} and {PROGRAM_TEMPLATE} do what a sink promises"));
     Ok(())
 }
 
@@ -91,8 +129,9 @@ fn packages(root: &Path) -> Outcome<Vec<Package>> {
         .collect()
 }
 
-/// A manifest with versions where it has paths out of its folder, and the unpacked packages as those versions.
-fn from_packages(manifest: &str, packages: &[Package]) -> Outcome<String> {
+/// A manifest with versions where it has paths out of its folder, and the packages that are unpacked in `folder` as those
+/// versions.
+fn from_packages(manifest: &str, packages: &[Package], folder: &Path) -> Outcome<String> {
     let mut text = String::new();
     for line in manifest.lines() {
         let path = line.split_once("path = \"../").and_then(|(before, rest)| Some((before, rest.split_once('"')?.1)));
@@ -107,7 +146,7 @@ fn from_packages(manifest: &str, packages: &[Package]) -> Outcome<String> {
     }
     writeln!(text, "\n[patch.crates-io]")?;
     for package in packages {
-        writeln!(text, "{} = {{ path = \"../{}\" }}", package.name, package.stem())?;
+        writeln!(text, "{} = {{ path = \"{}\" }}", package.name, folder.join(package.stem()).display())?;
     }
     Ok(text)
 }
@@ -122,11 +161,12 @@ mod tests {
         let manifest =
             "[dependencies]\nserde = \"1\"\nebpf-process-core = { path = \"../../core\", features = [\"testkit\"] }\n";
         assert_eq!(
-            from_packages(manifest, &packages).unwrap(),
+            from_packages(manifest, &packages, Path::new("/packed")).unwrap(),
             "[dependencies]\nserde = \"1\"\nebpf-process-core = { version = \"0.1.0\", features = [\"testkit\"] }\n\n\
-             [patch.crates-io]\nebpf-process-core = { path = \"../ebpf-process-core-0.1.0\" }\n"
+             [patch.crates-io]\nebpf-process-core = { path = \"/packed/ebpf-process-core-0.1.0\" }\n"
         );
-        let error = from_packages("ebpf-process = { path = \"../../bin\" }", &packages).unwrap_err().to_string();
+        let manifest = "ebpf-process = { path = \"../../bin\" }";
+        let error = from_packages(manifest, &packages, Path::new("/packed")).unwrap_err().to_string();
         assert_eq!(error, "tests/out-of-tree-sink needs ebpf-process, which is not packed");
     }
 
