@@ -11,8 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Folders and names of the crates.
-const CRATES: [(&str, &str); 3] =
-    [("core", "ebpf-process-core"), ("sinks/delivery", "ebpf-process-delivery"), ("sinks/http", "ebpf-process-http")];
+const CRATES: [(&str, &str); 5] = [
+    ("core", "ebpf-process-core"),
+    ("sinks/delivery", "ebpf-process-delivery"),
+    ("sinks/http", "ebpf-process-http"),
+    ("probes", "ebpf-process-probes"),
+    ("bin", "ebpf-process"),
+];
 
 /// What a stranger's tests have of them as well.
 const FEATURES: &str = "ebpf-process-core/testkit";

@@ -39,8 +39,8 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  made-up inputs for whatever reads bytes from outside or writes what others read,
                                  each target for so many seconds (20); an input that breaks a promise is kept in
                                  tests/fuzz/findings
-  interface [--check]            what is public of core, delivery and http, line by line, into their interface.txt, or
-                                 which lines of the committed ones are not what the crates give
+  interface [--check]            what is public of core, delivery, http, probes and bin, line by line, into their
+                                 interface.txt, or which lines of the committed ones are not what the crates give
   load [--rows N] [--columns N] [--histograms N] [--replaced PERCENT] [--seconds SECONDS]
        [--sinks NAME,...] [--scrape TICKS] [--bound WHAT=NUMBER]... [--warn] [--still | --netdata]
                                  made-up rows (10000 x 40, half the cells never touched, 10 % of the rows replaced at
