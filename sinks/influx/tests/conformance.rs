@@ -1,21 +1,23 @@
-//! The sink through the conformance kit, with a server that takes everything. The tests are alone in their process,
+//! The sink through the conformance kit, with a server that the kit tells how to behave. The tests are alone in their process,
 //! whose threads and memory the kit looks at.
 
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
 #[path = "it/server.rs"]
-#[expect(dead_code, reason = "here it only takes what comes")]
+#[expect(dead_code, reason = "here it does what the kit says, not a list of acts")]
 mod server;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::net::TcpListener;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use ebpf_process_core::Options;
-use ebpf_process_core::testkit::conformance::{Kit, Number, Reading};
+use ebpf_process_core::testkit::conformance::{Kit, Number, Outcome, Peer, Reading, Report};
 use ebpf_process_sink_influx::PLUGIN;
+use figment::providers::{Format as _, Toml};
+use figment::value::Dict;
 use influxdb_line_protocol::{FieldValue, parse_lines};
-use server::Server;
+use server::{Act, Request, TAKEN, reply, serve_as};
 
 /// The fields of a line, one by one.
 fn readings(line: &str) -> Vec<Reading> {
@@ -36,22 +38,97 @@ fn readings(line: &str) -> Vec<Reading> {
     readings
 }
 
+/// A request comes by then. Only a failure uses it up.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// How the server behaves, and what it has stored.
+#[derive(Default)]
+struct State {
+    /// What it does with each request in place of storing it quickly.
+    act: Option<Act>,
+    /// Requests that were treated so.
+    acted: u32,
+    stored: Vec<Reading>,
+}
+
+/// A server that behaves as the kit says.
+struct Steered {
+    url: String,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Steered {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let state = Arc::<(Mutex<State>, Condvar)>::default();
+        let at_server = Arc::clone(&state);
+        let decide = move |request: &Request| {
+            let (state, turn) = &*at_server;
+            let mut state = state.lock().expect("the state");
+            let act = state.act.clone().unwrap_or_else(|| Act::Reply(TAKEN.to_owned()));
+            if matches!(&act, Act::Reply(text) | Act::Drip(text, _) if text == TAKEN) {
+                state.stored.extend(request.lines.iter().flat_map(|line| readings(line)));
+            }
+            state.acted += u32::from(state.act.is_some());
+            turn.notify_all();
+            act
+        };
+        drop(serve_as(move || listener.accept().map(|(stream, _)| stream), decide));
+        Self { url, state }
+    }
+
+    /// What the kit tells its receiver, who refuses by `refusal`. Each behaviour lasts until a request has met it.
+    fn peer(&self, refusal: Act) -> impl FnMut(Peer) + Send + 'static {
+        let state = Arc::clone(&self.state);
+        move |manner| {
+            let (state, turn) = &*state;
+            let mut state = state.lock().expect("the state");
+            let act = match manner {
+                Peer::Slow => Some(Act::Drip(TAKEN.to_owned(), Duration::from_millis(10))),
+                Peer::Refusing => Some(refusal.clone()),
+                Peer::Away => Some(Act::Reset(String::new())),
+                _ => None,
+            };
+            if act.is_none() {
+                let is_unmet = |state: &mut State| state.act.is_some() && state.acted == 0;
+                let (met, waited) = turn.wait_timeout_while(state, LIMIT, is_unmet).expect("the state");
+                assert!(!waited.timed_out(), "no request has met {:?}", met.act);
+                state = met;
+            }
+            (state.act, state.acted) = (act, 0);
+        }
+    }
+}
+
 /// One at a time: the kit looks at the threads and the memory of its process.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// A kit with a server of its own, which refuses by `refusal`.
+fn kit(integers: &str, refusal: Act) -> Kit {
+    let server = Steered::start();
+    // What was refused is soon sent again: the next behaviour meets it.
+    let text = format!(
+        "url = \"{}\"\ndatabase = \"telemetry\"\nintegers = \"{integers}\"\n\
+         delivery = {{ retry_min = \"10ms\", retry_max = \"100ms\" }}",
+        server.url
+    );
+    let table: Dict = Toml::from_str(&text).expect("a table");
+    let peer = server.peer(refusal);
+    let read_back = move || server.state.0.lock().expect("the state").stored.clone();
+    // Only what is missing is waited for.
+    let kit = Kit::new(PLUGIN, Options::from_value(table)).read_back(read_back).peer(peer);
+    kit.seed(7).patience(Duration::from_secs(20))
+}
+
+fn assert_all_passed(report: &Report) {
+    report.assert_passed();
+    assert!(report.findings().iter().all(|finding| finding.outcome == Outcome::Passed), "{report}");
+}
+
 fn conforms(integers: &str) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = Server::start(Vec::new());
-    let table = [("url", server.url.as_str()), ("database", "telemetry"), ("integers", integers)];
-    let options = Options::from_value(BTreeMap::from(table));
-    let mut stored = Vec::new();
-    let read_back = move || {
-        stored.extend(server.requests().iter().flat_map(|request| &request.lines).flat_map(|line| readings(line)));
-        stored.clone()
-    };
-    // Only what is missing is waited for.
-    let kit = Kit::new(PLUGIN, options).read_back(read_back).seed(7).patience(Duration::from_secs(20));
-    kit.run().assert_passed();
+    assert_all_passed(&kit(integers, reply("503 Service Unavailable", "")).run());
 }
 
 #[test]
@@ -62,4 +139,19 @@ fn the_sink_does_what_it_promises_with_the_integers_of_each_version() {
 #[test]
 fn the_sink_does_what_it_promises_with_the_integers_of_later_versions() {
     conforms("u");
+}
+
+#[test]
+fn the_sink_does_what_it_promises_whatever_the_server_answers() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let refused = r#"{"error":"unable to parse 'x': missing fields"}"#;
+    for refusal in [
+        reply("400 Bad Request", refused),
+        reply("413 Request Entity Too Large", ""),
+        reply("401 Unauthorized", ""),
+        reply("429 Too Many Requests", ""),
+    ] {
+        println!("{refusal:?}");
+        assert_all_passed(&kit("i", refusal).rows(50).rebuilds(20).run());
+    }
 }

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
@@ -109,19 +110,27 @@ impl Connection for UnixStream {
     fn reset(&mut self) {}
 }
 
-/// Serves every connection on a thread of its own; all of them share the acts.
+/// Serves every connection on a thread of its own; all of them share the acts, and after those everything is taken.
 pub(crate) fn serve<C: Connection>(
-    mut accept: impl FnMut() -> io::Result<C> + Send + 'static,
+    accept: impl FnMut() -> io::Result<C> + Send + 'static,
     acts: Vec<Act>,
 ) -> Receiver<Request> {
+    let acts = Mutex::new(acts.into_iter());
+    serve_as(accept, move |_| acts.lock().expect("the acts").next().unwrap_or_else(|| Act::Reply(TAKEN.to_owned())))
+}
+
+/// Serves every connection on a thread of its own; what is done with a request `decide` says, which sees it first.
+pub(crate) fn serve_as<C: Connection>(
+    mut accept: impl FnMut() -> io::Result<C> + Send + 'static,
+    decide: impl Fn(&Request) -> Act + Send + Sync + 'static,
+) -> Receiver<Request> {
     let (sender, requests) = channel();
-    let acts = std::sync::Arc::new(std::sync::Mutex::new(acts.into_iter()));
+    let decide = Arc::new(decide);
     let run = move || {
         let mut connection = 0;
         while let Ok(stream) = accept() {
-            let (acts, sender) = (std::sync::Arc::clone(&acts), sender.clone());
-            let next = move || acts.lock().expect("the acts").next().unwrap_or_else(|| Act::Reply(TAKEN.to_owned()));
-            let answer = move || answer(stream, connection, next, &sender);
+            let (decide, sender) = (Arc::clone(&decide), sender.clone());
+            let answer = move || answer(stream, connection, &*decide, &sender);
             std::thread::Builder::new().spawn(answer).expect("a thread");
             connection += 1;
         }
@@ -131,7 +140,7 @@ pub(crate) fn serve<C: Connection>(
 }
 
 /// Answers on one connection until it ends.
-fn answer<C: Connection>(stream: C, connection: usize, next: impl Fn() -> Act, requests: &Sender<Request>) {
+fn answer<C: Connection>(stream: C, connection: usize, decide: impl Fn(&Request) -> Act, requests: &Sender<Request>) {
     let mut reader = BufReader::new(stream);
     while let Some((head, body)) = read_request(&mut reader) {
         let body = if head.to_lowercase().contains("content-encoding: gzip") {
@@ -142,10 +151,12 @@ fn answer<C: Connection>(stream: C, connection: usize, next: impl Fn() -> Act, r
             body
         };
         let lines = String::from_utf8(body).expect("text").lines().map(str::to_owned).collect();
+        let request = Request { connection, head, lines };
+        let act = decide(&request);
         // Nobody may be listening any more.
-        let _ = requests.send(Request { connection, head, lines });
+        let _ = requests.send(request);
         let stream = reader.get_mut();
-        let sent = match next() {
+        let sent = match act {
             Act::Reply(text) => stream.write_all(text.as_bytes()).map(|()| !text.contains("Connection: close")),
             Act::Drip(text, pause) => drip(stream, &text, pause),
             Act::Reset(text) => {
