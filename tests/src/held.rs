@@ -118,6 +118,26 @@ pub fn nothing_but_what_reading_takes(pid: u32) -> Outcome<()> {
     }
 }
 
+/// The threads of an agent that the unit has started hold no capability; its broker keeps what the unit grants, and no
+/// more.
+///
+/// # Errors
+/// One holds more, or less, or there is no broker.
+pub fn what_the_unit_leaves(agent: u32) -> Outcome<()> {
+    let (none, kept) = (CapabilitySet::empty(), kept_with_broker());
+    let granted = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let expect = |what: &str, pid: u32, sets: [CapabilitySet; 5]| match Held::of_threads(pid)?
+        .into_iter()
+        .find(|held| held.sets != sets || !held.no_new_privileges)
+    {
+        None => Ok(()),
+        Some(held) => Err(Failure::new(format!("a thread of the {what} holds {held:?}"))),
+    };
+    expect("agent", agent, [none, kept, kept, granted, none])?;
+    let broker = broker_of(agent)?.ok_or_else(|| Failure::new("it has no broker"))?;
+    expect("broker", broker, [none, granted, granted, granted, none])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

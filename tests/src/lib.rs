@@ -27,6 +27,7 @@
 //! * [`who`] is the agent's rows by process, app and control group beside it.
 //! * [`services`] is services and containers of known numbers, for the queries of our documents ([`documented`]).
 //! * [`trace`] checks the expectations themselves by the kernel's own tracer, where it has kprobes.
+//! * [`systemd`] is a real one with the shipped unit, in namespaces of its own; [`kernel_objects`] what is loaded.
 //! * [`live`] records which live tests ran, and makes a skipped one loud.
 //!
 //! The same rows run on the machine at hand (`tests/exact.rs`) and in virtual machines (the `guest` binary, started
@@ -53,6 +54,7 @@ pub mod held;
 pub mod hidden;
 pub mod hostile;
 pub mod hygiene;
+pub mod kernel_objects;
 pub mod kernel_threads;
 pub mod known;
 pub mod launch;
@@ -68,6 +70,7 @@ pub mod rights;
 pub mod rows;
 pub mod services;
 pub mod switches;
+pub mod systemd;
 pub mod totals;
 pub mod trace;
 pub mod unit;

@@ -1,10 +1,10 @@
 //! How fast the agent starts and stops, and that nothing of it stays in the kernel.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
 use ebpf_process_tests::held::{Held, nothing_but_what_reading_takes};
+use ebpf_process_tests::kernel_objects;
 use ebpf_process_tests::lifetime::{STOP, Started};
 use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
 use rustix::process::Signal;
@@ -37,24 +37,11 @@ fn stop() -> Outcome<()> {
     Ok(())
 }
 
-/// The ids of all programs and links in the kernel, as an independent tool lists them.
-fn objects() -> Outcome<BTreeSet<String>> {
-    let mut ids = BTreeSet::new();
-    for kind in ["prog", "link"] {
-        let output = Command::new("bpftool").args(["--json", kind, "show"]).output();
-        let output = output.map_err(Failure::at("bpftool"))?;
-        let list: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(Failure::at("bpftool's list"))?;
-        let objects = list.as_array().ok_or_else(|| Failure::new("bpftool shows no list"))?;
-        ids.extend(objects.iter().map(|object| format!("{kind} {}", object["id"])));
-    }
-    Ok(ids)
-}
-
 fn nothing_stays() -> Outcome<()> {
     for signal in [Signal::TERM, Signal::KILL] {
-        let before = objects()?;
+        let before = kernel_objects::all()?;
         let started = Started::new(&[])?;
-        let ours: BTreeSet<String> = objects()?.difference(&before).cloned().collect();
+        let ours: BTreeSet<String> = kernel_objects::all()?.difference(&before).cloned().collect();
         // Two programs on sys_exit, and one each on the start, the exit and the release of a task.
         if ours.len() < 10 {
             return Err(Failure::new(format!("bpftool sees too little of a running agent: {ours:?}")));
@@ -62,7 +49,7 @@ fn nothing_stays() -> Outcome<()> {
         started.end(signal)?;
         // The kernel frees them a little later.
         wait::until("the kernel to forget the agent", Duration::from_secs(10), || {
-            Ok(objects()?.is_disjoint(&ours).then_some(()))
+            Ok(kernel_objects::all()?.is_disjoint(&ours).then_some(()))
         })?;
     }
     Ok(())
@@ -83,7 +70,7 @@ fn rights_are_given_up() -> Outcome<()> {
 
 fn has_bpftool() -> Outcome<()> {
     agent::can_run()?;
-    objects().map(drop)
+    kernel_objects::all().map(drop)
 }
 
 #[test]

@@ -2,11 +2,9 @@
 //! counts, and a reload brings other probes all the same.
 
 use ebpf_process_tests::configured::{Configured, newest};
-use ebpf_process_tests::held::Held;
 use ebpf_process_tests::unit::{Unit, agent_for_everybody};
 use ebpf_process_tests::workload::Place;
-use ebpf_process_tests::{Failure, Outcome, agent, live};
-use rustix::thread::CapabilitySet;
+use ebpf_process_tests::{Failure, Outcome, agent, held, live};
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -45,7 +43,7 @@ fn counts_what_a_reload_brings() -> Outcome<()> {
     let mut agent =
         Configured::start_by(Unit::shipped()?.command(&program)?, &folder.path().join("agent.toml"), &without)?;
     agent.wait_for_batch()?;
-    holds_nothing(agent.pid())?;
+    held::what_the_unit_leaves(agent.pid())?;
 
     let changes = agent.becomes(&plan(&own, &of_files("return", one.pid())))?;
     if !changes.contains("probe file is attached") || !changes.contains("probe sync is attached") {
@@ -59,7 +57,7 @@ fn counts_what_a_reload_brings() -> Outcome<()> {
     agent.becomes(&plan(&own, &of_files("entry", other.pid())))?;
     other.run_to_next_stop()?;
     has_counted(&mut agent, &own, "vfs.calls", READS[0] + READS[1])?;
-    holds_nothing(agent.pid())?;
+    held::what_the_unit_leaves(agent.pid())?;
     agent.stop()?;
     let total = newest(&own.join("lines"), "vfs.calls", ("operation", "read"))?;
     if total != Some(READS[0] + READS[1]) {
@@ -74,22 +72,4 @@ fn has_counted(agent: &mut Configured, own: &Path, metric: &str, reads: u64) -> 
     agent.wait(&format!("{reads} of {metric}"), |_| {
         Ok(newest(&lines, metric, ("operation", "read"))?.filter(|seen| *seen == reads).map(drop))
     })
-}
-
-/// The agent's threads hold no capability; its broker keeps what the unit has granted, and no more.
-fn holds_nothing(pid: u32) -> Outcome<()> {
-    let kept = ebpf_process_tests::held::kept_with_broker();
-    let granted = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    let none = CapabilitySet::empty();
-    let expect = |what: &str, pid: u32, sets: [CapabilitySet; 5]| {
-        for held in Held::of_threads(pid)? {
-            if held.sets != sets || !held.no_new_privileges {
-                return Err(Failure::new(format!("a thread of the {what} holds {held:?}")));
-            }
-        }
-        Ok(())
-    };
-    expect("agent", pid, [none, kept, kept, granted, none])?;
-    let broker = ebpf_process_tests::held::broker_of(pid)?.ok_or_else(|| Failure::new("it has no broker"))?;
-    expect("broker", broker, [none, granted, granted, granted, none])
 }

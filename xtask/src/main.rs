@@ -73,7 +73,9 @@ fn main() -> ExitCode {
         ["interface", options @ ..] => interface::interface(options),
         ["load", options @ ..] => load::run(options),
         ["package", options @ ..] => package::package(options),
-        ["test", options @ ..] => packages::test(options, vm::receivers),
+        ["test", options @ ..] => {
+            packages::test(options, [("OTLP_RECEIVERS", vm::receivers), ("SYSTEMD_ROOT", vm::systemd)])
+        }
         ["vm", options @ ..] => vm::run(options),
         _ => Err(USAGE.into()),
     };

@@ -18,7 +18,7 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace, accuracy-load, accuracy-crew" },
     Need { program: "/usr/bin/python3", package: "python3", tests: "accuracy-load, accuracy-taskstats, exec-python" },
-    Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes" },
+    Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes, systemd-*" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace, unit-system-calls" },
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks, statsd-netdata, netdata-*" },
@@ -46,6 +46,9 @@ const NEEDS: &[Need] = &[
 /// The `StatsD` server, from the npm registry; its scripts build an optional module that no test needs.
 const STATSD: &str = "statsd@0.9.0";
 
+/// The variable by which live tests find a folder, and what fetches it.
+type Folder = (&'static str, fn() -> Outcome<PathBuf>);
+
 /// Where what we fetch is kept: `$XDG_CACHE_HOME/ebpf-process`, or the same below `~/.cache`.
 ///
 /// # Errors
@@ -69,12 +72,12 @@ pub(crate) fn target_directory() -> Outcome<PathBuf> {
     Ok(target.into())
 }
 
-/// `cargo xtask test [--fast | --no-skip]`; the environment's `CI=true` means `--no-skip`. `receivers` fetches the servers
-/// that are newer than this machine's own, where live tests are asked for.
+/// `cargo xtask test [--fast | --no-skip]`; the environment's `CI=true` means `--no-skip`. `folders` are what live tests find
+/// unpacked, since it is newer than this machine's own: a variable that says where, and what fetches it.
 ///
 /// # Errors
 /// A wrong option, a build or a test that fails, or, with `--no-skip`, a live test that was skipped.
-pub(crate) fn test(options: &[&str], receivers: impl FnOnce() -> Outcome<PathBuf>) -> Outcome {
+pub(crate) fn test(options: &[&str], folders: [Folder; 2]) -> Outcome {
     let no_skip = match options {
         // On CI nobody reads what was skipped.
         [] => env::var_os("CI").is_some_and(|ci| ci == "true"),
@@ -92,13 +95,17 @@ pub(crate) fn test(options: &[&str], receivers: impl FnOnce() -> Outcome<PathBuf
     run(Command::new(env!("CARGO"))
         .args(["build", "--locked", "--manifest-path", STRANGERS_PROBES])
         .env("CARGO_TARGET_DIR", &target))?;
-    let receivers = receivers();
-    if let Err(reason) = &receivers {
-        say(format!("prometheus and victoria-metrics of sid are missing: otlp-* will be skipped: {reason}"));
+    let unpacked = folders.map(|(variable, fetch)| (variable, fetch()));
+    for (variable, folder) in &unpacked {
+        if let Err(reason) = folder {
+            say(format!("nothing is there for {variable}: the tests that need it will be skipped: {reason}"));
+        }
     }
     let live = |command: &mut Command| {
-        if let Ok(folder) = &receivers {
-            command.env("OTLP_RECEIVERS", folder);
+        for (variable, folder) in &unpacked {
+            if let Ok(folder) = folder {
+                command.env(variable, folder);
+            }
         }
         command.env("LIVE_TEST_LOG", &book).env("AGENT_UNDER_TEST", target.join("release/ebpf-process"));
         command.env("STRANGERS_AGENT", target.join("debug/my-probes"));

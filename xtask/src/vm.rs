@@ -27,6 +27,14 @@ pub(crate) fn receivers() -> Outcome<PathBuf> {
     debian::Debian::new(cache()?)?.receivers()
 }
 
+/// The folder with a systemd and all that it needs.
+///
+/// # Errors
+/// As [`receivers`].
+pub(crate) fn systemd() -> Outcome<PathBuf> {
+    debian::Debian::new(cache()?)?.systemd()
+}
+
 /// What the rows need beyond the image: a stacked file system.
 const OVERLAY: &str = "fs/overlayfs/overlay";
 

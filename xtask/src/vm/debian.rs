@@ -18,6 +18,8 @@ const EMULATOR_PACKAGES: &[&str] = &["qemu-system-x86", "qemu-system-common", "q
 /// The newest there is: servers that take OpenTelemetry's protocol. Each package has a program of its name.
 const RECEIVERS_SUITE: &str = "sid";
 const RECEIVERS: &[&str] = &["prometheus", "victoria-metrics"];
+/// A service manager that knows each line of the shipped unit, with all that it needs: its root directory is its own.
+const SYSTEMD_SUITE: &str = "trixie";
 /// Where the libraries come from that the emulator needs and this machine lacks.
 const EMULATOR_LIBRARIES: &[&str] = &["bookworm", "bookworm-security"];
 const BUSYBOX_SUITE: &str = "bookworm";
@@ -54,6 +56,15 @@ impl Debian {
         let suite = self.suite(RECEIVERS_SUITE, &[])?;
         if !RECEIVERS.iter().all(|name| suite.root().join("usr/bin").join(name).is_file()) {
             suite.unpack(RECEIVERS)?;
+        }
+        Ok(suite.root())
+    }
+
+    /// The root folder of a systemd of its own.
+    pub(super) fn systemd(&self) -> Outcome<PathBuf> {
+        let suite = self.suite(SYSTEMD_SUITE, &[])?;
+        if !suite.root().join("usr/lib/systemd/systemd").is_file() {
+            suite.unpack_with_dependencies(&["systemd"], NOTHING_INSTALLED)?;
         }
         Ok(suite.root())
     }
