@@ -7,12 +7,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ebpf_process_tests::agent::Agent;
-use ebpf_process_tests::{Failure, Outcome, agent, lifetime, live, wait};
+use ebpf_process_tests::lifetime::Started;
+use ebpf_process_tests::{Failure, Outcome, agent, held, lifetime, live, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The limit with two processors.
 const LIMIT: u64 = 1 << 20;
+/// What an agent and its broker may hold together more than an agent without one, in KiB.
+const MORE: u64 = 2 * 1024;
 
 #[test]
 fn the_memory_that_check_states_is_the_maps() {
@@ -23,7 +26,7 @@ fn the_memory_that_check_states_is_the_maps() {
         agent.wait_for_first_batch()?;
         // The maps of its self-test are let go by a thread that the first batch does not wait for.
         let held = wait::until(&format!("at most {stated} bytes of maps"), Duration::from_secs(30), || {
-            Ok(Some(held(agent.pid())?).filter(|held| *held <= stated))
+            Ok(Some(maps_of(agent.pid())?).filter(|held| *held <= stated))
         })?;
         agent.stop()?;
         // What a hash takes beside its elements differs from kernel to kernel; two small maps are held by programs alone.
@@ -41,6 +44,25 @@ fn the_memory_that_check_states_is_the_maps() {
 #[test]
 fn the_agent_holds_24_mebibytes_at_its_start_and_10_later() {
     live::test("process-memory", agent::can_run(), || lifetime::holds_little(&[]).map(drop));
+}
+
+/// Memory of their own, which is the same of any build: the program's pages they share with each other.
+#[test]
+fn an_agent_and_its_broker_hold_at_most_2_mebibytes_more_than_an_agent_alone() {
+    live::test("broker-memory", agent::can_run(), || {
+        let (with, alone) = (Started::new(&[])?, Started::new(&["capabilities=keep"])?);
+        with.settle()?;
+        alone.settle()?;
+        let broker = held::broker_of(with.pid())?.ok_or_else(|| Failure::new("it has no broker"))?;
+        let (together, single) = (share(with.pid())? + share(broker)?, share(alone.pid())?);
+        for started in [with, alone] {
+            started.end(Signal::TERM)?;
+        }
+        if together <= single + MORE {
+            return Ok(());
+        }
+        Err(Failure::new(format!("together {together} KiB, alone {single} KiB")))
+    });
 }
 
 /// With many sinks, each with a socket or a file, it does not end at a soft limit on descriptors.
@@ -67,6 +89,14 @@ fn the_soft_limit_on_descriptors_is_raised_to_the_hard_one() {
     });
 }
 
+/// The anonymous memory of a process, shared pages in proportion, in KiB.
+fn share(pid: u32) -> Outcome<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).map_err(Failure::at("its memory"))?;
+    let share =
+        rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:")?.trim().strip_suffix(" kB")?.parse().ok());
+    share.ok_or_else(|| Failure::new("the kernel does not say how much memory it has"))
+}
+
 /// The sums over the probes: fixed, for each processor, processors.
 fn stated() -> Outcome<(u64, u64, u64)> {
     let output = agent::command()?.args(["check", "--format", "json"]).output().map_err(Failure::at("check"))?;
@@ -78,7 +108,7 @@ fn stated() -> Outcome<(u64, u64, u64)> {
 }
 
 /// What the kernel says of the maps whose descriptors a process holds.
-fn held(pid: u32) -> Outcome<u64> {
+fn maps_of(pid: u32) -> Outcome<u64> {
     let folder = PathBuf::from("/proc").join(pid.to_string()).join("fdinfo");
     let mut maps = std::collections::BTreeMap::new();
     for entry in fs::read_dir(&folder).map_err(Failure::at(folder.display()))? {
