@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ebpf_process_core::{Access, Opener, Program, SocketKind, Started, explain};
+use rustix::pipe::fcntl_setpipe_size;
 
 use crate::peer::Peer;
 
@@ -25,6 +26,10 @@ pub(crate) struct Obstacle {
     pub(crate) problem: String,
     pub(crate) way_out: String,
 }
+
+/// Bytes that a program's input holds: most batches as a whole, so that it and this agent wake each other but once. The
+/// kernel gives that to everybody (`/proc/sys/fs/pipe-max-size`).
+const ROOM: usize = 1 << 20;
 
 /// The permission bits of a group and of everybody else to write.
 const GROUP_WRITES: u32 = 0o020;
@@ -59,6 +64,8 @@ impl Target {
                         format!("cannot start {shown}: {error}")
                     }
                 })?;
+                // Where the kernel gives no more, its usual room is enough.
+                let _ = fcntl_setpipe_size(&input, ROOM);
                 let peer = Peer::program(input, output, errors);
                 Ok((peer.map_err(|error| format!("cannot talk to {shown}: {error}"))?, Some(number)))
             }

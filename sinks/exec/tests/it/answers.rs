@@ -32,6 +32,22 @@ fn each_batch_is_sent_once_and_what_is_answered_is_written() {
 }
 
 #[test]
+fn the_input_of_a_program_holds_most_batches_as_a_whole() {
+    let mut rig = Rig::python(
+        r#"
+import fcntl
+hello()
+for batch in batches():
+    open("room", "w").write(str(fcntl.fcntl(0, 1032)))  # F_GETPIPE_SZ, which old ones have no name for
+    ok(batch)
+"#,
+    );
+    rig.write_all(1);
+    rig.written(1);
+    assert_eq!(rig.file("room"), (1 << 20).to_string());
+}
+
+#[test]
 fn what_a_program_rejects_is_rejected_to_the_value_and_the_rest_written() {
     let mut rig = Rig::python(
         r#"
