@@ -12,6 +12,7 @@
 //!   ([`Waker`](ebpf_process_core::Waker)).
 //! * A [`Delivery`] keeps frames until there is a final verdict, in order, in bounded memory and a
 //!   bounded [`Spool`] on disk, and enters each sample in the sink's ledger.
+//! * A [`PackedSink`] is all of the above, for whoever turns views into [`Items`].
 //!
 //! What is the same for every carrier over a network is here as well: a [`Lookup`] asks for a name's
 //! addresses on a thread of its own, since asking may take longer than any deadline, and
@@ -67,6 +68,7 @@ mod lookup;
 mod note;
 mod numbers;
 mod options;
+mod packed;
 mod packer;
 mod print;
 mod queue;
@@ -94,6 +96,7 @@ pub use inspect::{SegmentReport, inspect, repair};
 pub use line_file::LineFile;
 pub use lookup::{Lookup, Resolve};
 pub use options::DeliveryOptions;
+pub use packed::{Items, PackedSink};
 pub use packer::{Limits, Packer};
 pub use print::{Print, Printed, Printer};
 pub use spool::{Losses, Recovery, Spool, SpoolError, Taken, is_of_a_spool};

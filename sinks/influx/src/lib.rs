@@ -104,15 +104,12 @@ mod writer;
 use std::collections::BTreeMap;
 use std::io::stdout;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, Legacy, OptionDoc, Options, OptionsError, Settlement,
-    Sink, SinkContext, SinkError, SinkPlugin, TrialContext, View,
+    Access, BuildError, Cause, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Sink, SinkContext,
+    SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::{
-    Carrier, Delivery, LineFile, Lookup, Packer, Print, Printed, Printer, Undelivered, Unread,
-};
+use ebpf_process_delivery::{Carrier, Delivery, Items, LineFile, Lookup, PackedSink, Print, Printed, Printer, Unread};
 use ebpf_process_http::{HttpCarrier, try_out};
 
 pub use encode::{Encoder, Form, Lines};
@@ -196,8 +193,8 @@ impl SinkPlugin for InfluxPlugin {
             }
         };
         let delivery = Delivery::new(way::Way(carrier), &delivery, &context)?;
-        let (packer, ledger) = (Packer::new(limits), context.ledger);
-        Ok(Box::new(DeliveredSink { encoder, ledger, host: context.host, packer, delivery }))
+        let items = LineItems { encoder, ledger: context.ledger, host: context.host };
+        Ok(Box::new(PackedSink::new(items, limits, delivery)))
     }
 
     fn confined(&self, options: &Options) -> bool {
@@ -213,66 +210,22 @@ impl SinkPlugin for InfluxPlugin {
     }
 }
 
-/// Packs lines into frames and has them delivered.
-struct DeliveredSink {
+/// Lines, each an item.
+struct LineItems {
     encoder: Encoder,
     ledger: Arc<Ledger>,
     host: HostName,
-    packer: Packer,
-    delivery: Delivery<way::Way>,
 }
 
-impl Sink for DeliveredSink {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
+impl Items for LineItems {
+    fn encode(&mut self, view: &View<'_>, take: &mut dyn FnMut(&[u8], u32)) {
         self.encoder.set_host(&self.host.now());
         let lines = self.encoder.encode(view);
         self.ledger.rejected(lines.rejected, TWIN);
         self.ledger.rejected(lines.too_large, TOO_LARGE);
-        let now = Instant::now();
         for (line, samples) in lines.iter() {
-            if let Some(frame) = self.packer.push(line, samples, now) {
-                self.delivery.offer(frame);
-            }
+            take(line, samples);
         }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), SinkError> {
-        if let Some(frame) = self.packer.take_due(Instant::now()) {
-            self.delivery.offer(frame);
-        }
-        self.delivery.work();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.packer.due().into_iter().chain(self.delivery.due()).min()
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        if let Some(frame) = self.packer.take() {
-            self.delivery.offer(frame);
-        }
-        self.delivery.close();
-        Ok(())
-    }
-
-    fn bequeath(&mut self) -> Option<Legacy> {
-        if let Some(frame) = self.packer.take() {
-            self.delivery.offer(frame);
-        }
-        let undelivered = self.delivery.bequeath();
-        Some(Legacy::new(undelivered.samples(), undelivered))
-    }
-
-    fn inherit(&mut self, legacy: Legacy) {
-        if let Ok(undelivered) = legacy.content.downcast::<Undelivered>() {
-            self.delivery.inherit(*undelivered);
-        }
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
     }
 }
 

@@ -78,13 +78,12 @@ mod unit;
 mod wire;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use ebpf_process_core::{
-    Access, BuildError, Claims, Finding, HostName, Ledger, Legacy, OptionDoc, Options, OptionsError, Settlement, Sink,
-    SinkContext, SinkError, SinkPlugin, TrialContext, View,
+    Access, BuildError, Claims, Finding, HostName, Ledger, OptionDoc, Options, OptionsError, Sink, SinkContext,
+    SinkPlugin, TrialContext, View,
 };
-use ebpf_process_delivery::{Delivery, Packer, Undelivered};
+use ebpf_process_delivery::{Delivery, Items, PackedSink};
 use ebpf_process_http::{HttpCarrier, try_out};
 
 pub use encode::Encoder;
@@ -145,8 +144,8 @@ impl SinkPlugin for OtlpPlugin {
             .with_enough(limits.bytes / PIECES);
         let carrier = Exporter(HttpCarrier::new(server.server.clone(), Otlp(server), &context)?);
         let delivery = Delivery::new(carrier, &delivery, &context)?;
-        let (packer, ledger) = (Packer::new(limits), context.ledger);
-        Ok(Box::new(OtlpSink { encoder, ledger, host: context.host, packer, delivery }))
+        let pieces = Pieces { encoder, ledger: context.ledger, host: context.host };
+        Ok(Box::new(PackedSink::new(pieces, limits, delivery)))
     }
 
     fn confined(&self, options: &Options) -> bool {
@@ -158,69 +157,17 @@ impl SinkPlugin for OtlpPlugin {
     }
 }
 
-/// Packs pieces of requests into frames and has them delivered.
-struct OtlpSink {
+/// Pieces of requests, each an item.
+struct Pieces {
     encoder: Encoder,
     ledger: Arc<Ledger>,
     host: HostName,
-    packer: Packer,
-    delivery: Delivery<Exporter>,
 }
 
-impl OtlpSink {
-    /// Has the delivery take what was waiting for more.
-    fn offer_rest(&mut self) {
-        if let Some(frame) = self.packer.take() {
-            self.delivery.offer(frame);
-        }
-    }
-}
-
-impl Sink for OtlpSink {
-    fn write(&mut self, view: &View<'_>) -> Result<(), SinkError> {
-        let Self { encoder, ledger, host, packer, delivery } = self;
-        encoder.set_host(&host.now());
-        let now = Instant::now();
-        let rejected = encoder.encode(view, |piece, samples| {
-            if let Some(frame) = packer.push(piece, samples, now) {
-                delivery.offer(frame);
-            }
-        });
-        ledger.rejected(rejected, sheet::TWIN);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), SinkError> {
-        if let Some(frame) = self.packer.take_due(Instant::now()) {
-            self.delivery.offer(frame);
-        }
-        self.delivery.work();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.packer.due().into_iter().chain(self.delivery.due()).min()
-    }
-
-    fn close(&mut self) -> Result<(), SinkError> {
-        self.offer_rest();
-        self.delivery.close();
-        Ok(())
-    }
-
-    fn bequeath(&mut self) -> Option<Legacy> {
-        self.offer_rest();
-        let undelivered = self.delivery.bequeath();
-        Some(Legacy::new(undelivered.samples(), undelivered))
-    }
-
-    fn inherit(&mut self, legacy: Legacy) {
-        if let Ok(undelivered) = legacy.content.downcast::<Undelivered>() {
-            self.delivery.inherit(*undelivered);
-        }
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
+impl Items for Pieces {
+    fn encode(&mut self, view: &View<'_>, take: &mut dyn FnMut(&[u8], u32)) {
+        self.encoder.set_host(&self.host.now());
+        let rejected = self.encoder.encode(view, take);
+        self.ledger.rejected(rejected, sheet::TWIN);
     }
 }
