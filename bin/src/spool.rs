@@ -58,11 +58,24 @@ fn segments(reports: &[SegmentReport]) -> String {
     if reports.is_empty() {
         return String::new();
     }
-    let mut table = plain(&["SEGMENT", "SIZE", "SENT", "RECORDS", "SAMPLES", "DAMAGED"]);
+    let mut table = plain(&["SEGMENT", "ENCODING", "SIZE", "SENT", "RECORDS", "SAMPLES", "DAMAGED"]);
     for report in reports {
-        let SegmentReport { number, size, acknowledged, records, samples, damaged, .. } = report;
+        let SegmentReport { number, encoding, size, acknowledged, records, samples, damaged, .. } = report;
         let [size, acknowledged, damaged] = [size, acknowledged, damaged].map(|bytes| size::show(*bytes));
-        table.add_row([number.to_string(), size, acknowledged, records.to_string(), samples.to_string(), damaged]);
+        let encoding = match encoding.as_deref() {
+            Some("") => "-",
+            Some(name) => name,
+            None => "?",
+        };
+        table.add_row([
+            number.to_string(),
+            encoding.to_owned(),
+            size,
+            acknowledged,
+            records.to_string(),
+            samples.to_string(),
+            damaged,
+        ]);
     }
     rendered(&table)
 }

@@ -50,7 +50,12 @@ fn what_an_outage_left_is_shown_mended_and_sent() {
 
     let shown = spool(&["inspect", directory]);
     assert_eq!((shown.code(), shown.stderr.as_str()), (0, ""));
-    assert!(shown.stdout.contains("SEGMENT") && shown.stdout.contains("nothing is damaged"), "{shown:?}");
+    assert!(
+        shown.stdout.contains("SEGMENT")
+            && shown.stdout.contains("  influx-lines  ")
+            && shown.stdout.contains("nothing is damaged"),
+        "{shown:?}"
+    );
     assert_eq!(number(&shown.stdout, " samples wait"), spooled);
     let mended = spool(&["repair", directory]);
     assert_eq!((mended.code(), mended.stdout), (0, shown.stdout));

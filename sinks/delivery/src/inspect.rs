@@ -19,6 +19,9 @@ use crate::spool::{SpoolError, lock};
 pub struct SegmentReport {
     /// Segments are numbered in the order of their making.
     pub number: u64,
+    /// The name of its frames' encoding, which says what can send them: empty where the sink has named none, or was of an
+    /// earlier version. None where it cannot be read.
+    pub encoding: Option<String>,
     /// The file's size in bytes.
     pub size: u64,
     /// Bytes that are acknowledged and not sent again.
@@ -77,7 +80,12 @@ fn look(file: &File, number: u64, mark: &Mark) -> io::Result<(SegmentReport, Vec
         std::cmp::Ordering::Equal => mark.position.offset.clamp(first, size.max(first)),
         std::cmp::Ordering::Greater => first,
     };
-    let mut report = SegmentReport { number, size, acknowledged: start.min(size), ..SegmentReport::default() };
+    let encoding = match &beginning {
+        Beginning::Named(name) => Some(name.clone()),
+        Beginning::Torn | Beginning::Damaged => None,
+    };
+    let acknowledged = start.min(size);
+    let mut report = SegmentReport { number, encoding, size, acknowledged, ..SegmentReport::default() };
     let mut whole = Vec::new();
     let mut offset = start;
     if number >= mark.position.segment {

@@ -179,12 +179,14 @@ pub(crate) fn lock(directory: &Directory) -> Result<File, SpoolError> {
     }
 }
 
-/// Makes sure that what waits in a directory can be sent by somebody who knows these encodings; none is all of them.
-fn check(directory: &Directory, encodings: &[&str], mark: &Mark) -> Result<(), SpoolError> {
+/// Makes sure that what waits in a directory can be sent by somebody who knows these encodings; none is all of them. Touches
+/// nothing.
+pub(crate) fn check(directory: &Directory, encodings: &[&str]) -> Result<(), SpoolError> {
     if encodings.is_empty() {
         return Ok(());
     }
     let (named, through) = (directory.named(), directory.through());
+    let mark = cursor::peek(through).map_err(SpoolError::at(&named.join(cursor::NAME)))?;
     for number in segment::list(through).map_err(SpoolError::at(named))? {
         let beginning = File::open(segment::path(through, number)).and_then(|file| Beginning::read(&file));
         if let (Beginning::Named(name), _) = beginning.map_err(SpoolError::at(&segment::path(named, number)))?
@@ -221,7 +223,7 @@ impl Spool {
         let held = opener.directory(directory).map_err(SpoolError::at(directory))?;
         let lock = lock(&held)?;
         let mark = cursor::peek(held.through()).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
-        check(&held, encodings, &mark)?;
+        check(&held, encodings)?;
         let cursor = Cursor::open(held.through()).map_err(SpoolError::at(&directory.join(cursor::NAME)))?;
         let mut spool = Self {
             directory: held,
@@ -581,7 +583,7 @@ impl Spool {
     /// Takes over what is in a directory that we have locked. After an error it is tried again, from the start.
     fn enter(&mut self) -> io::Result<()> {
         let mark = cursor::peek(self.directory.through())?;
-        check(&self.directory, self.encodings, &mark)
+        check(&self.directory, self.encodings)
             .map_err(|error| io::Error::new(io::ErrorKind::ResourceBusy, chain(&error)))?;
         self.cursor = Cursor::open(self.directory.through())?;
         self.before = self.cursor.mark();

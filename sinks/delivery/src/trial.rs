@@ -4,22 +4,23 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use ebpf_process_core::{Finding, TrialContext, explain};
+use ebpf_process_core::{Directory, Finding, TrialContext, chain, explain};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::line_file::LineFile;
 use crate::options::DeliveryOptions;
-use crate::spool::LOCK;
+use crate::spool::{LOCK, SpoolError, check};
 
 impl DeliveryOptions {
-    /// Tries the spool, if there is one: whether it can be made or written, and whether it is nobody else's. Leaves
-    /// nothing behind.
-    pub fn try_out(&self, context: &TrialContext) -> Vec<Finding> {
-        self.spool_of(context.instance.as_deref()).map(|directory| try_spool(&directory, context)).into_iter().collect()
+    /// Tries the spool, if there is one: whether it can be made or written, whether it is nobody else's, and whether what
+    /// waits in it is of one of these encodings ([`Submit::encodings`](crate::Submit::encodings)). Leaves nothing behind.
+    pub fn try_out(&self, encodings: &[&str], context: &TrialContext) -> Vec<Finding> {
+        let directory = self.spool_of(context.instance.as_deref());
+        directory.map(|directory| try_spool(&directory, encodings, context)).into_iter().collect()
     }
 }
 
-fn try_spool(directory: &Path, context: &TrialContext) -> Finding {
+fn try_spool(directory: &Path, encodings: &[&str], context: &TrialContext) -> Finding {
     let shown = directory.display();
     match fs::metadata(directory) {
         Ok(found) if !found.is_dir() => {
@@ -53,7 +54,15 @@ fn try_spool(directory: &Path, context: &TrialContext) -> Finding {
         );
         return context.unless_the_agents(taken);
     }
-    Finding::fine(format!("the spool {shown} can be written"))
+    let held = Directory::open(directory).map_err(SpoolError::at(directory));
+    match held.and_then(|held| check(&held, encodings)) {
+        Ok(()) => Finding::fine(format!("the spool {shown} can be written")),
+        Err(error @ SpoolError::Foreign(..)) => Finding::error(
+            error.to_string(),
+            "have the sink that wrote them send them, or give this sink a directory of its own",
+        ),
+        Err(error) => Finding::error(chain(&error), "see `spool inspect`"),
+    }
 }
 
 /// Whether somebody has the lock. Where that cannot be found out, nobody has.
@@ -81,14 +90,11 @@ impl LineFile {
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = path.parent().unwrap_or(path);
-                let may_hold = may_write_in(parent).or_else(|error| match (error.kind(), parent.parent()) {
-                    // The directory is made, too, where it alone is missing.
-                    (io::ErrorKind::NotFound, Some(above)) => may_write_in(above),
-                    _ => Err(error),
-                });
-                match may_hold {
+                match may_write_in(parent) {
                     Ok(()) => Finding::fine(format!("{shown} can be made")),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => no_directory(parent, &change("make it")),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Finding::error(format!("there is no directory {}", parent.display()), change("make it"))
+                    }
                     Err(error) => Finding::error(
                         format!("{shown} cannot be made: {}", explain(&error)),
                         change("make its directory writable for this user"),
@@ -101,20 +107,14 @@ impl LineFile {
 
     /// The same for a [`regular`](Self::regular) file alone.
     pub fn try_out_regular(path: &Path, option: &str) -> Finding {
-        let parent = path.parent().unwrap_or(path);
         match fs::metadata(path) {
             Ok(there) if !there.is_file() => {
                 let way_out = format!("name another file, or change {option}");
                 Finding::error(format!("{} is not a regular file", path.display()), way_out)
             }
-            Err(_) if !parent.exists() => no_directory(parent, &format!("make it, or change {option}")),
             _ => Self::try_out(path, option),
         }
     }
-}
-
-fn no_directory(parent: &Path, way_out: &str) -> Finding {
-    Finding::error(format!("there is no directory {}", parent.display()), way_out)
 }
 
 fn may(path: &Path, what: Access) -> io::Result<()> {
@@ -134,6 +134,7 @@ mod tests {
     use rustix::fs::{Mode, mkfifoat};
 
     use super::*;
+    use crate::frame::Frame;
     use crate::spool::Spool;
 
     fn context(agent: Option<u32>) -> TrialContext {
@@ -144,7 +145,7 @@ mod tests {
 
     fn severity(spool: PathBuf, agent: Option<u32>) -> Severity {
         let options = DeliveryOptions { spool: Some(spool), ..DeliveryOptions::default() };
-        let [finding] = options.try_out(&context(agent)).try_into().expect("one finding");
+        let [finding] = options.try_out(&[""], &context(agent)).try_into().expect("one finding");
         finding.severity
     }
 
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_spool_is_tried_and_nothing_is_left_behind() {
-        assert_eq!(DeliveryOptions::default().try_out(&context(None)), []);
+        assert_eq!(DeliveryOptions::default().try_out(&[""], &context(None)), []);
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(severity(folder.path().join("a/b"), None), Severity::Fine);
         assert_eq!(severity(folder.path().to_owned(), None), Severity::Fine);
@@ -171,10 +172,20 @@ mod tests {
         let mut blind = context(None);
         blind.unseen = Some("/run/x".into());
         let options = DeliveryOptions { spool: Some(spool.clone()), ..DeliveryOptions::default() };
-        assert_eq!(options.try_out(&blind)[0].severity, Severity::Warning, "it may be the running agent's own");
+        assert_eq!(options.try_out(&[""], &blind)[0].severity, Severity::Warning, "it may be the running agent's own");
         drop(held);
         assert_eq!(severity(spool.clone(), None), Severity::Fine);
         assert_eq!(entries(&spool), before);
+        let (mut held, _) = Spool::open(&spool, 1 << 20).expect("a spool");
+        let mut frame = Frame::default();
+        frame.push(b"x", 1);
+        held.append(&frame).expect("a frame");
+        drop(held);
+        assert_eq!(severity(spool.clone(), None), Severity::Fine);
+        let options = DeliveryOptions { spool: Some(spool), ..DeliveryOptions::default() };
+        let [finding] = options.try_out(&["rows/1"], &context(None)).try_into().expect("one finding");
+        assert_eq!(finding.severity, Severity::Error);
+        assert!(finding.what.contains("a sink that names no encoding"), "{finding:?}");
     }
 
     #[test]
@@ -187,7 +198,7 @@ mod tests {
             ("there", (Severity::Fine, "can be appended to"), can_be),
             ("fifo", (Severity::Fine, "can be appended to"), cannot_be),
             ("new", (Severity::Fine, "can be made"), can_be),
-            ("made/new", (Severity::Fine, "can be made"), (Severity::Error, "there is no directory")),
+            ("made/new", (Severity::Error, "there is no directory"), (Severity::Error, "there is no directory")),
             ("no/such/new", (Severity::Error, "there is no directory"), (Severity::Error, "there is no directory")),
             ("there/new", (Severity::Error, "Not a directory"), (Severity::Error, "Not a directory")),
             (".", (Severity::Error, "is a directory"), cannot_be),

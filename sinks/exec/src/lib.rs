@@ -121,7 +121,7 @@ impl SinkPlugin for ExecPlugin {
             Ok(found) => Finding::fine(format!("{found}, and may ask for the format {}", self.formats.names())),
             Err(obstacle) => Finding::error(obstacle.problem, obstacle.way_out),
         }];
-        findings.extend(settings.delivery.try_out(context));
+        findings.extend(settings.delivery.try_out(link::ENCODINGS, context));
         findings
     }
 

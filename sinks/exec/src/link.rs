@@ -10,6 +10,9 @@ use crate::flights::Submitted;
 use crate::shared::{Program, Shared};
 use crate::words::Formats;
 
+/// What a spool's frames are; each says which format it has.
+pub(crate) const ENCODINGS: &[&str] = &["exec/1"];
+
 /// Hands batches to the thread that talks to the program, which settles them.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -50,8 +53,7 @@ impl Submit for Link {
     }
 
     fn encodings(&self) -> &'static [&'static str] {
-        // Each frame says which format it has.
-        &["exec/1"]
+        ENCODINGS
     }
 
     fn overwrites(&self) -> bool {

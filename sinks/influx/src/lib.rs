@@ -165,7 +165,7 @@ impl SinkPlugin for InfluxPlugin {
             Target::Udp(address) => vec![udp::try_out(&address, context.limit)],
             Target::Server(server) => vec![try_out(server.server.clone(), http::LineProtocol(*server), context)],
         };
-        findings.extend(settings.delivery.try_out(context));
+        findings.extend(settings.delivery.try_out(way::ENCODINGS, context));
         findings
     }
 

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use ebpf_process_delivery::{Carrier, Frame, Peer, Verdict};
 
+/// What a spool's frames are; earlier versions named nothing.
+pub(crate) const ENCODINGS: &[&str] = &["influx-lines", ""];
+
 /// Takes frames of lines to a receiver. In a spool they are lines of InfluxDB, whatever the way they would have taken.
 pub(crate) struct Way(pub(crate) Box<dyn Carrier>);
 
@@ -17,8 +20,7 @@ impl Carrier for Way {
     }
 
     fn encodings(&self) -> &'static [&'static str] {
-        // Earlier versions named none.
-        &["influx-lines", ""]
+        ENCODINGS
     }
 
     fn peer(&mut self) -> Peer {

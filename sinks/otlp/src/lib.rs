@@ -129,7 +129,7 @@ impl SinkPlugin for OtlpPlugin {
         };
         let server = settings.server.server.clone();
         let mut findings = vec![try_out(server, Otlp(settings.server), context)];
-        findings.extend(settings.delivery.try_out(context));
+        findings.extend(settings.delivery.try_out(protocol::ENCODINGS, context));
         findings
     }
 

@@ -14,6 +14,9 @@ const PARTIAL: &str = "partial success";
 /// Why samples are rejected when the receiver does not want the request.
 const REFUSED: &str = "not accepted by the server";
 
+/// What a spool's frames are.
+pub(crate) const ENCODINGS: &[&str] = &["otlp-metrics/1"];
+
 /// What OTLP makes of HTTP.
 #[derive(Debug)]
 pub(crate) struct Otlp(pub(crate) ServerOptions);
@@ -40,7 +43,7 @@ impl Protocol for Otlp {
     }
 
     fn encodings(&self) -> &'static [&'static str] {
-        &["otlp-metrics/1"]
+        ENCODINGS
     }
 
     /// OTLP asks that of every receiver.

@@ -156,7 +156,7 @@ fn an_inspection_says_what_waits_and_touches_nothing() {
     let reports = inspect(folder.path()).expect("a spool");
     assert_eq!(reports.iter().map(|report| (report.records, report.samples)).collect::<Vec<_>>()[0], (1, 3));
     assert_eq!(reports.iter().map(|report| report.samples).sum::<u64>(), 21);
-    assert!(reports.iter().all(|report| report.damaged == 0));
+    assert!(reports.iter().all(|report| report.damaged == 0 && report.encoding.as_deref() == Some("")));
     let after: Vec<_> = segments(folder.path()).iter().map(|path| fs::read(path).expect("a segment")).collect();
     assert_eq!(before, after);
     let nothing = tempfile::tempdir().expect("a folder");
