@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     LosesOneOfItsBatches,
     PanicsAtItsEnd,
     BlocksAtTheEnd,
+    /// What its receiver does not take it counts as written.
+    LosesWhatIsRefused,
 }
 
 /// A sink with a fault.
@@ -181,6 +183,7 @@ impl Sink for Broken {
                     self.ledger.written(std::mem::take(&mut self.unsettled));
                 }
             }
+            Fault::LosesWhatIsRefused if self.store.refuses() => {}
             _ => self.store.put_all(points),
         }
         Ok(())

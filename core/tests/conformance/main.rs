@@ -72,10 +72,16 @@ fn kit(way: Way, seed: u64) -> Kit {
         _ => Keeps::Newest,
     };
     let store = Store::new(keeps);
-    let plugin = Plugin(way, store.clone());
-    let kit = Kit::new(plugin, Options::none()).read_back(move || store.stored()).seed(seed);
+    let (plugin, stored) = (Plugin(way, store.clone()), store.clone());
+    let kit = Kit::new(plugin, Options::none()).read_back(move || stored.stored()).seed(seed);
     // A sink of this process has stored what it has stored; only one that blocks is waited for.
     let limit = if matches!(way, Way::Broken(Fault::BlocksForEver | Fault::BlocksAtTheEnd)) { 300 } else { 20_000 };
+    let kit = match way {
+        Way::Broken(Fault::LosesWhatIsRefused) | Way::Unusual(Manner::SendsAgain) => {
+            kit.peer(move |peer| store.refuse(matches!(peer, Peer::Refusing | Peer::Away)))
+        }
+        _ => kit,
+    };
     kit.rows(40).rebuilds(24).patience(Duration::from_millis(5)).limit(Duration::from_millis(limit))
 }
 
@@ -104,6 +110,7 @@ const BROKEN: &[(Way, &[Row])] = &[
     (Way::Broken(Fault::LosesOneOfItsBatches), &[Row::Gaps]),
     (Way::Broken(Fault::PanicsAtItsEnd), &[Row::Panic]),
     (Way::Broken(Fault::BlocksAtTheEnd), &[Row::InTime]),
+    (Way::Broken(Fault::LosesWhatIsRefused), &[Row::EachVerdict]),
     (Way::ChecksAndWrites, &[Row::CheckHasNoEffect]),
     (Way::Disagrees, &[Row::Refusal]),
 ];
@@ -118,6 +125,7 @@ const UNUSUAL: &[Manner] = &[
     Manner::RejectsOthers,
     Manner::DropsAndSaysSo,
     Manner::Fails,
+    Manner::SendsAgain,
     Manner::OutOfOrder,
     Manner::SendsGains,
     Manner::RejectsLargeNumbers,

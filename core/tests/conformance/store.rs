@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ebpf_process_core::testkit::conformance::{Number, Reading};
 use ebpf_process_core::{Sample, Value, View};
@@ -30,12 +31,23 @@ pub(crate) struct Point {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     keeps: Keeps,
+    /// Whether it takes nothing now.
+    refuses: Arc<AtomicBool>,
     series: Arc<Mutex<BTreeMap<String, Vec<Number>>>>,
 }
 
 impl Store {
     pub(crate) fn new(keeps: Keeps) -> Self {
         Self { keeps, ..Self::default() }
+    }
+
+    /// It takes nothing from now on, or everything again.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Release);
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Acquire)
     }
 
     pub(crate) fn put(&self, point: Point) {

@@ -40,6 +40,8 @@ pub(crate) enum Manner {
     IsAlwaysDue,
     /// It sends each third view, with those that have ended before; the others are replaced by it.
     SendsTheNewest,
+    /// What its receiver does not take it sends again with the next view.
+    SendsAgain,
     /// Its receiver says nothing: it keeps everything until the end, and drops it then.
     Silent,
     /// Its receiver cannot be reached.
@@ -134,6 +136,12 @@ impl Sink for Unusual {
                 if self.views.is_multiple_of(3) {
                     self.send();
                     self.ledger.written(std::mem::take(&mut self.unsettled));
+                }
+            }
+            Manner::SendsAgain => {
+                self.waiting.insert(0, (view.tick().seq, samples, points(*view)));
+                if !self.store.refuses() {
+                    self.send();
                 }
             }
             Manner::Silent => self.silent += samples,

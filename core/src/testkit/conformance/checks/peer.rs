@@ -1,5 +1,7 @@
 //! A receiver that is slow, refuses or is away, where somebody can make it so.
 
+use crate::metric::MetricKind::Counter;
+use crate::testkit::conformance::player::{Deed, Number};
 use crate::testkit::conformance::row::Row;
 use crate::testkit::conformance::run::{Peer, Run, Stop};
 use crate::testkit::conformance::stage::Stage;
@@ -27,14 +29,16 @@ fn behave(run: &mut Run, row: Row, manners: &[Peer]) -> Result<(), Stop> {
 
 fn with_peer(run: &mut Run, row: Row, manners: &[Peer], set_peer: &mut dyn FnMut(Peer)) -> Result<(), Stop> {
     let mut stage = Stage::new(run, row)?;
+    let calls = stage.what(Counter);
     for manner in manners {
         set_peer(*manner);
         for _ in 0..3 {
-            stage.tick(Vec::new());
+            // No later batch makes up for it.
+            let only = stage.who("once");
+            stage.tick(vec![Deed::Record(calls.clone(), Some(only), Number::Counter(1))]);
             stage.idle()?;
         }
         set_peer(Peer::Well);
-        // What comes now has all totals.
         stage.step(Vec::new())?;
     }
     stage.close()
