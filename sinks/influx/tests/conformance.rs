@@ -8,11 +8,11 @@
 mod server;
 
 use std::net::TcpListener;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ebpf_process_core::Options;
-use ebpf_process_core::testkit::conformance::{Kit, Number, Outcome, Peer, Reading, Report};
+use ebpf_process_core::testkit::conformance::{Kit, Number, Outcome, Peer, Reading, Report, Steering};
 use ebpf_process_sink_influx::PLUGIN;
 use figment::providers::{Format as _, Toml};
 use figment::value::Dict;
@@ -38,66 +38,31 @@ fn readings(line: &str) -> Vec<Reading> {
     readings
 }
 
-/// A request comes by then. Only a failure uses it up.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// How the server behaves, and what it has stored.
-#[derive(Default)]
-struct State {
-    /// What it does with each request in place of storing it quickly.
-    act: Option<Act>,
-    /// Requests that were treated so.
-    acted: u32,
-    stored: Vec<Reading>,
-}
-
-/// A server that behaves as the kit says.
+/// A server that behaves as the kit says, refuses by `refusal`, and keeps what it has taken.
 struct Steered {
     url: String,
-    state: Arc<(Mutex<State>, Condvar)>,
+    steering: Steering,
+    stored: Arc<Mutex<Vec<Reading>>>,
 }
 
 impl Steered {
-    fn start() -> Self {
+    fn start(refusal: Act) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let state = Arc::<(Mutex<State>, Condvar)>::default();
-        let at_server = Arc::clone(&state);
+        let (steering, stored) = (Steering::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (asked, taken) = (steering.clone(), Arc::clone(&stored));
         let decide = move |request: &Request| {
-            let (state, turn) = &*at_server;
-            let mut state = state.lock().expect("the state");
-            let act = state.act.clone().unwrap_or_else(|| Act::Reply(TAKEN.to_owned()));
-            if matches!(&act, Act::Reply(text) | Act::Drip(text, _) if text == TAKEN) {
-                state.stored.extend(request.lines.iter().flat_map(|line| readings(line)));
-            }
-            state.acted += u32::from(state.act.is_some());
-            turn.notify_all();
+            let act = match asked.ask() {
+                Peer::Slow => Act::Drip(TAKEN.to_owned(), Duration::from_millis(10)),
+                Peer::Refusing => return refusal.clone(),
+                Peer::Away => return Act::Reset(String::new()),
+                _ => Act::Reply(TAKEN.to_owned()),
+            };
+            taken.lock().expect("what it has").extend(request.lines.iter().flat_map(|line| readings(line)));
             act
         };
         drop(serve_as(move || listener.accept().map(|(stream, _)| stream), decide));
-        Self { url, state }
-    }
-
-    /// What the kit tells its receiver, who refuses by `refusal`. Each behaviour lasts until a request has met it.
-    fn peer(&self, refusal: Act) -> impl FnMut(Peer) + Send + 'static {
-        let state = Arc::clone(&self.state);
-        move |manner| {
-            let (state, turn) = &*state;
-            let mut state = state.lock().expect("the state");
-            let act = match manner {
-                Peer::Slow => Some(Act::Drip(TAKEN.to_owned(), Duration::from_millis(10))),
-                Peer::Refusing => Some(refusal.clone()),
-                Peer::Away => Some(Act::Reset(String::new())),
-                _ => None,
-            };
-            if act.is_none() {
-                let is_unmet = |state: &mut State| state.act.is_some() && state.acted == 0;
-                let (met, waited) = turn.wait_timeout_while(state, LIMIT, is_unmet).expect("the state");
-                assert!(!waited.timed_out(), "no request has met {:?}", met.act);
-                state = met;
-            }
-            (state.act, state.acted) = (act, 0);
-        }
+        Self { url, steering, stored }
     }
 }
 
@@ -106,7 +71,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A kit with a server of its own, which refuses by `refusal`.
 fn kit(integers: &str, refusal: Act) -> Kit {
-    let server = Steered::start();
+    let server = Steered::start(refusal);
     // What was refused is soon sent again: the next behaviour meets it.
     let text = format!(
         "url = \"{}\"\ndatabase = \"telemetry\"\nintegers = \"{integers}\"\n\
@@ -114,8 +79,8 @@ fn kit(integers: &str, refusal: Act) -> Kit {
         server.url
     );
     let table: Dict = Toml::from_str(&text).expect("a table");
-    let peer = server.peer(refusal);
-    let read_back = move || server.state.0.lock().expect("the state").stored.clone();
+    let peer = server.steering.steer();
+    let read_back = move || server.stored.lock().expect("what it has").clone();
     // Only what is missing is waited for.
     let kit = Kit::new(PLUGIN, Options::from_value(table)).read_back(read_back).peer(peer);
     kit.seed(7).patience(Duration::from_secs(20))

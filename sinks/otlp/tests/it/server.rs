@@ -38,15 +38,20 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(answers: Vec<Vec<u8>>) -> Self {
+        let answers = Mutex::new(answers.into_iter());
+        Self::deciding(move |_| Some(answers.lock().expect("the answers").next().unwrap_or_else(|| TAKEN.to_vec())))
+    }
+
+    /// One that answers what `decide` says, which sees the request first, and closes the connection where that is nothing.
+    pub(crate) fn deciding(decide: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/v1/metrics", listener.local_addr().expect("an address"));
         let (sender, requests) = channel();
-        let answers = Arc::new(Mutex::new(answers.into_iter()));
+        let decide = Arc::new(decide);
         let run = move || {
             while let Ok((stream, _)) = listener.accept() {
-                let (answers, sender) = (Arc::clone(&answers), sender.clone());
-                let next = move || answers.lock().expect("the answers").next().unwrap_or_else(|| TAKEN.to_vec());
-                std::thread::Builder::new().spawn(move || serve(stream, next, &sender)).expect("a thread");
+                let (decide, sender) = (Arc::clone(&decide), sender.clone());
+                std::thread::Builder::new().spawn(move || serve(stream, &*decide, &sender)).expect("a thread");
             }
         };
         std::thread::Builder::new().spawn(run).expect("a thread");
@@ -65,7 +70,7 @@ impl Server {
 }
 
 /// Answers on one connection until it ends.
-fn serve(stream: TcpStream, next: impl Fn() -> Vec<u8>, requests: &Sender<Request>) {
+fn serve(stream: TcpStream, decide: impl Fn(&Request) -> Option<Vec<u8>>, requests: &Sender<Request>) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -87,9 +92,12 @@ fn serve(stream: TcpStream, next: impl Fn() -> Vec<u8>, requests: &Sender<Reques
             GzDecoder::new(&packed[..]).read_to_end(&mut body).expect("gzip");
         }
         let points = reader::read(&body).expect("a request");
+        let request = Request { head, compressed, points };
+        let answer = decide(&request);
         // Nobody may be listening any more.
-        let _ = requests.send(Request { head, compressed, points });
-        if reader.get_mut().write_all(&next()).is_err() {
+        let _ = requests.send(request);
+        let Some(answer) = answer else { return };
+        if reader.get_mut().write_all(&answer).is_err() {
             return;
         }
     }
