@@ -1,5 +1,5 @@
-//! The sink through the conformance kit: a program keeps the lines that it gets in a file, and another one is behind a
-//! socket. The tests are alone in their process, whose threads and memory the kit looks at.
+//! The sink through the conformance kit: a program keeps the lines that it gets in a file, and another one, behind a socket,
+//! behaves as the kit says. The tests are alone in their process, whose threads and memory the kit looks at.
 
 #![expect(clippy::expect_used, reason = "a test's own mistake should stop the test")]
 
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use ebpf_process_core::Options;
-use ebpf_process_core::testkit::conformance::{Kit, Number, Reading};
+use ebpf_process_core::testkit::conformance::{Kit, Number, Outcome, Peer, Reading, Steering};
 use ebpf_process_sink_exec::PLUGIN;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ impl Stored {
     /// Takes a batch, and says which one it is.
     fn take(&mut self, line: &[u8]) -> u64 {
         let batch: Value = serde_json::from_slice(line).expect("JSON");
-        let number = batch["batch"].as_u64().expect("a number");
+        let number = number_of(&batch);
         if self.batches.insert((batch["stream"].as_str().expect("a stream").to_owned(), number)) {
             for kind in list(&batch["kinds"]) {
                 for row in list(&kind["rows"]) {
@@ -58,6 +58,10 @@ impl Stored {
     }
 }
 
+fn number_of(batch: &Value) -> u64 {
+    batch["batch"].as_u64().expect("a number")
+}
+
 fn list(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
 }
@@ -69,11 +73,10 @@ fn number(value: &Value) -> Number {
 /// One at a time: the kit looks at the threads and the memory of its process.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn conforms(options: &Value, read_back: impl FnMut() -> Vec<Reading> + Send + 'static) {
-    let _turn = TURN.lock();
+fn kit(options: &Value, read_back: impl FnMut() -> Vec<Reading> + Send + 'static) -> Kit {
     let kit = Kit::new(PLUGIN, Options::from_value(options)).read_back(read_back).seed(7);
     // Each sink of the check for growth has a program of its own. Only what is missing is waited for.
-    kit.rebuilds(100).patience(Duration::from_secs(20)).run().assert_passed();
+    kit.rebuilds(100).patience(Duration::from_secs(20))
 }
 
 /// Keeps lines, each written as a whole: the programs of two sinks may have the file at one time.
@@ -102,7 +105,7 @@ fn the_sink_does_what_it_promises_to_a_program() {
     let file = File::create(&lines).and_then(|_| File::open(&lines)).expect("a file");
     let (mut file, mut line, mut stored) = (BufReader::new(file), Vec::new(), Stored::default());
     let options = json!({"program": [python(), "-S", script, lines]});
-    conforms(&options, move || {
+    let read_back = move || {
         while file.read_until(b'\n', &mut line).expect("a file that can be read") > 0 {
             // The rest of a line may still be on its way.
             if line.ends_with(b"\n") {
@@ -111,11 +114,13 @@ fn the_sink_does_what_it_promises_to_a_program() {
             }
         }
         stored.readings.clone()
-    });
+    };
+    let _turn = TURN.lock();
+    kit(&options, read_back).run().assert_passed();
 }
 
-/// Answers on one connection until it ends, by an error where the agent is gone.
-fn serve(mut stream: UnixStream, stored: &Mutex<Stored>) -> io::Result<()> {
+/// Answers on one connection until it ends, by an error where the agent is gone. A batch is refused by `refusal`.
+fn serve(mut stream: UnixStream, stored: &Mutex<Stored>, steering: &Steering, refusal: &str) -> io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     stream.write_all(b"{\"ebpf_process\":[1],\"format\":\"rows\",\"window\":4}\n")?;
     let mut line = Vec::new();
@@ -126,25 +131,51 @@ fn serve(mut stream: UnixStream, stored: &Mutex<Stored>) -> io::Result<()> {
         if !line.ends_with(b"\n") {
             return Ok(());
         }
+        match steering.ask() {
+            Peer::Slow => thread::park_timeout(Duration::from_millis(100)),
+            Peer::Refusing => {
+                let number = number_of(&serde_json::from_slice(&line)?);
+                writeln!(stream, "{{\"batch\":{number},{refusal}}}")?;
+                continue;
+            }
+            Peer::Away => return Ok(()),
+            _ => {}
+        }
         let number = stored.lock().take(&line);
         writeln!(stream, "{{\"batch\":{number},\"ok\":true}}")?;
     }
 }
 
-#[test]
-fn the_sink_does_what_it_promises_to_a_program_behind_a_socket() {
+/// The sink with a program behind a socket.
+fn conforms(refusal: &'static str) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).expect("a listener");
-    let stored = Arc::new(Mutex::new(Stored::default()));
-    let at_receiver = Arc::clone(&stored);
+    let (stored, steering) = (Arc::new(Mutex::new(Stored::default())), Steering::default());
+    let (at_receiver, asked) = (Arc::clone(&stored), steering.clone());
     let accept = move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let stored = Arc::clone(&at_receiver);
-            thread::Builder::new().spawn(move || drop(serve(stream, &stored))).expect("a thread");
+            let (stored, steering) = (Arc::clone(&at_receiver), asked.clone());
+            let answer = move || drop(serve(stream, &stored, &steering, refusal));
+            thread::Builder::new().spawn(answer).expect("a thread");
         }
     };
     thread::Builder::new().spawn(accept).expect("a thread");
-    let options = json!({"address": format!("unix:{}", path.display())});
-    conforms(&options, move || stored.lock().readings.clone());
+    // What was refused is soon sent again: the next behaviour meets it.
+    let delivery = json!({"retry_min": "10ms", "retry_max": "100ms"});
+    let options = json!({"address": format!("unix:{}", path.display()), "delivery": delivery});
+    let _turn = TURN.lock();
+    let report = kit(&options, move || stored.lock().readings.clone()).peer(steering.steer()).run();
+    report.assert_passed();
+    assert!(report.findings().iter().all(|finding| finding.outcome == Outcome::Passed), "{report}");
+}
+
+#[test]
+fn the_sink_does_what_it_promises_to_a_program_behind_a_socket() {
+    conforms(r#""retry_after":0.01"#);
+}
+
+#[test]
+fn the_sink_does_what_it_promises_to_a_program_that_rejects() {
+    conforms(r#""rejected":true,"reason":"made up""#);
 }
