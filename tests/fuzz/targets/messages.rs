@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ fuzz_target!(|words: &[u8]| {
 fn server() -> &'static PathBuf {
     static SOCKET: OnceLock<PathBuf> = OnceLock::new();
     SOCKET.get_or_init(|| {
+        // A program of Rust's ignores it, and this one's `main` is the fuzzer's.
+        signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default()).expect("a handler");
         let path = std::env::temp_dir().join(format!("fuzz-program-{}.sock", std::process::id()));
         let listener = UnixListener::bind(&path).expect("a socket");
         let serve = move || {
