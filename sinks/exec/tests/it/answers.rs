@@ -5,7 +5,7 @@ use std::time::Duration;
 use ebpf_process_core::testkit::offer;
 use serde_json::json;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, spooling};
 
 /// Answers every batch.
 pub(crate) const GOOD: &str = "
@@ -212,7 +212,7 @@ for batch in batches():
 #[test]
 fn what_a_stop_leaves_is_in_the_spool_and_sent_first_by_the_next_agent() {
     let spool = tempfile::tempdir().expect("a folder");
-    let mut rig = Rig::with(
+    let rig = Rig::with(
         r#"
 hello(window=2)
 answers = os.path.exists("answers")
@@ -220,16 +220,9 @@ for batch in batches():
     if answers or batch["batch"] == 1:
         ok(batch)
 "#,
-        json!({
-            "delivery": {"spool": spool.path().join("spool"), "retry_min": "1ms", "retry_max": "5ms"},
-            "close_timeout": "100ms",
-        }),
+        spooling(&spool),
     );
-    rig.write_all(5);
-    rig.until("the first is written", |tally| tally.written == 6);
-    std::fs::write(rig.path("answers"), "").expect("a file");
-    let mut rig = rig.follow(Duration::from_millis(500));
-    rig.until("the rest is written", |tally| tally.written == 24);
+    let mut rig = rig.stopped_until_it_answers();
     rig.write_all(1);
     rig.written(5);
     // What was sent and not answered comes again, with its number; the next sink goes on behind it.

@@ -1,14 +1,12 @@
 //! Batches of lines: what is in them, that they come again as they were, and what becomes of a line that is rejected.
 
-use std::time::Duration;
-
 use ebpf_process_core::testkit::{Bench, Cell};
 use ebpf_process_core::{Column, EntityKind, HostName, Recorder, Selection, Unit};
 use ebpf_process_delivery::Frame;
 use ebpf_process_sink_exec::{Encoded, FormContext, LineEncoder, head};
 use serde_json::{Value, json};
 
-use crate::rig::{FORMATS, Rig};
+use crate::rig::{FORMATS, Rig, spooling};
 
 /// Reads batches of lines as the protocol says: so many bytes behind each header, which are so many lines.
 const READS: &str = r#"
@@ -68,7 +66,7 @@ for batch in texts():
 #[test]
 fn what_comes_again_is_the_same_to_the_byte_also_from_a_spool() {
     let spool = tempfile::tempdir().expect("a folder");
-    let mut rig = rig(
+    let rig = rig(
         r#"
 hello(format="plain", window=2)
 answers = os.path.exists("answers")
@@ -78,16 +76,9 @@ for batch in texts():
     elif batch["batch"] == 2 and not batch["resent"]:
         sys.exit(1)
 "#,
-        json!({
-            "delivery": {"spool": spool.path().join("spool"), "retry_min": "1ms", "retry_max": "5ms"},
-            "close_timeout": "100ms",
-        }),
+        spooling(&spool),
     );
-    rig.write_all(5);
-    rig.until("the first is written", |tally| tally.written == 6);
-    std::fs::write(rig.path("answers"), "").expect("a file");
-    let mut rig = rig.follow(Duration::from_millis(500));
-    rig.until("the rest is written", |tally| tally.written == 24);
+    let rig = rig.stopped_until_it_answers();
     let all = texts(&rig);
     let of = |number: u64| all.iter().filter(move |(found, ..)| *found == number).map(|(_, _, text)| text);
     for number in 1..=5 {

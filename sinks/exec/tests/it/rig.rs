@@ -84,6 +84,14 @@ def ok(message):
     say(batch=message["batch"], ok=True)
 "#;
 
+/// The options of a sink with a spool, in short times.
+pub(crate) fn spooling(spool: &TempDir) -> Value {
+    json!({
+        "delivery": {"spool": spool.path().join("spool"), "retry_min": "1ms", "retry_max": "5ms"},
+        "close_timeout": "100ms",
+    })
+}
+
 impl Rig {
     /// With a Python program, in short times.
     pub(crate) fn python(script: &str) -> Self {
@@ -151,6 +159,17 @@ impl Rig {
     pub(crate) fn follow(mut self, grace: Duration) -> Self {
         self.close(grace);
         self.heir()
+    }
+
+    /// Its program answers the first of five batches alone, and all once there is a file `answers`: the next sink, which has
+    /// the same spool, when that has sent the rest.
+    pub(crate) fn stopped_until_it_answers(mut self) -> Self {
+        self.write_all(5);
+        self.until("the first is written", |tally| tally.written == 6);
+        fs::write(self.path("answers"), "").expect("a file");
+        let mut next = self.follow(Duration::from_millis(500));
+        next.until("the rest is written", |tally| tally.written == 24);
+        next
     }
 
     /// The time for the end begins.
