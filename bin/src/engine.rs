@@ -78,6 +78,7 @@ impl Engine {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut agent = Agent::new(Arc::clone(&clock), interval);
         if let Some(broker) = &broker {
+            // It attaches whatever comes later, and so what comes first.
             agent.set_assistant(Arc::clone(broker.client()) as Arc<dyn Assistant>);
         }
         let mut failures = Vec::new();
@@ -107,7 +108,6 @@ impl Engine {
         let confinement = confinement::confine(plan, user.as_ref(), elevated, broker.is_some())?;
         let mut surroundings = Surroundings::of(plan, interval);
         if let Some(broker) = &broker {
-            broker.client().has_the_rights_alone();
             surroundings.opens_by(Arc::clone(broker.client()) as Arc<dyn Opener>);
         }
         Ok(Self { agent, clock, interval, surroundings, broker, socket, confinement })

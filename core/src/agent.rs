@@ -94,7 +94,7 @@ impl Agent {
         }
     }
 
-    /// Who loads and attaches for the probes that are added from now on, as soon as this process no longer can.
+    /// Who loads and attaches for the probes that are added from now on.
     pub fn set_assistant(&mut self, assistant: Arc<dyn Assistant>) {
         self.assistant = Some(assistant);
     }

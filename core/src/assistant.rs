@@ -14,14 +14,9 @@ pub struct Message {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// A process that has the rights which this one has given up.
+/// A process that keeps the rights which this one gives up: what takes them is asked of it from the first probe on.
 pub trait Assistant: Send + Sync + Debug {
     /// Has [`ProbePlugin::assist`](crate::ProbePlugin::assist) of the probe of this name run there, with the options that
     /// it has there, and waits for what it says.
     fn assist(&self, probe: &str, request: Message) -> Result<Message, BuildError>;
-
-    /// Whether this process has given its rights up: until then a probe does everything itself.
-    fn is_needed(&self) -> bool {
-        true
-    }
 }

@@ -38,8 +38,7 @@ pub struct ProbeContext<'a> {
     pub interval: Duration,
     /// The agent's own numbers.
     pub vitals: Arc<Vitals>,
-    /// Who loads and attaches in place of this process, where it has given up the rights for that or will do so: see
-    /// [`Assistant::is_needed`].
+    /// Who loads and attaches in place of this process, where it gives up the rights for that.
     pub assistant: Option<Arc<dyn Assistant>>,
 }
 
@@ -119,8 +118,9 @@ pub trait ProbePlugin: Send + Sync {
     /// error is a wrong configuration.
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError>;
 
-    /// Attaches. Called on the main thread before any other thread exists, so it may fork; or later on the collecting
-    /// thread, with an [assistant](ProbeContext::assistant) that is needed, where nothing was [prepared](Self::prepare).
+    /// Attaches, or has it done by the [assistant](ProbeContext::assistant), where there is one. Called on the main thread
+    /// before any other thread exists and before the agent gives up its rights, so it may fork, and must start no thread; or
+    /// later on the collecting thread, where nothing was [prepared](Self::prepare).
     fn build(&self, options: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>;
 
     /// Does what takes time of a probe that comes while the agent runs, on a thread that may wait. One of the same name may

@@ -44,7 +44,7 @@ impl ProbePlugin for Asks {
     }
 
     fn build(&self, _: &Options, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
-        if let Some(assistant) = context.assistant.filter(|assistant| assistant.is_needed()) {
+        if let Some(assistant) = context.assistant {
             let answer = assistant.assist(self.name(), Message { bytes: vec![7], ..Message::default() })?;
             assert_eq!(answer.bytes, [7]);
         }

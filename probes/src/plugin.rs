@@ -145,7 +145,7 @@ impl Ready {
     ) -> Result<Self, BuildError> {
         let options = ProbeOptions::of(options)?;
         let _alone = ONE_AT_A_TIME.lock();
-        let built = match assistant.filter(|assistant| assistant.is_needed()) {
+        let built = match assistant {
             Some(assistant) => assist::build(probe, &options, assistant)?,
             None => build(probe, &options, For::Myself)?,
         };

@@ -211,7 +211,7 @@ impl CountingProbe {
             return;
         }
         let (probe, possible_cpus) = (self.name, self.attachment.possible_cpus);
-        let helper = self.assistant.as_ref().filter(|assistant| assistant.is_needed());
+        let helper = &self.assistant;
         let mut attach = |losses: &[Loss<'_>]| match helper {
             Some(assistant) => assist::attach_again(probe, assistant, losses),
             None => losses.iter().map(|loss| loss.attach(possible_cpus)).collect(),

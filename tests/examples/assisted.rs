@@ -189,10 +189,6 @@ impl Assistant for Helper {
         }
         Err(BuildError::refused(String::from_utf8_lossy(&text), "see above"))
     }
-
-    fn is_needed(&self) -> bool {
-        self.needed.load(Ordering::SeqCst)
-    }
 }
 
 // ---- what the scenarios have in common ----------------------------------------------------------------------------------
@@ -229,8 +225,10 @@ impl Scene {
         self.helper.options.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&settings);
         let options = Options::from_value(settings);
         let mut agent = Agent::new(Arc::new(SystemClock), Duration::from_secs(1));
-        let assistant = Arc::clone(&self.helper);
-        agent.set_assistant(assistant);
+        if self.helper.needed.load(Ordering::SeqCst) {
+            let assistant = Arc::clone(&self.helper);
+            agent.set_assistant(assistant);
+        }
         for probe in probes {
             agent.add_probe(*probe, &options).map_err(|error| Failure::new(error.to_string()))?;
         }

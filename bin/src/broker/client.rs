@@ -46,8 +46,6 @@ pub(crate) struct Client {
     watched: Arc<Socket>,
     /// Whether nobody is to hear of its end any more.
     ending: AtomicBool,
-    /// Whether this process has given its rights up.
-    alone: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,12 +70,7 @@ impl Client {
         let socket = Arc::new(socket);
         let watched = Arc::clone(&socket);
         let link = Mutex::new(Link { socket, number: 0, buffer: Vec::new() });
-        Self { link, direct: Direct::default(), watched, ending: AtomicBool::default(), alone: AtomicBool::default() }
-    }
-
-    /// From now on the broker alone has the rights to attach: probes ask it.
-    pub(crate) fn has_the_rights_alone(&self) {
-        self.alone.store(true, Ordering::Release);
+        Self { link, direct: Direct::default(), watched, ending: AtomicBool::default() }
     }
 
     /// Waits until the broker has ended. False if that is no news, since the agent ends.
@@ -315,10 +308,6 @@ impl Client {
 }
 
 impl Assistant for Client {
-    fn is_needed(&self) -> bool {
-        self.alone.load(Ordering::Acquire)
-    }
-
     fn assist(&self, probe: &str, request: Message) -> Result<Message, BuildError> {
         let Message { bytes, descriptors } = request;
         if bytes.len() > LONGEST_ASSIST {
