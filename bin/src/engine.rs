@@ -80,6 +80,7 @@ impl Engine {
         if let Some(broker) = &broker {
             // It attaches whatever comes later, and so what comes first.
             agent.set_assistant(Arc::clone(broker.client()) as Arc<dyn Assistant>);
+            agent.set_opener(Arc::clone(broker.client()) as Arc<dyn Opener>);
         }
         let mut failures = Vec::new();
         for probe in &plan.probes {

@@ -120,7 +120,9 @@ fn all_options(registry: &Registry) -> List {
         add(table, keys);
     }
     for probe in registry.probes() {
-        add(&format!("probes.{}", probe.name()), probe.options());
+        let name = probe.name();
+        let table = if probe.is_named() { format!("probes.NAME, type = \"{name}\"") } else { format!("probes.{name}") };
+        add(&table, probe.options());
     }
     for sink in registry.sinks() {
         add(&format!("sinks.NAME.options, type = \"{}\"", sink.name()), sink.options());

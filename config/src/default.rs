@@ -15,7 +15,7 @@ pub fn default_text(registry: &Registry) -> String {
     let default = identity().adapt(DEFAULT);
     let (Some(start), Some(end)) = (default.find(MARKS.0), default.find(MARKS.1)) else { return default };
     let mut text = default[..start].to_owned();
-    for probe in registry.probes() {
+    for probe in registry.probes().filter(|probe| !probe.is_named()) {
         let (name, summary, enabled) = (probe.name(), probe.summary(), probe.is_default());
         // Writing to a string cannot fail.
         let _ = writeln!(text, "# Probe {name}: {summary}.\n[probes.{name}]\nenabled = {enabled}\n");

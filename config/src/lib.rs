@@ -24,6 +24,7 @@ mod literal;
 mod load;
 mod netdata;
 mod plan;
+mod probes;
 mod raw;
 mod secure;
 mod show;

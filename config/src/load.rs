@@ -194,10 +194,10 @@ fn built_in(registry: &Registry) -> Result<Dict, ConfigError> {
     let mut root = parse_toml(Path::new(BUILT_IN), &identity().adapt(DEFAULT))?;
     if let Some(Value::Dict(_, probes)) = root.get_mut("probes") {
         probes.retain(|key, value| match value {
-            Value::Dict(..) => registry.find_probe(key).is_some(),
+            Value::Dict(..) => registry.find_probe(key).is_some_and(|plugin| !plugin.is_named()),
             _ => registry.probes().any(|plugin| plugin.common_keys().contains(&key.as_str())),
         });
-        for plugin in registry.probes() {
+        for plugin in registry.probes().filter(|plugin| !plugin.is_named()) {
             let table = nested(&["enabled".to_owned()], Value::from(plugin.is_default()));
             probes.entry(plugin.name().to_owned()).or_insert_with(|| Value::from(table));
         }

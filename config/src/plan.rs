@@ -9,11 +9,12 @@ use ebpf_process_core::engine::OutletSpec;
 use ebpf_process_core::{
     Claims, Options, OptionsError, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of, size,
 };
-use figment::value::{Dict, Value};
+use figment::value::Value;
 
 use crate::error::ConfigError;
 use crate::load::Loaded;
-use crate::raw::{RawProbe, RawRoot, RawSink, Rights};
+use crate::probes::plan_probes;
+use crate::raw::{RawRoot, RawSink, Rights};
 
 /// Below this a tick would cost more than it shows.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,8 +34,10 @@ const MOST_SINKS: usize = 64;
 const LONGEST_SOCKET: usize = 107;
 /// The key of an agent's name, and the tag with it.
 const INSTANCE: &str = "instance";
-/// Bytes of a sink's name, which is a label of the agent's own metrics.
+/// Bytes of a name, which is a label of the agent's own metrics.
 const LONGEST_NAME: usize = 64;
+/// What [`is_name`] asks for, in words.
+pub(crate) const NAME_RULE: &str = "1 to 64 letters, digits, \"-\" and \"_\"";
 
 /// Which probes and sinks to build, and how to join them.
 #[derive(Clone)]
@@ -162,7 +165,7 @@ fn further_down(mut error: OptionsError, registry: &Registry) -> OptionsError {
         "prefix",
         "options",
     ];
-    let probes = registry.probes().flat_map(|probe| {
+    let probes = registry.probes().filter(|probe| !probe.is_named()).flat_map(|probe| {
         let common = probe.common_keys().iter().map(|key| (*key, format!("probes.{key}")));
         common.chain([(probe.name(), format!("probes.{}", probe.name()))])
     });
@@ -189,13 +192,18 @@ fn bounded(
     Err(loaded.refuse(key.to_owned(), problem).into())
 }
 
-fn plan_instance(loaded: &Loaded, name: Option<String>) -> Result<Option<String>, ConfigError> {
+/// Whether something of the configuration can have this name.
+pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(allowed)
+}
+
+fn plan_instance(loaded: &Loaded, name: Option<String>) -> Result<Option<String>, ConfigError> {
     match name {
         None => Ok(None),
-        Some(name) if !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(allowed) => Ok(Some(name)),
+        Some(name) if is_name(&name) => Ok(Some(name)),
         Some(_) => {
-            let problem = format!("an instance's name has 1 to {LONGEST_NAME} letters, digits, \"-\" and \"_\"");
+            let problem = format!("an instance's name has {NAME_RULE}");
             Err(loaded.refuse(INSTANCE.to_owned(), problem).into())
         }
     }
@@ -226,70 +234,6 @@ fn plan_status(loaded: &Loaded, socket: &str, instance: Option<&str>) -> Result<
     Ok(Some(socket.into()))
 }
 
-fn plan_probes(loaded: &Loaded, registry: &Registry, table: &Dict) -> Result<(Vec<PlannedProbe>, Scope), ConfigError> {
-    let common = |key: &str| registry.probes().any(|plugin| plugin.common_keys().contains(&key));
-    for (key, value) in table {
-        let is_table = matches!(value, Value::Dict(..));
-        if registry.find_probe(key).is_some() {
-            if !is_table {
-                return Err(loaded.refuse(format!("probes.{key}"), "expected a table").into());
-            }
-        } else if !common(key) {
-            return Err(unknown_probe(loaded, registry, key, is_table).into());
-        }
-    }
-    let mut probes = Vec::new();
-    let mut scope = Scope::Host;
-    for plugin in registry.probes() {
-        let name = plugin.name();
-        let path = format!("probes.{name}");
-        let own = loaded.part(Options::at(&*path), &["probes", name], |_| true);
-        let raw = own.extract::<RawProbe>().map_err(|error| loaded.located(error))?;
-        let enabled = raw.enabled.unwrap_or_else(|| plugin.is_default());
-        let own_keys = match table.get(name) {
-            Some(Value::Dict(_, own)) => own.clone(),
-            _ => Dict::new(),
-        };
-        let inherited = |key: &str| plugin.common_keys().contains(&key) && !own_keys.contains_key(key);
-        let options = loaded.part(Options::at(&*path), &["probes"], inherited);
-        let options = loaded.part(options, &["probes", name], |key| key != "enabled");
-        let has = |key: &str| own_keys.contains_key(key) || inherited(key) && table.contains_key(key);
-        if enabled && plugin.common_keys().contains(&"only") && has("only") {
-            scope = Scope::Filtered;
-        }
-        // A disabled probe's table is read as well: a typo in it should not wait for the day it is enabled.
-        if let Err(mut error) = plugin.catalog(&options) {
-            let key = error.key.strip_prefix(&path).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
-            let first = key.split('.').next().unwrap_or_default();
-            if inherited(first) && table.contains_key(first) {
-                error.key = format!("probes.{key}");
-            } else if error.nearest.is_none() {
-                error.nearest = nearest_of(first, ["enabled"]);
-            }
-            return Err(loaded.located(error).into());
-        }
-        if enabled {
-            probes.push(PlannedProbe { name: name.to_owned(), plugin: Arc::clone(plugin), options });
-        }
-    }
-    Ok((probes, scope))
-}
-
-fn unknown_probe(loaded: &Loaded, registry: &Registry, key: &str, is_table: bool) -> OptionsError {
-    let names: Vec<&str> = registry.probes().map(|probe| probe.name()).collect();
-    let mut keys: Vec<&str> = registry.probes().flat_map(|plugin| plugin.common_keys().iter().copied()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let problem = if is_table {
-        format!("this build has no such probe; it has {}", names.join(", "))
-    } else {
-        format!("unknown key; known here are {}", keys.iter().chain(&names).copied().collect::<Vec<_>>().join(", "))
-    };
-    let mut error = loaded.refuse(format!("probes.{key}"), problem);
-    error.nearest = nearest_of(key, names.into_iter().chain(keys));
-    error
-}
-
 fn plan_sinks<'a>(
     loaded: &Loaded,
     registry: &Registry,
@@ -318,11 +262,9 @@ fn plan_sinks<'a>(
 
 fn plan_sink(loaded: &Loaded, registry: &Registry, name: &str) -> Result<PlannedSink, ConfigError> {
     let path = format!("sinks.{name}");
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(allowed) {
+    if !is_name(name) {
         let path = format!("sinks.\"{}\"", name.escape_debug());
-        let problem = format!("a sink's name has 1 to {LONGEST_NAME} letters, digits, \"-\" and \"_\"");
-        return Err(loaded.refuse(path, problem).into());
+        return Err(loaded.refuse(path, format!("a sink's name has {NAME_RULE}")).into());
     }
     let table = loaded.part(Options::at(&*path), &["sinks", name], |_| true);
     let raw: RawSink = table.extract().map_err(|error| loaded.located(error))?;

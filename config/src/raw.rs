@@ -143,9 +143,12 @@ impl RawSink {
     }
 }
 
-/// The key of every `[probes.NAME]` that is not its probe's own.
+/// The keys of every `[probes.NAME]` that are not its probe's own.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct RawProbe {
+    /// The type of a probe whose name is its own to choose; `list probes` shows which types those are.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
     /// Whether this probe is attached; without it what `list probes` says.
     pub(crate) enabled: Option<bool>,
 }

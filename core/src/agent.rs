@@ -13,6 +13,7 @@ use crate::coming::{Coming, Wanted};
 use crate::error::BuildError;
 use crate::last_batch::LastBatch;
 use crate::ledger::{Ledger, Tally};
+use crate::opener::{Direct, Opener};
 use crate::options::Options;
 use crate::outlet::Beginning;
 use crate::outlet_spec::OutletSpec;
@@ -48,6 +49,7 @@ pub struct Agent {
     last_batch: Arc<LastBatch>,
     remote: (Remote, Receiver<Command>),
     assistant: Option<Arc<dyn Assistant>>,
+    opener: Arc<dyn Opener>,
 }
 
 /// Why [`Agent::run`] returned.
@@ -91,12 +93,18 @@ impl Agent {
             last_batch: Arc::default(),
             remote: channel(),
             assistant: None,
+            opener: Arc::new(Direct::default()),
         }
     }
 
     /// Who loads and attaches for the probes that are added from now on.
     pub fn set_assistant(&mut self, assistant: Arc<dyn Assistant>) {
         self.assistant = Some(assistant);
+    }
+
+    /// By whom the probes that are added from now on open things.
+    pub fn set_opener(&mut self, opener: Arc<dyn Opener>) {
+        self.opener = opener;
     }
 
     /// The agent's own numbers.
@@ -139,8 +147,8 @@ impl Agent {
     }
 
     fn scene(&mut self) -> (&mut Probes, Scene<'_>) {
-        let Self { probes, recorder, vitals, clock, interval, assistant, .. } = self;
-        (probes, Scene { recorder, vitals, clock: &**clock, interval: *interval, assistant })
+        let Self { probes, recorder, vitals, clock, interval, assistant, opener, .. } = self;
+        (probes, Scene { recorder, vitals, clock: &**clock, interval: *interval, assistant, opener })
     }
 
     /// Builds a sink and starts its thread. Where its selection names no kinds, it gets those that a sink of its type gets

@@ -9,6 +9,7 @@ use crate::assistant::{Assistant, Message};
 use crate::entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId};
 use crate::error::{BuildError, ProbeError};
 use crate::metric::Column;
+use crate::opener::{Direct, Opener};
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::recorder::Recorder;
@@ -32,6 +33,8 @@ pub trait Probe: Send {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ProbeContext<'a> {
+    /// What the configuration calls this probe: its type, unless a type is [named](ProbePlugin::is_named).
+    pub name: &'a str,
     /// Declares the kinds and columns, and makes the rows, whose values the probe will record.
     pub recorder: &'a mut Recorder,
     /// The time between two ticks.
@@ -40,13 +43,17 @@ pub struct ProbeContext<'a> {
     pub vitals: Arc<Vitals>,
     /// Who loads and attaches in place of this process, where it gives up the rights for that.
     pub assistant: Option<Arc<dyn Assistant>>,
+    /// Opens what the probe has named in [`ProbePlugin::opens`], at any later time and from any thread; nothing else with
+    /// more rights than the agent's user has.
+    pub opener: Arc<dyn Opener>,
 }
 
 impl<'a> ProbeContext<'a> {
-    /// What a probe is built with by an agent that has all rights and no numbers so far. What is different is set in the
-    /// fields.
-    pub fn new(recorder: &'a mut Recorder, interval: Duration) -> Self {
-        Self { recorder, interval, vitals: Arc::default(), assistant: None }
+    /// What a probe of this name is built with by an agent that has all rights and no numbers so far. What is different is
+    /// set in the fields.
+    pub fn new(name: &'a str, recorder: &'a mut Recorder, interval: Duration) -> Self {
+        let opener = Arc::new(Direct::default());
+        Self { name, recorder, interval, vitals: Arc::default(), assistant: None, opener }
     }
 
     /// Declares a kind of rows: [`Recorder::kind`].
@@ -90,6 +97,12 @@ pub trait ProbePlugin: Send + Sync {
     /// Whether it runs where the configuration does not say.
     fn is_default(&self) -> bool {
         true
+    }
+
+    /// Whether there may be any number of its probes, each with a name of its own: `[probes.NAME]` with `type`, as with
+    /// sinks. Without such a table there is none. What they are called is their [`ProbeContext::name`].
+    fn is_named(&self) -> bool {
+        false
     }
 
     /// The plugin as what it is, for a program that knows more of it than this trait says.

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::coming::{Coming, Preparation};
 use crate::condition::State;
 use crate::error::BuildError;
+use crate::opener::Opener;
 use crate::options::Options;
 use crate::part::ProbePart;
 use crate::probe::{Probe, ProbeContext, ProbePlugin};
@@ -33,6 +34,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) interval: Duration,
     pub(crate) assistant: &'a Option<Arc<dyn Assistant>>,
+    pub(crate) opener: &'a Arc<dyn Opener>,
 }
 
 /// The probes of an agent, in the order in which they are asked.
@@ -388,11 +390,17 @@ fn build(
     scene: &mut Scene<'_>,
     by: impl FnOnce(ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError>,
 ) -> Result<Box<dyn Probe>, BuildError> {
-    let Scene { recorder, vitals, interval, assistant, .. } = scene;
+    let Scene { recorder, vitals, interval, assistant, opener, .. } = scene;
     recorder.set_owner(owner);
     vitals.begins_building(name);
-    let context =
-        ProbeContext { recorder, interval: *interval, vitals: Arc::clone(vitals), assistant: (*assistant).clone() };
+    let context = ProbeContext {
+        name,
+        recorder,
+        interval: *interval,
+        vitals: Arc::clone(vitals),
+        assistant: (*assistant).clone(),
+        opener: Arc::clone(opener),
+    };
     // At the start a panic is the program's end, as anywhere else there; later it costs the probe alone.
     let built = by(context);
     vitals.ends_building();

@@ -125,7 +125,7 @@ fn a_probe_type_is_its_options_its_columns_and_a_function() {
     assert_eq!(plugin.catalog(&options).expect("right options"), [fixed_column()]);
     assert_eq!(plugin.catalog(&Options::none()).expect_err("no total").key, "options.total");
     let mut bench = Bench::new();
-    let context = ProbeContext::new(bench.recorder(), std::time::Duration::from_secs(1));
+    let context = ProbeContext::new("lamp", bench.recorder(), std::time::Duration::from_secs(1));
     let mut probe = plugin.build(&options, context).expect("a probe");
     let mut shown = Vec::new();
     bench.tick(

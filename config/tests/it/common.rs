@@ -111,14 +111,46 @@ impl SinkPlugin for FakeSink {
     }
 }
 
+/// A probe of which there may be many.
+struct NamedProbe;
+
+/// Its options: one of them has to be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedOptions {
+    pub(crate) program: String,
+}
+
+impl ProbePlugin for NamedProbe {
+    fn name(&self) -> &'static str {
+        "exec"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a program counts"
+    }
+
+    fn is_named(&self) -> bool {
+        true
+    }
+
+    fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
+        options.extract::<NamedOptions>().map(|_| Vec::new())
+    }
+
+    fn build(&self, _: &Options, _: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
+        unreachable!("a plan builds nothing")
+    }
+}
+
 const PROCESS: FakeProbe = FakeProbe("process");
 const FILE: FakeProbe = FakeProbe("file");
 const STATSD: FakeSink = FakeSink("statsd");
 const INFLUX: FakeSink = FakeSink("influx");
 
-/// Two probes with common keys, the vitals, two sinks.
+/// Two probes with common keys, one of which there may be many, the vitals, two sinks.
 pub(crate) fn registry() -> Registry {
-    Registry::default().probe(PROCESS).probe(FILE).probe(VITALS).sink(STATSD).sink(INFLUX)
+    Registry::default().probe(PROCESS).probe(NamedProbe).probe(FILE).probe(VITALS).sink(STATSD).sink(INFLUX)
 }
 
 /// A folder with one configuration file in it.

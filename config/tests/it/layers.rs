@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Folder, Mode, Only, ProbeOptions, SinkOptions, env, plan, refusal, registry, set};
+use crate::common::{Folder, Mode, NamedOptions, Only, ProbeOptions, SinkOptions, env, plan, refusal, registry, set};
 use ebpf_process_config::{Directories, Plan, Sources, confine, default_text};
 use ebpf_process_core::engine::{OutletSpec, WhenFull};
 use ebpf_process_core::{Claims, Scope};
@@ -24,6 +24,23 @@ fn nothing_typed_is_the_built_in_default() {
         assert_eq!(probe_options(&plan, name), ProbeOptions::default());
     }
     assert_eq!(loaded.origin("interval").as_deref(), Some("built-in default"));
+}
+
+#[test]
+fn probes_of_a_named_type_are_those_that_the_configuration_names() {
+    let settings =
+        ["probes.gpu.type=exec", "probes.gpu.program=/gpu", "probes.fan.type=exec", "probes.fan.program=/fan"];
+    let (_, both) = plan(&Sources::built_in().set(set(&settings))).expect("a plan");
+    let names: Vec<_> = both.probes.iter().map(|probe| (&*probe.name, probe.plugin.name())).collect();
+    let of_one_name = [("process", "process"), ("file", "file"), ("vitals", "vitals")];
+    assert_eq!(names, [&of_one_name[..], &[("fan", "exec"), ("gpu", "exec")]].concat());
+    let program = |plan: &Plan| plan.probes[3].options.extract::<NamedOptions>().expect("options").program;
+    assert_eq!(program(&both), "/fan");
+    let off = settings.into_iter().chain(["probes.fan.enabled=false"]).collect::<Vec<_>>();
+    let (_, one) = plan(&Sources::built_in().set(set(&off))).expect("a plan");
+    assert_eq!((one.probes.len(), program(&one).as_str()), (4, "/gpu"));
+    // Its type is no probe.
+    assert!(!default_text(&registry()).contains("exec"));
 }
 
 #[test]

@@ -80,7 +80,7 @@ mod tests {
             fs::write(folder.join(name), text).expect("a file");
         }
         let mut bench = Bench::new();
-        let mut context = ProbeContext::new(bench.recorder(), Duration::from_secs(1));
+        let mut context = ProbeContext::new("pressure", bench.recorder(), Duration::from_secs(1));
         let mut probe = Pressure::build(Options { folder: folder.clone() }, &mut context).expect("a probe");
         let mut shown = Vec::new();
         bench.tick(
