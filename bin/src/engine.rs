@@ -1,5 +1,5 @@
 //! Builds an agent from a plan and runs it, in the order that the kernel and the threads demand:
-//! probes first, for they may fork; then the rights go; then the sinks, the signals, the ticks.
+//! probes first, for they may fork and may take rights; then these go; then the sinks, the signals, the ticks.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,13 +1,16 @@
 //! How fast the agent starts and stops, and that nothing of it stays in the kernel.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ebpf_process_tests::held::{Held, nothing_but_what_reading_takes};
 use ebpf_process_tests::kernel_objects;
 use ebpf_process_tests::lifetime::{STOP, Started};
-use ebpf_process_tests::{Failure, Outcome, agent, live, wait};
-use rustix::process::Signal;
+use ebpf_process_tests::{Failure, Outcome, agent, live, receivers, wait};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 
 /// Other tests run at the same time: the best of a few starts shows what the agent can do.
@@ -68,6 +71,38 @@ fn rights_are_given_up() -> Outcome<()> {
     Err(Failure::new(format!("with capabilities=keep {kept:?}")))
 }
 
+/// Who has loaded programs and attached them, from the first instruction to the last.
+fn attached_by_the_broker() -> Outcome<()> {
+    let folder = tempfile::tempdir().map_err(Failure::at("a folder"))?;
+    let trace = folder.path().join("trace");
+    let mut command = Command::new(receivers::program("strace", "strace")?);
+    command.args(["-f", "-qq", "--signal=none", "-e", "trace=execve,bpf", "-o"]).arg(&trace);
+    let agent = agent::command()?;
+    command.arg(agent.get_program()).args(agent.get_args());
+    command.envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args(["run", "--set", "sinks.out.type=influx", "--set", "sinks.out.options.url=stdout"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.map_err(Failure::at("starting strace"))?;
+    let first = child.stdout.as_mut().map(|stdout| stdout.read_exact(&mut [0]));
+    let seen = fs::read_to_string(&trace).map_err(Failure::at("the trace"))?;
+    // Its first line is the call by which the agent becomes what it is.
+    let pid = seen.split_whitespace().next().ok_or_else(|| Failure::new("the trace is empty"))?.to_owned();
+    let number = pid.parse().ok().and_then(Pid::from_raw).ok_or_else(|| Failure::new("the trace names no process"))?;
+    kill_process(number, Signal::TERM).map_err(Failure::at("stopping the agent"))?;
+    child.wait().map_err(Failure::at("its end"))?;
+    first.transpose().map_err(Failure::at("the first batch"))?;
+    let seen = fs::read_to_string(&trace).map_err(Failure::at("the trace"))?;
+    let takes_rights =
+        |line: &&str| ["bpf(BPF_PROG_LOAD", "OPEN", "LINK_CREATE"].iter().any(|call| line.contains(call));
+    let (own, others): (Vec<&str>, Vec<&str>) =
+        seen.lines().filter(takes_rights).partition(|line| line.split_whitespace().next() == Some(&pid));
+    // Two probes of two programs and more, their tests not included.
+    if own.is_empty() && others.len() > 4 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the agent did {} of {} such calls itself: {own:?}", own.len(), own.len() + others.len())))
+}
+
 fn has_bpftool() -> Outcome<()> {
     agent::can_run()?;
     kernel_objects::all().map(drop)
@@ -86,6 +121,12 @@ fn a_healthy_agent_stops_within_a_second() {
 #[test]
 fn nothing_stays_in_the_kernel_after_a_stop_or_a_kill() {
     live::test("nothing-stays", has_bpftool(), nothing_stays);
+}
+
+#[test]
+fn the_broker_and_nobody_else_loads_and_attaches_at_the_start_too() {
+    let has_strace = receivers::program("strace", "strace").map(drop);
+    live::test("first-attach", agent::can_run().and(has_strace), attached_by_the_broker);
 }
 
 #[test]

@@ -19,7 +19,7 @@ const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace, accuracy-load, accuracy-crew" },
     Need { program: "/usr/bin/python3", package: "python3", tests: "accuracy-load, accuracy-taskstats, exec-python" },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes, systemd-*" },
-    Need { program: "strace", package: "strace", tests: "expectations-by-strace, unit-system-calls" },
+    Need { program: "strace", package: "strace", tests: "expectations-by-strace, first-attach, unit-system-calls" },
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
     Need { program: "netdata", package: "netdata-core", tests: "three-sinks, statsd-netdata, netdata-*" },
     Need { program: "setcap", package: "libcap2-bin", tests: "file-capabilities, permitted-capabilities" },
