@@ -159,7 +159,7 @@ fn main() {
             worst.as_secs_f64() * 1e3,
             median.as_nanos() / rows as u128
         ));
-        for (book, closed) in scene.books.iter().zip(scene.agent.close(Duration::from_mins(1))) {
+        for (book, closed) in scene.books.iter().zip(scene.agent.close(Duration::from_secs(60))) {
             assert!(closed.tally.balances() && closed.tally.written == book.tally().offered, "{closed:?}");
         }
     }

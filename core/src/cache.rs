@@ -33,7 +33,7 @@ impl<T> Default for RowCache<T> {
 impl<T> RowCache<T> {
     /// Brings the cache up to a view: call once per view, before anything is asked for. What belonged to rows that no
     /// view will have again is handed to `gone`. Costs something only when rows came or went.
-    pub fn update(&mut self, view: &View<'_>, mut gone: impl FnMut(T)) {
+    pub fn update(&mut self, view: &View<'_>, gone: impl FnMut(T)) {
         let matrices = &view.live().matrices;
         self.kinds.resize_with(matrices.len(), || Kind { rows: Arc::default(), slots: Vec::new() });
         for (kind, matrix) in self.kinds.iter_mut().zip(matrices) {
@@ -53,9 +53,8 @@ impl<T> RowCache<T> {
         }
         let rows = view.finals().iter().flat_map(|block| &block.matrices).flat_map(|matrix| &*matrix.rows).flatten();
         let finals: std::collections::HashSet<u64> = rows.map(|row| row.id.birth).collect();
-        for (_, value) in self.past.extract_if(|birth, _| !finals.contains(birth)) {
-            gone(value);
-        }
+        let over: Vec<u64> = self.past.keys().filter(|birth| !finals.contains(birth)).copied().collect();
+        over.iter().filter_map(|birth| self.past.remove(birth)).for_each(gone);
     }
 
     /// What is kept for a row, made by `make` if there is nothing.

@@ -136,7 +136,8 @@ impl Opener for Direct {
         let is_fifo = fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo());
         let mut options = OpenOptions::new();
         // Opening a FIFO would wait for its reader, and whoever opens it for reading too is its reader.
-        options.append(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        #[allow(clippy::cast_possible_wrap, reason = "flags are single bits; `cast_signed` is of Rust 1.87")]
+        options.append(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
         if !is_fifo {
             options.read(true).create(true);
         }

@@ -1,5 +1,6 @@
 //! The sinks of an agent: their outlets by name, and those that finish.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,7 +114,9 @@ impl Outlets {
         let mut said = Vec::new();
         let is_configured = |outlet: &Outlet| outlet.key().is_some();
         let stays = |outlet: &Outlet| parts.iter().any(|part| part.spec.name == outlet.spec().name);
-        let gone: Vec<_> = self.open.extract_if(.., |outlet| is_configured(outlet) && !stays(outlet)).collect();
+        let (gone, open): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.open).into_iter().partition(|outlet| is_configured(outlet) && !stays(outlet));
+        self.open = open;
         for outlet in gone {
             say(&mut said, format!("sink {} is taken out", outlet.spec().name));
             self.closing.push(outlet.hang_up(grace, None));
@@ -166,7 +169,9 @@ impl Outlets {
 
     /// Lets go of those that have finished.
     pub(crate) fn settle(&mut self, vitals: &Vitals) {
-        for mut closing in self.closing.extract_if(.., |closing| closing.is_due()) {
+        let (due, closing): (Vec<_>, Vec<_>) = mem::take(&mut self.closing).into_iter().partition(Closing::is_due);
+        self.closing = closing;
+        for mut closing in due {
             closing.wait();
             vitals.retire_sink(&closing.name, &closing.ledger);
         }

@@ -45,7 +45,8 @@ impl Foreign {
     /// The text, clean and cut, if there is room for it.
     pub(crate) fn reason(&mut self, text: &str) -> &'static str {
         let clean = clean_label(text.trim());
-        let clean = clean[..clean.floor_char_boundary(LONGEST)].trim_end();
+        let end = (0..=LONGEST.min(clean.len())).rfind(|end| clean.is_char_boundary(*end));
+        let clean = clean[..end.unwrap_or_default()].trim_end();
         if let Some(known) = self.0.iter().find(|known| **known == clean) {
             return known;
         }

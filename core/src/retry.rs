@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_secs(1);
 
 /// Between two attempts, at most.
-const LONGEST: Duration = Duration::from_mins(1);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// How often the same reason is said again.
-const REMINDER: Duration = Duration::from_hours(1);
+const REMINDER: Duration = Duration::from_secs(60 * 60);
 
 /// After so long without a failure the next one counts as the first.
-const FORGOTTEN: Duration = Duration::from_mins(10);
+const FORGOTTEN: Duration = Duration::from_secs(60 * 10);
 
 /// The attempts of one sink or probe. Time is given, so an hour is a loop in a test.
 #[derive(Debug)]

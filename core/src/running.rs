@@ -1,5 +1,6 @@
 //! The probes of an agent: building them, also later and again, and asking them.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -189,8 +190,9 @@ impl Probes {
         let new: Vec<ProbePart> = parts.into_iter().filter(|part| !self.has(part)).collect();
         let is_new = |name: &str| new.iter().any(|part| *part.name == *name);
         let stays = |running: &Running| order.contains(&running.name) && !is_new(&running.name);
-        let mut gone: Vec<Running> =
-            self.running.extract_if(.., |running| running.part.is_some() && !stays(running)).collect();
+        let (mut gone, running): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.running).into_iter().partition(|running| running.part.is_some() && !stays(running));
+        self.running = running;
         coming.retain(|coming| is_new(&coming.name));
         for coming in &mut coming {
             let mut before = gone.iter_mut().find(|running| running.name == coming.name);
@@ -206,11 +208,12 @@ impl Probes {
                 say(&mut said, format!("probe {} is taken out", running.name));
             }
         }
-        let waited_for = |running: &mut Running| {
+        let waited_for = |running: &Running| {
             let successor = coming.iter().find(|coming| coming.name == running.name);
             is_new(&running.name) && successor.is_none_or(Coming::waits)
         };
-        Gone(gone.extract_if(.., waited_for).collect()).detach();
+        let (waited_for, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(waited_for);
+        Gone(waited_for).detach();
         for part in new {
             let name = Arc::clone(&part.name);
             let place = coming.iter().position(|coming| coming.name == name);
@@ -236,7 +239,7 @@ impl Probes {
 
     /// Decides which probes are left out of this batch, before any is asked: one of them tells.
     pub(crate) fn leave_out(&mut self, slow_ones: bool, recorder: &mut Recorder, vitals: &Vitals) {
-        let ended = std::mem::take(&mut self.ended);
+        let ended = mem::take(&mut self.ended);
         for running in &mut self.running {
             running.slow &= slow_ones && !running.tells;
             running.fresh &= slow_ones && ended && !running.tells;
@@ -251,7 +254,7 @@ impl Probes {
     pub(crate) fn collect(&mut self, scene: &mut Scene<'_>) {
         for running in &mut self.running {
             running.try_again(scene);
-            if !std::mem::take(&mut running.slow) && !std::mem::take(&mut running.fresh) {
+            if !mem::take(&mut running.slow) && !mem::take(&mut running.fresh) {
                 running.look(scene);
             }
         }

@@ -420,7 +420,7 @@ impl Table {
     }
 
     /// Whether a row has ended in this tick.
-    pub(crate) const fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         !self.ended.is_empty()
     }
 

@@ -250,7 +250,7 @@ pub fn offer(ledger: &Ledger, samples: u64) {
 }
 
 /// Longer than any machine is busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a sink has nothing in hand. A batch of which it takes nothing but rows that have ended is in no book before
 /// the sink has it, and not waited for.

@@ -10,7 +10,7 @@ use ebpf_process_core::*;
 use parking_lot::Mutex;
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What happens in the world: as many events as ticks, counted by whoever looks.
 static EVENTS: AtomicU64 = AtomicU64::new(0);

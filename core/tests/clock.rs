@@ -10,7 +10,7 @@ use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(1_600_000_000);
 
 struct Stamps(Sender<Tick>);

@@ -10,7 +10,7 @@ use ebpf_process_core::*;
 use parking_lot::Mutex;
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts for one row that ends and returns with each tick, in two columns.
 struct Fleeting(u64);

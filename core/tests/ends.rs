@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Ends so many rows at each tick, each worth one event. The host's count is the sign by which a batch is waited for.
 struct Ending {

@@ -16,7 +16,7 @@ use workshop::{CALLS, Deed, SIZES, TOLD, Truth, Workshop, deeds};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Who says what became of a view that the sink took, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

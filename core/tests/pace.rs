@@ -9,7 +9,7 @@ use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts its own ticks; at the third it also counts a thing that ends at once.
 #[derive(Default)]
@@ -134,7 +134,7 @@ fn the_time_that_a_view_tells_is_the_sinks_own() {
 #[test]
 fn a_stop_ends_the_jitter() {
     let (mut agent, clock) = agent();
-    let hour = Duration::from_hours(1);
+    let hour = Duration::from_secs(60 * 60);
     let spec = OutletSpec { interval: Some(hour), jitter: hour, ..OutletSpec::new("late") };
     let (late, _) = add(&mut agent, spec);
     let (_, prompt_book) = add(&mut agent, OutletSpec::new("prompt"));
@@ -142,7 +142,7 @@ fn a_stop_ends_the_jitter() {
         agent.tick(clock.advance(SECOND));
         drained(&prompt_book);
     }
-    let closed = agent.close(Duration::from_mins(1));
+    let closed = agent.close(Duration::from_secs(60));
     assert!(closed.iter().all(|book| book.in_time && book.tally.written == book.tally.offered), "{closed:?}");
     let seqs: Vec<u64> = late.samples().iter().map(|sample| sample.seq).collect();
     assert_eq!((seqs.first(), seqs.last()), (Some(&0), Some(&2)), "the first batch and the newest");

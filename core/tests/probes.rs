@@ -12,7 +12,7 @@ use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts its collections, in a time of the test's choice, and may panic.
 struct Counting {

@@ -10,7 +10,7 @@ use ebpf_process_core::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any machine is busy.
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const SAMPLES: u64 = 10;
 
 /// Ten counters of the host; the first tick's batch has as many samples as all others.
@@ -55,7 +55,7 @@ impl Scene {
 
     /// Waits for what the sink's thread does.
     fn until(&self, what: &str, holds: impl Fn(&Tally) -> bool) -> Tally {
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let tally = self.book.tally();
             assert!(tally.balances(), "{tally:?}");
@@ -119,7 +119,7 @@ fn a_sink_that_never_catches_up_is_flushed_all_the_same() {
             self.flushed.send(()).map_err(SinkError::closed)
         }
     }
-    let patience = Duration::from_mins(1);
+    let patience = Duration::from_secs(60);
     let (word, gate) = bounded(0);
     let (taken, views) = bounded(64);
     let (flushed, calls) = bounded(64);

@@ -129,5 +129,5 @@ fn a_tick_without_coming_and_going_allocates_nothing() {
     let kinds = agent.vitals().kinds();
     let thing = KindVitals { kind: "thing".to_owned(), rows: 500, limit: 500, began: 500, ..KindVitals::default() };
     assert_eq!(kinds, [KindVitals { refused: 1, series: 2000 + 1, ..thing }], "what there is of each kind");
-    assert!(agent.close(Duration::from_mins(1)).iter().all(|closed| closed.tally.balances() && closed.in_time));
+    assert!(agent.close(Duration::from_secs(60)).iter().all(|closed| closed.tally.balances() && closed.in_time));
 }

@@ -12,7 +12,7 @@ use ebpf_process_core::*;
 use parking_lot::Mutex;
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A type of probe that counts events of a test, and keeps a log of what is done by which thread.
 struct Plugin {

@@ -147,7 +147,7 @@ impl Broken {
             self.totals.get(&text).copied().unwrap_or_default()
         };
         self.totals.insert(text, total);
-        let times = if self.fault == Fault::AddsGainsTwice && self.views.is_multiple_of(9) { 2 } else { 1 };
+        let times = if self.fault == Fault::AddsGainsTwice && self.views % 9 == 0 { 2 } else { 1 };
         points[0].number = Number::Whole(i128::from(total.saturating_sub(before)) * times);
     }
 }
@@ -158,7 +158,7 @@ impl Sink for Broken {
         let samples = view.len() as u64;
         let points = self.changed(*view);
         match self.fault {
-            Fault::LosesOneBatchInTen if self.views.is_multiple_of(10) => {}
+            Fault::LosesOneBatchInTen if self.views % 10 == 0 => {}
             Fault::AcknowledgesBeforeSending => {
                 self.ledger.written(samples);
                 self.waiting.push(points);

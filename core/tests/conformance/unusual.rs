@@ -133,7 +133,7 @@ impl Sink for Unusual {
                 self.store.put_all(ended);
                 self.ledger.superseded(std::mem::replace(&mut self.unsettled, samples));
                 self.waiting = vec![(0, 0, points(*view))];
-                if self.views.is_multiple_of(3) {
+                if self.views % 3 == 0 {
                     self.send();
                     self.ledger.written(std::mem::take(&mut self.unsettled));
                 }
@@ -170,14 +170,14 @@ impl Sink for Unusual {
                 self.ledger.rejected(samples - written, "no counter");
             }
             Manner::DropsAndSaysSo => {
-                if self.views.is_multiple_of(4) {
+                if self.views % 4 == 0 {
                     self.ledger.dropped(samples, "every fourth");
                 } else {
                     self.store.put_all(points(*view));
                     self.ledger.written(samples);
                 }
             }
-            Manner::Fails if self.views.is_multiple_of(3) => return Err(SinkError::failed("made up")),
+            Manner::Fails if self.views % 3 == 0 => return Err(SinkError::failed("made up")),
             Manner::Fails => self.store.put_all(points(*view)),
             Manner::SendsGains => {
                 let gains = self.gains(*view);

@@ -122,7 +122,7 @@ impl Cursor {
         self.mark = mark;
         self.sequence = self.sequence.wrapping_add(1);
         let [even, odd] = SLOTS;
-        self.file.write_all_at(&to_slot(self.sequence, &mark), if self.sequence.is_multiple_of(2) { even } else { odd })
+        self.file.write_all_at(&to_slot(self.sequence, &mark), if self.sequence % 2 == 0 { even } else { odd })
     }
 }
 

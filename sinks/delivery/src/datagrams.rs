@@ -246,7 +246,7 @@ mod tests {
     use crate::lookup::Resolve;
 
     const LONG: Duration = Duration::from_secs(30);
-    const EVERY: Duration = Duration::from_mins(5);
+    const EVERY: Duration = Duration::from_secs(60 * 5);
 
     /// A receiver whose port stays free when it goes.
     fn receiver(at: Ipv4Addr) -> (UdpSocket, SocketAddr) {

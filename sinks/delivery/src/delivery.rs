@@ -249,11 +249,8 @@ impl<C: Submit> Delivery<C> {
     pub fn inherit(&mut self, undelivered: Undelivered) {
         let Undelivered { frames, numbers, spool } = undelivered;
         // Where neither has a spool the predecessor's numbers go on.
-        if let Some(numbers) = numbers
-            && spool.is_none()
-            && self.spool.is_none()
-            && self.numbers.is_new()
-        {
+        let has_none = spool.is_none() && self.spool.is_none() && self.numbers.is_new();
+        if let Some(numbers) = numbers.filter(|_| has_none) {
             self.numbers = numbers;
         }
         let goes_on = numbers.is_some_and(|numbers| numbers.stream == self.numbers.stream);

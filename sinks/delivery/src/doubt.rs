@@ -10,6 +10,8 @@ use ebpf_process_core::Ledger;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use crate::front::pop_if;
+
 /// So long after it was sent, data that arrived nowhere has brought a reset back.
 const RIPE: Duration = Duration::from_millis(100);
 
@@ -67,7 +69,7 @@ impl Doubt {
     pub fn look(&mut self, peer: Peer, now: Instant) {
         match peer {
             Peer::Here => {
-                while let Some((_, samples)) = self.sent.pop_front_if(|(sent, _)| *sent + RIPE <= now) {
+                while let Some((_, samples)) = pop_if(&mut self.sent, |(sent, _)| *sent + RIPE <= now) {
                     self.ledger.written(samples);
                 }
             }

@@ -45,12 +45,12 @@ impl Frame {
     }
 
     /// How many items it has.
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.items.len()
     }
 
     /// Whether it has no item.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
@@ -60,7 +60,7 @@ impl Frame {
     }
 
     /// The memory that it takes, in bytes.
-    pub const fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len() + self.items.len() * size_of::<Item>()
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::frame::Frame;
+use crate::front::pop_if;
 use crate::note::{Note, Noted};
 
 /// A frame that is being delivered, in as many pieces as it takes.
@@ -73,7 +74,7 @@ impl Hand {
 
     /// Halves the first piece. False if it is a single item.
     pub(crate) fn split(&mut self) -> bool {
-        let Some(piece) = self.pieces.pop_front_if(|piece| piece.len() > 1) else { return false };
+        let Some(piece) = pop_if(&mut self.pieces, |piece| piece.len() > 1) else { return false };
         self.is_split = true;
         let (first, second) = piece.split();
         self.pieces.push_front(second);

@@ -60,6 +60,7 @@ mod datagrams;
 mod delivery;
 mod doubt;
 mod frame;
+mod front;
 mod hand;
 mod health;
 mod inspect;

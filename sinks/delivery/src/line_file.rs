@@ -206,11 +206,8 @@ fn ends_in_a_line_end(file: &mut File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     use ebpf_process_core::testkit::{context, offer};
-    use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+    use rustix::fs::{CWD, Mode, OFlags, mkfifoat, openat};
 
     use super::*;
 
@@ -300,7 +297,7 @@ mod tests {
         let error = file.append(b"nobody\n", 1).expect_err("no reader");
         assert!(file.explain(&error).contains("nobody reads the FIFO"), "{}", file.explain(&error));
 
-        let reading = || OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+        let reading = || openat(CWD, &path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).map(File::from);
         let mut reader = reading().expect("a reader");
         file.append(b"one\n", 1).expect("a line");
         file.append(b"two\n", 2).expect("a line");
@@ -329,8 +326,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("fifo");
         mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let mut reader = OpenOptions::new().read(true).custom_flags(flags).open(&path).expect("a reader");
+        let reader = openat(CWD, &path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+        let mut reader = File::from(reader.expect("a reader"));
         let mut file = open(&path).expect("a FIFO");
         let long = [&b"x".repeat(3 << 20)[..], b"\n"].concat();
         let error = file.append(&long, 1).expect_err("no room");

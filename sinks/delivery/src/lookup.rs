@@ -120,9 +120,7 @@ impl Lookup {
 
     /// The addresses do not serve: asks again soon, and less and less soon as long as that goes on.
     pub fn doubt(&mut self, now: Instant) {
-        if let Some(due) = &mut self.due
-            && !self.doubted
-        {
+        if let Some(due) = self.due.as_mut().filter(|_| !self.doubted) {
             self.doubted = true;
             *due = (*due).min(now + self.backoff.failed(None));
         }
@@ -180,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    const EVERY: Duration = Duration::from_mins(5);
+    const EVERY: Duration = Duration::from_secs(60 * 5);
     const LONG: Duration = Duration::from_secs(30);
 
     fn at(port: u16) -> SocketAddr {
@@ -220,11 +218,11 @@ mod tests {
         let mut lookup = Lookup::new("h:1", "address", resolve, EVERY, now);
         assert_eq!(lookup.addresses(now, LONG), Ok(&[at(1)][..]));
         for minute in 5..60 {
-            let later = now + Duration::from_mins(minute);
+            let later = now + Duration::from_secs(60 * minute);
             assert_eq!(lookup.addresses(later, Duration::ZERO), Ok(&[at(1)][..]));
         }
         drop(let_go);
-        assert_eq!(lookup.addresses(now + Duration::from_mins(60), LONG), Ok(&[at(2)][..]));
+        assert_eq!(lookup.addresses(now + Duration::from_secs(60 * 60), LONG), Ok(&[at(2)][..]));
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 

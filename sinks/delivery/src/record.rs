@@ -52,10 +52,11 @@ pub(crate) fn search(file: &File, from: u64, size: u64) -> io::Result<Option<u64
         let is_last = offset + length as u64 == size;
         let starts = length + 1 - if is_last { OLD_HEAD } else { HEAD };
         for (start, at) in (offset..).zip(0..starts) {
-            if Head::from_bytes(&bytes[at..]).is_some()
-                && let Found::Head { head, .. } = Head::find(file, start, size)?
-                && head.read_frame(file, start)?.is_some()
-            {
+            if Head::from_bytes(&bytes[at..]).is_none() {
+                continue;
+            }
+            let Found::Head { head, .. } = Head::find(file, start, size)? else { continue };
+            if head.read_frame(file, start)?.is_some() {
                 return Ok(Some(start));
             }
         }
@@ -129,9 +130,8 @@ impl Head {
             length: u32::from_le_bytes(*length),
             checksum: u32::from_le_bytes(*checksum),
         };
-        if let Some((own, _)) = rest.get(24..).and_then(<[u8]>::split_first_chunk)
-            && *own == crc32fast::hash(&bytes[..40]).to_le_bytes()
-        {
+        let own = rest.get(24..).and_then(<[u8]>::first_chunk);
+        if own.is_some_and(|own| *own == crc32fast::hash(&bytes[..40]).to_le_bytes()) {
             let (serial, rest) = rest.split_first_chunk()?;
             let (number, rest) = rest.split_first_chunk()?;
             let (time, _) = rest.split_first_chunk()?;

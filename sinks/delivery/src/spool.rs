@@ -11,17 +11,20 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io, mem};
 
 use ebpf_process_core::{Direct, Directory, Opener, chain};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::cursor;
 use crate::cursor::{Cursor, Mark, Position};
 use crate::frame::Frame;
+use crate::front::pop_if;
 use crate::note::Note;
 use crate::record;
 use crate::segment::{self, Beginning, Scan, Segment, Step, Tail};
@@ -172,10 +175,10 @@ pub(crate) fn lock(directory: &Directory) -> Result<File, SpoolError> {
     let path = directory.through().join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(SpoolError::at(&named.join(LOCK)))?;
-    match file.try_lock() {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked(named.to_owned())),
-        Err(TryLockError::Error(error)) => Err(SpoolError::Unusable(named.join(LOCK), error)),
+        Err(Errno::WOULDBLOCK) => Err(SpoolError::Locked(named.to_owned())),
+        Err(error) => Err(SpoolError::Unusable(named.join(LOCK), error.into())),
     }
 }
 
@@ -189,10 +192,9 @@ pub(crate) fn check(directory: &Directory, encodings: &[&str]) -> Result<(), Spo
     let mark = cursor::peek(through).map_err(SpoolError::at(&named.join(cursor::NAME)))?;
     for number in segment::list(through).map_err(SpoolError::at(named))? {
         let beginning = File::open(segment::path(through, number)).and_then(|file| Beginning::read(&file));
-        if let (Beginning::Named(name), _) = beginning.map_err(SpoolError::at(&segment::path(named, number)))?
-            && number >= mark.position.segment
-            && !encodings.contains(&&*name)
-        {
+        let (beginning, _) = beginning.map_err(SpoolError::at(&segment::path(named, number)))?;
+        let Beginning::Named(name) = beginning else { continue };
+        if number >= mark.position.segment && !encodings.contains(&&*name) {
             return Err(SpoolError::Foreign(named.to_owned(), name));
         }
     }
@@ -341,9 +343,8 @@ impl Spool {
         if segment::START + length > self.limit {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the frame is larger than the spool may be"));
         }
-        if let Some(newest) = self.segments.back()
-            && newest.end + length > SEGMENT.min(self.limit / SEGMENTS)
-        {
+        let most = SEGMENT.min(self.limit / SEGMENTS);
+        if self.segments.back().is_some_and(|newest| newest.end + length > most) {
             self.seal()?;
         }
         while self.size() + segment::START + length > self.limit && self.drop_oldest() {}
@@ -478,7 +479,7 @@ impl Spool {
         (record.is_settled, record.samples) = (true, 0);
         let mut mark = self.cursor.mark();
         record.serial.into_iter().for_each(|serial| mark.settle(serial));
-        while let Some(settled) = self.taken.pop_front_if(|oldest| oldest.is_settled) {
+        while let Some(settled) = pop_if(&mut self.taken, |oldest| oldest.is_settled) {
             self.first += 1;
             mark.position = Position { segment: settled.segment, offset: settled.end };
             settled.serial.into_iter().for_each(|serial| mark.move_to(serial.saturating_add(1)));
@@ -619,7 +620,7 @@ impl Spool {
 
     /// The oldest records that were taken are no longer in the directory.
     fn release(&mut self, made_room: bool, is_gone: impl Fn(&Record) -> bool) {
-        while let Some(record) = self.taken.pop_front_if(|oldest| is_gone(oldest)) {
+        while let Some(record) = pop_if(&mut self.taken, &is_gone) {
             if !record.is_settled {
                 self.released.push(Released { place: self.first, made_room });
             }

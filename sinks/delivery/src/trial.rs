@@ -1,11 +1,12 @@
 //! What can be tried of a path without leaving anything there.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use ebpf_process_core::{Directory, Finding, TrialContext, chain, explain};
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat, flock};
+use rustix::io::Errno;
 
 use crate::line_file::LineFile;
 use crate::options::DeliveryOptions;
@@ -68,7 +69,7 @@ fn try_spool(directory: &Path, encodings: &[&str], context: &TrialContext) -> Fi
 /// Whether somebody has the lock. Where that cannot be found out, nobody has.
 fn holder_of(lock: &Path) -> bool {
     // Shared and only for this moment.
-    File::open(lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    File::open(lock).is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }
 
 impl LineFile {

@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, ioctl_fionread};
 
+use crate::front::pop_if;
+
 /// After so long it is looked whether the reader has been there.
 const LATER: Duration = Duration::from_millis(100);
 
@@ -81,7 +83,7 @@ impl Unread {
         self.look = self.look.filter(|look| *look > Instant::now());
         let waits = ioctl_fionread(pipe).unwrap_or(0);
         let read = self.sent.saturating_sub(waits);
-        while let Some((_, samples)) = self.pieces.pop_front_if(|(end, _)| *end <= read) {
+        while let Some((_, samples)) = pop_if(&mut self.pieces, |(end, _)| *end <= read) {
             self.ledger.written(samples);
         }
     }

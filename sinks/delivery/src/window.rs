@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::front::pop_if;
 use crate::hand::{Hand, Stage};
 
 /// Frames between the oldest that is not settled and the newest that is being delivered. Each has a place, a number that
@@ -32,7 +33,7 @@ impl Window {
         self.is_answered(place);
         let index = usize::try_from(place.checked_sub(self.first)?).ok()?;
         let hand = self.hands.get_mut(index)?.take();
-        while self.hands.pop_front_if(|hand| hand.is_none()).is_some() {
+        while pop_if(&mut self.hands, Option::is_none).is_some() {
             self.first += 1;
         }
         hand

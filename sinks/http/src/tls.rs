@@ -156,7 +156,7 @@ pub(crate) struct TlsTransport {
 
 impl std::fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsTransport").field("socket", self.stream.sock.get_ref()).finish_non_exhaustive()
+        f.debug_struct("TlsTransport").field("socket", &self.stream.sock.get_ref()).finish_non_exhaustive()
     }
 }
 

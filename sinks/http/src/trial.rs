@@ -27,10 +27,10 @@ pub fn try_out<P: Protocol>(server: Server, protocol: P, context: &TrialContext)
         Some((what, way_out)) => (format!("{name}: {what}"), way_out.to_owned()),
         None => (format!("{name}: {problem}"), "check the option url".to_owned()),
     };
+    if let (Verdict::Misconfigured { .. }, Some(made)) = (&verdict, carrier.mends()) {
+        return Finding::fine(format!("{name} answers; {made}"));
+    }
     match verdict {
-        Verdict::Misconfigured { .. } if let Some(made) = carrier.mends() => {
-            Finding::fine(format!("{name} answers; {made}"))
-        }
         Verdict::Doubtful { problem, .. } | Verdict::Misconfigured { problem } => {
             let (what, way_out) = split(problem);
             Finding::error(what, way_out)

@@ -47,7 +47,7 @@ impl Kit {
             batches: 40,
         };
         let seed = 1;
-        Self { run: Run::new(plugin, options, limits, seed), seed, target: None, check: Duration::from_mins(5) }
+        Self { run: Run::new(plugin, options, limits, seed), seed, target: None, check: Duration::from_secs(60 * 5) }
     }
 
     /// Says what the receiver has by now, of all that it ever got from these sinks: see [`Reading`]. Without this the rows

@@ -28,7 +28,7 @@ use crate::testkit::ManualClock;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The kit's times are an hour behind the machine's, so that a database takes them for the past.
-const BEHIND: Duration = Duration::from_hours(1);
+const BEHIND: Duration = Duration::from_secs(60 * 60);
 
 /// The sink's name.
 const NAME: &str = "conformance";

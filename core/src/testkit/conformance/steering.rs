@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use super::run::Peer;
 
 /// A request comes by then. Only a failure uses it up.
-const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT: Duration = Duration::from_secs(60 * 2);
 
 /// What stands between the kit and a receiver that it can tell how to behave. Clones are the same one.
 ///
