@@ -124,7 +124,7 @@ fn rust() -> Outcome<String> {
 }
 
 /// Whether `rustc --version` is one of a release such as `1.95`.
-fn is_release(version: &str, release: &str) -> bool {
+pub(crate) fn is_release(version: &str, release: &str) -> bool {
     let number = version.split(' ').nth(1).unwrap_or_default();
     number.strip_prefix(release).is_some_and(|rest| rest.starts_with('.'))
 }

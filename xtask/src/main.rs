@@ -9,6 +9,7 @@ mod growth;
 mod guide;
 mod interface;
 mod load;
+mod oldest;
 mod package;
 mod packages;
 mod vm;
@@ -48,6 +49,7 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  what became of each sample; with --still what a value of 10000 costs, all included;
                                  with --netdata what a real netdata needs for 10000 rows in 50 charts. A failure is a
                                  loss in a ledger or, without --warn, more than a bound, which --bound changes
+  oldest                         core, delivery and http, compiled with as old a Rust as they say, which is Debian's
   package                        the crates as packages; a stranger's agent and copies of the templates, which are built
                                  from nothing else and do what a sink promises
   test --fast                    what needs no root, no kernel and no other program: a minute or two
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         ["fuzz", options @ ..] => fuzz::run(options),
         ["interface", options @ ..] => interface::interface(options),
         ["load", options @ ..] => load::run(options),
+        ["oldest", options @ ..] => oldest::oldest(options, vm::oldest_rust),
         ["package", options @ ..] => package::package(options),
         ["test", options @ ..] => {
             packages::test(options, [("OTLP_RECEIVERS", vm::receivers), ("SYSTEMD_ROOT", vm::systemd)])

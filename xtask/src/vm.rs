@@ -10,6 +10,7 @@ mod debian;
 mod initramfs;
 mod kernels;
 
+use crate::oldest::Compiler;
 use crate::{Outcome, say};
 use kernels::{Kernel, Row};
 use std::collections::BTreeMap;
@@ -33,6 +34,14 @@ pub(crate) fn receivers() -> Outcome<PathBuf> {
 /// As [`receivers`].
 pub(crate) fn systemd() -> Outcome<PathBuf> {
     debian::Debian::new(cache()?)?.systemd()
+}
+
+/// A compiler as old as strangers may have.
+///
+/// # Errors
+/// As [`receivers`].
+pub(crate) fn oldest_rust() -> Outcome<Compiler> {
+    Ok(Compiler { root: debian::Debian::new(cache()?)?.oldest_rust()? })
 }
 
 /// What the rows need beyond the image: a stacked file system.

@@ -22,6 +22,9 @@ const RECEIVERS: &[&str] = &["prometheus", "victoria-metrics"];
 const SYSTEMD_SUITE: &str = "trixie";
 /// Where the libraries come from that the emulator needs and this machine lacks.
 const EMULATOR_LIBRARIES: &[&str] = &["bookworm", "bookworm-security"];
+/// Rust 1.85. Apart from what else is of that suite: programs that this compiler starts find its libraries first.
+const RUST_SUITE: &str = "bookworm";
+const RUST_FOLDER: &str = "bookworm-rust";
 const BUSYBOX_SUITE: &str = "bookworm";
 /// One perf serves every kernel.
 const PERF_SUITE: &str = "bookworm";
@@ -38,7 +41,7 @@ impl Debian {
     pub(super) fn new(cache: PathBuf) -> Outcome<Self> {
         let format = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
         let mirrors = output(Command::new("apt-get").args(format))
-            .map_err(|e| format!("virtual machines need apt-get and a Debian mirror: {e}"))?;
+            .map_err(|e| format!("packages of Debian need apt-get and a mirror: {e}"))?;
         Ok(Self { cache, mirrors: mirrors.lines().map(|uri| uri.trim_end_matches('/').to_owned()).collect() })
     }
 
@@ -65,6 +68,15 @@ impl Debian {
         let suite = self.suite(SYSTEMD_SUITE, &[])?;
         if !suite.root().join("usr/lib/systemd/systemd").is_file() {
             suite.unpack_with_dependencies(&["systemd"], NOTHING_INSTALLED)?;
+        }
+        Ok(suite.root())
+    }
+
+    /// The root folder of a compiler that is older than this machine's, without a linker: that is the machine's own.
+    pub(super) fn oldest_rust(&self) -> Outcome<PathBuf> {
+        let suite = self.suite_in(RUST_FOLDER, RUST_SUITE, &[])?;
+        if !suite.root().join("usr/bin/rustc").is_file() {
+            suite.unpack_with_dependencies(&["rustc-web"], INSTALLED_HERE)?;
         }
         Ok(suite.root())
     }
@@ -147,6 +159,11 @@ impl Debian {
     }
 
     fn suite(&self, name: &str, others: &[&str]) -> Outcome<Suite> {
+        self.suite_in(name, name, others)
+    }
+
+    /// A suite with a folder of this name in the cache.
+    fn suite_in(&self, folder: &str, name: &str, others: &[&str]) -> Outcome<Suite> {
         let mut sources = String::new();
         for suite in [&[name], others].concat() {
             let archive = if suite.ends_with("-security") { "/debian-security" } else { "/debian" };
@@ -154,7 +171,7 @@ impl Debian {
             let mirror = mirror.ok_or_else(|| format!("apt knows no mirror of Debian's archive {archive}"))?;
             writeln!(sources, "deb [signed-by={KEYRING}] {mirror} {suite} main")?;
         }
-        let suite = Suite { name: name.to_owned(), folder: self.cache.join(name) };
+        let suite = Suite { name: name.to_owned(), folder: self.cache.join(folder) };
         suite.prepare(&sources)?;
         Ok(suite)
     }
