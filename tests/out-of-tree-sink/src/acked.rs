@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Error, ErrorKind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ebpf_process_core::prelude::*;
-use ebpf_process_core::{Legacy, Settlement};
-use ebpf_process_delivery::{Delivery, DeliveryOptions, Frame, Limits, Packer, Submit, Ticket, Verdict};
+use ebpf_process_delivery::{Delivery, DeliveryOptions, Frame, Items, Limits, PackedSink, Submit, Ticket, Verdict};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -36,58 +35,24 @@ impl Options {
     }
 }
 
-pub struct Acked {
-    delivery: Delivery<Away>,
-    packer: Packer,
-    line: String,
+pub fn build(options: Options, context: SinkContext) -> Result<impl Sink, BuildError> {
+    let delivery = Delivery::new(Away::new(options.address)?, &options.delivery, &context)?;
+    Ok(PackedSink::new(Lines::default(), Limits::new(1000, 64 << 10), delivery))
 }
 
-impl Acked {
-    pub fn build(options: Options, context: SinkContext) -> Result<Self, BuildError> {
-        let delivery = Delivery::new(Away::new(options.address)?, &options.delivery, &context)?;
-        Ok(Self { delivery, packer: Packer::new(Limits::new(1000, 64 << 10)), line: String::new() })
-    }
-}
+/// The lines of a view, in memory that is used again.
+#[derive(Default)]
+struct Lines(String);
 
-impl Sink for Acked {
-    fn write(&mut self, view: &View<'_>) -> SinkResult {
+impl Items for Lines {
+    fn encode(&mut self, view: &View<'_>, take: &mut dyn FnMut(&[u8], u32)) {
+        let Self(line) = self;
         for sample in view.samples() {
-            self.line.clear();
-            writeln!(self.line, "{}{{{}}} {}", sample.name(), sample.labels(), sample.value())?;
-            let full = self.packer.push(self.line.as_bytes(), 1, Instant::now());
-            full.into_iter().for_each(|frame| self.delivery.offer(frame));
+            line.clear();
+            // Writing to a string cannot fail.
+            let _ = writeln!(line, "{}{{{}}} {}", sample.name(), sample.labels(), sample.value());
+            take(line.as_bytes(), 1);
         }
-        self.packer.take().into_iter().for_each(|frame| self.delivery.offer(frame));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> SinkResult {
-        self.delivery.work();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.delivery.due()
-    }
-
-    fn close(&mut self) -> SinkResult {
-        self.delivery.close();
-        Ok(())
-    }
-
-    fn bequeath(&mut self) -> Option<Legacy> {
-        let undelivered = self.delivery.bequeath();
-        Some(Legacy::new(undelivered.samples(), undelivered))
-    }
-
-    fn inherit(&mut self, legacy: Legacy) {
-        if let Ok(undelivered) = legacy.content.downcast() {
-            self.delivery.inherit(*undelivered);
-        }
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
     }
 }
 

@@ -6,11 +6,12 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ebpf_process_core::prelude::*;
-use ebpf_process_core::{Legacy, Settlement};
-use ebpf_process_delivery::{Carrier, Delivery, DeliveryOptions, Frame, Limits, Packer, Peer, Verdict, look_for_close};
+use ebpf_process_delivery::{
+    Carrier, Delivery, DeliveryOptions, Frame, Items, Limits, PackedSink, Peer, Verdict, look_for_close,
+};
 
 /// What a request would be elsewhere.
 const LIMITS: Limits = Limits::new(1000, 64 << 10);
@@ -33,67 +34,33 @@ impl Options {
     }
 }
 
-pub struct Graphite {
-    delivery: Delivery<Lines>,
-    packer: Packer,
-    line: String,
+/// Lines of at most that many in a frame, which the delivery keeps until they were sent.
+pub fn build(options: Options, context: SinkContext) -> Result<impl Sink, BuildError> {
+    let connection = Connection { address: options.address, stream: None, was_lost: false };
+    let delivery = Delivery::new(connection, &options.delivery, &context)?;
+    Ok(PackedSink::new(Lines::default(), LIMITS, delivery))
 }
 
-impl Graphite {
-    pub fn build(options: Options, context: SinkContext) -> Result<Self, BuildError> {
-        let lines = Lines { address: options.address, connection: None, was_lost: false };
-        let delivery = Delivery::new(lines, &options.delivery, &context)?;
-        Ok(Self { delivery, packer: Packer::new(LIMITS), line: String::new() })
-    }
-}
+/// The lines of a view, in memory that is used again.
+#[derive(Default)]
+struct Lines(String);
 
-impl Sink for Graphite {
-    fn write(&mut self, view: &View<'_>) -> SinkResult {
+impl Items for Lines {
+    fn encode(&mut self, view: &View<'_>, take: &mut dyn FnMut(&[u8], u32)) {
+        let Self(line) = self;
         for sample in view.samples() {
-            self.line.clear();
-            escape(&mut self.line, sample.name());
+            line.clear();
+            escape(line, sample.name());
             for (key, value) in sample.labels() {
-                self.line.push(';');
-                escape(&mut self.line, key);
-                self.line.push('=');
-                escape(&mut self.line, value);
+                line.push(';');
+                escape(line, key);
+                line.push('=');
+                escape(line, value);
             }
-            writeln!(self.line, " {} {}", sample.value(), sample.row().tick().wall.as_secs())?;
-            let full = self.packer.push(self.line.as_bytes(), 1, Instant::now());
-            full.into_iter().for_each(|frame| self.delivery.offer(frame));
+            // Writing to a string cannot fail.
+            let _ = writeln!(line, " {} {}", sample.value(), sample.row().tick().wall.as_secs());
+            take(line.as_bytes(), 1);
         }
-        self.packer.take().into_iter().for_each(|frame| self.delivery.offer(frame));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> SinkResult {
-        self.delivery.work();
-        Ok(())
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.delivery.due()
-    }
-
-    fn close(&mut self) -> SinkResult {
-        self.delivery.close();
-        Ok(())
-    }
-
-    /// Whoever takes this one's place at a reload sends what it has not.
-    fn bequeath(&mut self) -> Option<Legacy> {
-        let undelivered = self.delivery.bequeath();
-        Some(Legacy::new(undelivered.samples(), undelivered))
-    }
-
-    fn inherit(&mut self, legacy: Legacy) {
-        if let Ok(undelivered) = legacy.content.downcast() {
-            self.delivery.inherit(*undelivered);
-        }
-    }
-
-    fn settles(&self) -> Settlement {
-        Settlement::BySink
     }
 }
 
@@ -108,28 +75,28 @@ fn escape(line: &mut String, text: &str) {
     }
 }
 
-/// The connection.
-struct Lines {
+/// The connection, once there is one.
+struct Connection {
     address: String,
-    connection: Option<TcpStream>,
+    stream: Option<TcpStream>,
     /// Whether one that had taken lines is gone.
     was_lost: bool,
 }
 
-impl Lines {
+impl Connection {
     fn look(&mut self) {
-        self.was_lost |= self.connection.take_if(|it| look_for_close(&*it).is_err()).is_some();
+        self.was_lost |= self.stream.take_if(|it| look_for_close(&*it).is_err()).is_some();
     }
 
     fn connected(&mut self) -> std::io::Result<&mut TcpStream> {
-        if self.connection.is_none() {
-            self.connection = Some(TcpStream::connect(&self.address)?);
+        if self.stream.is_none() {
+            self.stream = Some(TcpStream::connect(&self.address)?);
         }
-        self.connection.as_mut().ok_or_else(|| std::io::ErrorKind::NotConnected.into())
+        self.stream.as_mut().ok_or_else(|| std::io::ErrorKind::NotConnected.into())
     }
 }
 
-impl Carrier for Lines {
+impl Carrier for Connection {
     fn send(&mut self, frame: &Frame, limit: Duration) -> Verdict {
         self.look();
         let limit = limit.min(PATIENCE);
@@ -140,7 +107,7 @@ impl Carrier for Lines {
         match sent {
             Ok(()) => Verdict::Sent,
             Err(error) => {
-                self.was_lost |= self.connection.take().is_some();
+                self.was_lost |= self.stream.take().is_some();
                 Verdict::Retry { after: None, problem: format!("cannot send to {}: {error}", self.address) }
             }
         }

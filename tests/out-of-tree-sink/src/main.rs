@@ -11,10 +11,10 @@ use ebpf_process_core::prelude::*;
 
 fn main() -> ExitCode {
     let lines = SinkType::new("lines", "counters as lines in a file", lines::Lines::build).opens(lines::Options::opens);
-    let graphite = SinkType::new("graphite", "numbers for Graphite, over TCP", graphite::Graphite::build)
-        .opens(graphite::Options::opens);
-    let acked = SinkType::new("acked", "numbers over TCP, each frame acknowledged", acked::Acked::build)
-        .opens(acked::Options::opens);
+    let graphite =
+        SinkType::new("graphite", "numbers for Graphite, over TCP", graphite::build).opens(graphite::Options::opens);
+    let acked =
+        SinkType::new("acked", "numbers over TCP, each frame acknowledged", acked::build).opens(acked::Options::opens);
     let pressure = ProbeType::new("pressure", "time in which work waited", pressure::Pressure::build)
         .columns(|_| pressure::columns())
         .opens(pressure::Options::opens)

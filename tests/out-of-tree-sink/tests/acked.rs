@@ -71,8 +71,8 @@ fn the_sink_does_what_it_promises() {
     };
     thread::Builder::new().spawn(accept).expect("a thread");
     let options = ebpf_process_core::Options::from_value(BTreeMap::from([("address", address)]));
-    let sink = SinkType::new("acked", "numbers over TCP, each frame acknowledged", acked::Acked::build)
-        .opens(acked::Options::opens);
+    let sink =
+        SinkType::new("acked", "numbers over TCP, each frame acknowledged", acked::build).opens(acked::Options::opens);
     let read_back = move || stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let kit = Kit::new(sink, options).read_back(read_back).seed(7).rebuilds(100);
     kit.patience(Duration::from_secs(20)).run().assert_passed();

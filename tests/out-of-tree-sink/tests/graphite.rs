@@ -36,8 +36,7 @@ fn the_sink_does_what_it_promises() {
     };
     thread::Builder::new().spawn(accept).expect("a thread");
     let options = ebpf_process_core::Options::from_value(BTreeMap::from([("address", address)]));
-    let sink =
-        SinkType::new("graphite", "numbers for Graphite", graphite::Graphite::build).opens(graphite::Options::opens);
+    let sink = SinkType::new("graphite", "numbers for Graphite", graphite::build).opens(graphite::Options::opens);
     let read_back = move || stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // A sink waits a tenth of a second for the end that a receiver may have come to.
     let kit = Kit::new(sink, options).read_back(read_back).seed(7).rebuilds(100);
