@@ -90,6 +90,7 @@ mod tests {
             "udp://h:x",
             "udp://h/p:1",
             "udp://::1:8125",
+            "udp://[::1:8125",
             "stdout://",
         ] {
             let error = Address::parse(wrong).expect_err(wrong);

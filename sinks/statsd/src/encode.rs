@@ -200,7 +200,7 @@ impl Encoder {
                     columns.entry(&seen, || ColumnText::new(naming, &seen));
                 }
                 let Some(text) = columns.get(index, column) else { continue };
-                let first = packets.current();
+                packets.start_sample();
                 let outcome = match value {
                     Value::Counter(total) => push_counter(packets, text, state, column, total),
                     Value::Scaled(scaled) => push_scaled(packets, text, state, column, scaled, *parts, digits),
@@ -215,7 +215,7 @@ impl Encoder {
                     }
                 };
                 match outcome {
-                    Ok(Some(())) => packets.end_sample(first),
+                    Ok(Some(())) => packets.end_sample(),
                     Ok(None) => {
                         settled.written += 1;
                         *idle += 1;
@@ -356,4 +356,41 @@ fn push_histogram(
         lines = Some(());
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ebpf_process_core::testkit::Bench;
+    use ebpf_process_core::{Column, Selection, Unit};
+
+    use super::*;
+
+    #[test]
+    fn lines_add_up_where_nothing_tells_the_host_from_others() {
+        let named = |namespace: &str, is_tag| Encoder::new(Syntax::Telegraf, namespace, 1432).with_host("web1", is_tag);
+        for (mut encoder, prefix, tag, expected) in [
+            (Encoder::new(Syntax::Plain, "ns", 1432), "", None, true),
+            (named("ns", false), "", None, true),
+            (named("ns", false), "", Some(("rack", "web2")), true),
+            (named("ns", false), "", Some(("rack", "web1")), false),
+            (named("ns", false), "", Some(("host", "h")), false),
+            (named("ns", false), "{host}.", None, false),
+            (named("ns.{host}", false), "", None, false),
+            (named("ns", true), "", None, false),
+        ] {
+            assert!(!encoder.adds_up(), "nothing was sent yet");
+            let mut bench = Bench::new();
+            let calls = bench.host(Column::counter("vfs.calls", Unit::CALLS, "Calls"));
+            let tags: BTreeMap<_, _> = tag.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+            let selection = Selection { prefix: prefix.into(), tags, ..Selection::default() };
+            bench.tick(
+                &selection,
+                |recorder| calls.counter(recorder, 1),
+                |view| encoder.encode(view, &mut |_| Fate::Sent),
+            );
+            assert_eq!(encoder.adds_up(), expected, "{prefix:?} {tag:?} {:?}", encoder.naming);
+        }
+    }
 }

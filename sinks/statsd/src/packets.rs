@@ -105,6 +105,8 @@ pub(crate) struct Packets {
     done: Vec<Packet>,
     /// Samples of the packet in the making.
     samples: u64,
+    /// The packet with the first line of the sample in the making.
+    first: Option<usize>,
     /// Samples in several packets: the first and the last of them.
     split: Vec<(usize, usize)>,
     rows: Vec<RowId>,
@@ -130,6 +132,7 @@ impl Packets {
             numbers: Vec::new(),
             done: Vec::new(),
             samples: 0,
+            first: None,
             split: Vec::new(),
             rows: Vec::new(),
             carried: Vec::new(),
@@ -165,6 +168,7 @@ impl Packets {
             }
             self.close_before_line();
         }
+        self.first.get_or_insert(self.done.len());
         self.numbers.push(self.line + into_line);
         if let Some(due) = due {
             // No packet is that large, no view has so many rows.
@@ -217,15 +221,20 @@ impl Packets {
         self.done.push(Packet { start: self.start, end, samples, carried: self.carried.len() });
     }
 
-    /// Which packet is in the making.
-    pub(crate) const fn current(&self) -> usize {
-        self.done.len()
+    /// The next lines are of another sample.
+    #[inline]
+    pub(crate) const fn start_sample(&mut self) {
+        self.first = None;
     }
 
-    /// Ends a sample whose first line is in a packet.
+    /// Ends a sample that has lines.
     #[inline]
-    pub(crate) fn end_sample(&mut self, first: usize) {
-        if first == self.done.len() { self.samples += 1 } else { self.split.push((first, self.done.len())) }
+    pub(crate) fn end_sample(&mut self) {
+        let last = self.done.len();
+        match self.first {
+            Some(first) if first < last => self.split.push((first, last)),
+            _ => self.samples += 1,
+        }
     }
 
     /// Sends what is done where that is enough, or else everything: not in the middle of a sample.
@@ -327,14 +336,14 @@ mod tests {
         };
         let mut settled = Settled::default();
         for (name, number) in lines {
+            packets.start_sample();
             let bytes = packets.start_line();
             bytes.extend_from_slice(name.as_bytes());
             let at = bytes.len();
             bytes.extend_from_slice(number.as_bytes());
             bytes.extend_from_slice(b"|c");
-            let first = packets.current();
             if packets.end_line(at, None).is_ok() {
-                packets.end_sample(first);
+                packets.end_sample();
             }
             packets.send(false, &mut send, &mut settled);
         }
@@ -371,11 +380,12 @@ mod tests {
         for line in
             ["a:1.5|g", "b:2|c", &format!("{}:3|c", "x".repeat(90)), "c:44|c", &format!("{}:5|c", "y".repeat(90))]
         {
+            packets.start_sample();
             let bytes = packets.start_line();
             bytes.extend_from_slice(line.as_bytes());
             let at = bytes.len() - line.len() + line.find(':').expect("a number") + 1;
             assert!(packets.end_line(at, None).is_ok());
-            packets.end_sample(packets.current());
+            packets.end_sample();
         }
         packets.send(true, &mut send, &mut book);
         let long = |name: &str, number| format!("{}:{number}|c", name.repeat(90));

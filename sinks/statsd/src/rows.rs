@@ -240,3 +240,53 @@ impl RowState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::testkit::Bench;
+    use ebpf_process_core::{Column, EntityKind, Selection, Unit};
+
+    use super::*;
+    use crate::dialect::Syntax;
+
+    #[test]
+    fn a_row_that_has_ended_leaves_its_text_and_its_gauges_to_the_next_one() {
+        let naming = Naming { syntax: Syntax::Plain, namespace: String::new(), host: None, host_is_tag: false };
+        let (mut bench, mut in_use) = (Bench::new(), InUse::default());
+        let kind = EntityKind::new("process").keys(["comm"]);
+        let load = || Column::gauge("load", Unit::ONE, "Load");
+        // Their texts are equal, their labels are not.
+        let first = bench.cell(&kind, &["a.b"], load());
+        let (mut first, ended) = bench.tick(
+            &Selection::default(),
+            |recorder| first.gauge(recorder, 1.0),
+            |view| {
+                let kind = view.kinds().find(|kind| kind.rows().next().is_some()).expect("the kind");
+                let row = kind.rows().next().expect("the row");
+                (RowState::new(&naming, &row, kind.index(), &mut in_use), row.tick().wall)
+            },
+        );
+        assert!(first.owns_gauge(0, false, b"load", &mut in_use));
+        let others = ["a_b", "a-b"].map(|comm| bench.cell(&kind, &[comm], load()));
+        let mut second = bench.tick(
+            &Selection::default(),
+            |recorder| others.iter().for_each(|cell| cell.gauge(recorder, 1.0)),
+            |view| {
+                let kind = view.kinds().find(|kind| kind.rows().next().is_some()).expect("the kind");
+                let row = kind.rows().find(|row| row.labels().any(|(_, value)| value == "a_b")).expect("the row");
+                let mut next = RowState::new(&naming, &row, kind.index(), &mut in_use);
+                assert_ne!(next.text, first.text, "the first one has not ended");
+                next.let_go(&mut in_use);
+                first.end(ended, &mut in_use);
+                RowState::new(&naming, &row, kind.index(), &mut in_use)
+            },
+        );
+        assert_eq!(second.text, first.text);
+        assert!(second.owns_gauge(0, false, b"load", &mut in_use));
+        // The text is the second one's by now.
+        first.let_go(&mut in_use);
+        assert_eq!(in_use.texts.iter().map(HashMap::len).sum::<usize>(), 1);
+        second.let_go(&mut in_use);
+        assert_eq!((in_use.texts.iter().map(HashMap::len).sum::<usize>(), in_use.gauges.len()), (0, 0));
+    }
+}

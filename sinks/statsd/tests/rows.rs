@@ -176,3 +176,36 @@ fn a_row_that_was_gone_before_it_was_seen_takes_no_name_that_another_row_has() {
     assert_eq!((names.len(), distinct.len()), (3, 3), "{text}");
     assert!(text.contains("process.vfs.1.a_b.read.calls:1|c"), "who has the name keeps it: {text}");
 }
+
+#[test]
+fn gauges_of_one_level_are_all_sent() {
+    let mut bench = Bench::new();
+    let load = || Column::gauge("load", Unit::ONE, "Load");
+    let cells = ["1", "2", "3"].map(|pid| bench.cell(&process(), &[pid, "sh"], load()));
+    let mut encoder = Encoder::new(Syntax::Plain, "", 1432);
+    let (text, settled) = lines(&mut bench, &mut encoder, Fate::Sent, |recorder| {
+        for cell in &cells {
+            cell.gauge(recorder, 2.5);
+        }
+    });
+    assert_eq!(text, "process.1.sh.load:2.5|g\nprocess.2.sh.load:2.5|g\nprocess.3.sh.load:2.5|g\n");
+    assert_eq!(settled, Settled { written: 3, ..Settled::default() });
+}
+
+#[test]
+fn each_sample_with_lines_is_handed_out_and_written() {
+    let mut bench = Bench::new();
+    let calls = bench.cell(&process(), &["1", "sh"], read());
+    let mut encoder = Encoder::new(Syntax::Plain, "", 1432);
+    for expected in [&["process.vfs.1.sh.read.calls:5|c"][..], &[]] {
+        let mut taken = Vec::new();
+        let settled = bench.tick(
+            &Selection::default(),
+            |recorder| calls.counter(recorder, 5),
+            |view| encoder.encode_samples(view, &mut |lines| taken.push(String::from_utf8_lossy(lines).into_owned())),
+        );
+        assert_eq!(taken, expected);
+        // What has not grown is written without a line.
+        assert_eq!(settled, Settled { written: 1, ..Settled::default() });
+    }
+}

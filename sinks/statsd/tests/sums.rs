@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::engine::{Agent, Clock, OutletSpec};
-use ebpf_process_core::testkit::{Bench, ManualClock, drained, no_slots};
+use ebpf_process_core::testkit::{Bench, Cell, ManualClock, drained, no_slots};
 use ebpf_process_core::{
     Column, ColumnId, EntityKind, KindId, Ledger, Probe, ProbeError, Recorder, RowId, Selection, Settlement, Sink,
     SinkError, Unit, View,
@@ -369,6 +369,47 @@ fn of_two_gauges_with_one_name_the_second_is_rejected() {
             assert_eq!(receiver.gauges.into_values().collect::<Vec<_>>(), [-1.5], "{syntax:?}");
         }
     }
+}
+
+/// More packets than are sent at once, of samples that have one line and of such that have many.
+#[test]
+fn a_sample_is_written_if_all_packets_with_a_line_of_it_arrive() {
+    let mut bench = Bench::new();
+    let kind = EntityKind::new("disk").keys(["name"]);
+    let names: Vec<String> = (100..200).map(|number| format!("d{number}")).collect();
+    let cells: Vec<[Cell; 2]> = names
+        .iter()
+        .map(|name| {
+            let (reads, sizes) =
+                (Column::counter("reads", Unit::CALLS, ""), Column::histogram("sizes", Unit::BYTES, ""));
+            [bench.cell(&kind, &[name], reads), bench.cell(&kind, &[name], sizes)]
+        })
+        .collect();
+    let record = |recorder: &mut Recorder| {
+        for [reads, sizes] in &cells {
+            reads.counter(recorder, 3);
+            let mut slots = no_slots();
+            slots[..4].fill(5);
+            sizes.histogram(recorder, &slots, 0);
+        }
+    };
+    let mut encoder = Encoder::new(Syntax::Plain, "", 64);
+    let (mut number, mut fates) = (0, BTreeMap::new());
+    let settled = bench.tick(&Selection::default(), record, |view| {
+        encoder.encode(view, &mut |packet| {
+            number += 1;
+            let fate = if number % 7 == 0 { Fate::Lost } else { Fate::Sent };
+            for line in std::str::from_utf8(packet).expect("text").lines() {
+                let sample = line.split(".le_").next().and_then(|name| name.split(':').next()).expect("a name");
+                *fates.entry(sample.to_owned()).or_insert(true) &= fate == Fate::Sent;
+            }
+            fate
+        })
+    });
+    assert!(number > 2 * 64, "{number}");
+    assert_eq!(fates.len(), 2 * names.len());
+    let written = fates.values().filter(|arrived| **arrived).count() as u64;
+    assert_eq!(settled, Settled { written, failed: fates.len() as u64 - written, ..Settled::default() });
 }
 
 #[test]
