@@ -139,3 +139,69 @@ impl Claims {
         self.0.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::testkit::Bench;
+    use ebpf_process_core::{Column, EntityKind, Selection, Unit};
+
+    use super::*;
+
+    /// The rows' ids of one view.
+    fn two_rows() -> [RowId; 2] {
+        let mut bench = Bench::new();
+        let kind = EntityKind::new("process").keys(["comm"]);
+        let cells = ["a", "b"].map(|comm| bench.cell(&kind, &[comm], Column::counter("calls", Unit::CALLS, "Calls")));
+        let ids = bench.tick(
+            &Selection::default(),
+            |recorder| cells[..].iter().for_each(|cell| cell.counter(recorder, 1)),
+            |view| {
+                view.kinds().flat_map(|kind| kind.rows().map(|row| row.id()).collect::<Vec<_>>()).collect::<Vec<_>>()
+            },
+        );
+        ids.try_into().expect("two rows")
+    }
+
+    #[test]
+    fn a_claim_is_the_first_rows_until_it_has_ended_in_an_earlier_tick_or_is_gone() {
+        let ([first, second], text) = (two_rows(), Arc::from(&b"text"[..]));
+        let mut claims = Claims::default();
+        assert!(claims.claim(&text, first, 1));
+        assert!(claims.claim(&text, first, 2), "it keeps what it has");
+        assert!(!claims.claim(&text, second, 2));
+        // What another one does with it changes nothing.
+        claims.end(&text, second, 2);
+        claims.release(&text, second);
+        assert!(!claims.claim(&text, second, 3));
+        claims.end(&text, first, 3);
+        assert!(!claims.claim(&text, second, 3), "points of one time would overwrite each other");
+        assert!(claims.claim(&text, second, 4));
+        assert!(!claims.claim(&text, first, 4));
+        claims.release(&text, second);
+        assert!(claims.0.is_empty());
+    }
+
+    #[test]
+    fn a_row_that_is_gone_leaves_no_claim() {
+        let ([first, second], mut claims) = (two_rows(), Claims::default());
+        let texts = [&b"tags"[..], b"line"].map(Arc::<[u8]>::from);
+        let [tags, line] = &texts;
+        assert!(claims.claim(tags, first, 1) && claims.claim(line, first, 1));
+        let contested = vec![Arc::clone(line)];
+        let row = Row {
+            id: first,
+            text: Arc::clone(tags),
+            ends: Box::default(),
+            is_twin: false,
+            twins: Vec::new(),
+            contested,
+        };
+        row.end(1, &mut claims);
+        assert!(texts.iter().all(|text| !claims.claim(text, second, 1)));
+        row.release(&mut claims);
+        assert!(claims.0.is_empty());
+        assert!(claims.claim(tags, first, 2) && claims.claim(line, first, 2));
+        row.end(2, &mut claims);
+        assert!(texts.iter().all(|text| claims.claim(text, second, 3)));
+    }
+}
