@@ -342,6 +342,7 @@ mod tests {
                 odd(400, own, |reply| reply.compressed = true),
                 odd(200, "", |reply| reply.broken = true),
                 odd(400, haproxy, |reply| reply.encrypted = true),
+                odd(400, nginx, |reply| reply.encrypted = true),
             ] {
                 let verdict = verdict(&odd, &place, &Frame::default());
                 assert!(
@@ -378,6 +379,11 @@ mod tests {
         assert!(problem(&v1, 401, "").contains("username and password"));
         assert!(problem(&v1, 404, "{\"error\":\"database not found\"}\n").contains("CREATE DATABASE \"tele\""));
         assert!(problem(&v2, 404, "").contains("bucket"));
+        assert!(problem(&v1, 403, "").contains("the right to write"));
+        assert!(problem(&v1, 407, "").contains("the option proxy"));
+        let no_policy = "{\"error\":\"retention policy not found: tele.x\"}\n";
+        assert!(matches!(answer(&v1, 500, no_policy), Verdict::Misconfigured { .. }));
+        assert!(problem(&v1, 500, no_policy).contains("the option retention_policy"));
         assert!(!problem(&v1, 500, "a\r\n\u{1b}[31mb").chars().any(char::is_control));
         assert!(problem(&v1, 500, &"x".repeat(60_000)).len() < 450);
         assert!(matches!(answer(&v1, 503, ""), Verdict::Retry { after: Some(wish), .. } if wish.as_secs() == 7));

@@ -209,7 +209,7 @@ proptest! {
         let mut bench = Bench::new();
         let encoder = |form| Encoder::new("node").with_integers(integers).with_namespace(namespace).with_form(form);
         let (mut per_row, mut per_value) = (encoder(Form::PerRow), encoder(Form::PerValue));
-        let mut short = encoder(Form::PerRow).with_longest(200);
+        let mut short = encoder(Form::PerRow).with_longest(60);
         let before = if namespace.is_empty() { String::new() } else { format!("{namespace}_") };
         for view in &views {
             bench.tick(
@@ -225,7 +225,7 @@ proptest! {
                     let lines = per_value.encode(view);
                     prop_assert!(lines.iter().all(|(_, samples)| samples == 1));
                     prop_assert_eq!(&stored, &check(*view, short.encode(view), &before, integers)?);
-                    prop_assert!(short.encode(view).iter().all(|(line, samples)| line.len() <= 200 || samples == 1));
+                    prop_assert!(short.encode(view).iter().all(|(line, samples)| line.len() <= 60 || samples == 1));
                     Ok(())
                 },
             )?;
@@ -280,6 +280,29 @@ fn a_sample_that_the_servers_integers_cannot_say_is_rejected_and_its_neighbours_
     let expected = "vfs,host=node largest=9223372036854775807i,calls=7i,wait_count=1i,wait_sum=9.223372036854776e18,\
                     wait_le_0.5=1i 1600000000000000000\n";
     assert_eq!((text.as_str(), too_large), (expected, 2));
+}
+
+#[test]
+fn a_line_is_as_long_as_it_may_be_or_has_one_sample() {
+    const END: &str = " 1600000000000000000\n";
+    let (two, one) = (format!("vfs,host=node a=1i,b=1i{END}"), format!("vfs,host=node c=1i{END}"));
+    let alone = ["a", "b", "c"].map(|field| format!("vfs,host=node {field}=1i{END}")).concat();
+    for (longest, expected) in [
+        (usize::MAX, format!("vfs,host=node a=1i,b=1i,c=1i{END}")),
+        (two.len(), format!("{two}{one}")),
+        (two.len() - 1, alone.clone()),
+        (1, alone),
+    ] {
+        let (mut bench, mut encoder) = (Bench::new(), Encoder::new("node").with_longest(longest));
+        let columns = ["vfs.a", "vfs.b", "vfs.c"].map(|name| Column::counter(name, Unit::CALLS, ""));
+        let cells = columns.map(|column| bench.host(column));
+        let (text, rejected) = lines(&mut encoder, &mut bench, |recorder| {
+            for cell in &cells {
+                cell.counter(recorder, 1);
+            }
+        });
+        assert_eq!((text, rejected), (expected, 0), "{longest}");
+    }
 }
 
 #[test]
