@@ -109,3 +109,52 @@ impl Carrier for Exporter {
         self.0.encodings()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_http::Server;
+
+    use super::*;
+
+    fn answer(status: u16, change: fn(&mut Reply<'_>)) -> Verdict {
+        let server = Server::at("http://127.0.0.1:4318").expect("an address");
+        let request = Request::to(&server, "/v1/metrics", "application/x-protobuf");
+        let mut reply = Reply::new(&request, status, "");
+        change(&mut reply);
+        verdict(&reply)
+    }
+
+    #[test]
+    fn what_a_person_has_to_mend_is_named() {
+        for (status, words) in [
+            (302, "it points elsewhere"),
+            (401, "the options token and headers"),
+            (403, "the options token and headers"),
+            (404, "the path in the option url"),
+            (405, "the path in the option url"),
+            (407, "user and password in the option proxy"),
+            (415, "does not take protocol buffers"),
+        ] {
+            let Verdict::Misconfigured { problem } = answer(status, |_| {}) else { panic!("{status}") };
+            assert!(problem.contains(words), "{status}: {problem}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_says_nothing_of_what_was_taken() {
+        assert!(matches!(answer(200, |_| {}), Verdict::Accepted));
+        let Verdict::Rejected { reason, problem } = answer(200, |reply| reply.broken = true) else {
+            panic!("not taken")
+        };
+        assert_eq!(reason, REFUSED);
+        assert!(problem.contains("broke off"), "{problem}");
+    }
+
+    /// A later version finds what this one has left in a spool.
+    #[test]
+    fn frames_are_named_as_they_always_were() {
+        let server = Server::at("http://127.0.0.1:4318").expect("an address");
+        let options = ServerOptions { server, path: "/v1/metrics", headers: [].into(), token: None };
+        assert_eq!(Otlp(options).encodings(), ["otlp-metrics/1"]);
+    }
+}
