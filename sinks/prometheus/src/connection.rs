@@ -130,3 +130,23 @@ fn is_worth_reading(received: &[u8], before: usize) -> bool {
     let is_blank = new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n");
     before == 0 || is_blank || received.len() >= HEAD_LIMIT
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_when_it_begins_when_it_ends_and_when_it_is_too_long() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for before in 0..head.len() {
+            // In whatever pieces it comes.
+            assert!(is_worth_reading(head, before), "{before}");
+            let begun = &head[..head.len() - 1];
+            assert_eq!(is_worth_reading(begun, before.min(begun.len())), before == 0, "{before}");
+        }
+        assert!(is_worth_reading(b"GET / HTTP/1.1\n\n", 15));
+        let long = vec![b'x'; HEAD_LIMIT];
+        assert!(is_worth_reading(&long, 9));
+        assert!(!is_worth_reading(&long[1..], 9));
+    }
+}

@@ -5,7 +5,7 @@
 
 use ebpf_process_core::testkit::{Bench, golden, no_slots};
 use ebpf_process_core::{Column, EntityKind, Recorder, Selection, Unit};
-use ebpf_process_sink_prometheus::{Counts, Encoder, Format};
+use ebpf_process_sink_prometheus::{Counts, Encoder, Format, Piece};
 
 #[test]
 fn samples_become_families() {
@@ -95,6 +95,16 @@ fn rows_have_their_kind_in_front_and_say_when_they_began() {
         for (format, encoder, page) in &mut pages {
             assert_eq!(encoder.encode(view, *format, page), Counts { written: 9, ..Counts::default() });
         }
+        let (mut pieces, mut samples) = (Vec::new(), 0);
+        let counts = Encoder::new("ebpf_process").encode_samples(view, |piece| match piece {
+            Piece::Header(header) => pieces.extend_from_slice(header),
+            Piece::Sample(lines) => {
+                samples += 1;
+                pieces.extend_from_slice(lines);
+            }
+        });
+        assert_eq!((counts, samples), (Counts { written: 9, ..Counts::default() }, 9));
+        assert_eq!(String::from_utf8_lossy(&pieces), String::from_utf8_lossy(&pages[0].2), "pieces make the page");
     });
     golden::compare("rows.txt", &pages[0].2);
     golden::compare("rows.openmetrics", &pages[1].2);
