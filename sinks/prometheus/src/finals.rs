@@ -221,3 +221,32 @@ impl Finals {
         it.owed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(columns: &[usize]) -> Final {
+        let row = Row { labels: "a=\"b\"".into(), started: "12".into() };
+        let cells = columns.iter().map(|column| (*column, Value::Counter(7)));
+        Final::new(3, row, cells, Duration::ZERO).expect("totals")
+    }
+
+    #[test]
+    fn a_row_takes_its_text_and_its_words() {
+        // Two words of columns that are there, two of those that are owed, three values.
+        assert_eq!(ended(&[1, 64, 70]).size(), OVERHEAD + 5 + 2 + (2 + 3) * 8 + 2 * 8);
+    }
+
+    #[test]
+    fn what_a_client_has_had_is_owed_no_more_and_room_is_given_back() {
+        let mut finals = Finals::default();
+        let number = finals.keep(ended(&[1, 64, 70]));
+        assert_eq!(finals.fetch(number + 1, Duration::ZERO, |kind, column| kind == 3 && column != 70), 2);
+        assert_eq!((finals.all[&number].owed(), finals.fetched_bytes), (1, 0));
+        assert_eq!(finals.fetch(number + 1, Duration::ZERO, |kind, column| kind == 3 && column == 70), 1);
+        assert_eq!((finals.all[&number].owed(), finals.fetched_bytes), (0, finals.bytes));
+        assert_eq!(finals.replace(number), 0);
+        assert_eq!((finals.bytes, finals.fetched_bytes), (0, 0));
+    }
+}

@@ -112,3 +112,14 @@ impl Keys {
         others
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_take_the_room_that_there_is_for_them() {
+        let texts = Texts { bytes: String::with_capacity(100), ends: Vec::with_capacity(3) };
+        assert_eq!(texts.memory(), 100 + 3 * 16);
+    }
+}

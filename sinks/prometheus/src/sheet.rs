@@ -68,3 +68,27 @@ impl Part {
         self.living.places.capacity() * size_of::<usize>() + self.living.texts.memory() + ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ebpf_process_core::Value;
+
+    use super::*;
+    use crate::finals::Final;
+    use crate::row::Row;
+
+    #[test]
+    fn a_part_takes_what_is_said_of_its_rows() {
+        let row = || Row { labels: "a=\"b\"".into(), started: "12".into() };
+        let ended = Final::new(3, row(), [(1, Value::Counter(7))].into_iter(), Duration::ZERO).expect("a total").last;
+        let mut texts = Texts::default();
+        texts.push(&row());
+        let (size, memory) = (ended.size(), texts.memory());
+        let living = Arc::new(Living { places: Vec::with_capacity(5), texts });
+        let ended = vec![Arc::clone(&ended), ended];
+        let part = Part { kind: 3, lines: Arc::default(), families: Vec::new(), living, ended };
+        assert_eq!(part.memory(), 5 * 8 + memory + 2 * size);
+    }
+}
