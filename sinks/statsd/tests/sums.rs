@@ -398,7 +398,7 @@ fn a_sample_is_written_if_all_packets_with_a_line_of_it_arrive() {
     let settled = bench.tick(&Selection::default(), record, |view| {
         encoder.encode(view, &mut |packet| {
             number += 1;
-            let fate = if number % 7 == 0 { Fate::Lost } else { Fate::Sent };
+            let fate = if number % 5 == 0 { Fate::Lost } else { Fate::Sent };
             for line in std::str::from_utf8(packet).expect("text").lines() {
                 let sample = line.split(".le_").next().and_then(|name| name.split(':').next()).expect("a name");
                 *fates.entry(sample.to_owned()).or_insert(true) &= fate == Fate::Sent;
