@@ -12,7 +12,7 @@ pub(crate) const USAGE: &str = "usage: cargo xtask load [--rows N] [--columns N]
     [--seconds SECONDS] [--sinks NAME,...] [--scrape TICKS] [--bound WHAT=NUMBER]... [--warn] [--still | --netdata]";
 
 /// The types of sink, each of which has a receiver.
-const SINKS: [&str; 5] = ["netdata", "statsd", "influx", "prometheus", "json"];
+const SINKS: [&str; 6] = ["netdata", "statsd", "influx", "otlp", "prometheus", "json"];
 
 /// What is asked for.
 #[derive(Debug)]
@@ -98,12 +98,20 @@ fn bounds(way: &Way) -> BTreeMap<String, f64> {
             ("netdata", 25.0),
             ("statsd", 40.0),
             ("influx", 25.0),
+            ("otlp", 25.0),
             ("prometheus", 25.0),
             ("json", 25.0),
             ("resident", 128.0),
             ("growth", 8.0),
         ],
-        Way::Still => &[("netdata", 80.0), ("statsd", 120.0), ("influx", 120.0), ("prometheus", 80.0), ("json", 80.0)],
+        Way::Still => &[
+            ("netdata", 80.0),
+            ("statsd", 120.0),
+            ("influx", 120.0),
+            ("otlp", 120.0),
+            ("prometheus", 80.0),
+            ("json", 80.0),
+        ],
         Way::Netdata => &[("percent", 5.0)],
         Way::Plugin(_) => &[],
     };

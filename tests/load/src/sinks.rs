@@ -33,6 +33,10 @@ impl Receivers {
                 let Database { address, taken } = Database::start()?;
                 (json!({"url": format!("http://{address}"), "database": "load"}), taken)
             }
+            "otlp" => {
+                let Database { address, taken } = Database::start()?;
+                (json!({"url": format!("http://{address}/v1/metrics")}), taken)
+            }
             "prometheus" => {
                 let address = ([127, 0, 0, 1], free_tcp_port()?).into();
                 let scraper = self.scraper.insert(Scraper::start(address)?);
