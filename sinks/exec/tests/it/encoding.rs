@@ -238,6 +238,23 @@ fn a_row_that_is_larger_than_a_batch_is_left_out_and_counted() {
 }
 
 #[test]
+fn a_batch_says_which_probes_numbers_are_missing() {
+    let mut bench = Bench::new();
+    let calls = bench.host(Column::counter("a.b", Unit::CALLS, "calls"));
+    let mut encoder = encoder(Format::Rows, Integers::Numbers);
+    for expected in [Value::Null, json!(["file", "sync"]), Value::Null] {
+        for probe in expected.as_array().into_iter().flatten() {
+            bench.leave_out(probe.as_str().expect("a name"));
+        }
+        bench.tick(
+            &Selection::default(),
+            |recorder| calls.counter(recorder, 1),
+            |view| assert_eq!(read(&encoder.encode(view).frames[0])["left_out"], expected),
+        );
+    }
+}
+
+#[test]
 fn integers_are_exact() {
     let mut bench = Bench::new();
     let cell = bench.host(Column::counter("a.b", Unit::CALLS, "calls"));
