@@ -2,6 +2,7 @@
 //!
 //! None of the three is itself an [`Error`]: that is what lets `?` make one from any error there is.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -227,5 +228,26 @@ pub fn chain(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
+    on_one_line(&text)
+}
+
+/// What somebody said who panicked, on one line.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    on_one_line(text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words"))
+}
+
+fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_in_a_panic_is_one_line_of_the_log() {
+        let [text, formatted]: [Box<dyn Any + Send>; 2] = [Box::new("one\ntwo"), Box::new(format!("row {}", 7))];
+        assert_eq!([said(&*text), said(&*formatted), said(&7)], ["one two", "row 7", "without words"]);
+    }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
-use crate::error::{SinkError, SinkErrorKind, chain};
+use crate::error::{SinkError, SinkErrorKind, chain, said};
 use crate::finals::Finals;
 use crate::ledger::Ledger;
 use crate::lens::Lens;
@@ -419,9 +419,9 @@ impl Worker {
                 Ok(false)
             }
             Ok(Err(closed)) => Err(closed),
-            Err(_) => {
+            Err(panic) => {
                 self.panicked = true;
-                error!(sink = %self.name, "the sink panicked in {what}");
+                error!(sink = %self.name, "the sink panicked in {what}: {}", said(&*panic));
                 Err(SinkError::closed("the sink panicked"))
             }
         }

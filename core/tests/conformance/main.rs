@@ -77,9 +77,10 @@ fn kit(way: Way, seed: u64) -> Kit {
     // A sink of this process has stored what it has stored; only one that blocks is waited for.
     let limit = if matches!(way, Way::Broken(Fault::BlocksForEver | Fault::BlocksAtTheEnd)) { 300 } else { 20_000 };
     let kit = match way {
-        Way::Broken(Fault::LosesWhatIsRefused) | Way::Unusual(Manner::SendsAgain) => {
-            kit.peer(move |peer| store.refuse(matches!(peer, Peer::Refusing | Peer::Away)))
-        }
+        Way::Broken(Fault::LosesWhatIsRefused) | Way::Unusual(Manner::SendsAgain) => kit.peer(move |peer| {
+            store.refuse(matches!(peer, Peer::Refusing | Peer::Away));
+            Ok(())
+        }),
         _ => kit,
     };
     kit.rows(40).rebuilds(24).patience(Duration::from_millis(5)).limit(Duration::from_millis(limit))
@@ -204,12 +205,64 @@ fn a_receiver_that_is_told_how_to_behave_is_slow_refuses_and_goes_away() {
     let (store, peer) = (Store::default(), Arc::new(Mutex::new(Vec::new())));
     let plugin = Plugin(Way::Unusual(Manner::Plain), store.clone());
     let told = Arc::clone(&peer);
-    let kit = Kit::new(plugin, Options::none()).rows(50).rebuilds(20);
-    let report = kit.read_back(move || store.stored()).peer(move |manner| peer.lock().push(manner)).run();
+    let kit = Kit::new(plugin, Options::none()).rows(50).rebuilds(20).refusals(2);
+    let tell = move |manner| {
+        peer.lock().push(manner);
+        Ok(())
+    };
+    let report = kit.read_back(move || store.stored()).peer(tell).run();
     report.assert_passed();
     assert_eq!(outcomes(&report, Outcome::NotRun), [], "{report}");
-    for manner in [Peer::Slow, Peer::Refusing, Peer::Away, Peer::Well] {
-        assert!(told.lock().contains(&manner));
+    let each = [Peer::Slow, Peer::Refusing, Peer::Refusing, Peer::Away];
+    let told = told.lock();
+    let told: Vec<_> = told.iter().copied().filter(|manner| *manner != Peer::Well).collect();
+    assert_eq!(told, each);
+}
+
+#[test]
+fn a_receiver_that_cannot_be_told_fails_the_check_that_asks_for_it() {
+    let _turn = TURN.lock();
+    let tell = |manner| if manner == Peer::Away { Err("it stays".to_owned()) } else { Ok(()) };
+    let report = kit(Way::Unusual(Manner::Plain), 1).peer(tell).run();
+    assert_eq!(report.failed(), [Row::EachVerdict], "{report}");
+    let found = report.findings().iter().find(|finding| finding.row == Row::EachVerdict);
+    assert_eq!(found.map(|finding| &*finding.seen), Some("it stays"));
+}
+
+#[test]
+fn what_no_receiver_can_do_is_not_applicable_for_a_stated_reason_and_only_then() {
+    let _turn = TURN.lock();
+    let seen = |report: &Report, row| {
+        let found = report.findings().iter().find(|finding| finding.row == row).expect("each row");
+        (found.outcome, found.seen.clone())
+    };
+    let no_answer = |kit: Kit| kit.not_applicable(Peer::Refusing, "there is no answer");
+    let no_peer =
+        |kit: Kit| no_answer(kit).not_applicable(Peer::Away, "nobody looks").not_applicable(Peer::Slow, "the same");
+    let report = no_peer(kit(Way::Unusual(Manner::Plain), 1)).run();
+    assert_eq!((report.exit(), report.passed()), (0, true), "{report}");
+    assert_eq!(seen(&report, Row::SlowPeer), (Outcome::NotApplicable, "no receiver is slow: the same".to_owned()));
+    let both = "no receiver is refusing: there is no answer; no receiver is away: nobody looks";
+    assert_eq!(seen(&report, Row::EachVerdict), (Outcome::NotApplicable, both.to_owned()));
+    assert!(
+        report.to_string().ends_with("26 passed, 0 failed, 0 not verified, 0 not run, 2 not applicable"),
+        "{report}"
+    );
+    assert!(report.to_json().contains(r#""outcome":"not_applicable""#));
+
+    // What is left of a check is made, and fails whoever loses something.
+    let report = no_answer(kit(Way::Broken(Fault::LosesWhatIsRefused), 1)).run();
+    assert_eq!(report.failed(), [Row::EachVerdict], "{report}");
+    let report = no_answer(kit(Way::Unusual(Manner::SendsAgain), 1)).run();
+    assert_eq!(seen(&report, Row::EachVerdict).0, Outcome::Passed, "{report}");
+    assert_eq!(seen(&report, Row::EachVerdict).1, "no receiver is refusing: there is no answer");
+    // And where nobody can tell the receiver, it is not run.
+    let report = no_answer(kit(Way::Unusual(Manner::Plain), 1)).run();
+    assert_eq!(seen(&report, Row::EachVerdict).0, Outcome::NotRun, "{report}");
+
+    for (peer, why) in [(Peer::Well, "never"), (Peer::Slow, " ")] {
+        let stated = std::panic::catch_unwind(|| kit(Way::Unusual(Manner::Plain), 1).not_applicable(peer, why));
+        assert!(stated.is_err(), "{peer:?} {why:?}");
     }
 }
 

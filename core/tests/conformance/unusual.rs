@@ -97,6 +97,14 @@ impl Unusual {
         }
     }
 
+    /// Waits until its thread has sent and settled everything.
+    fn join(&mut self) {
+        if let Some((sender, thread)) = self.thread.take() {
+            drop(sender);
+            thread.join().expect("no panic");
+        }
+    }
+
     fn gains(&mut self, view: View<'_>) -> Vec<Point> {
         let mut all = Vec::new();
         for sample in view.samples() {
@@ -115,6 +123,13 @@ impl Unusual {
             all.extend(points);
         }
         all
+    }
+}
+
+impl Drop for Unusual {
+    /// After a panic, which the kit plants, there is no other end: what its thread still has it must not settle later.
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
@@ -208,10 +223,7 @@ impl Sink for Unusual {
         self.send();
         self.ledger.dropped(std::mem::take(&mut self.silent), "no answer");
         self.ledger.written(std::mem::take(&mut self.unsettled));
-        if let Some((sender, thread)) = self.thread.take() {
-            drop(sender);
-            thread.join().expect("no panic");
-        }
+        self.join();
         Ok(())
     }
 

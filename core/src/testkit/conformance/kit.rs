@@ -11,8 +11,9 @@ use super::checks;
 use super::reading::Reading;
 use super::report::{Finding, Outcome, Report};
 use super::row::Row;
-use super::run::{Limits, Peer, Run, Sign, said};
+use super::run::{Limits, Peer, Run, Sign};
 use super::words::Words;
+use crate::error::said;
 use crate::options::Options;
 use crate::sink::SinkPlugin;
 
@@ -45,6 +46,7 @@ impl Kit {
             rows: 10_000,
             rebuilds: 1000,
             batches: 40,
+            refusals: 1,
         };
         let seed = 1;
         Self { run: Run::new(plugin, options, limits, seed), seed, target: None, check: Duration::from_secs(60 * 5) }
@@ -58,10 +60,33 @@ impl Kit {
         self
     }
 
-    /// Tells the receiver how to behave. Without this, `slow peer` and `each verdict` are not run.
+    /// Tells the receiver how to behave. Without this, `slow peer` and `each verdict` are not run. An error says why it
+    /// cannot behave so, and fails the check that asks for it.
     #[must_use]
-    pub fn peer(mut self, set_peer: impl FnMut(Peer) + Send + 'static) -> Self {
+    pub fn peer(mut self, set_peer: impl FnMut(Peer) -> Result<(), String> + Send + 'static) -> Self {
         self.run.set_peer = Some(Box::new(set_peer));
+        self
+    }
+
+    /// How many ways to refuse the receiver has: so often it is told to be [`Peer::Refusing`], each time in the next way.
+    /// One unless it is set.
+    #[must_use]
+    pub const fn refusals(mut self, ways: u32) -> Self {
+        self.run.limits.refusals = ways;
+        self
+    }
+
+    /// States that no receiver of this protocol can behave so as far as a sink can tell, and why. `slow peer` or
+    /// `each verdict` is not applicable, with that reason in the table, where this leaves nothing of it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no reason, and for [`Peer::Well`]: every receiver can be well.
+    #[must_use]
+    pub fn not_applicable(mut self, peer: Peer, why: impl Into<String>) -> Self {
+        let why = why.into();
+        assert!(peer != Peer::Well && !why.trim().is_empty(), "{peer:?} is not applicable: say why");
+        self.run.never.push((peer, why));
         self
     }
 

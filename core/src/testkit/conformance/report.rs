@@ -19,6 +19,8 @@ pub enum Outcome {
     NotVerified,
     /// It was not made: what it needs was not given, or the test had ended before.
     NotRun,
+    /// There is nothing to check: whoever tests the sink [states](super::Kit::not_applicable) why.
+    NotApplicable,
 }
 
 impl Outcome {
@@ -28,6 +30,7 @@ impl Outcome {
             Self::Failed => "FAILED",
             Self::NotVerified => "NOT VERIFIED",
             Self::NotRun => "not run",
+            Self::NotApplicable => "not applicable",
         }
     }
 }
@@ -128,14 +131,14 @@ impl fmt::Display for Report {
         writeln!(f, "sink {}, target {}, seed {}", self.sink, self.target, self.seed)?;
         let width = Row::ALL.iter().map(|row| row.name().len()).max().unwrap_or_default();
         for Finding { row, outcome, seen } in &self.findings {
-            writeln!(f, "{:12} {:width$}  {}", outcome.word(), row.name(), row.expected())?;
+            writeln!(f, "{:14} {:width$}  {}", outcome.word(), row.name(), row.expected())?;
             if !seen.is_empty() {
-                writeln!(f, "{:12} {:width$}  seen: {seen}", "", "")?;
+                writeln!(f, "{:14} {:width$}  seen: {seen}", "", "")?;
             }
         }
         let count = |outcome| self.with(outcome).len();
         let [passed, failed] = [Outcome::Passed, Outcome::Failed].map(count);
-        let [unverified, left] = [Outcome::NotVerified, Outcome::NotRun].map(count);
-        write!(f, "{passed} passed, {failed} failed, {unverified} not verified, {left} not run")
+        let [unverified, left, never] = [Outcome::NotVerified, Outcome::NotRun, Outcome::NotApplicable].map(count);
+        write!(f, "{passed} passed, {failed} failed, {unverified} not verified, {left} not run, {never} not applicable")
     }
 }

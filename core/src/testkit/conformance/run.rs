@@ -1,6 +1,5 @@
 //! One run of the kit: what it was given, and what it has found out so far.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::sink::SinkPlugin;
 pub(super) type ReadBack = Box<dyn FnMut() -> Vec<Reading> + Send>;
 
 /// Sets how the receiver behaves.
-pub(super) type SetPeer = Box<dyn FnMut(Peer) + Send>;
+pub(super) type SetPeer = Box<dyn FnMut(Peer) -> Result<(), String> + Send>;
 
 /// The type of sink that is tested.
 pub(super) type Plugin = Arc<dyn SinkPlugin>;
@@ -30,10 +29,23 @@ pub enum Peer {
     Well,
     /// It takes its time.
     Slow,
-    /// It takes nothing, and says so: whatever it can answer in its protocol that is no thanks, one after the other.
+    /// It takes nothing, and says so: what it can answer in its protocol that is no thanks, where it has several such
+    /// answers the [next one](super::Kit::refusals) each time.
     Refusing,
     /// It is not there.
     Away,
+}
+
+impl Peer {
+    /// What the receiver is then.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Slow => "slow",
+            Self::Refusing => "refusing",
+            Self::Away => "away",
+        }
+    }
 }
 
 /// How far a check goes, and how long it waits.
@@ -46,6 +58,8 @@ pub(super) struct Limits {
     pub(super) rows: usize,
     pub(super) rebuilds: u32,
     pub(super) batches: u32,
+    /// Ways to refuse that the receiver has.
+    pub(super) refusals: u32,
 }
 
 /// A check has ended before its end; what it found is in the book.
@@ -71,6 +85,8 @@ pub(super) struct Run {
     pub(super) options: Options,
     pub(super) read_back: Option<ReadBack>,
     pub(super) set_peer: Option<SetPeer>,
+    /// How no receiver of this protocol behaves, and why.
+    pub(super) never: Vec<(Peer, String)>,
     pub(super) limits: Limits,
     pub(super) words: Words,
     /// The words of all series of earlier stages.
@@ -85,7 +101,7 @@ pub(super) struct Run {
     pub(super) unsettled: u32,
     faults: BTreeMap<Row, Vec<(Sign, String)>>,
     notes: BTreeMap<Row, String>,
-    skipped: BTreeMap<Row, String>,
+    skipped: BTreeMap<Row, (Outcome, String)>,
     done: HashSet<Row>,
     /// Why nothing more is checked.
     over: Option<String>,
@@ -98,6 +114,7 @@ impl Run {
             options,
             read_back: None,
             set_peer: None,
+            never: Vec::new(),
             limits,
             words: Words::new(seed),
             known: HashSet::new(),
@@ -134,9 +151,9 @@ impl Run {
         self.notes.insert(row, note.into());
     }
 
-    /// A check that cannot be made.
-    pub(super) fn skip(&mut self, row: Row, why: impl Into<String>) {
-        self.skipped.insert(row, why.into());
+    /// A check that is not made.
+    pub(super) fn skip(&mut self, row: Row, outcome: Outcome, why: impl Into<String>) {
+        self.skipped.insert(row, (outcome, why.into()));
     }
 
     pub(super) fn is_blamed(&self, row: Row) -> bool {
@@ -180,7 +197,7 @@ impl Run {
             (None, Some(reason)) => {
                 (Outcome::NotRun, format!("what fails \"{}\" hides whether this is right", reason.name()))
             }
-            _ if self.skipped.contains_key(&row) => (Outcome::NotRun, self.skipped[&row].clone()),
+            _ if self.skipped.contains_key(&row) => self.skipped[&row].clone(),
             _ if !self.done.contains(&row) => {
                 let why = self.over.clone().unwrap_or_else(|| "the test has ended before".to_owned());
                 (Outcome::NotRun, why)
@@ -192,10 +209,4 @@ impl Run {
         };
         Finding { row, outcome, seen }
     }
-}
-
-/// What somebody said who panicked.
-pub(super) fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

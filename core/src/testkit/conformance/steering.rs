@@ -39,18 +39,19 @@ impl Steering {
         state.peer
     }
 
-    /// For [`Kit::peer`](super::Kit::peer).
-    ///
-    /// # Panics
-    /// Within two minutes no request has met what the receiver was told last.
-    pub fn steer(&self) -> impl FnMut(Peer) + Send + use<> {
+    /// For [`Kit::peer`](super::Kit::peer). It is an error where within two minutes no request has met what the receiver
+    /// was told last.
+    pub fn steer(&self) -> impl FnMut(Peer) -> Result<(), String> + Send + use<> {
         let this = self.clone();
         move |peer| {
             let (state, turn) = &*this.0;
             let mut state = state.lock();
             let waited = turn.wait_while_for(&mut state, |state| !state.met, LIMIT);
-            assert!(!waited.timed_out(), "no request has met {:?}", state.peer);
+            if waited.timed_out() {
+                return Err(format!("nothing has come to the receiver while it was {}", state.peer.word()));
+            }
             *state = State { peer, met: peer == Peer::Well };
+            Ok(())
         }
     }
 }
@@ -64,12 +65,12 @@ mod tests {
         let steering = Steering::default();
         let mut steer = steering.steer();
         assert_eq!(steering.ask(), Peer::Well);
-        steer(Peer::Slow);
+        assert_eq!(steer(Peer::Slow), Ok(()));
         std::thread::scope(|scope| {
             let told = std::thread::Builder::new().spawn_scoped(scope, || steer(Peer::Well)).expect("a thread");
             // It is told something else only then.
             assert_eq!(steering.ask(), Peer::Slow);
-            told.join().expect("no panic");
+            assert_eq!(told.join().expect("no panic"), Ok(()));
         });
         assert_eq!(steering.ask(), Peer::Well);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::error::{BuildError, BuildErrorKind};
+use crate::error::{BuildError, BuildErrorKind, said};
 use crate::metric::MetricKind::Counter;
 use crate::metric::{Column, Unit};
 use crate::options::Options;
@@ -16,7 +16,7 @@ use crate::selection::Selection;
 use crate::sink::SinkContext;
 use crate::testkit::conformance::player::{Deed, Number};
 use crate::testkit::conformance::row::Row;
-use crate::testkit::conformance::run::{Run, Sign, Stop, said};
+use crate::testkit::conformance::run::{Run, Sign, Stop};
 use crate::testkit::conformance::stage::Stage;
 use crate::testkit::conformance::usage::Usage;
 use crate::testkit::conformance::watch::Mood;
