@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::chart::Chart;
 use crate::charts::{self, Known, Role};
 use crate::head::{Head, Spec, labels};
-use crate::number::{Algorithm, clamped, number};
+use crate::number::{Algorithm, number};
 use crate::rule;
 
 /// Where a series' values go.
@@ -132,19 +132,26 @@ impl Board {
         }
     }
 
-    /// Sets what a series has in this view.
+    /// Sets what a series has in this view. False where the protocol has no such number.
     #[inline]
-    pub(crate) fn put_value(&mut self, place: Place, value: Value<'_>) {
+    pub(crate) fn put_value(&mut self, place: Place, value: Value<'_>) -> bool {
         match (place, value) {
-            (Place::Dimension { chart, dimension, .. }, value) => self.set(chart, dimension, number(value)),
-            (Place::Heatmap { chart }, Value::Histogram(histogram)) => self.set_slots(chart, histogram),
+            (Place::Dimension { chart, dimension, .. }, value) => {
+                let Some(number) = number(value) else { return false };
+                self.set(chart, dimension, number);
+            }
+            (Place::Heatmap { chart }, Value::Histogram(histogram)) => return self.set_slots(chart, histogram),
             (Place::Nowhere | Place::Heatmap { .. }, _) => {}
         }
+        true
     }
 
-    /// Sets the values of a heatmap for this view. What was hit is there for good, and grows on both sides.
-    fn set_slots(&mut self, chart: usize, histogram: Histogram<'_>) {
-        let Some(chart) = self.chart(chart) else { return };
+    /// Sets the values of a heatmap for this view, all or none. What was hit is there for good, and grows on both sides.
+    fn set_slots(&mut self, chart: usize, histogram: Histogram<'_>) -> bool {
+        if histogram.counts().iter().any(|count| i64::try_from(*count).is_err()) {
+            return false;
+        }
+        let Some(chart) = self.chart(chart) else { return true };
         for Bucket { slot, bound, count, .. } in histogram.buckets() {
             if !chart.is_taken(slot) {
                 let id = format!("le_{bound}");
@@ -153,8 +160,9 @@ impl Board {
                 let name = if is_scaled { format!("le_{in_unit}") } else { id.clone() };
                 chart.add_at(slot, &id, &name, Algorithm::TOTAL);
             }
-            chart.set(slot, clamped(count));
+            chart.set(slot, i64::try_from(count).unwrap_or(i64::MAX));
         }
+        true
     }
 
     /// Writes what is new and the values of this view, and forgets charts that are over.

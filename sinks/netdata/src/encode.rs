@@ -7,7 +7,7 @@ use ebpf_process_core::{Before, Editions, KindView, RowCache, RowView, Sample, S
 use crate::board::{Board, Place};
 use crate::catalog::Catalog;
 use crate::head::labels;
-use crate::rows::Rows;
+use crate::rows::{Rows, Untold};
 use crate::status::Status;
 
 /// Makes the lines for each view, in a buffer that it uses again.
@@ -26,6 +26,7 @@ pub struct Encoder {
     status: Status,
     editions: Editions,
     rejected: u64,
+    beyond: u64,
 }
 
 /// What is kept for a row.
@@ -51,13 +52,14 @@ impl Encoder {
             status: Status::new(scope),
             editions: Editions::default(),
             rejected: 0,
+            beyond: 0,
         }
     }
 
     /// The lines for a view: whole blocks, each ended; none where it has no values.
     pub fn encode(&mut self, view: &View<'_>) -> &[u8] {
         let Self { bytes, rows, catalog, board, kinds, status, .. } = self;
-        self.rejected = 0;
+        (self.rejected, self.beyond) = (0, 0);
         bytes.clear();
         status.begin();
         let boottime = view.tick().boottime;
@@ -120,6 +122,11 @@ impl Encoder {
         self.rejected
     }
 
+    /// How many have none, since the protocol has no such number.
+    pub const fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     /// The lines that take every chart from the dashboard. The next view starts anew.
     pub fn retire_all(&mut self) -> &[u8] {
         self.bytes.clear();
@@ -133,7 +140,7 @@ impl Encoder {
 
     /// Takes over the values of all rows of a kind.
     fn take(&mut self, kind: &KindView<'_>, boottime: Duration) {
-        let Self { rows, catalog, board, kinds, status, rejected, .. } = self;
+        let Self { rows, catalog, board, kinds, status, rejected, beyond, .. } = self;
         let index = kind.index();
         if kinds.len() <= index {
             kinds.resize_with(index + 1, Rows::default);
@@ -158,7 +165,11 @@ impl Encoder {
             match rows.entry(&row, make) {
                 Kept::Row(_, place) => {
                     for (column, value) in cells {
-                        *rejected += u64::from(!table.set(*place, column, value, catalog));
+                        match table.set(*place, column, value, catalog) {
+                            Ok(()) => {}
+                            Err(Untold::NoChart) => *rejected += 1,
+                            Err(Untold::TooLarge) => *beyond += 1,
+                        }
                     }
                 }
                 Kept::Places(places) => {
@@ -182,7 +193,7 @@ impl Encoder {
                         if let (Place::Dimension { role: Some(role), .. }, Value::Counter(total)) = (place, value) {
                             status.put(role, total);
                         }
-                        board.put_value(place, value);
+                        *beyond += u64::from(!board.put_value(place, value));
                     }
                 }
             }

@@ -29,7 +29,8 @@
 //! fewer than 16384: netdata 1.37 may lock itself up otherwise. All charts by rule are 65536 at most: what needs one more
 //! is rejected, and counted.
 //!
-//! Totals and levels beyond 2^63-1, the protocol's largest number, are sent as 2^63-1.
+//! Totals and levels beyond 2^63-1, the protocol's largest number, have no line, and their samples are rejected and counted:
+//! no number is truer than a wrong one.
 //!
 //! Netdata is told what is new and nothing again: a chart's line is followed by the dimensions that came or went since.
 //! Where the selection becomes another one, charts and dimensions that are not selected any more, or have another name or
@@ -130,6 +131,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Why a sample is rejected whose dimension would need one chart too many.
 const TOO_MANY_CHARTS: &str = "netdata has 65536 charts of this agent already";
 
+/// Why a sample is rejected that the protocol cannot say.
+const TOO_LARGE: &str = "beyond 2^63-1, netdata's largest number";
+
 /// Any failed write is the end: netdata would read the rest of a broken line as a command, and never start the plugin
 /// again.
 fn printer<W: Write + Send>(context: &SinkContext, output: W, unread: Unread) -> Printer<Encoder, W> {
@@ -141,8 +145,9 @@ impl Print for Encoder {
     fn print<'a>(&'a mut self, view: &View<'_>) -> Result<Printed<'a>, Cause> {
         self.encode(view);
         let rejected = self.rejected();
-        let samples = (view.len() as u64).saturating_sub(rejected);
-        Ok(Printed { bytes: self.lines(), samples, rejected: [(rejected, TOO_MANY_CHARTS), (0, "")] })
+        let beyond = self.beyond();
+        let samples = (view.len() as u64).saturating_sub(rejected + beyond);
+        Ok(Printed { bytes: self.lines(), samples, rejected: [(rejected, TOO_MANY_CHARTS), (beyond, TOO_LARGE)] })
     }
 
     fn end(&mut self) -> &[u8] {

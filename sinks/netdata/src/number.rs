@@ -1,4 +1,5 @@
-//! Values as the protocol's numbers: whole ones of 63 bits and a sign, which a dimension may multiply and divide.
+//! Values as the protocol's numbers: whole ones of 63 bits and a sign, which a dimension may multiply and divide. What is
+//! beyond those is none.
 
 use std::fmt;
 
@@ -42,22 +43,22 @@ impl Algorithm {
     }
 
     /// A total of which one is so much in the unit, as this algorithm takes it.
-    pub(crate) fn total(self, total: u64, scale: f64) -> i64 {
+    pub(crate) fn total(self, total: u64, scale: f64) -> Option<i64> {
         match self {
             Self::IncrementalThousandths => thousandths(Scaled { total, scale }.in_unit()),
-            _ => clamped(total),
+            _ => i64::try_from(total).ok(),
         }
     }
 }
 
 /// A value as its column's [algorithm](Algorithm::of) takes it; of a histogram its count.
 #[inline]
-pub(crate) fn number(value: Value<'_>) -> i64 {
+pub(crate) fn number(value: Value<'_>) -> Option<i64> {
     match value {
-        Value::Counter(total) => clamped(total),
+        Value::Counter(total) => i64::try_from(total).ok(),
         Value::Scaled(Scaled { total, scale }) => Algorithm::scaled(scale).total(total, scale),
         Value::Gauge(level) => thousandths(level),
-        Value::Histogram(histogram) => clamped(histogram.count()),
+        Value::Histogram(histogram) => i64::try_from(histogram.count()).ok(),
     }
 }
 
@@ -81,17 +82,14 @@ fn whole(number: f64) -> Option<u32> {
     (is_whole && (1.0..f64::from(i32::MAX)).contains(&rounded)).then_some(rounded as u32)
 }
 
-fn thousandths(level: f64) -> i64 {
-    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is what is wanted")]
-    let thousandths = (level * 1000.0).round() as i64;
-    thousandths
+fn thousandths(level: f64) -> Option<i64> {
+    let thousandths = (level * 1000.0).round();
+    #[expect(clippy::cast_possible_truncation, reason = "it is in the range")]
+    (-LIMIT..LIMIT).contains(&thousandths).then_some(thousandths as i64)
 }
 
-/// A total as a number with a sign; what is larger becomes the largest.
-#[inline]
-pub(crate) fn clamped(total: u64) -> i64 {
-    i64::try_from(total).unwrap_or(i64::MAX)
-}
+/// 2^63, the first number that is too large.
+const LIMIT: f64 = 9_223_372_036_854_775_808.0;
 
 #[cfg(test)]
 mod tests {
@@ -112,8 +110,20 @@ mod tests {
         ] {
             assert_eq!(Algorithm::scaled(scale).to_string(), words, "{scale}");
         }
-        assert_eq!(Algorithm::scaled(1e-9).total(7, 1e-9), 7);
-        assert_eq!(Algorithm::scaled(1.5).total(7, 1.5), 10_500);
-        assert_eq!(Algorithm::scaled(1e300).total(u64::MAX, 1e300), i64::MAX);
+        assert_eq!(Algorithm::scaled(1e-9).total(7, 1e-9), Some(7));
+        assert_eq!(Algorithm::scaled(1.5).total(7, 1.5), Some(10_500));
+        assert_eq!(Algorithm::scaled(1e300).total(u64::MAX, 1e300), None);
+    }
+
+    #[test]
+    fn what_is_beyond_63_bits_and_a_sign_is_no_number() {
+        let largest = i64::MAX.unsigned_abs();
+        assert_eq!(
+            [largest, largest + 1, u64::MAX].map(|total| number(Value::Counter(total))),
+            [Some(i64::MAX), None, None]
+        );
+        let levels = [-9_223_372_036_854_775.808, -9.3e15, 9.2e15, 9.3e15];
+        let expected = [Some(i64::MIN), None, Some(9_200_000_000_000_000_000), None];
+        assert_eq!(levels.map(|level| number(Value::Gauge(level))), expected);
     }
 }

@@ -24,6 +24,15 @@ use crate::words;
 /// charts of which it was told since.
 const REST: Duration = Duration::from_secs(15);
 
+/// Why a cell has no line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untold {
+    /// There are too many charts.
+    NoChart,
+    /// The protocol has no such number.
+    TooLarge,
+}
+
 /// The rows of one kind and their charts.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
@@ -146,17 +155,25 @@ impl Rows {
         self.leaving.push(place);
     }
 
-    /// Sets the value of a cell for this view. False where there is no room for its chart.
+    /// Sets the value of a cell for this view, or says why it has no line.
     #[inline]
-    pub(crate) fn set(&mut self, place: usize, column: usize, value: Value<'_>, catalog: &mut Catalog) -> bool {
-        match (self.columns.get_mut(column).map(Vec::as_mut_slice), value) {
-            (Some([numbers]), value) => numbers.set(place, number(value), catalog),
+    pub(crate) fn set(
+        &mut self,
+        place: usize,
+        column: usize,
+        value: Value<'_>,
+        catalog: &mut Catalog,
+    ) -> Result<(), Untold> {
+        let has_room = match (self.columns.get_mut(column).map(Vec::as_mut_slice), value) {
+            (Some([numbers]), value) => numbers.set(place, number(value).ok_or(Untold::TooLarge)?, catalog),
             (Some([count, sum]), Value::Histogram(histogram)) => {
-                let total = sum.algorithm().total(histogram.sum(), histogram.scale());
-                count.set(place, number(value), catalog) && sum.set(place, total, catalog)
+                let total = sum.algorithm().total(histogram.sum(), histogram.scale()).ok_or(Untold::TooLarge)?;
+                let number = number(value).ok_or(Untold::TooLarge)?;
+                count.set(place, number, catalog) && sum.set(place, total, catalog)
             }
             _ => true,
-        }
+        };
+        if has_room { Ok(()) } else { Err(Untold::NoChart) }
     }
 
     /// Writes what is new and the values of this view, and forgets rows and charts that are over.

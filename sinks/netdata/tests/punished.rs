@@ -77,12 +77,13 @@ static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
             }
             for (kind, [calls, level, time]) in kinds {
                 let row = recorder.row(kind, identity_of(name), &[name]).expect("a row");
-                recorder.counter(row, calls, [0, 1 << 63, u64::MAX, 1][usize::try_from(view).expect("a view")]);
-                let level_now = [0.1, f64::MAX, f64::MIN, 1e-300][usize::try_from(view).expect("a view")];
+                recorder.counter(row, calls, [0, u64::MAX >> 1, u64::MAX, 1][usize::try_from(view).expect("a view")]);
+                let level_now =
+                    [0.1, f64::MAX, -9_223_372_036_854_775.808, 1e-300][usize::try_from(view).expect("a view")];
                 recorder.gauge(row, level, level_now);
                 let mut slots = no_slots();
                 slots[if view == 2 { 63 } else { 0 }] = u64::MAX >> 1;
-                recorder.histogram(row, time, &slots, u64::MAX);
+                recorder.histogram(row, time, &slots, u64::MAX >> u32::from(view != 2));
                 if view == 1 && index == 7 {
                     recorder.end(row);
                 }
