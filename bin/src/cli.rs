@@ -152,8 +152,9 @@ enum Command {
         long_about = "Drives a sink of this build through the contract that sinks have, with made-up numbers, and judges by \
         what can be read back at the receiver: what the sink says is delivered must be there, and nothing else. Also what \
         strangers write, in Rust or any other language, is tested so.\n\n\
-        The program after --verify prints what the receiver has, a line `name{labels} value` for each number. Without one, what \
-        concerns delivery is NOT VERIFIED. All metrics have names that begin with conformance_; a receiver that is not on this \
+        The program after --verify prints what the receiver has, a line `name{labels} value` for each number. With --receive the \
+        test has a receiver of its own, which is slow, refuses and goes away as well. Without either, what concerns delivery is \
+        NOT VERIFIED. All metrics have names that begin with conformance_; a receiver that is not on this \
         machine takes --yes. docs/conformance.md says what each check means.\n\n\
         Exit code 0 when all is right, 1 when a check fails, 2 when the command line is wrong, 3 when nothing failed and something \
         could not be verified."

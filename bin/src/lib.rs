@@ -15,7 +15,7 @@
 //!   `list`, `settings` and `spool` are its commands, `plugin` is what netdata starts.
 //! * `trial` tries the sinks for `check`, `choice` looks whether what they ask for exists.
 //! * `sink_test` has a sink tested by the conformance kit, `which` is what is tested, `target` says where it sends, `verify`
-//!   what has arrived.
+//!   what has arrived; `receive` is a receiver of the kit's own.
 //! * `by` is the choice of one kind of rows, for `once` and `run`.
 //! * `engine` builds an agent from a plan, in the order that the kernel and the threads demand.
 //! * `reload` takes over a changed configuration, `reloads` is how that is asked for; `surroundings` is what sinks are built

@@ -1,5 +1,6 @@
 //! `sink-test`: a sink through the conformance kit.
 
+mod receive;
 mod target;
 mod verify;
 mod which;
@@ -12,6 +13,7 @@ use ebpf_process_core::testkit::conformance::Kit;
 
 use crate::configuration;
 use crate::exit::{Exit, Refusal};
+use crate::sink_test::receive::{PLACE, Receive, Receiver};
 use crate::sink_test::target::Target;
 use crate::sink_test::verify::Verifier;
 use crate::sink_test::which::Which;
@@ -31,12 +33,26 @@ pub(crate) struct Order {
     /// A program that prints what the receiver has, a line `name{labels} value` for each number
     #[arg(long, value_name = "PROGRAM")]
     verify: Option<std::path::PathBuf>,
+    /// Judge by what a receiver of the test's own gets, over tcp, udp or http in one of the formats lines, influx, statsd,
+    /// graphite and prometheus, or from the sink exec. An option says by {receiver} where it is, for example
+    /// --set address=tcp://{receiver} --receive tcp:graphite
+    #[arg(
+        long,
+        value_name = "CARRIER:FORMAT|exec",
+        value_enum,
+        hide_possible_values = true,
+        conflicts_with = "verify"
+    )]
+    receive: Option<Receive>,
     /// Write to a receiver that is not on this machine
     #[arg(long)]
     yes: bool,
     /// From what names and numbers are made [default: another one each time]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// How often a sink is built anew to see whether something grows; as often as a minute allows
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=1000))]
+    rebuilds: u32,
     /// Print the table as JSON
     #[arg(long)]
     json: bool,
@@ -47,12 +63,22 @@ const NAME: &str = "conformance";
 
 /// Makes the test and prints its table.
 pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> {
-    let Order { which, further, set, verify, yes, seed, json } = order;
+    let Order { which, further, set, verify, receive, yes, seed, rebuilds, json } = order;
     if let Some(wrong) = set.iter().find(|setting| !setting.contains('=')) {
         return Err(Refusal::Usage(format!("--set {wrong}: expected KEY=VALUE, an option of the sink")));
     }
     let (kind, own) = which.settings(further)?;
+    let receiver = receive.map(Receiver::start).transpose()?;
+    let place = receiver.as_ref().map(Receiver::place);
+    if let (Some(receive), false) = (receive, own.iter().chain(set).any(|setting| setting.contains(PLACE))) {
+        let problem = format!("--receive {receive}: no option of the sink has {PLACE} in it");
+        return Err(Refusal::Usage(format!(
+            "{problem}, which stands for where the receiver is: {}",
+            receive.example()
+        )));
+    }
     let settings = own.iter().chain(set).map(|setting| format!("sinks.{NAME}.options.{setting}"));
+    let settings = settings.map(|setting| place.map_or(setting.clone(), |place| setting.replace(PLACE, place)));
     let settings = [format!("sinks.{NAME}.type={kind}")].into_iter().chain(settings);
     let plan = configuration::plan(registry, &Sources::built_in().set(settings))?;
     let Some(sink) = plan.sinks.into_iter().find(|sink| sink.spec.name == NAME) else {
@@ -62,7 +88,7 @@ pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> 
         let problem = format!("{kind}: with these options it writes to standard output, where the table goes");
         return Err(Refusal::Usage(format!("{problem}; give it a file or an address by --set")));
     }
-    let target = Target::of(&*sink.plugin, &sink.options);
+    let target = Target::of(&*sink.plugin, &sink.options, place);
     if !yes && !target.is_local {
         let problem = format!("{kind} writes to {}, which is not known to be this machine", target.name);
         return Err(Refusal::Usage(format!(
@@ -70,15 +96,17 @@ pub(crate) fn main(registry: &Registry, order: &Order) -> Result<Exit, Refusal> 
         )));
     }
     let seed = seed.unwrap_or_else(drawn);
-    let kit = Kit::of(sink.plugin, sink.options).seed(seed).target(target.name);
-    let kit = match verify {
-        None => kit,
-        Some(program) => {
+    let kit = Kit::of(sink.plugin, sink.options).seed(seed).rebuilds(*rebuilds).target(target.name);
+    let kit = match (verify, &receiver) {
+        (None, None) => kit,
+        (None, Some(receiver)) => receiver.equip(kit),
+        (Some(program), _) => {
             let mut verifier = Verifier::new(program)?;
             kit.read_back(move || verifier.readings())
         }
     };
     let report = kit.run();
+    receiver.iter().for_each(Receiver::tell_losses);
     let text = if *json { format!("{}\n", report.to_json()) } else { format!("{report}\n") };
     stdout::print(&text)?;
     Ok(match report.exit() {

@@ -15,8 +15,9 @@ pub(crate) struct Target {
 
 impl Target {
     /// What the sink says of itself: its [destination](SinkPlugin::destination), or else what it
-    /// [opens](SinkPlugin::opens). Who says neither may send anywhere.
-    pub(crate) fn of(plugin: &dyn SinkPlugin, options: &Options) -> Self {
+    /// [opens](SinkPlugin::opens). Who says neither sends to the kit's own receiver where an option says where that is, and
+    /// else may send anywhere.
+    pub(crate) fn of(plugin: &dyn SinkPlugin, options: &Options, receiver: Option<&str>) -> Self {
         let opens = plugin.opens(options);
         let own = |access: &Access| match access {
             Access::Write(path) | Access::Directory(path) | Access::Connect(path) => Some(path.display().to_string()),
@@ -27,16 +28,15 @@ impl Target {
             }
             _ => None,
         };
-        match plugin.destination(options) {
-            Some(name) => {
+        match (plugin.destination(options), opens.iter().find_map(own), receiver) {
+            (Some(name), ..) => {
                 let listens = opens.iter().any(|access| matches!(access, Access::Listen(_) | Access::Program(_)));
                 let is_local = listens || is_local(&name);
                 Self { name, is_local }
             }
-            None => match opens.iter().find_map(own) {
-                Some(name) => Self { name, is_local: true },
-                None => Self { name: "a place that it does not name".to_owned(), is_local: false },
-            },
+            (None, Some(name), _) => Self { name, is_local: true },
+            (None, None, Some(receiver)) => Self { name: receiver.to_owned(), is_local: true },
+            (None, None, None) => Self { name: "a place that it does not name".to_owned(), is_local: false },
         }
     }
 }

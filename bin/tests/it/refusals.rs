@@ -72,6 +72,10 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["sink-test", "statsd", "--set", "adress=x"], 2, &["did you mean \"address\""]),
     (&["sink-test", "statsd", "--set", "address"], 2, &["--set address", "KEY=VALUE"]),
     (&["sink-test", "statsd", "--set", "address=udp://192.0.2.1:8125"], 2, &["udp://192.0.2.1:8125", "--yes"]),
+    (&["sink-test", "influx", "--receive", "http:line"], 2, &["http:line", "http:influx", "exec"]),
+    (&["sink-test", "statsd", "--receive", "tcp:statsd"], 2, &["{receiver}", "--set address=tcp://{receiver}"]),
+    (&["sink-test", "statsd", "--receive", "exec", "--verify", "/bin/true"], 2, &["cannot be used with", "--verify"]),
+    (&["sink-test", "statsd", "--rebuilds", "3"], 2, &["--rebuilds", "20"]),
     (&["sink-test", "json"], 2, &["standard output", "--set"]),
     (
         &["sink-test", "json", "--set", "path=/nonexistent/x", "--verify", "/nonexistent/y"],
