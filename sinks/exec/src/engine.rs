@@ -1,38 +1,24 @@
 //! The thread that talks to the program: it starts it, says what there is, hears what became of it, and ends it.
 
-use std::io::PipeReader;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::SinkContext;
+use ebpf_process_peer::{
+    CONFIGURE, Complaints, Ears, End, Ending, Event, LAST_CHANCE, Mistakes, Owner, Peer, Restart, Target, told,
+};
 use tracing::{debug, error, info, warn};
 
-use crate::cleaned::cleaned;
-use crate::complaints::Complaints;
 use crate::flights::{Flights, Patience, Settled};
 use crate::head::head;
 use crate::message::{Hello, Message};
-use crate::mistakes::Mistakes;
-use crate::peer::{Event, Peer};
-use crate::restart::Restart;
 use crate::shared::{Program, Shared};
 use crate::start::{Start, Told};
-use crate::target::Target;
 use crate::words::Formats;
 
-/// The exit code of a program that waits for somebody to change its configuration (`EX_CONFIG`).
-const CONFIGURE: i32 = 78;
-
-/// How often it is looked whether a program still runs, and while its end is waited for.
+/// How often it is looked whether a program still runs.
 const LOOK: Duration = Duration::from_secs(1);
-const SHORT_LOOK: Duration = Duration::from_millis(10);
-
-/// Between being asked to end and being killed.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
-
-/// Bytes of what a program said that are told.
-const TOLD: usize = 200;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +38,7 @@ pub(crate) struct Engine {
     told: Told,
     times: Times,
     shared: Arc<Shared>,
-    woken: PipeReader,
+    ears: Ears,
     restart: Restart,
     flights: Flights,
     mistakes: Mistakes,
@@ -89,10 +75,11 @@ impl Engine {
         context: SinkContext,
         (target, formats): (Target, Formats),
         (told, times): (Told, Times),
-        (shared, woken): (Arc<Shared>, PipeReader),
+        (shared, ears): (Arc<Shared>, Ears),
         restart: Restart,
     ) -> Self {
-        let (mistakes, complaints) = (Mistakes::new(&context.name), Complaints::new(&context.name));
+        let owner = Owner::Sink(context.name.clone());
+        let (mistakes, complaints) = (Mistakes::new(owner.clone()), Complaints::new(owner));
         Self {
             context,
             target,
@@ -100,7 +87,7 @@ impl Engine {
             told,
             times,
             shared,
-            woken,
+            ears,
             restart,
             flights: Flights::new(Patience { reply: times.reply, age: times.age }),
             mistakes,
@@ -172,7 +159,7 @@ impl Engine {
             if left.is_zero() {
                 return true;
             }
-            crate::peer::wait(&mut self.woken, left);
+            self.ears.wait(left);
         }
     }
 
@@ -317,7 +304,7 @@ impl Engine {
     /// A turn of the connection.
     fn turn(&mut self, peer: &mut Peer, until: Instant) -> Result<Vec<Event>, Why> {
         let mut events = Vec::new();
-        let turned = peer.turn(&mut self.woken, until, &mut self.complaints, &mut events);
+        let turned = peer.turn(&mut self.ears, until, &mut self.complaints, &mut events);
         turned.map_err(|error| Why::Broken(format!("cannot wait for the program: {error}")))?;
         Ok(events)
     }
@@ -371,53 +358,24 @@ impl Engine {
         let patience = if matches!(why, Why::Broken(_)) { Duration::ZERO } else { self.times.close };
         let asked = ends.map_or(now + patience, |ends| ends.closing.min(now + patience));
         let killed = ends.map_or(asked + LAST_CHANCE, |ends| ends.killing.min(asked + LAST_CHANCE));
-        peer.close_input();
-        let Some(number) = number else {
-            self.listen_until(peer, why, asked, |peer| peer.has_closed().then_some(()));
-            return None;
-        };
-        if let Why::Ended(ended) = why {
-            return self.listen_until(peer, why, now, |_| Some(*ended));
-        }
-        let opener = Arc::clone(&self.context.opener);
-        // Whoever cannot say how it ended does not know it any more.
-        let has_ended = |_: &Peer| opener.ended(number).unwrap_or_default();
-        if let Some(ended) = self.listen_until(peer, why, asked, has_ended) {
-            return Some(ended);
-        }
-        let end = opener.terminate(number).and_then(|()| match self.listen_until(peer, why, killed, has_ended) {
-            Some(ended) => Ok(ended),
-            None => opener.end(number),
-        });
-        end.inspect_err(|error| warn!(sink = %self.context.name, "cannot end the program: {error}")).ok()
-    }
-
-    /// Hears answers until there is what is waited for, or the time is over.
-    fn listen_until<T>(
-        &mut self,
-        peer: &mut Peer,
-        why: &Why,
-        deadline: Instant,
-        look: impl Fn(&Peer) -> Option<T>,
-    ) -> Option<T> {
+        let ended = if let Why::Ended(ended) = why { Some(*ended) } else { None };
+        let mut ending = Ending::new(peer, number, ended, (asked, killed));
         let mut listens = !matches!(why, Why::Broken(_));
         loop {
-            let found = look(peer);
-            let now = Instant::now();
             let mut events = Vec::new();
-            if found.is_some() || now >= deadline {
-                peer.drain(&mut self.complaints, &mut events);
-            } else {
-                events = self.turn(peer, deadline.min(now + SHORT_LOOK)).unwrap_or_default();
-            }
+            let opener = &*self.context.opener;
+            let end = ending.turn((&mut *peer, &mut self.ears), opener, &mut self.complaints, &mut events);
             for event in events {
                 if let Event::Line(line) = event {
                     // After nonsense nothing counts.
                     listens = listens && self.hear(&line).is_ok();
                 }
             }
-            if found.is_some() || now >= deadline {
-                return found;
+            if let Some(End { status, problem }) = end {
+                if let Some(problem) = problem {
+                    warn!(sink = %self.context.name, "cannot end the program: {problem}");
+                }
+                return status;
             }
         }
     }
@@ -433,10 +391,6 @@ fn left(event: &Event) -> Result<(), Why> {
     }
 }
 
-fn told(line: &[u8]) -> String {
-    cleaned(line, TOLD)
-}
-
 fn fatal(reason: &str) -> Why {
-    Why::Hopeless(format!("the program cannot work: {}", cleaned(reason.as_bytes(), TOLD)))
+    Why::Hopeless(format!("the program cannot work: {}", told(reason.as_bytes())))
 }

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_delivery::{Ticket, Verdict};
+use ebpf_process_peer::{TOLD, cleaned};
 
 use crate::batch::Batch;
-use crate::cleaned::cleaned;
 use crate::message::{Answer, Rejection};
 use crate::reason;
 use crate::rejected::Refused;
 use crate::words::Words;
-
-/// Bytes of a reason that are told.
-const TOLD: usize = 200;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]

@@ -19,13 +19,11 @@
 //! in a spool is **unconfirmed**.
 //!
 //! ```text
-//! write -> Encoder or LineEncoder -> Delivery -> Link -> Engine: start, hello, batches, answers, end -> Peer: the descriptors
+//! write -> Encoder or LineEncoder -> Delivery -> Link -> Engine: start, hello, batches, answers, end -> Peer
 //!                         <--- Ticket ------ Flights: what is unanswered
 //! ```
 
 mod batch;
-mod cleaned;
-mod complaints;
 mod encode;
 mod encoded;
 mod encoding;
@@ -38,21 +36,16 @@ mod item;
 mod known;
 mod line_batches;
 mod line_encode;
-mod lines;
 mod link;
 mod message;
-mod mistakes;
 mod options;
-mod peer;
 mod reason;
 mod rejected;
-mod restart;
 mod rows;
 mod samples;
 mod shared;
 mod sink;
 mod start;
-mod target;
 mod text;
 mod words;
 

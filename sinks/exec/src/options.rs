@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ebpf_process_core::{Options, OptionsError, Program, duration, size};
+use ebpf_process_core::{Options, OptionsError, duration, size};
 use ebpf_process_delivery::DeliveryOptions;
+use ebpf_process_peer::{Connection, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::target::Target;
 
 /// The sink's table.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -104,82 +103,22 @@ impl Settings {
     }
 
     fn target(&self, options: &Options) -> Result<Target, OptionsError> {
-        match (&self.program, &self.address) {
-            (Some(words), None) => self.program(words, options).map(Target::Program),
-            (None, Some(address)) => self.socket(address, options),
-            (Some(_), Some(_)) => {
-                Err(options
-                    .refuse("address", "either program or address, not both: the one starts, the other connects"))
-            }
-            (None, None) => {
-                Err(options
-                    .refuse("program", "expected program = [\"/path\", \"argument\"], or address = \"unix:/path\""))
-            }
-        }
-    }
-
-    fn program(&self, words: &[String], options: &Options) -> Result<Program, OptionsError> {
-        let no_nul = |key: &str, text: &str| {
-            if text.contains('\0') {
-                Err(options.refuse(key, "no word of it can have a NUL character"))
-            } else {
-                Ok(())
-            }
+        let connection = Connection {
+            program: self.program.as_deref(),
+            address: self.address.as_deref(),
+            user: self.user.as_deref(),
+            group: self.group.as_deref(),
+            directory: self.directory.as_deref(),
+            environment: &self.environment,
+            memory: self.memory.as_deref(),
         };
-        let Some((path, arguments)) = words.split_first().filter(|(path, _)| path.starts_with('/')) else {
-            return Err(options.refuse(
-                "program",
-                "expected a list whose first word is an absolute path such as \"/usr/local/bin/store\"",
-            ));
-        };
-        words.iter().try_for_each(|word| no_nul("program", word))?;
-        for (name, value) in &self.environment {
-            if name.is_empty() || name.contains('=') {
-                return Err(options.refuse("environment", "a variable's name is not empty and has no \"=\""));
-            }
-            no_nul("environment", name)?;
-            no_nul("environment", value)?;
-        }
-        if self.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
-            return Err(options.refuse("directory", "expected an absolute path"));
-        }
-        let memory = self.memory.as_deref().map(size::parse).transpose();
-        Ok(Program {
-            path: path.into(),
-            arguments: arguments.iter().map(Into::into).collect(),
-            environment: self.environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
-            directory: self.directory.clone(),
-            user: self.user.clone(),
-            group: self.group.clone(),
-            memory: memory.map_err(|problem| options.refuse("memory", problem))?,
-        })
-    }
-
-    fn socket(&self, address: &str, options: &Options) -> Result<Target, OptionsError> {
-        let Some(path) = address.strip_prefix("unix:").filter(|path| path.starts_with('/') && !path.contains('\0'))
-        else {
-            return Err(
-                options.refuse("address", "expected \"unix:\" and an absolute path, such as \"unix:/run/store.sock\"")
-            );
-        };
-        let of_programs = [
-            ("user", self.user.is_some()),
-            ("group", self.group.is_some()),
-            ("directory", self.directory.is_some()),
-            ("environment", !self.environment.is_empty()),
-            ("memory", self.memory.is_some()),
-        ];
-        if let Some((key, _)) = of_programs.into_iter().find(|(_, set)| *set) {
-            return Err(
-                options.refuse(key, "has no effect on a program behind an address: whoever starts it decides that")
-            );
-        }
-        Ok(Target::Socket(path.into()))
+        connection.target(options)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ebpf_process_core::Program;
     use serde_json::json;
 
     use super::*;

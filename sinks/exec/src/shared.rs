@@ -1,11 +1,11 @@
 //! What the sink and the thread that talks to the program both know.
 
 use std::collections::VecDeque;
-use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::io;
 use std::time::{Duration, Instant};
 
+use ebpf_process_peer::{Bell, Ears};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::io::ioctl_fionbio;
 
 use crate::flights::Submitted;
 use crate::words::Words;
@@ -15,7 +15,7 @@ use crate::words::Words;
 pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    waker: PipeWriter,
+    bell: Bell,
 }
 
 /// How things stand.
@@ -66,11 +66,9 @@ pub(crate) enum Program {
 }
 
 impl Shared {
-    /// The state, and what becomes readable where the sink has changed it.
-    pub(crate) fn new() -> io::Result<(Self, PipeReader)> {
-        let (woken, waker) = io::pipe()?;
-        ioctl_fionbio(&woken, true)?;
-        ioctl_fionbio(&waker, true)?;
+    /// The state, and what hears that the sink has changed it.
+    pub(crate) fn new() -> io::Result<(Self, Ears)> {
+        let (bell, ears) = Bell::new()?;
         let state = State {
             program: Program::Starting,
             submitted: VecDeque::new(),
@@ -79,7 +77,7 @@ impl Shared {
             words: None,
             ends: None,
         };
-        Ok((Self { state: Mutex::new(state), changed: Condvar::new(), waker }, woken))
+        Ok((Self { state: Mutex::new(state), changed: Condvar::new(), bell }, ears))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -88,8 +86,7 @@ impl Shared {
 
     /// Tells the thread that there is something new.
     pub(crate) fn wake(&self) {
-        // Where the pipe is full it has been told.
-        let _ = (&self.waker).write(&[0]);
+        self.bell.ring();
     }
 
     /// Says how the program fares; returns what was submitted for it until then.

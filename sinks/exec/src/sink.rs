@@ -8,6 +8,7 @@ use ebpf_process_core::{
     BuildError, Ledger, Legacy, Settlement, Sink, SinkContext, SinkError, SinkErrorKind, SinkResult, Stop, View,
 };
 use ebpf_process_delivery::{Delivery, Undelivered};
+use ebpf_process_peer::{Restart, Target};
 
 use crate::encode::Encoder;
 use crate::encoded::Encoded;
@@ -16,10 +17,8 @@ use crate::form::FormContext;
 use crate::line_encode::LineEncoder;
 use crate::link::Link;
 use crate::options::Settings;
-use crate::restart::Restart;
 use crate::shared::{Ends, Program, Shared};
 use crate::start::Told;
-use crate::target::Target;
 use crate::words::{Formats, Words};
 
 /// How often it is looked whether the agent stops, while nothing is known of the program.
@@ -88,7 +87,7 @@ impl ExecSink {
                     .passing(true)
             }
         };
-        let (shared, woken) = Shared::new().map_err(failed("make a pipe"))?;
+        let (shared, ears) = Shared::new().map_err(failed("make a pipe"))?;
         let shared = Arc::new(shared);
         let told = Told {
             batch_size: settings.batch_size,
@@ -108,7 +107,7 @@ impl ExecSink {
             context,
             (target, formats),
             (told, times),
-            (Arc::clone(&shared), woken),
+            (Arc::clone(&shared), ears),
             Restart::new(settings.delivery.retry_min, settings.delivery.retry_max),
         );
         let thread = thread::Builder::new().name("exec".to_owned()).spawn(move || engine.run());

@@ -3,24 +3,25 @@
 //! It is read at all times, also while it is written to, and nothing waits but [`Peer::turn`].
 
 use std::collections::VecDeque;
-use std::io::{self, PipeReader, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::net::{Shutdown, shutdown};
 
+use crate::bell::Ears;
 use crate::complaints::Complaints;
 use crate::lines::Lines;
 
 /// Bytes that are read at once. What follows is read in the next turn, so that no stream keeps the others waiting.
 const PIECE: usize = 64 << 10;
 
-/// A peer that is connected.
+/// A peer that is connected: it is one thread's.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// Closed where there is nothing more to be said.
     input: Option<OwnedFd>,
     /// Closed where there is nothing more to be heard.
@@ -39,29 +40,20 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 struct Piece {
     bytes: Arc<[u8]>,
-    /// The batch that ends with them.
+    /// What is said to be written once they have gone out.
     ends: Option<u64>,
-}
-
-/// Waits until somebody wakes, no longer than the limit.
-pub(crate) fn wait(woken: &mut PipeReader, limit: Duration) {
-    let limit = Timespec::try_from(limit).ok();
-    // An error is no reason to wait any longer.
-    if poll(&mut [PollFd::new(&*woken, PollFlags::IN)], limit.as_ref()).is_ok_and(|ready| ready > 0) {
-        let _ = woken.read(&mut [0; 64]);
-    }
 }
 
 /// What has happened in a turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A whole line.
+pub enum Event {
+    /// A whole line, without its end.
     Line(Vec<u8>),
-    /// A line without an end.
+    /// A line of more than 1 MiB; nothing more is heard.
     LineTooLong,
     /// Something could be written.
     Progress,
-    /// A batch has gone out as a whole.
+    /// Everything up to the bytes that were [sent](Peer::send) with this number has gone out.
     Written(u64),
     /// It reads no more.
     InputClosed,
@@ -70,13 +62,13 @@ pub(crate) enum Event {
 }
 
 impl Peer {
-    /// Of a program's ends.
-    pub(crate) fn program(input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> io::Result<Self> {
+    /// Of a program's ends: its standard input, output and error.
+    pub fn program(input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> io::Result<Self> {
         Self::new(Some(input), output, Some(errors), false)
     }
 
     /// Of a connected socket.
-    pub(crate) fn socket(socket: OwnedFd) -> io::Result<Self> {
+    pub fn socket(socket: OwnedFd) -> io::Result<Self> {
         Self::new(Some(socket.try_clone()?), socket, None, true)
     }
 
@@ -97,24 +89,24 @@ impl Peer {
     }
 
     /// Whether everything has gone out.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.writing.is_empty()
     }
 
-    /// Has bytes sent behind all others; with the number of the batch that ends with them.
-    pub(crate) fn send(&mut self, bytes: Arc<[u8]>, ends: Option<u64>) {
+    /// Has bytes sent behind all others, which is told where they have a number. Where the input is closed they are nobody's.
+    pub fn send(&mut self, bytes: Arc<[u8]>, ends: Option<u64>) {
         if self.input.is_some() {
             self.writing.push_back(Piece { bytes, ends });
         }
     }
 
     /// Whether nothing more is to be heard.
-    pub(crate) fn has_closed(&self) -> bool {
+    pub fn has_closed(&self) -> bool {
         self.output.is_none()
     }
 
     /// Says that nothing more comes.
-    pub(crate) fn close_input(&mut self) {
+    pub fn close_input(&mut self) {
         self.writing.clear();
         let input = self.input.take();
         if let Some(socket) = input.filter(|_| self.is_socket) {
@@ -124,9 +116,9 @@ impl Peer {
     }
 
     /// Waits until something happens or the time is over, and does what can be done without waiting.
-    pub(crate) fn turn(
+    pub fn turn(
         &mut self,
-        woken: &mut PipeReader,
+        ears: &mut Ears,
         until: Instant,
         complaints: &mut Complaints,
         events: &mut Vec<Event>,
@@ -134,7 +126,7 @@ impl Peer {
         let writes = self.input.as_ref().filter(|_| !self.writing.is_empty());
         let [wakes, says, warns, takes] = {
             let none = PollFlags::empty();
-            let mut fds = vec![PollFd::new(&*woken, PollFlags::IN)];
+            let mut fds = vec![PollFd::new(&*ears, PollFlags::IN)];
             fds.extend(self.output.as_ref().map(|it| PollFd::new(it, PollFlags::IN)));
             fds.extend(self.errors.as_ref().map(|it| PollFd::new(it, PollFlags::IN)));
             fds.extend(writes.map(|it| PollFd::new(it, PollFlags::OUT)));
@@ -149,8 +141,7 @@ impl Peer {
             [of(true), of(self.output.is_some()), of(self.errors.is_some()), of(writes.is_some())]
         };
         if !wakes.is_empty() {
-            // However many there were, one look is enough.
-            let _ = woken.read(&mut self.buffer);
+            ears.forget();
         }
         if !warns.is_empty() {
             self.read_errors(complaints);
@@ -165,7 +156,7 @@ impl Peer {
     }
 
     /// Takes in what the program has written by now.
-    pub(crate) fn drain(&mut self, complaints: &mut Complaints, events: &mut Vec<Event>) {
+    pub fn drain(&mut self, complaints: &mut Complaints, events: &mut Vec<Event>) {
         // More than a pipe holds; who goes on writing has not ended.
         for _ in 0..64 {
             if !self.read_output(events) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 use crate::cleaned::cleaned;
+use crate::owner::Owner;
 
 /// Bytes of a line at most; the rest of a longer one is left out.
 const LONGEST: usize = 8 << 10;
@@ -14,10 +15,10 @@ const MOST: u32 = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Puts lines together, and tells them.
+/// Puts lines together, and tells them: 8 KiB of a line, and 100 lines in a second.
 #[derive(Debug)]
-pub(crate) struct Complaints {
-    sink: String,
+pub struct Complaints {
+    owner: Owner,
     line: Vec<u8>,
     since: Option<Instant>,
     told: u32,
@@ -34,12 +35,13 @@ enum Level {
 }
 
 impl Complaints {
-    pub(crate) fn new(sink: &str) -> Self {
-        Self { sink: sink.to_owned(), line: Vec::new(), since: None, told: 0, left_out: 0 }
+    /// Of a program that works for this one.
+    pub const fn new(owner: Owner) -> Self {
+        Self { owner, line: Vec::new(), since: None, told: 0, left_out: 0 }
     }
 
     /// Takes a piece in.
-    pub(crate) fn push(&mut self, piece: &[u8], now: Instant) {
+    pub fn push(&mut self, piece: &[u8], now: Instant) {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             let room = (LONGEST + 1).saturating_sub(self.line.len());
@@ -51,7 +53,7 @@ impl Complaints {
     }
 
     /// There is no more of it.
-    pub(crate) fn end(&mut self, now: Instant) {
+    pub fn end(&mut self, now: Instant) {
         if !self.line.is_empty() {
             self.end_line(now);
         }
@@ -71,19 +73,24 @@ impl Complaints {
             return;
         }
         let (level, text) = level_of(&self.line);
-        let (text, sink) = (cleaned(text, LONGEST), &self.sink);
+        let text = cleaned(text, LONGEST);
+        let (sink, probe) = (self.owner.sink(), self.owner.probe());
         match level {
-            Level::Error => error!(%sink, "{text}"),
-            Level::Warning => warn!(%sink, "{text}"),
-            Level::Info => info!(%sink, "{text}"),
-            Level::Debug => debug!(%sink, "{text}"),
+            Level::Error => error!(sink, probe, "{text}"),
+            Level::Warning => warn!(sink, probe, "{text}"),
+            Level::Info => info!(sink, probe, "{text}"),
+            Level::Debug => debug!(sink, probe, "{text}"),
         }
         self.line.clear();
     }
 
     fn tell_left_out(&mut self) {
         if let lines @ 1.. = std::mem::take(&mut self.left_out) {
-            warn!(sink = %self.sink, "{lines} lines of the program's standard error are left out: more than {MOST} in a second");
+            let (sink, probe) = (self.owner.sink(), self.owner.probe());
+            warn!(
+                sink,
+                probe, "{lines} lines of the program's standard error are left out: more than {MOST} in a second"
+            );
         }
     }
 }
@@ -131,7 +138,7 @@ mod tests {
 
     #[test]
     fn long_lines_are_cut_and_many_are_counted() {
-        let (mut complaints, start) = (Complaints::new("x"), Instant::now());
+        let (mut complaints, start) = (Complaints::new(Owner::Sink("x".to_owned())), Instant::now());
         complaints.push(&vec![b'x'; 100_000], start);
         assert_eq!(complaints.line.len(), LONGEST + 1);
         complaints.push(b"\n", start);

@@ -2,28 +2,29 @@
 
 use std::time::Duration;
 
-/// Waits that double from the shortest to the longest, until a batch was answered.
+/// Waits that double from the shortest to the longest, until the program has answered.
 #[derive(Debug)]
-pub(crate) struct Restart {
+pub struct Restart {
     shortest: Duration,
     longest: Duration,
     next: Duration,
 }
 
 impl Restart {
-    pub(crate) const fn new(shortest: Duration, longest: Duration) -> Self {
+    /// Waits from the shortest to the longest.
+    pub const fn new(shortest: Duration, longest: Duration) -> Self {
         Self { shortest, longest, next: shortest }
     }
 
-    /// It has ended.
-    pub(crate) fn failed(&mut self) -> Duration {
+    /// It has ended: how long to wait before it is started again.
+    pub fn failed(&mut self) -> Duration {
         let wait = self.next;
         self.next = wait.saturating_mul(2).min(self.longest);
         wait
     }
 
-    /// It has answered.
-    pub(crate) const fn works(&mut self) {
+    /// It has answered: the next wait is the shortest.
+    pub const fn works(&mut self) {
         self.next = self.shortest;
     }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::owner::Owner;
+
 /// In a minute, at most.
 const MOST: u32 = 100;
 
@@ -11,26 +13,28 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// What a program has got wrong lately.
 #[derive(Debug)]
-pub(crate) struct Mistakes {
-    sink: String,
+pub struct Mistakes {
+    owner: Owner,
     since: Option<Instant>,
     count: u32,
 }
 
 /// There were more than a program may make.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooMany;
+pub struct TooMany;
 
 impl Mistakes {
-    pub(crate) fn new(sink: &str) -> Self {
-        Self { sink: sink.to_owned(), since: None, count: 0 }
+    /// Of a program that works for this one.
+    pub const fn new(owner: Owner) -> Self {
+        Self { owner, since: None, count: 0 }
     }
 
     /// Counts one; the first of a minute is logged.
-    pub(crate) fn note(&mut self, what: &str, now: Instant) -> Result<(), TooMany> {
+    pub fn note(&mut self, what: &str, now: Instant) -> Result<(), TooMany> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= MINUTE) {
             (self.since, self.count) = (Some(now), 0);
-            warn!(sink = %self.sink, "{what}; more of this within a minute is counted, not logged");
+            let (sink, probe) = (self.owner.sink(), self.owner.probe());
+            warn!(sink, probe, "{what}; more of this within a minute is counted, not logged");
         }
         self.count += 1;
         if self.count > MOST { Err(TooMany) } else { Ok(()) }
@@ -43,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_hundred_a_minute_are_let_pass() {
-        let (mut mistakes, start) = (Mistakes::new("x"), Instant::now());
+        let (mut mistakes, start) = (Mistakes::new(Owner::Sink("x".to_owned())), Instant::now());
         for _ in 0..3 {
             assert!((0..MOST).all(|_| mistakes.note("wrong", start).is_ok()));
             assert_eq!(mistakes.note("wrong", start), Err(TooMany));

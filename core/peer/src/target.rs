@@ -1,4 +1,4 @@
-//! What batches go to.
+//! What is talked to.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::peer::Peer;
 
 /// A program that is started, or a socket that is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
     /// Its standard input and output are the connection.
     Program(Program),
     /// Somebody listens there.
@@ -22,12 +22,14 @@ pub(crate) enum Target {
 
 /// What stands in the way of it, and the way out.
 #[derive(Debug)]
-pub(crate) struct Obstacle {
-    pub(crate) problem: String,
-    pub(crate) way_out: String,
+pub struct Obstacle {
+    /// What is wrong, and where.
+    pub problem: String,
+    /// What to do about it.
+    pub way_out: String,
 }
 
-/// Bytes that a program's input holds: most batches as a whole, so that it and this agent wake each other but once. The
+/// Bytes that a program's input holds: most of what it is told as a whole, so that it and this agent wake each other but once. The
 /// kernel gives that to everybody (`/proc/sys/fs/pipe-max-size`).
 const ROOM: usize = 1 << 20;
 
@@ -38,15 +40,16 @@ const ANYBODY_EXECUTES: u32 = 0o111;
 
 impl Target {
     /// What the agent has to be able to open.
-    pub(crate) fn access(&self) -> Access {
+    pub fn access(&self) -> Access {
         match self {
             Self::Program(program) => Access::Program(program.clone()),
             Self::Socket(path) => Access::Connect(path.clone()),
         }
     }
 
-    /// Starts it or connects to it; with the number by which a program is ended. An error is what is wrong, in words.
-    pub(crate) fn open(&self, opener: &dyn Opener, limit: Duration) -> Result<(Peer, Option<u32>), String> {
+    /// Starts it, or connects to it within the limit; with the number by which a program is ended. An error is what is wrong,
+    /// in words.
+    pub fn open(&self, opener: &dyn Opener, limit: Duration) -> Result<(Peer, Option<u32>), String> {
         match self {
             Self::Program(program) => {
                 let shown = program.path.display();
@@ -83,8 +86,8 @@ impl Target {
         }
     }
 
-    /// Looks whether it is there and as it has to be, without starting or connecting to anything.
-    pub(crate) fn examine(&self) -> Result<String, Obstacle> {
+    /// Looks whether it is there and as it has to be, without starting or connecting to anything: what was found, in words.
+    pub fn examine(&self) -> Result<String, Obstacle> {
         match self {
             Self::Program(program) => {
                 examine_program(&program.path)?;

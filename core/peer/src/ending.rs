@@ -1,0 +1,101 @@
+//! The end of a program, in the order that is promised: its input is closed, it is asked, it is killed.
+
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use ebpf_process_core::Opener;
+
+use crate::bell::Ears;
+use crate::complaints::Complaints;
+use crate::peer::{Event, Peer};
+
+/// The exit code of a program that waits for somebody to change its configuration (`EX_CONFIG`).
+pub const CONFIGURE: i32 = 78;
+
+/// Between being asked to end and being killed.
+pub const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Ends a program, or leaves one behind a socket, and hears what it still says: [`turn`](Self::turn) is to be called until it
+/// says that it is over.
+#[derive(Debug)]
+pub struct Ending {
+    /// The program's number; none where somebody else has started it.
+    number: Option<u32>,
+    /// When it is asked to end, and when it is killed.
+    asked: Instant,
+    killed: Instant,
+    is_asked: bool,
+    /// How it has ended, where that is known.
+    ended: Option<ExitStatus>,
+}
+
+/// What has become of a program, once its end is over.
+#[derive(Debug)]
+pub struct End {
+    /// How it ended, where somebody knows.
+    pub status: Option<ExitStatus>,
+    /// Why it could not be ended.
+    pub problem: Option<String>,
+}
+
+impl Ending {
+    /// Closes its input. Until `asked` it may end by itself, until `killed` as it was asked to; a program whose end was told
+    /// has `ended` and is heard out.
+    pub fn new(
+        peer: &mut Peer,
+        number: Option<u32>,
+        ended: Option<ExitStatus>,
+        (asked, killed): (Instant, Instant),
+    ) -> Self {
+        peer.close_input();
+        Self { number, asked, killed, is_asked: false, ended }
+    }
+
+    /// Waits for a moment at most and puts what has happened behind `events`. Something where it is over: what was said by
+    /// then is among the events.
+    pub fn turn(
+        &mut self,
+        (peer, ears): (&mut Peer, &mut Ears),
+        opener: &dyn Opener,
+        complaints: &mut Complaints,
+        events: &mut Vec<Event>,
+    ) -> Option<End> {
+        let now = Instant::now();
+        let is_over = match self.number {
+            None => peer.has_closed() || now >= self.asked,
+            Some(number) => {
+                // Whoever cannot say how it ended does not know it any more.
+                self.ended = self.ended.or_else(|| opener.ended(number).unwrap_or_default());
+                self.ended.is_some()
+            }
+        };
+        if is_over {
+            peer.drain(complaints, events);
+            return Some(End { status: self.ended, problem: None });
+        }
+        let failed = |error: std::io::Error| Some(End { status: None, problem: Some(error.to_string()) });
+        if let Some(number) = self.number {
+            if self.is_asked && now >= self.killed {
+                peer.drain(complaints, events);
+                return match opener.end(number) {
+                    Ok(status) => Some(End { status: Some(status), problem: None }),
+                    Err(error) => failed(error),
+                };
+            }
+            if !self.is_asked && now >= self.asked {
+                self.is_asked = true;
+                if let Err(error) = opener.terminate(number) {
+                    peer.drain(complaints, events);
+                    return failed(error);
+                }
+            }
+        }
+        let until = if self.is_asked { self.killed } else { self.asked };
+        // Where it cannot be waited for, the next look does what is due.
+        let _ = peer.turn(ears, until.min(now + LOOK), complaints, events);
+        None
+    }
+}

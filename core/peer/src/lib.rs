@@ -1,0 +1,32 @@
+//! The connection to a program in any language, or to a Unix socket where one listens: what a sink and a probe have in
+//! common that talk to one.
+//!
+//! A [`Target`] says what is started or connected to; it [opens](Target::open) a [`Peer`], the connection, which gives
+//! [`Event`]s. What the program writes to its standard error are its [`Complaints`], what it says wrongly its [`Mistakes`];
+//! an [`Ending`] ends it in the order that `docs/exec-protocol.md` promises, and [`Restart`] says when it is started again.
+//! A [`Bell`] wakes the one thread that waits for all of that.
+//!
+//! Nothing here knows what the lines mean.
+
+mod bell;
+mod cleaned;
+mod complaints;
+mod connection;
+mod ending;
+mod lines;
+mod mistakes;
+mod owner;
+mod peer;
+mod restart;
+mod target;
+
+pub use bell::{Bell, Ears};
+pub use cleaned::{TOLD, cleaned, told};
+pub use complaints::Complaints;
+pub use connection::Connection;
+pub use ending::{CONFIGURE, End, Ending, LAST_CHANCE};
+pub use mistakes::{Mistakes, TooMany};
+pub use owner::Owner;
+pub use peer::{Event, Peer};
+pub use restart::Restart;
+pub use target::{Obstacle, Target};
