@@ -79,20 +79,53 @@ impl fmt::Display for SinkError {
     }
 }
 
-/// Why a probe has no numbers this tick. What it recorded before stays; it is asked again at the
-/// next tick, and the failure is counted. `?` makes one from every error.
+/// Why a probe has no numbers this tick. What it recorded before stays; the batch says that its numbers are missing.
+///
+/// `?` makes one from every error: a [failure](Self::new).
 #[derive(Debug)]
-pub struct ProbeError(Cause);
+pub struct ProbeError {
+    kind: ProbeErrorKind,
+    cause: Cause,
+}
+
+/// What a [`ProbeError`] means for the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProbeErrorKind {
+    /// The collection failed: that is counted (`agent.probe_errors`), the first in a row is logged, and the probe is asked
+    /// again at the next tick.
+    Failed,
+    /// What is asked for is not there yet: the tick counts as one that the probe was left out of (`agent.probe_skips`), and
+    /// it is asked again at the next one. Nothing is logged: the probe knows better when there is something to say.
+    Skipped,
+    /// The probe is over: it is dropped, and there is none of its name before the next reload.
+    Closed,
+}
 
 impl ProbeError {
     /// A failed collection.
     pub fn new(cause: impl Into<Cause>) -> Self {
-        Self(cause.into())
+        Self { kind: ProbeErrorKind::Failed, cause: cause.into() }
+    }
+
+    /// A tick without numbers, from whoever is not done with them yet.
+    pub fn skipped(cause: impl Into<Cause>) -> Self {
+        Self { kind: ProbeErrorKind::Skipped, cause: cause.into() }
+    }
+
+    /// The end of the probe, for a reason that only a changed configuration can mend.
+    pub fn closed(cause: impl Into<Cause>) -> Self {
+        Self { kind: ProbeErrorKind::Closed, cause: cause.into() }
+    }
+
+    /// What it means for the probe.
+    pub fn kind(&self) -> ProbeErrorKind {
+        self.kind
     }
 
     /// What lies behind it.
     pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
-        &*self.0
+        &*self.cause
     }
 }
 
@@ -105,7 +138,12 @@ impl<E: Error + Send + Sync + 'static> From<E> for ProbeError {
 impl fmt::Display for ProbeError {
     /// With everything behind it, on one line: `cannot collect: permission denied`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot collect: {}", chain(&*self.0))
+        let what = match self.kind {
+            ProbeErrorKind::Failed => "cannot collect",
+            ProbeErrorKind::Skipped => "nothing to collect",
+            ProbeErrorKind::Closed => "the probe is over",
+        };
+        write!(f, "{what}: {}", chain(&*self.cause))
     }
 }
 

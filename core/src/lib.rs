@@ -116,7 +116,8 @@ pub use directory::Directory;
 pub use edition::{Before, Edition, Editions, Seen};
 pub use entity::{ColumnId, Declared, EntityKind, KindId, Refused, RowId, identity_of};
 pub use error::{
-    BuildError, BuildErrorKind, Cause, ProbeError, ProbeResult, SinkError, SinkErrorKind, SinkResult, chain,
+    BuildError, BuildErrorKind, Cause, ProbeError, ProbeErrorKind, ProbeResult, SinkError, SinkErrorKind, SinkResult,
+    chain,
 };
 pub use histogram::{Bucket, HISTOGRAM_SLOTS, Histogram, slot_bound};
 pub use host::HostName;

@@ -24,8 +24,9 @@ use crate::vitals::Vitals;
 pub trait Probe: Send {
     /// Records the current totals and levels.
     ///
-    /// An error means that the rest of this probe's numbers is missing in this batch; it is
-    /// counted and logged, and the probe is asked again at the next tick.
+    /// An error means that the rest of this probe's numbers is missing in this batch, and says whether that is a failure,
+    /// which is counted and logged, a tick without numbers, or the end of the probe; except at its end it is asked again at
+    /// the next tick.
     fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError>;
 }
 

@@ -14,7 +14,7 @@ use crate::assistant::Assistant;
 use crate::clock::Clock;
 use crate::coming::{Coming, Preparation};
 use crate::condition::State;
-use crate::error::BuildError;
+use crate::error::{BuildError, ProbeError, ProbeErrorKind, chain};
 use crate::opener::Opener;
 use crate::options::Options;
 use crate::part::ProbePart;
@@ -64,6 +64,8 @@ struct Running {
     slow: bool,
     /// It is not asked in the next tick.
     fresh: bool,
+    /// Since when it fails, as the log has said.
+    failing: Option<Instant>,
     /// Whether it tells what was left out, so that it never is itself.
     tells: bool,
 }
@@ -142,6 +144,7 @@ impl Probes {
             coming: None,
             slow: false,
             fresh: false,
+            failing: None,
             tells: name == VITALS.name(),
         };
         self.running.push(running);
@@ -340,15 +343,17 @@ impl Running {
         recorder.set_owner(0);
         let duration = clock.now().boottime.saturating_sub(started);
         self.slow = duration > *interval;
-        let mut before = State::Working;
+        let kind = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err()).map(ProbeError::kind);
         vitals.update_probe(self.number, |probe| {
             probe.duration = duration;
-            probe.errors += u64::from(!matches!(outcome, Ok(Ok(()))));
-            before = probe.state();
-            match &outcome {
-                Ok(Ok(())) if before == State::Failing => probe.condition.become_state(State::Working, ""),
-                Ok(Err(error)) => probe.condition.become_state(State::Failing, &error.to_string()),
-                _ => {}
+            match (&outcome, kind) {
+                (Ok(Ok(())), _) if probe.state() == State::Failing => probe.condition.become_state(State::Working, ""),
+                (Ok(Ok(())), _) => {}
+                (_, Some(ProbeErrorKind::Skipped | ProbeErrorKind::Closed)) => probe.skips += 1,
+                (Err(_) | Ok(Err(_)), _) => probe.errors += 1,
+            }
+            if let Ok(Err(error)) = &outcome {
+                probe.condition.become_state(State::Failing, &error.to_string());
             }
         });
         match &outcome {
@@ -359,11 +364,22 @@ impl Running {
                 }
                 self.is_not_there(true, "it panicked, see the log", Saying::Log, vitals);
             }
-            Ok(Err(error)) if before == State::Working => {
+            Ok(Err(error)) if kind == Some(ProbeErrorKind::Closed) => {
+                if let Some(probe) = self.probe.take() {
+                    detach(&self.name, &Mutex::new(Some(probe)));
+                }
+                self.is_not_there(false, &chain(error.source()), Saying::Log, vitals);
+            }
+            Ok(Err(error)) if kind == Some(ProbeErrorKind::Failed) && self.failing.is_none() => {
+                self.failing = Some(Instant::now());
                 warn!(probe = %self.name, "{error}; further failures are counted, not logged");
             }
-            Ok(Ok(())) if before == State::Failing => info!(probe = %self.name, "the probe works again"),
-            Ok(_) => {}
+            Ok(Ok(())) => {
+                if let Some(since) = self.failing.take() {
+                    info!(probe = %self.name, "the probe works again after {:.1?}", since.elapsed());
+                }
+            }
+            Ok(Err(_)) => {}
         }
         if !matches!(outcome, Ok(Ok(()))) {
             recorder.leave_out(&self.name);
@@ -437,7 +453,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::error::ProbeError;
 
     #[test]
     fn a_probe_that_panics_when_dropped_costs_itself_alone_where_no_thread_can_be_had() {
@@ -465,6 +480,7 @@ mod tests {
             coming: None,
             slow: false,
             fresh: false,
+            failing: None,
             tells: false,
         };
         // No address space has room for such a stack.

@@ -49,8 +49,8 @@ pub struct ProbeVitals {
     pub duration: Duration,
     /// Collections that failed or panicked.
     pub errors: u64,
-    /// Ticks it was left out of because its last collection took longer than an interval, or because it
-    /// was not there.
+    /// Ticks it was left out of because its last collection took longer than an interval, because
+    /// it had none in time, or because it was not there.
     pub skips: u64,
     pub(crate) number: u64,
     pub(crate) condition: Arc<SharedCondition>,

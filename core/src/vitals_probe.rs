@@ -94,7 +94,7 @@ fn probe_columns() -> Vec<Column> {
         Column::counter(
             "agent.probe_skips",
             Unit::TICKS,
-            "Ticks that a probe was left out of, because it had taken longer than an interval or was not there",
+            "Ticks that a probe was left out of, because it had taken longer than an interval, had no numbers in time or was not there",
         ),
         Column::gauge(
             "agent.probe_state",

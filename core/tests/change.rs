@@ -446,6 +446,41 @@ fn a_probe_that_panics_is_built_anew_and_goes_on() {
 }
 
 #[test]
+fn a_probe_that_is_over_is_built_anew_when_a_configuration_is_read_again() {
+    struct Over(Option<ColumnId>);
+    impl Probe for Over {
+        fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+            let Some(column) = self.0 else { return Err(ProbeError::closed("it is over")) };
+            recorder.counter(recorder.host(), column, 7);
+            Ok(())
+        }
+    }
+    let built = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&built);
+    let make = move |_: serde::de::IgnoredAny, context: &mut ProbeContext<'_>| {
+        let kind = context.recorder.host_kind();
+        let column = context.column(kind, Column::counter("over.total", Unit::EVENTS, "Total"))?;
+        Ok(Over((count.fetch_add(1, Ordering::Relaxed) > 0).then_some(column)))
+    };
+    let plugin: Arc<dyn ProbePlugin> = Arc::new(ProbeType::new("over", "is over", make));
+    let part = || ProbePart { name: "over".into(), plugin: Arc::clone(&plugin), options: Options::none() };
+    let (mut agent, clock) = agent();
+    agent.start_probe(part()).expect("a probe");
+    let memory = MemorySink::default();
+    agent.push_sink(Box::new(memory.clone()), roomy("memory"), Arc::default()).expect("a sink");
+    for _ in 0..3 {
+        agent.tick(clock.advance(SECOND));
+    }
+    assert_eq!(built.load(Ordering::Relaxed), 1, "it is not tried again by itself");
+    let said = agent.apply(parts(vec![part()], Vec::new()));
+    assert!(said.len() == 1 && said[0].starts_with("probe over is attached"), "{said:?}");
+    agent.tick(clock.advance(SECOND));
+    let state = agent.vitals().probes()[0].condition().state;
+    agent.close(MINUTE);
+    assert_eq!((state, values(&memory, "over.total").len()), (State::Working, 1));
+}
+
+#[test]
 fn a_probe_that_is_refused_for_good_is_closed_and_the_others_go_on() {
     let (mut agent, clock) = agent();
     agent.start_probe(probe(FIRST, "a")).expect("a probe");

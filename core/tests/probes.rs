@@ -170,6 +170,56 @@ fn a_slow_probe_is_left_out_of_one_batch_which_says_so() {
     assert_eq!(seen.values("agent.probe_skips", "slow"), [(0, 0), (1, 0), (2, 1), (3, 1)]);
 }
 
+/// Says at each collection what is told to it; where it is told nothing it has its numbers.
+struct Telling {
+    cell: Option<(RowId, ColumnId)>,
+    says: Vec<fn(&'static str) -> ProbeError>,
+    collections: usize,
+}
+
+impl Probe for Telling {
+    fn collect(&mut self, recorder: &mut Recorder) -> Result<(), ProbeError> {
+        self.collections += 1;
+        if let Some(error) = self.says.get(self.collections - 1) {
+            return Err(error("a reason"));
+        }
+        let (row, column) = match self.cell {
+            Some(cell) => cell,
+            None => *self.cell.insert(cell(recorder, "telling")?),
+        };
+        recorder.counter(row, column, self.collections as u64);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_probe_that_has_nothing_yet_has_not_failed_and_one_that_is_over_is_not_asked_again() {
+    let telling = |says| Box::new(Telling { cell: None, says, collections: 0 });
+    let mut scene = Scene::new(|_| Vec::new());
+    let skipped = |cause| ProbeError::skipped(cause);
+    let closed = |cause| ProbeError::closed(cause);
+    scene.agent.push_probe("late", telling(vec![skipped, ProbeError::new, skipped]));
+    scene.agent.push_probe("over", telling(vec![skipped, closed]));
+    let state = |scene: &Scene, name| {
+        let probe = scene.agent.vitals().probes().into_iter().find(|probe| probe.name == name).expect("it is known");
+        let condition = probe.condition();
+        (condition.state, condition.reason, probe.errors, probe.skips)
+    };
+    scene.tick();
+    let reason = Some("nothing to collect: a reason".to_owned());
+    assert_eq!(state(&scene, "late"), (State::Failing, reason, 0, 1));
+    scene.tick();
+    assert_eq!(state(&scene, "late"), (State::Failing, Some("cannot collect: a reason".to_owned()), 1, 1));
+    assert_eq!(state(&scene, "over"), (State::Closed, Some("a reason".to_owned()), 0, 2));
+    scene.tick();
+    scene.tick();
+    assert_eq!(state(&scene, "late"), (State::Working, None, 1, 2));
+    assert_eq!(state(&scene, "over"), (State::Closed, Some("a reason".to_owned()), 0, 4));
+    let seen = scene.close();
+    assert_eq!(seen.values("test.collections", "telling"), [(3, 4)]);
+    assert_eq!(seen.left_out, ["late over", "late over", "over late", "over"]);
+}
+
 #[test]
 fn the_last_batch_leaves_no_probe_out() {
     let mut scene =
