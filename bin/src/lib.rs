@@ -74,5 +74,6 @@ pub use crate::app::App;
 /// The probes and sinks that come with the agent.
 pub fn registry() -> Registry {
     let sinks = ebpf_process_sinks::registry();
-    PROBES.into_iter().fold(sinks, |registry, probe| registry.probe(*probe)).probe(VITALS)
+    let counting = PROBES.into_iter().fold(sinks, |registry, probe| registry.probe(*probe));
+    counting.probe(ebpf_process_probe_exec::PLUGIN).probe(VITALS)
 }

@@ -10,6 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// Which of our crates a crate may depend on, tests apart.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ebpf-process-core", &[]),
+    ("ebpf-process-probe-exec", &["ebpf-process-core", "ebpf-process-peer"]),
     ("ebpf-process-probes", &["ebpf-process-core", "ebpf-process-names"]),
     ("ebpf-process-names", &[]),
     ("ebpf-process-sink-netdata", &["ebpf-process-core", "ebpf-process-delivery"]),
@@ -42,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ebpf-process-config",
             "ebpf-process-core",
             "ebpf-process-delivery",
+            "ebpf-process-probe-exec",
             "ebpf-process-probes",
             "ebpf-process-sinks",
         ],

@@ -1,0 +1,6 @@
+//! The probe with real programs.
+
+mod answers;
+mod ends;
+mod rig;
+mod text;
