@@ -15,6 +15,8 @@ pub(crate) struct Known {
     limits: BTreeMap<String, usize>,
     labels: BTreeSet<String>,
     metrics: BTreeSet<String>,
+    /// A probe says only while it runs what it counts: then anything may be meant.
+    is_open: bool,
 }
 
 impl Known {
@@ -22,12 +24,16 @@ impl Known {
         // The plan was made from these catalogs: none is wrong.
         let any_mode = registry.probes().filter_map(|probe| list::catalog(&**probe).ok());
         let planned = plan.probes.iter().filter_map(|probe| probe.plugin.catalog(&probe.options).ok());
+        let is_open = plan.probes.iter().any(|probe| {
+            probe.plugin.is_named() && probe.plugin.catalog(&probe.options).is_ok_and(|columns| columns.is_empty())
+        });
         let planned: Vec<Declared> = planned.flatten().collect();
         let mut known = Self {
             kinds: BTreeSet::from([EntityKind::HOST.to_owned()]),
             limits: BTreeMap::new(),
             labels: BTreeSet::new(),
             metrics: BTreeSet::new(),
+            is_open,
         };
         for Declared { kind, .. } in &planned {
             // The first one that makes a kind decides.
@@ -50,6 +56,9 @@ impl Known {
         let table = &sink.spec.name;
         let mut findings = Vec::new();
         let mut lacks = |key: &str, word: &str, what: &str, known: &BTreeSet<String>, way_out: String| {
+            if self.is_open {
+                return;
+            }
             let nearest = nearest_of(word, known.iter().map(String::as_str));
             let nearest = nearest.map_or_else(String::new, |nearest| format!("; did you mean \"{nearest}\"?"));
             let what = format!("sinks.{table}.{key}: {what} \"{}\"{nearest}", word.escape_debug());
@@ -123,6 +132,18 @@ mod tests {
             let all = found(&[&format!("sinks.lan.{setting}")]);
             assert!(all.len() == 1 && all[0].starts_with(&format!("sinks.lan.{finding}")), "{all:?}");
         }
+    }
+
+    #[test]
+    fn what_a_program_may_count_is_no_mistake() {
+        let settings = [
+            "probes.gpu={type=\"exec\", program=[\"/bin/gpu\"]}",
+            "sinks.lan.kinds=[\"gpu\"]",
+            "sinks.lan.include=[\"gpu.*\"]",
+            "sinks.lan.top={sink=2000}",
+        ];
+        let found = found(&settings);
+        assert!(found.len() == 1 && found[0].contains("2000 rows"), "{found:?}");
     }
 
     #[test]

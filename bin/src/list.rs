@@ -82,7 +82,8 @@ pub(crate) fn main(registry: &Registry, what: What, format: Format) -> Result<Ex
 
 fn all_metrics(registry: &Registry) -> Result<List, Refusal> {
     let mut rows = Vec::new();
-    for probe in registry.probes() {
+    // What others count follows from their options alone.
+    for probe in registry.probes().filter(|probe| !probe.is_named()) {
         let usual = probe.catalog(&Options::none())?;
         for (name, columns) in by_metric(&catalog(&**probe)?) {
             let Some(Declared { kind: entity, column, .. }) = columns.first() else { continue };

@@ -22,6 +22,7 @@ mod files;
 mod layer;
 mod literal;
 mod load;
+mod name;
 mod netdata;
 mod plan;
 mod probes;
@@ -37,7 +38,8 @@ pub use error::ConfigError;
 pub use literal::quoted;
 pub use load::{Loaded, Sources};
 pub use netdata::Directories;
-pub use plan::{Plan, PlannedProbe, PlannedSink, status_socket};
+pub use plan::{Plan, PlannedSink, status_socket};
+pub use probes::PlannedProbe;
 pub use raw::Rights;
 pub use texts::Texts;
 

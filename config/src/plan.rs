@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_process_core::engine::OutletSpec;
-use ebpf_process_core::{
-    Claims, Options, OptionsError, ProbePlugin, Registry, Scope, SinkPlugin, duration, nearest_of, size,
-};
+use ebpf_process_core::{Claims, Options, OptionsError, Registry, Scope, SinkPlugin, duration, nearest_of, size};
 use figment::value::Value;
 
 use crate::error::ConfigError;
 use crate::load::Loaded;
-use crate::probes::plan_probes;
+use crate::name::{NAME_RULE, is_name};
+use crate::probes::{PlannedProbe, plan_probes};
 use crate::raw::{RawRoot, RawSink, Rights};
 
 /// Below this a tick would cost more than it shows.
@@ -34,10 +33,6 @@ const MOST_SINKS: usize = 64;
 const LONGEST_SOCKET: usize = 107;
 /// The key of an agent's name, and the tag with it.
 const INSTANCE: &str = "instance";
-/// Bytes of a name, which is a label of the agent's own metrics.
-const LONGEST_NAME: usize = 64;
-/// What [`is_name`] asks for, in words.
-pub(crate) const NAME_RULE: &str = "1 to 64 letters, digits, \"-\" and \"_\"";
 
 /// Which probes and sinks to build, and how to join them.
 #[derive(Clone)]
@@ -63,17 +58,6 @@ pub struct Plan {
     pub sinks: Vec<PlannedSink>,
     /// What the numbers describe: filtered if and only if `only` is set.
     pub scope: Scope,
-}
-
-/// A probe to build.
-#[derive(Clone)]
-pub struct PlannedProbe {
-    /// Its name in the configuration.
-    pub name: String,
-    /// Its type.
-    pub plugin: Arc<dyn ProbePlugin>,
-    /// Its own table, with the common keys that it knows.
-    pub options: Options,
 }
 
 /// A sink to build.
@@ -190,12 +174,6 @@ fn bounded(
     let show = duration::show;
     let problem = format!("{} is not between {} and {}", show(value), show(shortest), show(longest));
     Err(loaded.refuse(key.to_owned(), problem).into())
-}
-
-/// Whether something of the configuration can have this name.
-pub(crate) fn is_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(allowed)
 }
 
 fn plan_instance(loaded: &Loaded, name: Option<String>) -> Result<Option<String>, ConfigError> {

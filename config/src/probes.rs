@@ -7,8 +7,19 @@ use figment::value::{Dict, Value};
 
 use crate::error::ConfigError;
 use crate::load::Loaded;
-use crate::plan::{NAME_RULE, PlannedProbe, is_name};
+use crate::name::{NAME_RULE, is_name};
 use crate::raw::RawProbe;
+
+/// A probe to build.
+#[derive(Clone)]
+pub struct PlannedProbe {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its type.
+    pub plugin: Arc<dyn ProbePlugin>,
+    /// Its own table, with the common keys that it knows.
+    pub options: Options,
+}
 
 /// The keys of a probe's table that are not its own.
 const COMMON: [&str; 2] = ["enabled", "type"];
