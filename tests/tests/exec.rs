@@ -484,6 +484,10 @@ fn lines_are_as_the_schema_and_the_document_say() {
         // It does refuse something.
         let wrong = r#"{"batch":1,"ok":false}
 {"batch":1,"resent":false,"time":[1,2],"elapsed":0.0,"kinds":[]}
+{"tick":1}
+{"tick":1,"rows":[{"labels":["a"]}]}
+{"ebpf_process":[1],"probe":"x","kind":"X","columns":[{"name":"a","type":"gauge"}]}
+{"ebpf_process":[1],"probe":"x","kind":"x","columns":[{"name":"a","type":"gauge","bounds":[1,null]}]}
 {"colour":"red"}"#;
         match wrong.lines().find(|line| self::complaints(line).is_ok_and(|said| said.is_empty())) {
             Some(line) => Err(Failure::new(format!("the schema lets pass: {line}"))),

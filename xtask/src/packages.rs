@@ -17,7 +17,11 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { program: "bpftrace", package: "bpftrace", tests: "beside-bpftrace, accuracy-load, accuracy-crew" },
-    Need { program: "/usr/bin/python3", package: "python3", tests: "accuracy-load, accuracy-taskstats, exec-python" },
+    Need {
+        program: "/usr/bin/python3",
+        package: "python3",
+        tests: "accuracy-load, accuracy-taskstats, exec-python, exec-probe-python, exec-probe-reload",
+    },
     Need { program: "bpftool", package: "bpftool", tests: "nothing-stays, churn-processes, systemd-*" },
     Need { program: "strace", package: "strace", tests: "expectations-by-strace, first-attach, unit-system-calls" },
     Need { program: "systemd-analyze", package: "systemd", tests: "unit-*" },
