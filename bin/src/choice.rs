@@ -138,7 +138,7 @@ mod tests {
     fn what_a_program_may_count_is_no_mistake() {
         let settings = [
             "probes.gpu={type=\"exec\", program=[\"/bin/gpu\"]}",
-            "sinks.lan.kinds=[\"gpu\"]",
+            "sinks.lan.kinds=[\"gpu\", \"sink\"]",
             "sinks.lan.include=[\"gpu.*\"]",
             "sinks.lan.top={sink=2000}",
         ];
