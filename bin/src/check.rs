@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use ebpf_process_config::{Plan, PlannedProbe, PlannedSink, Rights, Sources};
-use ebpf_process_core::{Registry, Severity, duration};
+use ebpf_process_core::{Finding as Tried, Registry, Severity, duration};
 use ebpf_process_probes::doctor::{self, Finding};
 use ebpf_process_probes::{CounterReport, Doubt, MapMemory, SharedMemory, Survey};
 use serde::Serialize;
@@ -85,6 +85,8 @@ struct ProbeReport {
     shared_memory: Option<SharedMemory>,
     /// Why the probe as a whole cannot be used.
     problem: Option<String>,
+    /// What else was found out about it, each a sentence without a full stop.
+    found: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -249,17 +251,7 @@ impl Report {
         if !self.kinds.is_empty() {
             let _ = write!(text, "\n{}", forecast::costs_for_people(&self.kinds));
         }
-        for probe in &self.probes {
-            match (&probe.counters, &probe.problem) {
-                (_, Some(problem)) => {
-                    let _ = writeln!(text, "\nProbe {} cannot be used: {problem}", probe.name);
-                }
-                (None, None) => {
-                    let _ = writeln!(text, "\nProbe {} is enabled.", probe.name);
-                }
-                (Some(_), None) => {}
-            }
-        }
+        text.extend(self.probes.iter().map(ProbeReport::as_a_whole));
         self.tell_sinks(&mut text);
         if !self.offline {
             text.push_str(&self.rights_for_people());
@@ -360,12 +352,7 @@ impl Report {
 
 impl SinkReport {
     /// What the configuration and the trial say, where there was one.
-    fn new(
-        sink: &PlannedSink,
-        known: &Known,
-        forecast: Option<Forecast>,
-        tried: Option<Vec<ebpf_process_core::Finding>>,
-    ) -> Self {
+    fn new(sink: &PlannedSink, known: &Known, forecast: Option<Forecast>, tried: Option<Vec<Tried>>) -> Self {
         let mut found = tried.unwrap_or_default();
         let trial = Verdict::of(trial::worst(&found));
         let lacking = known.lacking(sink);
@@ -448,7 +435,7 @@ impl ProbeReport {
     fn of(probe: &PlannedProbe) -> Self {
         let none = Self { name: probe.name.clone(), ..Self::default() };
         match survey(probe) {
-            None => none,
+            None => none.tried(probe.plugin.try_out(&probe.options)),
             Some(Ok(Survey { counters, memory, shared })) => {
                 Self { shared_memory: shared, counters: Some(counters), memory: Some(memory), ..none }
             }
@@ -458,6 +445,28 @@ impl ProbeReport {
 }
 
 impl ProbeReport {
+    /// With what its plugin has found out. The worst is why it cannot be used, if that is so.
+    fn tried(mut self, findings: Vec<Tried>) -> Self {
+        for Tried { severity, what, way_out, .. } in findings {
+            let said = way_out.map_or_else(|| what.clone(), |way_out| format!("{what}; {way_out}"));
+            match severity {
+                Severity::Error if self.problem.is_none() => self.problem = Some(said),
+                _ => self.found.push(said),
+            }
+        }
+        self
+    }
+
+    /// What is to be said of all of it, in a line of its own; nothing where its counters say it.
+    fn as_a_whole(&self) -> String {
+        let Self { name, counters, problem, found, .. } = self;
+        match (counters, problem) {
+            (_, Some(problem)) => format!("\nProbe {name} cannot be used: {problem}\n"),
+            (None, None) => format!("\n{}.\n", [&[format!("Probe {name} is enabled")], &found[..]].concat().join(". ")),
+            (Some(_), None) => String::new(),
+        }
+    }
+
     /// What of it is missing, with the reason: of a counter, why the last hook was not taken.
     fn lacking(&self) -> Vec<(&str, &str)> {
         let whole = self.problem.as_deref().map(|problem| (self.name.as_str(), problem));
@@ -493,6 +502,22 @@ fn verdict(probes: &[ProbeReport]) -> Verdict {
 mod tests {
     use super::*;
     use ebpf_process_probes::{Attempt, Cost, HookReport, Layer, Tier};
+
+    #[test]
+    fn what_a_probe_finds_out_by_itself_is_told_and_an_error_is_why_it_cannot_be_used() {
+        let tried = |findings| ProbeReport::default().tried(findings);
+        let fine = tried(vec![Tried::fine("it is there"), Tried::warning("it is old", "update it")]);
+        assert_eq!(
+            (fine.problem, fine.found),
+            (None, vec!["it is there".to_owned(), "it is old; update it".to_owned()])
+        );
+        let wrong = tried(vec![Tried::fine("it is there"), Tried::error("it is empty", "fill it")]);
+        assert_eq!(
+            (wrong.problem.as_deref(), wrong.found),
+            (Some("it is empty; fill it"), vec!["it is there".to_owned()])
+        );
+        assert_eq!(verdict(&[tried(vec![Tried::error("it is empty", "fill it")])]), Verdict::Failed);
+    }
 
     #[test]
     fn what_is_missing_is_named_with_its_reason() {

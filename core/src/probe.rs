@@ -13,6 +13,7 @@ use crate::opener::{Direct, Opener};
 use crate::option_doc::OptionDoc;
 use crate::options::{Options, OptionsError};
 use crate::recorder::Recorder;
+use crate::trial::Finding;
 use crate::vitals::Vitals;
 
 /// Reads numbers once per tick.
@@ -125,6 +126,13 @@ pub trait ProbePlugin: Send + Sync {
 
     /// What it opens after the agent has given up most of its rights; see [`SinkPlugin::opens`](crate::SinkPlugin::opens).
     fn opens(&self, _options: &Options) -> Vec<Access> {
+        Vec::new()
+    }
+
+    /// What would tell `check` that the probe works: is the program there, is the file readable. Nothing is left behind, started
+    /// or attached. Called on the main thread by any user, and also while an agent runs. The options have passed
+    /// [`catalog`](Self::catalog). The default has nothing to say; of kernel probes `check` tells by itself.
+    fn try_out(&self, _options: &Options) -> Vec<Finding> {
         Vec::new()
     }
 

@@ -41,7 +41,7 @@ mod talker;
 use std::sync::Arc;
 
 use ebpf_process_core::{
-    Access, Assistant, BuildError, Declared, OptionDoc, Options, OptionsError, Prepared, Probe, ProbeContext,
+    Access, Assistant, BuildError, Declared, Finding, OptionDoc, Options, OptionsError, Prepared, Probe, ProbeContext,
     ProbePlugin,
 };
 use ebpf_process_peer::Target;
@@ -81,6 +81,17 @@ impl ProbePlugin for ExecPlugin {
         Settings::read(options).map(|(_, target)| target.access()).into_iter().collect()
     }
 
+    fn try_out(&self, options: &Options) -> Vec<Finding> {
+        let examined = Settings::read(options).map(|(_, target)| target.examine());
+        examined
+            .into_iter()
+            .map(|found| match found {
+                Ok(found) => Finding::fine(found),
+                Err(obstacle) => Finding::error(obstacle.problem, obstacle.way_out),
+            })
+            .collect()
+    }
+
     /// What a program has numbers for it says itself.
     fn catalog(&self, options: &Options) -> Result<Vec<Declared>, OptionsError> {
         Settings::read(options).map(|_| Vec::new())
@@ -116,5 +127,23 @@ impl Prepared for Coming {
 
     fn begin(self: Box<Self>, context: ProbeContext<'_>) -> Result<Box<dyn Probe>, BuildError> {
         Ok(Box::new(ExecProbe::new(context.name, self.settings, self.target, context.opener)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::Severity;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn check_says_whether_the_program_can_be_started() {
+        let tried = |program: &str| PLUGIN.try_out(&Options::from_value(json!({ "program": [program] })));
+        let [found] = &tried("/bin/sh")[..] else { panic!("one finding") };
+        assert_eq!((found.severity, found.what.as_str()), (Severity::Fine, "/bin/sh can be started"));
+        let [found] = &tried("/bin/no such program")[..] else { panic!("one finding") };
+        assert_eq!(found.severity, Severity::Error);
+        assert!(found.what.starts_with("cannot find /bin/no such program") && found.way_out.is_some(), "{found:?}");
     }
 }
