@@ -34,4 +34,6 @@ say(
     ],
 )
 for line in sys.stdin:
-    say(tick=json.loads(line)["tick"], rows=list(rows()))
+    question = json.loads(line)
+    if "tick" in question:
+        say(tick=question["tick"], rows=list(rows()))

@@ -6,10 +6,14 @@ def say(**words):
 
 say(ebpf_process=[1], format="samples")
 start = json.loads(sys.stdin.readline())
+if "refused" in start:
+    sys.exit(start["refused"])
 db = sqlite3.connect(start["options"]["database"])
 db.execute("CREATE TABLE IF NOT EXISTS numbers (stream, batch, place, series, value, UNIQUE (stream, batch, place))")
 for line in sys.stdin:
     batch = json.loads(line)
+    if "batch" not in batch:
+        continue
     rows = []
     for place, sample in enumerate(batch["samples"]):
         labels = ",".join(f"{key}={text}" for key, text in sample["labels"].items())
