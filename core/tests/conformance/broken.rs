@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     BlocksAtTheEnd,
     /// What its receiver does not take it counts as written.
     LosesWhatIsRefused,
+    /// What it writes is all that its receiver has: what was there before it is gone.
+    BeginsAnew,
 }
 
 /// A sink with a fault.
@@ -66,6 +68,9 @@ impl Broken {
     pub(crate) fn new(fault: Fault, store: Store, context: SinkContext) -> Self {
         if fault == Fault::LeavesThreads {
             std::thread::Builder::new().spawn(|| block()).expect("a thread");
+        }
+        if fault == Fault::BeginsAnew {
+            store.clear();
         }
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         Self {

@@ -112,6 +112,7 @@ const BROKEN: &[(Way, &[Row])] = &[
     (Way::Broken(Fault::PanicsAtItsEnd), &[Row::Panic]),
     (Way::Broken(Fault::BlocksAtTheEnd), &[Row::InTime]),
     (Way::Broken(Fault::LosesWhatIsRefused), &[Row::EachVerdict]),
+    (Way::Broken(Fault::BeginsAnew), &[Row::Restart]),
     (Way::ChecksAndWrites, &[Row::CheckHasNoEffect]),
     (Way::Disagrees, &[Row::Refusal]),
 ];

@@ -50,6 +50,10 @@ impl Store {
         self.refuses.load(Ordering::Acquire)
     }
 
+    pub(crate) fn clear(&self) {
+        self.series.lock().clear();
+    }
+
     pub(crate) fn put(&self, point: Point) {
         let mut series = self.series.lock();
         let numbers = series.entry(point.text).or_default();

@@ -130,13 +130,16 @@ pub(super) fn in_time(run: &mut Run) -> Result<(), Stop> {
     Ok(())
 }
 
-/// A sink ends in order, and another one begins with totals of its own.
+/// A sink ends in order, and another one begins with totals of its own. A row that only the first one had is not made up
+/// for by anything later: whoever begins with an empty receiver loses it.
 pub(super) fn restart(run: &mut Run) -> Result<(), Stop> {
     let mut stage = Stage::new(run, Row::Restart)?;
     let (calls, row) = (stage.what(Counter), stage.who(""));
     let record = |total| vec![Deed::Record(calls.clone(), Some(row.clone()), Number::Counter(total))];
+    let once = stage.who("once");
+    let gone = Deed::Record(calls.clone(), Some(once), Number::Counter(1));
     stage.step(record(10))?;
-    stage.step(record(20))?;
+    stage.step([record(20), vec![gone]].concat())?;
     stage.end()?;
     stage.judge(true)?;
     stage.renew()?;
