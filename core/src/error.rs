@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use crate::entity::Refused;
 use crate::options::OptionsError;
@@ -149,8 +150,10 @@ impl fmt::Display for ProbeError {
 
 /// Why a plugin could not be built.
 ///
-/// `?` makes one from every error: from an [`OptionsError`] one of wrong options, from any other a refusal that stays and
-/// has no more to say than that error. [`refused`](Self::refused) says what to do as well.
+/// `?` makes one from every error: from an [`OptionsError`] one of wrong options, from any other a refusal that has no more to
+/// say than that error. It stays, but for what an [`io::Error`] says is not there ([`NotFound`](io::ErrorKind::NotFound),
+/// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable)) or [in use](io::ErrorKind::AddrInUse).
+/// [`refused`](Self::refused) says what to do as well.
 #[derive(Debug)]
 pub struct BuildError {
     kind: BuildErrorKind,
@@ -241,9 +244,19 @@ impl<E: Error + Send + Sync + 'static> From<E> for BuildError {
                 // Of all errors this one alone is known to be a mistake in the probe.
                 let way_out =
                     if cause.is::<Refused>() { "this is a mistake in the probe, please report it" } else { "" };
-                Self { source: Some(cause), ..Self::refused(problem, way_out) }
+                let kind = kind_of(&*cause);
+                Self { source: Some(cause), kind, ..Self::refused(problem, way_out) }
             }
         }
+    }
+}
+
+/// Whether an error passes, where it says so itself: what is not there may come, what somebody has may be let go.
+fn kind_of(cause: &(dyn Error + Send + Sync + 'static)) -> BuildErrorKind {
+    match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable) => BuildErrorKind::Passing,
+        Some(io::ErrorKind::AddrInUse) => BuildErrorKind::Taken,
+        _ => BuildErrorKind::Refused,
     }
 }
 

@@ -131,3 +131,17 @@ fn a_probes_own_mistake_says_whose_it_is() {
     let error = declare().expect_err("a label twice");
     assert!(error.to_string().ends_with("; this is a mistake in the probe, please report it"), "{error}");
 }
+
+#[test]
+fn what_is_not_there_or_in_use_passes_and_everything_else_stays() {
+    for (error, kind) in [
+        (io::ErrorKind::NotFound, BuildErrorKind::Passing),
+        (io::ErrorKind::AddrNotAvailable, BuildErrorKind::Passing),
+        (io::ErrorKind::AddrInUse, BuildErrorKind::Taken),
+        (io::ErrorKind::PermissionDenied, BuildErrorKind::Refused),
+        (io::ErrorKind::Other, BuildErrorKind::Refused),
+    ] {
+        let build = || -> Result<(), BuildError> { Err(io::Error::from(error))? };
+        assert_eq!(build().expect_err("an error").kind(), kind, "{error:?}");
+    }
+}

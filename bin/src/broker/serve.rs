@@ -113,7 +113,7 @@ impl<Read: FnMut() -> Result<(Allowed, Vec<u8>), String>> Server<Read> {
             Request::End(program) => Some(self.programs.end(program)?),
             Request::Ended(program) => self.programs.ended(program)?,
             asked if !self.configurations().any(|allowed| allowed.has(&asked)) => {
-                return Err(self.refused.note(&format!("{asked:?} is not what the configuration asks for")));
+                return Err(self.refused.note(&format!("no sink or probe has named {asked:?} in what it opens")));
             }
             Request::Start(program) => {
                 let (started, Pipes { input, output, errors }) = self.programs.start(&program, &self.user)?;
@@ -154,6 +154,6 @@ impl Refused {
             let why: String = why.chars().take(200).collect();
             warn!("the broker refuses what the agent asks: {why}; {count} refused so far");
         }
-        Refusal::of("it is not what the broker was started for")
+        Refusal::of("it is not what the broker was started for: a plugin names in `opens` what it opens")
     }
 }
