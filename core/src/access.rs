@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::opener::Program;
+use crate::trial::Finding;
 
 /// Something outside the process that a plugin opens after the start, for the first time or anew.
 ///
@@ -39,6 +40,22 @@ impl Access {
             Self::Read(path) | Self::Write(path) | Self::Directory(path) | Self::Connect(path) => Some(path),
             Self::Listen(_) | Self::Program(_) | Self::Executables => None,
         }
+    }
+
+    /// What is missing for it now, without opening anything.
+    pub(crate) fn examine(&self) -> Option<Finding> {
+        let needed = match self {
+            Self::Read(path) | Self::Connect(path) => path.as_path(),
+            Self::Program(program) => &program.path,
+            // It is made itself.
+            Self::Write(path) | Self::Directory(path) => {
+                path.parent().filter(|parent| !parent.as_os_str().is_empty())?
+            }
+            Self::Listen(_) | Self::Executables => return None,
+        };
+        // Who may not look there may be able to open it all the same.
+        let error = needed.metadata().err().filter(|error| error.kind() != io::ErrorKind::PermissionDenied)?;
+        Some(Finding::warning(format!("cannot find {}: {error}", needed.display()), "make it, or name another one"))
     }
 
     /// The same for an agent that is one of several on this host: each has a [directory](Self::Directory) of its own,

@@ -131,9 +131,10 @@ pub trait ProbePlugin: Send + Sync {
 
     /// What would tell `check` that the probe works: is the program there, is the file readable. Nothing is left behind, started
     /// or attached. Called on the main thread by any user, and also while an agent runs. The options have passed
-    /// [`catalog`](Self::catalog). The default has nothing to say; of kernel probes `check` tells by itself.
-    fn try_out(&self, _options: &Options) -> Vec<Finding> {
-        Vec::new()
+    /// [`catalog`](Self::catalog). The default says what of that which it [opens](Self::opens) is missing; of kernel probes
+    /// `check` tells by itself.
+    fn try_out(&self, options: &Options) -> Vec<Finding> {
+        self.opens(options).iter().filter_map(Access::examine).collect()
     }
 
     /// The columns that it has with these options, each on its kind. Reads the options without side effects; an

@@ -225,9 +225,9 @@ pub trait SinkPlugin: Send + Sync {
     /// answer. Nothing is left behind, and what is there stays as it is: no file, no lock, no database, no
     /// connection, and no number at the receiver. Called on a thread of its own, beside the trials of other
     /// sinks, by any user and also while an agent runs; a panic is a finding. The options have passed
-    /// [`check`](Self::check). The default has nothing to say.
-    fn try_out(&self, _options: &Options, _context: &TrialContext) -> Vec<Finding> {
-        Vec::new()
+    /// [`check`](Self::check). The default says what of that which it [opens](Self::opens) is missing.
+    fn try_out(&self, options: &Options, _context: &TrialContext) -> Vec<Finding> {
+        self.opens(options).iter().filter_map(Access::examine).collect()
     }
 
     /// Where, with these options, the numbers go: in words that are equal for equal places and on one line, such

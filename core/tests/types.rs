@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebpf_process_core::testkit::{Bench, context};
 use ebpf_process_core::{
     Access, BuildErrorKind, Claims, Column, ColumnId, Declared, EntityKind, OptionDoc, Options, Probe, ProbeContext,
-    ProbeResult, ProbeType, Recorder, Registry, RowId, Selection, Sink, SinkContext, SinkPlugin, SinkResult, SinkType,
-    Unit, View,
+    ProbeResult, ProbeType, Recorder, Registry, RowId, Selection, Severity, Sink, SinkContext, SinkPlugin, SinkResult,
+    SinkType, TrialContext, Unit, View,
 };
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -59,6 +60,11 @@ fn a_sink_type_is_its_options_and_a_function() {
     assert_eq!(plugin.opens(&at("/x")), [Access::Write("/x".into())]);
     assert_eq!(plugin.opens(&Options::none()), [], "of wrong options nothing");
     assert_eq!(plugin.options(), OptionDoc::of::<PathOptions>());
+    let tried = |path| plugin.try_out(&at(path), &TrialContext::new("mine", "here", Duration::ZERO));
+    assert_eq!(tried("/x"), [], "the file is made, and its directory is there");
+    let [missing] = &tried("/no such directory/x")[..] else { panic!("its directory is not there") };
+    assert_eq!(missing.severity, Severity::Warning);
+    assert!(missing.what.starts_with("cannot find /no such directory: "), "{missing:?}");
     let mut sink = plugin.build(&at("/x"), context("mine")).expect("a sink");
     let mut bench = Bench::new();
     let calls = bench.host(Column::counter("demo.calls", Unit::CALLS, "Calls").labels([("operation", "read")]));
@@ -125,7 +131,7 @@ fn a_probe_type_is_its_options_its_columns_and_a_function() {
     assert_eq!(plugin.catalog(&options).expect("right options"), [fixed_column()]);
     assert_eq!(plugin.catalog(&Options::none()).expect_err("no total").key, "options.total");
     let mut bench = Bench::new();
-    let context = ProbeContext::new("lamp", bench.recorder(), std::time::Duration::from_secs(1));
+    let context = ProbeContext::new("lamp", bench.recorder(), Duration::from_secs(1));
     let mut probe = plugin.build(&options, context).expect("a probe");
     let mut shown = Vec::new();
     bench.tick(
