@@ -27,5 +27,5 @@ readline.createInterface({ input: process.stdin }).on('line', (line) => {
   const message = JSON.parse(line);
   if (message.refused) process.exit(78);
   if (message.start) file = fs.openSync(message.options.file, 'a');
-  else write(message);
+  else if (message.batch) write(message);
 });

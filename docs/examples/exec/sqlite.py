@@ -19,7 +19,8 @@ database.execute(
     " name TEXT, labels TEXT, value TEXT, PRIMARY KEY (stream, batch, row, field)) WITHOUT ROWID"
 )
 for line in sys.stdin:
-    batch = json.loads(line)
+    if "batch" not in (batch := json.loads(line)):
+        continue
     key, seconds = (batch["stream"], batch["batch"]), batch["time"][0]
     cells = (
         # As text: SQLite's integers end at 2^63.
