@@ -3,6 +3,7 @@
 mod exec;
 mod format;
 mod http;
+mod shared;
 mod stored;
 mod tcp;
 mod udp;
@@ -10,18 +11,17 @@ mod udp;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use ebpf_process_core::testkit::conformance::{Kit, Peer, Steering};
-use parking_lot::Mutex;
+use ebpf_process_core::testkit::conformance::{Kit, Peer};
 use tracing::error;
 
 use crate::exit::Refusal;
 use crate::sink_test::receive::exec::Folder;
 use crate::sink_test::receive::format::Format;
-use crate::sink_test::receive::stored::Stored;
+use crate::sink_test::receive::shared::Shared;
 
 /// What stands in an option of the sink for where the receiver is.
 pub(crate) const PLACE: &str = "{receiver}";
@@ -86,23 +86,6 @@ impl fmt::Display for Receive {
             Self::Http(format) => write!(f, "http:{}", format.name()),
             Self::Exec => f.write_str("exec"),
         }
-    }
-}
-
-/// What all threads of a receiver share.
-#[derive(Clone, Debug, Default)]
-struct Shared {
-    stored: Arc<Mutex<Stored>>,
-    steering: Steering,
-    /// How often it was told to refuse.
-    refusals: Arc<AtomicUsize>,
-}
-
-impl Shared {
-    /// The answer of these by which it refuses now.
-    fn refusal<'a>(&self, answers: &[&'a str]) -> &'a str {
-        let told = self.refusals.load(Ordering::Acquire);
-        answers[told.saturating_sub(1) % answers.len()]
     }
 }
 

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Shared;
+use super::shared::Shared;
 use super::stored::{Point, Says};
 
 /// What is answered by whoever refuses, one each time.

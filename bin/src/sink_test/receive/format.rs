@@ -4,12 +4,13 @@ mod graphite;
 mod influx;
 mod prometheus;
 mod statsd;
+mod value;
 
 use std::str::from_utf8;
 
-use ebpf_process_core::testkit::conformance::Number;
-
 use crate::sink_test::receive::stored::{Point, Says};
+
+use value::value;
 
 /// A format of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +66,10 @@ fn plain(line: &str, points: &mut Vec<Point>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A number that is one.
-fn value(text: &str) -> Result<Number, &'static str> {
-    match Number::parse(text) {
-        Some(Number::Real(real)) if !real.is_finite() => Err("a value that is no number"),
-        Some(number) => Ok(number),
-        None => Err("a value that is no number"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ebpf_process_core::testkit::conformance::Number;
+
     use super::*;
 
     fn is(series: &str, time: Option<i64>, number: impl Into<Number>) -> Point {

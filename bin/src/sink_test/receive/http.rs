@@ -9,8 +9,8 @@ use ebpf_process_core::testkit::conformance::Peer;
 use flate2::read::MultiGzDecoder;
 use httparse::{EMPTY_HEADER, Status, parse_chunk_size};
 
-use super::Shared;
 use super::format::Format;
+use super::shared::Shared;
 use super::tcp::accept;
 
 /// What is answered by whoever refuses, one each time: come later, less, and never.

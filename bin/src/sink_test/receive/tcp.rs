@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ebpf_process_core::testkit::conformance::Peer;
 
-use super::Shared;
 use super::format::Format;
+use super::shared::Shared;
 
 /// What is read at once.
 const CHUNK: usize = 64 * 1024;

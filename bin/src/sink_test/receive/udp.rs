@@ -8,8 +8,8 @@ use std::thread;
 use crossbeam_channel::bounded;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-use super::Shared;
 use super::format::Format;
+use super::shared::Shared;
 
 /// The largest datagram.
 const LARGEST: usize = 65_536;

@@ -1,6 +1,6 @@
 //! Graphite's plain text: `path value time`.
 
-use super::value;
+use super::value::value;
 use crate::sink_test::receive::stored::{Point, Says};
 
 /// A path may have tags behind it, `;key=value`; the time -1 is when the line comes.

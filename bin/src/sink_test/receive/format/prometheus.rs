@@ -1,6 +1,6 @@
 //! Prometheus's text format, and `OpenMetrics`: `name{key="value"} value [time]`.
 
-use super::value;
+use super::value::value;
 use crate::sink_test::receive::stored::{Point, Says};
 
 /// Comments and exemplars say no number of a series.

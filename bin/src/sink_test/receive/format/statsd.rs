@@ -2,7 +2,7 @@
 
 use ebpf_process_core::testkit::conformance::Number;
 
-use super::value;
+use super::value::value;
 use crate::sink_test::receive::stored::{Point, Says};
 
 /// Counters add up; of times and distributions the number of values does. A gauge with a sign is a change.
