@@ -9,9 +9,6 @@ use crate::bell::Ears;
 use crate::complaints::Complaints;
 use crate::peer::{Event, Peer};
 
-/// The exit code of a program that waits for somebody to change its configuration (`EX_CONFIG`).
-pub const CONFIGURE: i32 = 78;
-
 /// Between being asked to end and being killed.
 pub const LAST_CHANCE: Duration = Duration::from_secs(1);
 

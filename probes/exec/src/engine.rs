@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::Opener;
 use ebpf_process_peer::{
-    CONFIGURE, Complaints, Ears, End, Ending, Event, LAST_CHANCE, Mistakes, Owner, Peer, Restart, Target,
+    After, Complaints, Ears, End, Ending, Event, LAST_CHANCE, Mistakes, Owner, Peer, Restart, Target, Why,
 };
 use tracing::{info, warn};
 
@@ -50,29 +50,6 @@ pub(crate) struct Engine {
     unasked: (u32, u64),
     /// What it fails for, as long as it does.
     failing: Option<String>,
-}
-
-/// Why a conversation is over.
-#[derive(Debug)]
-enum Why {
-    /// The probe ends.
-    Stopping,
-    /// The program has ended.
-    Ended(ExitStatus),
-    /// The program closes its standard output, or a socket's end.
-    Left(&'static str),
-    /// It breaks the protocol, or does not answer.
-    Broken(String),
-    /// It cannot work before somebody changes something.
-    Hopeless(String),
-}
-
-/// What follows.
-#[derive(Debug)]
-enum After {
-    Again(String),
-    Over(String),
-    Stopped,
 }
 
 impl Engine {
@@ -170,18 +147,7 @@ impl Engine {
             self.shared.ask_again(question);
         }
         let ended = self.finish(&mut peer, number, &why);
-        let code = ended.and_then(|ended| ended.code());
-        let ended = ended.map_or_else(String::new, |ended| format!(" ({ended})"));
-        match why {
-            Why::Stopping => After::Stopped,
-            Why::Hopeless(problem) => After::Over(problem),
-            _ if code == Some(CONFIGURE) => {
-                After::Over(format!("the program exited with {CONFIGURE}: its configuration has to be changed"))
-            }
-            Why::Ended(_) => After::Again(format!("the program has ended by itself{ended}")),
-            Why::Left(what) => After::Again(format!("the program {what}{ended}")),
-            Why::Broken(problem) => After::Again(format!("{problem}{ended}")),
-        }
+        why.after(ended)
     }
 
     /// Asks and hears answers, until there is a reason not to.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_process_core::SinkContext;
 use ebpf_process_peer::{
-    CONFIGURE, Complaints, Ears, End, Ending, Event, LAST_CHANCE, Mistakes, Owner, Peer, Restart, Target, told,
+    After, Complaints, Ears, End, Ending, Event, LAST_CHANCE, Mistakes, Owner, Peer, Restart, Target, Why, told,
 };
 use tracing::{debug, error, info, warn};
 
@@ -45,29 +45,6 @@ pub(crate) struct Engine {
     complaints: Complaints,
     /// What it fails for, as long as it does.
     failing: Option<String>,
-}
-
-/// Why a conversation is over.
-#[derive(Debug)]
-enum Why {
-    /// The sink ends.
-    Stopping,
-    /// The program has ended.
-    Ended(ExitStatus),
-    /// The program closes its standard input or output.
-    Left(&'static str),
-    /// It breaks the protocol, or does not answer.
-    Broken(String),
-    /// Nothing can be said to it, or it cannot work, before somebody changes something.
-    Hopeless(String),
-}
-
-/// What follows.
-#[derive(Debug)]
-enum After {
-    Again(String),
-    Over(String),
-    Stopped,
 }
 
 impl Engine {
@@ -174,18 +151,7 @@ impl Engine {
             Err(why) => why,
         };
         let ended = self.finish(&mut peer, number, &why);
-        let code = ended.and_then(|ended| ended.code());
-        let ended = ended.map_or_else(String::new, |ended| format!(" ({ended})"));
-        match why {
-            Why::Stopping => After::Stopped,
-            Why::Hopeless(problem) => After::Over(problem),
-            _ if code == Some(CONFIGURE) => {
-                After::Over(format!("the program exited with {CONFIGURE}: its configuration has to be changed"))
-            }
-            Why::Ended(_) => After::Again(format!("the program has ended by itself{ended}")),
-            Why::Left(what) => After::Again(format!("the program {what}{ended}")),
-            Why::Broken(problem) => After::Again(format!("{problem}{ended}")),
-        }
+        why.after(ended)
     }
 
     /// Waits for what the program wants, and tells it where it is.

@@ -1,12 +1,13 @@
 //! Whatever the program of a probe says, in each format, the probe lives on, and what it records are numbers.
 #![no_main]
 
+mod program;
+
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
     *WORDS.lock().unwrap_or_else(PoisonError::into_inner) = (words.to_vec(), format == "json");
     // One program is enough.
     let mut options = json!({
-        "address": format!("unix:{}", server().display()), "format": format, "rows": 2, "start_timeout": "50ms",
+        "address": format!("unix:{}", program::listening("answers", speak).display()), "format": format, "rows": 2, "start_timeout": "50ms",
         "reply_timeout": "50ms", "close_timeout": "50ms", "retry_min": "1h", "retry_max": "1h",
     });
     if format != "json" {
@@ -64,25 +65,6 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 });
-
-/// Starts the program with the first input.
-fn server() -> &'static PathBuf {
-    static SOCKET: OnceLock<PathBuf> = OnceLock::new();
-    SOCKET.get_or_init(|| {
-        // A program of Rust's ignores it, and this one's `main` is the fuzzer's.
-        signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default()).expect("a handler");
-        let path = std::env::temp_dir().join(format!("fuzz-answers-{}.sock", std::process::id()));
-        let listener = UnixListener::bind(&path).expect("a socket");
-        let serve = move || {
-            for agent in listener.incoming().flatten() {
-                // An agent that hangs up has heard enough.
-                let _ = speak(agent);
-            }
-        };
-        thread::Builder::new().spawn(serve).expect("a thread");
-        path
-    })
-}
 
 /// Says the words to an agent, those behind a hello once it is asked, and hears it out.
 fn speak(mut agent: UnixStream) -> io::Result<()> {

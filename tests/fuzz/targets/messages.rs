@@ -2,12 +2,13 @@
 //! that it did not answer for.
 #![no_main]
 
+mod program;
+
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ fuzz_target!(|words: &[u8]| {
     WORDS.lock().unwrap_or_else(PoisonError::into_inner).splice(.., words.iter().copied());
     // One program is enough.
     let options = json!({
-        "address": format!("unix:{}", server().display()), "start_timeout": "50ms", "close_timeout": "50ms",
+        "address": format!("unix:{}", program::listening("program", speak).display()), "start_timeout": "50ms", "close_timeout": "50ms",
         "delivery": {"retry_min": "1h", "retry_max": "1h"},
     });
     let context = context("store");
@@ -60,25 +61,6 @@ fuzz_target!(|words: &[u8]| {
     let answers = words.iter().filter(|byte| **byte == b'\n').count() > 1;
     assert!(answers || tally.written + tally.rejected_total() == 0, "{tally:?}");
 });
-
-/// Starts the program with the first input.
-fn server() -> &'static PathBuf {
-    static SOCKET: OnceLock<PathBuf> = OnceLock::new();
-    SOCKET.get_or_init(|| {
-        // A program of Rust's ignores it, and this one's `main` is the fuzzer's.
-        signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default()).expect("a handler");
-        let path = std::env::temp_dir().join(format!("fuzz-program-{}.sock", std::process::id()));
-        let listener = UnixListener::bind(&path).expect("a socket");
-        let serve = move || {
-            for agent in listener.incoming().flatten() {
-                // An agent that hangs up has heard enough.
-                let _ = speak(agent);
-            }
-        };
-        thread::Builder::new().spawn(serve).expect("a thread");
-        path
-    })
-}
 
 /// Says the words to an agent, and hears it out.
 fn speak(mut agent: UnixStream) -> io::Result<()> {
