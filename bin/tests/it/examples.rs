@@ -83,14 +83,18 @@ fn what_the_readme_shows_passes_check_and_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("status.sock");
     let store = folder.path().join("store");
+    let gpu = folder.path().join("gpu");
     let program = "#!/bin/sh\necho '{\"ebpf_process\": [1], \"format\": \"rows\"}'\nexec cat > /dev/null\n";
-    std::fs::write(&store, program).expect("a program");
-    std::fs::set_permissions(&store, Permissions::from_mode(0o755)).expect("a program");
+    for path in [&store, &gpu] {
+        std::fs::write(path, program).expect("a program");
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("a program");
+    }
     for (index, config) in readme().into_iter().enumerate() {
         // Ports and paths that nobody else has; all else as it stands there.
         let config = config
             .replace("listen = \"127.0.0.1:19435\"", "listen = \"127.0.0.1:0\"")
             .replace("/usr/local/bin/store", &store.display().to_string())
+            .replace("/usr/local/bin/gpu", &gpu.display().to_string())
             .replace("/var/log/ebpf-process", &folder.path().display().to_string());
         let path = folder.path().join(format!("{index}.toml"));
         std::fs::write(&path, &config).expect("a file");
