@@ -29,6 +29,8 @@ use serde_json::Value;
 struct Lines {
     /// Of a line whose end has not come.
     rest: Vec<u8>,
+    /// The next line may be the end of one that began before somebody was away.
+    may_be_half: bool,
     readings: Vec<Reading>,
 }
 
@@ -38,7 +40,11 @@ impl Lines {
         let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines: Vec<_> = self.rest.drain(..whole).collect();
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            self.add(&serde_json::from_slice(line).expect("JSON"));
+            let is_half = std::mem::take(&mut self.may_be_half);
+            match serde_json::from_slice(line) {
+                Ok(line) => self.add(&line),
+                Err(error) => assert!(is_half, "{error}"),
+            }
         }
     }
 
@@ -200,9 +206,10 @@ impl Reader {
     fn behave(&mut self, peer: Peer) -> io::Result<()> {
         self.is_slow = peer == Peer::Slow;
         if peer == Peer::Away {
-            // What it has not read goes with its end, and so does half a line.
+            // What it has not read of a line stays in the pipe as long as the sink has that open.
             self.end = None;
             self.lines.rest.clear();
+            self.lines.may_be_half = true;
         } else if self.end.is_none() {
             let flags = OFlags::NONBLOCK.bits().cast_signed();
             self.end = Some(OpenOptions::new().read(true).custom_flags(flags).open(&self.path)?);
