@@ -92,16 +92,27 @@ pub(crate) struct KindLayout {
 
 /// How a cell's bits are read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Format {
-    pub(crate) kind: MetricKind,
-    pub(crate) factor: f64,
-    /// The last slot of a histogram.
-    pub(crate) last: u8,
+pub(crate) enum Format {
+    /// A counter's total in the metric's unit.
+    Total,
+    /// One in another unit.
+    Scaled(f64),
+    Level,
+    Histogram {
+        factor: f64,
+        last: u8,
+    },
 }
 
 impl Format {
-    pub(crate) const fn of(column: &Column) -> Self {
-        Self { kind: column.kind(), factor: column.factor(), last: column.slot_range().1 }
+    pub(crate) fn of(column: &Column) -> Self {
+        match column.kind() {
+            #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
+            MetricKind::Counter if column.factor() == 1.0 => Self::Total,
+            MetricKind::Counter => Self::Scaled(column.factor()),
+            MetricKind::Gauge => Self::Level,
+            MetricKind::Histogram => Self::Histogram { factor: column.factor(), last: column.slot_range().1 },
+        }
     }
 }
 
@@ -204,13 +215,13 @@ impl Block {
 
     /// The value of a cell with these bits.
     #[inline]
-    pub(crate) fn read(&self, Format { kind, factor, last }: Format, bits: u64) -> Value<'_> {
-        match kind {
-            #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
-            MetricKind::Counter if factor == 1.0 => Value::Counter(bits),
-            MetricKind::Counter => Value::Scaled(Scaled { total: bits, scale: factor }),
-            MetricKind::Gauge => Value::Gauge(f64::from_bits(bits)),
-            MetricKind::Histogram => Value::Histogram(histogram::load(&self.slab, bits, last, factor)),
+    pub(crate) fn read(&self, format: Format, bits: u64) -> Value<'_> {
+        match format {
+            // Nearly all there are.
+            Format::Total => Value::Counter(bits),
+            Format::Scaled(scale) => Value::Scaled(Scaled { total: bits, scale }),
+            Format::Level => Value::Gauge(f64::from_bits(bits)),
+            Format::Histogram { factor, last } => Value::Histogram(histogram::load(&self.slab, bits, last, factor)),
         }
     }
 

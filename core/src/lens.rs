@@ -112,8 +112,14 @@ impl KindLens {
         is_set(&self.mask, column)
     }
 
+    /// The taken columns, as words of 64.
+    #[inline]
+    pub(crate) fn mask(&self) -> &[u64] {
+        &self.mask
+    }
+
     /// The taken cells with a value, as words of 64 columns.
-    pub(crate) fn taken<'a>(&'a self, presence: &'a [u64]) -> impl Iterator<Item = u64> + Clone + use<'a> {
+    fn taken<'a>(&'a self, presence: &'a [u64]) -> impl Iterator<Item = u64> + use<'a> {
         presence.iter().zip(&self.mask).map(|(present, mask)| present & mask)
     }
 

@@ -364,6 +364,7 @@ impl<'a> RowView<'a> {
     }
 
     /// The values by column, in the order of columns.
+    #[inline]
     pub fn cells(&self) -> impl Iterator<Item = (usize, Value<'a>)> + use<'a> {
         self.values().all()
     }
