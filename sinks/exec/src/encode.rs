@@ -62,11 +62,10 @@ impl Encoder {
                 let numbered = &mut self.numbered;
                 let known = self.rows.entry(&row, || {
                     *numbered += 1;
-                    let head = match self.encoding.format {
+                    match self.encoding.format {
                         Format::Rows => rows::head(*numbered, &row),
                         Format::Samples => samples::row(*numbered, &row),
-                    };
-                    RowText(head)
+                    }
                 });
                 batch.row(|line| match self.encoding.format {
                     Format::Rows => rows::write(*view, &kind, &row, text, known, self.encoding.integers, line),

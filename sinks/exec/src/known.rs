@@ -4,9 +4,42 @@ use ebpf_process_core::{RowView, View};
 
 use crate::text::moment;
 
-/// What is kept of a row.
+/// What is kept of a row: its text up to its values.
 #[derive(Debug)]
-pub(crate) struct RowText(pub(crate) Box<[u8]>);
+pub(crate) struct RowText {
+    /// As long as it lives.
+    living: Box<[u8]>,
+    /// How much of it stays when it has ended.
+    stays: usize,
+    /// What stands before the values.
+    values: &'static [u8],
+}
+
+impl RowText {
+    /// Of what a row begins with, and of what stands before its values.
+    pub(crate) fn new(mut text: Vec<u8>, values: &'static [u8]) -> Self {
+        let stays = text.len();
+        text.extend_from_slice(b",\"ended\":false");
+        text.extend_from_slice(values);
+        Self { living: text.into(), stays, values }
+    }
+
+    /// Appends it as the row is in a view.
+    pub(crate) fn write(&self, view: View<'_>, row: &RowView<'_>, line: &mut Vec<u8>) {
+        if !row.is_final() {
+            line.extend_from_slice(&self.living);
+            return;
+        }
+        line.extend_from_slice(&self.living[..self.stays]);
+        line.extend_from_slice(b",\"ended\":true");
+        // It may have ended before.
+        if row.tick() != view.tick() {
+            line.extend_from_slice(b",\"time\":");
+            moment(row.tick().wall, line);
+        }
+        line.extend_from_slice(self.values);
+    }
+}
 
 /// What is kept of the columns of a kind.
 #[derive(Debug, Default)]
@@ -19,13 +52,4 @@ pub(crate) struct KindText {
     pub(crate) selected: usize,
     /// What stands before the rows.
     pub(crate) head: Box<[u8]>,
-}
-
-/// Appends what both formats say of a row's end, and of its time where that is not the batch's.
-pub(crate) fn row_state(view: View<'_>, row: &RowView<'_>, line: &mut Vec<u8>) {
-    line.extend_from_slice(if row.is_final() { b",\"ended\":true" } else { b",\"ended\":false" });
-    if row.tick() != view.tick() {
-        line.extend_from_slice(b",\"time\":");
-        moment(row.tick().wall, line);
-    }
 }

@@ -38,6 +38,7 @@ mod line_batches;
 mod line_encode;
 mod link;
 mod message;
+mod numbers;
 mod options;
 mod reason;
 mod rejected;

@@ -1,9 +1,10 @@
 //! The format `rows`: a table for each kind.
 
-use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, View};
+use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, Value, View};
 
 use crate::integers::Integers;
-use crate::known::{KindText, RowText, row_state};
+use crate::known::{KindText, RowText};
+use crate::numbers::Numbers;
 use crate::text::{bounds, digits, list, moment, pairs, quoted, separated, value};
 
 /// A kind's object up to its rows.
@@ -38,15 +39,15 @@ pub(crate) fn column(column: &ColumnView<'_>, integers: Integers) -> Box<[u8]> {
     text.into()
 }
 
-/// A row's object up to what changes of it.
-pub(crate) fn head(number: u64, row: &RowView<'_>) -> Box<[u8]> {
+/// A row's object up to its values.
+pub(crate) fn head(number: u64, row: &RowView<'_>) -> RowText {
     let mut text = b"{\"id\":".to_vec();
     digits(number, &mut text);
     text.extend_from_slice(b",\"labels\":");
     list(row.labels().map(|(_, value)| value), &mut text);
     text.extend_from_slice(b",\"start\":");
     moment(row.started(), &mut text);
-    text.into()
+    RowText::new(text, b",\"values\":[")
 }
 
 /// Appends a row; returns how many values it has.
@@ -59,25 +60,26 @@ pub(crate) fn write(
     integers: Integers,
     line: &mut Vec<u8>,
 ) -> u32 {
-    line.extend_from_slice(&known.0);
-    row_state(view, row, line);
-    line.extend_from_slice(b",\"values\":[");
+    known.write(view, row, line);
+    let mut numbers = Numbers::new(line);
     let (mut next, mut cells) = (0, 0);
     for (index, cell) in row.cells() {
         let Some(Some((place, _))) = text.columns.get(index) else { continue };
-        nulls(place - next, line);
-        value(cell, kind, index, integers, line);
-        line.push(b',');
+        let absent = place - next;
+        match cell {
+            Value::Counter(total) => numbers.integer(absent, total, integers),
+            other => numbers.other(absent, |line| {
+                value(other, kind, index, integers, line);
+                line.push(b',');
+            }),
+        }
         next = place + 1;
         cells += 1;
     }
-    nulls(text.selected - next, line);
+    numbers.nulls(text.selected - next);
+    drop(numbers);
     // There is a value, or the row is left out: the last comma goes.
     line.pop();
     line.extend_from_slice(b"]}");
     cells
-}
-
-fn nulls(count: usize, line: &mut Vec<u8>) {
-    (0..count).for_each(|_| line.extend_from_slice(b"null,"));
 }

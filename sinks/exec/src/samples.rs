@@ -3,7 +3,7 @@
 use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, View};
 
 use crate::integers::Integers;
-use crate::known::{KindText, RowText, row_state};
+use crate::known::{KindText, RowText};
 use crate::text::{bounds, digits, moment, pairs, quoted, value};
 
 /// A sample's object up to the labels of its row.
@@ -31,15 +31,15 @@ pub(crate) fn column(place: usize, column: &ColumnView<'_>, integers: Integers) 
     text.into()
 }
 
-/// The same from there on, up to what changes of the row.
-pub(crate) fn row(number: u64, row: &RowView<'_>) -> Box<[u8]> {
+/// The same from there on, up to the value.
+pub(crate) fn row(number: u64, row: &RowView<'_>) -> RowText {
     let mut text = Vec::new();
     pairs(row.labels(), &mut text);
     text.extend_from_slice(b"},\"row\":");
     digits(number, &mut text);
     text.extend_from_slice(b",\"start\":");
     moment(row.started(), &mut text);
-    text.into()
+    RowText::new(text, b",\"value\":")
 }
 
 /// Appends the samples of a row; returns how many there are.
@@ -59,9 +59,7 @@ pub(crate) fn write(
             line.push(b',');
         }
         line.extend_from_slice(head);
-        line.extend_from_slice(&known.0);
-        row_state(view, row, line);
-        line.extend_from_slice(b",\"value\":");
+        known.write(view, row, line);
         value(cell, kind, index, integers, line);
         line.push(b'}');
         cells += 1;

@@ -45,9 +45,15 @@ pub(crate) fn moment(time: std::time::Duration, line: &mut Vec<u8>) {
     line.push(b']');
 }
 
+/// How many digits the largest number has.
+const DIGITS: usize = 20;
+
 /// Appends a number that is never beyond 2^53.
 pub(crate) fn digits(number: u64, line: &mut Vec<u8>) {
-    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    let start = line.len();
+    line.resize(start + DIGITS, 0);
+    let len = lexical_core::write(number, &mut line[start..]).len();
+    line.truncate(start + len);
 }
 
 /// Appends a number that may be.

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use ebpf_process_core::{Histogram, Scaled, Value};
+use lexical_core::BUFFER_SIZE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::group::{HistogramNames, Names, Part};
 use crate::row::Row;
+
+/// How many digits the largest total has.
+const DIGITS: usize = 20;
 
 /// Why a total is rejected that is above what the option `integers` lets the server have.
 pub const TOO_LARGE: &str = "above 2^63-1, the most with integers = i";
@@ -71,7 +75,6 @@ pub(crate) struct Writer {
     /// The moment of the line, and the end of it that says so.
     wall: Option<Duration>,
     end: Vec<u8>,
-    digits: itoa::Buffer,
 }
 
 impl Default for Writer {
@@ -87,7 +90,6 @@ impl Default for Writer {
             line_samples: 0,
             wall: None,
             end: Vec::new(),
-            digits: itoa::Buffer::new(),
         }
     }
 }
@@ -117,7 +119,7 @@ impl Writer {
         let nanoseconds = i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX);
         self.end.clear();
         self.end.push(b' ');
-        self.end.extend_from_slice(self.digits.format(nanoseconds).as_bytes());
+        self.end.extend_from_slice(lexical_core::write(nanoseconds, &mut [0; BUFFER_SIZE]));
         self.end.push(b'\n');
     }
 
@@ -190,7 +192,10 @@ impl Writer {
 
     fn total(&mut self, name: &[u8], total: u64) {
         self.bytes.extend_from_slice(name);
-        self.bytes.extend_from_slice(self.digits.format(total).as_bytes());
+        let start = self.bytes.len();
+        self.bytes.resize(start + DIGITS, 0);
+        let len = lexical_core::write(total, &mut self.bytes[start..]).len();
+        self.bytes.truncate(start + len);
         self.bytes.extend_from_slice(self.integers.suffix());
     }
 

@@ -2,8 +2,8 @@
 
 use ebpf_process_core::{Histogram, Scaled};
 
-/// What eight digits can say, and one more.
-const EIGHT: u64 = 100_000_000;
+/// How many digits the largest number has.
+const DIGITS: usize = 20;
 
 /// Below this a whole number is written with all its digits.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
@@ -16,41 +16,10 @@ const RUN: usize = 8;
 /// Appends a number.
 #[inline]
 pub(crate) fn digits(number: u64, line: &mut Vec<u8>) {
-    if number < EIGHT {
-        short(number, line);
-    } else {
-        long(number, line);
-    }
-}
-
-fn long(number: u64, line: &mut Vec<u8>) {
-    digits(number / EIGHT, line);
-    line.extend_from_slice(&(eight(number % EIGHT) | ZEROS).to_le_bytes());
-}
-
-/// Appends a number of at most eight digits. What is copied has a fixed length and is cut: that takes less time than asking
-/// how long it is, and nothing that was just written is read again.
-#[inline]
-fn short(number: u64, line: &mut Vec<u8>) {
-    let digits = eight(number);
-    // The last digit stands, also where it is 0.
-    let before = (digits | 1 << 56).trailing_zeros() / 8;
-    line.extend_from_slice(&((digits | ZEROS) >> (8 * before)).to_le_bytes());
-    line.truncate(line.len() - before as usize);
-}
-
-/// As digits, what a byte each of its digits is.
-const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
-
-/// The eight digits of a number, a byte each, the first one in the lowest. Both halves are cut into pairs at once, and all
-/// pairs into digits: multiplying and shifting divides what is small enough.
-#[inline]
-const fn eight(number: u64) -> u64 {
-    let halves = (number / 10_000) | ((number % 10_000) << 32);
-    let hundreds = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let pairs = hundreds | ((halves - hundreds * 100) << 16);
-    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
-    tens | ((pairs - tens * 10) << 8)
+    let start = line.len();
+    line.resize(start + DIGITS, 0);
+    let len = lexical_core::write(number, &mut line[start..]).len();
+    line.truncate(start + len);
 }
 
 /// Appends so many times `null,`.

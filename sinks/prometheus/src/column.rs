@@ -6,7 +6,7 @@ use ebpf_process_core::{ColumnView, Histogram, MetricKind, Value};
 
 use crate::format::Format;
 use crate::name;
-use crate::number::Scale;
+use crate::number::{Scale, digits};
 use crate::row::RowText;
 
 /// What is the same in all lines of a column: made once.
@@ -149,7 +149,7 @@ impl Column {
                 self.scale.integer(distribution.sum, to);
                 to.push(b'\n');
                 let labels = text.count.begin(texts, row, to);
-                integer(distribution.count, to);
+                digits(distribution.count, to);
                 labels
             }
         };
@@ -194,12 +194,8 @@ impl HistogramText {
         for (bound, count) in counts.filter(|(bound, _)| !bound.is_empty()).chain([("+Inf\"} ", distribution.count)]) {
             self.bucket.begin(texts, row, to);
             to.extend_from_slice(bound.as_bytes());
-            integer(count, to);
+            digits(count, to);
             to.push(b'\n');
         }
     }
-}
-
-fn integer(number: u64, to: &mut Vec<u8>) {
-    to.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -1,6 +1,7 @@
 //! Numbers in base units, exactly.
 
 use ebpf_process_core::{Column, Scaled, Unit, slot_bound};
+use lexical_core::BUFFER_SIZE;
 
 /// How the recorded numbers of a column are said in the base unit that Prometheus wants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +29,9 @@ const POWERS: [f64; 19] =
 /// Up to here a floating-point number holds every integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// How many digits the largest integer has.
+const DIGITS: usize = 20;
+
 impl Scale {
     /// Of a column.
     pub(crate) fn of(column: &Column) -> Self {
@@ -39,11 +43,11 @@ impl Scale {
     #[inline]
     pub(crate) fn integer(self, value: u64, to: &mut Vec<u8>) {
         match self.factor {
-            Factor::Decimals(0) => to.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
-            Factor::Decimals(decimals) => decimal(itoa::Buffer::new().format(value).as_bytes(), decimals, to),
+            Factor::Decimals(0) => digits(value, to),
+            Factor::Decimals(decimals) => decimal(lexical_core::write(value, &mut [0; BUFFER_SIZE]), decimals, to),
             Factor::Times(times, decimals) => {
                 let product = u128::from(value) * u128::from(times);
-                decimal(itoa::Buffer::new().format(product).as_bytes(), decimals, to);
+                decimal(lexical_core::write(product, &mut [0; BUFFER_SIZE]), decimals, to);
             }
             Factor::Other(scale) => self.level(Scaled { total: value, scale }.in_unit().min(f64::MAX), to),
         }
@@ -91,6 +95,15 @@ fn factor_of(scale: f64, decimals: u8) -> Factor {
     Factor::Other(scale)
 }
 
+/// Writes an integer.
+#[inline]
+pub(crate) fn digits(number: u64, to: &mut Vec<u8>) {
+    let start = to.len();
+    to.resize(start + DIGITS, 0);
+    let len = lexical_core::write(number, &mut to[start..]).len();
+    to.truncate(start + len);
+}
+
 /// Puts a point in front of the last so many digits, without zeros at the end.
 fn decimal(digits: &[u8], decimals: u8, to: &mut Vec<u8>) {
     let decimals = usize::from(decimals);
@@ -107,7 +120,7 @@ fn decimal(digits: &[u8], decimals: u8, to: &mut Vec<u8>) {
 /// A time since the epoch in seconds, as of the millisecond in which it is.
 pub(crate) fn seconds(time: std::time::Duration) -> Box<str> {
     let mut text = Vec::new();
-    decimal(itoa::Buffer::new().format(time.as_millis()).as_bytes(), 3, &mut text);
+    decimal(lexical_core::write(time.as_millis(), &mut [0; BUFFER_SIZE]), 3, &mut text);
     text.into_iter().map(char::from).collect::<String>().into()
 }
 
