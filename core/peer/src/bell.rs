@@ -52,3 +52,21 @@ impl AsFd for Ears {
         self.0.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_it_is_rung_it_is_heard_once() {
+        let (bell, mut ears) = Bell::new().expect("descriptors");
+        let mut is_rung = |hear: fn(&mut Ears)| {
+            (0..3).for_each(|_| bell.ring());
+            hear(&mut ears);
+            ears.0.read(&mut [0]).is_ok()
+        };
+        assert!(is_rung(|_| {}));
+        assert!(!is_rung(|ears| ears.wait(Duration::MAX)));
+        assert!(!is_rung(Ears::forget));
+    }
+}

@@ -117,6 +117,7 @@ fn level_of(line: &[u8]) -> (Level, &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logged::logged;
 
     #[test]
     fn a_line_says_how_bad_it_is() {
@@ -146,5 +147,32 @@ mod tests {
         assert_eq!((complaints.left_out, complaints.told), (6, MOST + 6));
         complaints.push(b"line\n", start + SECOND);
         assert_eq!((complaints.left_out, complaints.told), (0, 1));
+    }
+
+    #[test]
+    fn lines_are_told_as_they_end_with_whose_they_are() {
+        let (now, sink, probe) = (Instant::now(), Owner::Sink("db".to_owned()), Owner::Probe("gpu".to_owned()));
+        let lines = logged(|| {
+            let mut complaints = Complaints::new(sink);
+            complaints.push(b"E! one\nW! t", now);
+            complaints.push(b"wo\nthree\nD! four", now);
+            complaints.end(now);
+            complaints.end(now);
+            let mut complaints = Complaints::new(probe);
+            (0..MOST + 2).for_each(|_| complaints.push(b"<7>x\n", now));
+            complaints.end(now);
+        });
+        assert_eq!(
+            lines[..5],
+            [
+                r#"ERROR message=one sink="db""#,
+                r#"WARN message=two sink="db""#,
+                r#"INFO message=three sink="db""#,
+                r#"DEBUG message=four sink="db""#,
+                r#"DEBUG message=x probe="gpu""#,
+            ]
+        );
+        let left_out = "WARN message=2 lines of the program's standard error are left out: more than 100 in a second";
+        assert_eq!((lines.len(), &lines[4 + MOST as usize]), (105, &format!(r#"{left_out} probe="gpu""#)));
     }
 }

@@ -106,3 +106,84 @@ impl Connection<'_> {
         Ok(Target::Socket(path.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+
+    const UNSAID: Connection<'_> = Connection {
+        program: None,
+        address: None,
+        user: None,
+        group: None,
+        directory: None,
+        environment: &NONE,
+        memory: None,
+    };
+
+    fn target(connection: Connection<'_>) -> Result<Target, String> {
+        connection.target(&Options::none()).map_err(|error| format!("{}: {}", error.key, error.problem))
+    }
+
+    fn variables(name: &str, value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(name.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn a_program_is_started_as_its_options_say() {
+        let words = ["/bin/store".to_owned(), "-v".to_owned()];
+        let environment = variables("A", "1=2");
+        let found = target(Connection {
+            program: Some(&words),
+            address: None,
+            user: Some("store"),
+            group: Some("disk"),
+            directory: Some(Path::new("/var")),
+            environment: &environment,
+            memory: Some("1MiB"),
+        });
+        let program = Program {
+            path: "/bin/store".into(),
+            arguments: vec!["-v".into()],
+            environment: vec![("A".into(), "1=2".into())],
+            directory: Some("/var".into()),
+            user: Some("store".into()),
+            group: Some("disk".into()),
+            memory: Some(1 << 20),
+        };
+        assert_eq!(found, Ok(Target::Program(program)));
+        let socket = Connection { address: Some("unix:/run/store"), ..UNSAID };
+        assert_eq!(target(socket), Ok(Target::Socket("/run/store".into())));
+    }
+
+    #[test]
+    fn a_wrong_option_is_named() {
+        let refused = |key: &str, connection: Connection<'_>| {
+            let problem = target(connection).expect_err(key);
+            assert!(problem.starts_with(&format!("options.{key}: ")), "{key}: {problem}");
+        };
+        let right = ["/bin/store".to_owned()];
+        let (program, socket) =
+            (Connection { program: Some(&right), ..UNSAID }, Connection { address: Some("unix:/run/store"), ..UNSAID });
+        refused("program", UNSAID);
+        refused("address", Connection { address: socket.address, ..program });
+        for wrong in [&["store".to_owned()][..], &["/bin/store".to_owned(), "\0".to_owned()], &[]] {
+            refused("program", Connection { program: Some(wrong), ..UNSAID });
+        }
+        for (name, value) in [("", "x"), ("a=b", "x"), ("a\0", "x"), ("a", "\0")] {
+            refused("environment", Connection { environment: &variables(name, value), ..program });
+        }
+        refused("directory", Connection { directory: Some(Path::new("var")), ..program });
+        refused("memory", Connection { memory: Some("much"), ..program });
+        for address in ["/run/store", "unix:run/store", "unix:/run/\0", "tcp:/x"] {
+            refused("address", Connection { address: Some(address), ..UNSAID });
+        }
+        refused("user", Connection { user: Some("store"), ..socket });
+        refused("group", Connection { group: Some("store"), ..socket });
+        refused("directory", Connection { directory: Some(Path::new("/var")), ..socket });
+        refused("environment", Connection { environment: &variables("A", "1"), ..socket });
+        refused("memory", Connection { memory: Some("1MiB"), ..socket });
+    }
+}

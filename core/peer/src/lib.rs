@@ -16,6 +16,8 @@ mod connection;
 mod conversation;
 mod ending;
 mod lines;
+#[cfg(test)]
+mod logged;
 mod mistakes;
 mod owner;
 mod peer;

@@ -230,3 +230,117 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bell::Bell;
+    use crate::logged::logged;
+    use crate::owner::Owner;
+
+    /// A peer with the program's ends of its pipes.
+    struct Program {
+        peer: Peer,
+        ears: Ears,
+        bell: Bell,
+        complaints: Complaints,
+        input: PipeReader,
+        output: PipeWriter,
+        errors: PipeWriter,
+    }
+
+    impl Program {
+        fn new() -> Self {
+            let [(input, to_it), (from_it, output), (warnings, errors)] = [(); 3].map(|()| pipe().expect("a pipe"));
+            let peer = Peer::program(to_it.into(), from_it.into(), warnings.into()).expect("a peer");
+            let (bell, ears) = Bell::new().expect("descriptors");
+            let complaints = Complaints::new(Owner::Sink("db".to_owned()));
+            Self { peer, ears, bell, complaints, input, output, errors }
+        }
+
+        /// What happens in a turn that ends with the first thing that does.
+        fn turn(&mut self) -> Vec<Event> {
+            let (mut events, until) = (Vec::new(), Instant::now() + Duration::from_secs(60));
+            self.peer.turn(&mut self.ears, until, &mut self.complaints, &mut events).expect("a turn");
+            assert!(Instant::now() < until, "nothing has happened");
+            events
+        }
+    }
+
+    #[test]
+    fn what_is_sent_goes_out_as_fast_as_it_is_read() {
+        let mut program = Program::new();
+        let long: Arc<[u8]> = vec![b'x'; 1 << 20].into();
+        assert!(program.peer.is_idle());
+        program.peer.send(Arc::clone(&long), Some(7));
+        program.peer.send(b"end".as_slice().into(), Some(8));
+        assert!(!program.peer.is_idle());
+        let (mut events, mut got) = (Vec::new(), Vec::new());
+        while !program.peer.is_idle() {
+            events.extend(program.turn());
+            let mut piece = vec![0; PIECE];
+            let length = program.input.read(&mut piece).expect("bytes");
+            got.extend_from_slice(&piece[..length]);
+        }
+        program.peer.close_input();
+        program.input.read_to_end(&mut got).expect("bytes");
+        assert!(got == [&long[..], b"end"].concat());
+        events.retain(|event| *event != Event::Progress);
+        assert_eq!(events, [Event::Written(7), Event::Written(8)]);
+    }
+
+    #[test]
+    fn a_bell_and_warnings_are_heard_once() {
+        let mut program = Program::new();
+        program.bell.ring();
+        program.errors.write_all(b"W! one\n").expect("room");
+        assert_eq!(program.turn(), []);
+        program.output.write_all(b"hello\nhal").expect("room");
+        assert_eq!(program.turn(), [Event::Line(b"hello".to_vec())], "the bell and the warning are over");
+        let lines = logged(|| {
+            program.errors.write_all(b"W! two\n").expect("room");
+            assert_eq!(program.turn(), []);
+        });
+        assert_eq!(lines, [r#"WARN message=two sink="db""#]);
+    }
+
+    #[test]
+    fn what_a_program_has_written_before_it_closed_is_heard() {
+        let mut program = Program::new();
+        program.output.write_all(&b"line\n".repeat(20_000)[..60_000]).expect("room");
+        program.errors.write_all(b"E! three\n").expect("room");
+        assert!(!program.peer.has_closed());
+        let Program { mut peer, mut complaints, output, errors, input, .. } = program;
+        drop((output, errors, input));
+        let mut events = Vec::new();
+        let lines = logged(|| peer.drain(&mut complaints, &mut events));
+        assert_eq!(lines, [r#"ERROR message=three sink="db""#]);
+        assert_eq!((events.len(), events.pop(), peer.has_closed()), (12_001, Some(Event::OutputClosed), true));
+    }
+
+    #[test]
+    fn the_end_of_each_stream_is_told() {
+        let Program { mut peer, mut ears, mut complaints, output, input, errors, .. } = Program::new();
+        drop(input);
+        peer.send(b"nobody".as_slice().into(), Some(1));
+        let mut events = Vec::new();
+        peer.turn(&mut ears, Instant::now(), &mut complaints, &mut events).expect("a turn");
+        assert_eq!((&events[..], peer.is_idle()), (&[Event::InputClosed][..], true));
+        peer.send(b"nobody".as_slice().into(), Some(2));
+        assert!(peer.is_idle(), "it is nobody's");
+        drop((output, errors));
+        peer.turn(&mut ears, Instant::now(), &mut complaints, &mut events).expect("a turn");
+        assert_eq!((&events[1..], peer.has_closed()), (&[Event::OutputClosed][..], true));
+
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let mut peer = Peer::socket(here.into()).expect("a peer");
+        there.write_all(&vec![b'x'; 4096]).expect("room");
+        peer.close_input();
+        assert_eq!(there.read(&mut [0]).expect("an end"), 0, "it is told that nothing more comes");
+        assert!(!peer.has_closed());
+    }
+}

@@ -140,6 +140,8 @@ fn examine_socket(path: &Path) -> Result<String, Obstacle> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::chown;
+
     use super::*;
 
     #[test]
@@ -158,6 +160,15 @@ mod tests {
                 (Err(problem), Some(wrong)) => assert!(problem.contains(wrong), "{problem}"),
                 (found, wrong) => panic!("{mode:o}: {found:?}, {wrong:?}"),
             }
+        }
+        // What a group writes to is the group's, unless that is root's.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o775)).expect("a mode");
+        let is_roots = fs::metadata(&path).expect("a file").gid() == 0;
+        assert_eq!(problem().is_ok(), is_roots);
+        if chown(&path, None, Some(1)).is_ok() {
+            assert!(problem().expect_err("the group writes").contains("by others"));
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+            assert_eq!(problem(), Ok(()), "a group that does not");
         }
         assert!(examine_program(folder.path()).is_err(), "a directory");
         assert!(examine_socket(&path).expect_err("a file").problem.contains("no socket"));
