@@ -216,8 +216,8 @@ impl Datagrams {
     fn others(&self) -> Vec<SocketAddr> {
         let current = self.socket.as_ref().map(|socket| socket.receiver);
         let known = self.lookup.known();
-        let behind = known.iter().position(|address| Some(*address) == current).map_or(0, |place| place + 1);
-        let (before, after) = known.split_at(behind);
+        let place = known.iter().position(|address| Some(*address) == current).unwrap_or(0);
+        let (before, after) = known.split_at(place);
         after.iter().chain(before).copied().filter(|address| Some(*address) != current).collect()
     }
 

@@ -513,8 +513,7 @@ impl Spool {
 
     /// Whether there is a frame to take, now or when others are acknowledged.
     pub(crate) fn has_more(&self) -> bool {
-        self.segments.back().is_some_and(|newest| self.next_in(newest) < newest.end)
-            || self.segments.iter().any(|segment| self.next_in(segment) < segment.end)
+        self.segments.iter().rev().any(|segment| self.next_in(segment) < segment.end)
     }
 
     /// Whether [`take`](Self::take) has something to look at.
