@@ -173,3 +173,88 @@ impl Flights {
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::testkit::{context, offer};
+    use ebpf_process_delivery::{Delivery, DeliveryOptions, Frame, Submit};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::encoding::{Encoding, Format};
+    use crate::integers::Integers;
+    use crate::words::Formats;
+
+    const WORDS: Words = Words::Json(Encoding { format: Format::Rows, integers: Integers::Numbers });
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Keeps what is submitted.
+    #[derive(Clone, Default)]
+    struct Keeper(Arc<Mutex<VecDeque<Submitted>>>);
+
+    impl Submit for Keeper {
+        fn submit(&mut self, ticket: Ticket, frame: &Frame, _: Duration) {
+            self.0.lock().push_back(Submitted { ticket, batch: Batch::read(frame.bytes(), Formats(&[])) });
+        }
+
+        fn window(&self) -> usize {
+            64
+        }
+
+        fn overwrites(&self) -> bool {
+            true
+        }
+    }
+
+    /// So many batches with the program, and the delivery that they are from.
+    fn flying(count: u64, now: Instant) -> (Flights, Delivery<Keeper>) {
+        let (context, keeper) = (context("mine"), Keeper::default());
+        let mut delivery = Delivery::new(keeper.clone(), &DeliveryOptions::default(), &context).expect("a delivery");
+        for _ in 0..count {
+            let mut frame = Frame::default();
+            frame.push(&[&WORDS.mark()[..], b"\"kinds\":[]}\n"].concat(), 1);
+            offer(&context.ledger, 1);
+            delivery.offer(frame);
+            delivery.work();
+        }
+        let mut flights = Flights::new(Patience { reply: 10 * SECOND, age: 60 * SECOND });
+        flights.take(std::mem::take(&mut keeper.0.lock()));
+        let numbers: Vec<_> = std::iter::from_fn(|| flights.next(WORDS, now)).map(|out| out.number).collect();
+        assert_eq!(numbers, (1..=count).collect::<Vec<_>>());
+        (flights, delivery)
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_answers_to_all_may_take() {
+        let now = Instant::now();
+        let (mut flights, _delivery) = flying(3, now);
+        assert_eq!((flights.due(), flights.overdue(now + 1000 * SECOND)), (None, None), "nothing has gone out");
+        flights.written(2, now);
+        flights.written(3, now + SECOND);
+        assert_eq!(flights.due(), Some(now + 30 * SECOND));
+        assert_eq!(flights.overdue(now + 29 * SECOND), None);
+        assert_eq!(flights.overdue(now + 30 * SECOND), Some(2));
+        // Who works has as long again, up to its age.
+        assert_eq!(flights.answer(2, Answer::Working, now + 5 * SECOND), Ok(Settled::Working));
+        assert_eq!(flights.due(), Some(now + 31 * SECOND), "the third one's");
+        assert_eq!(flights.answer(3, Answer::Accepted, now), Ok(Settled::Done { astray: 0 }));
+        assert_eq!(flights.due(), Some(now + 35 * SECOND));
+        assert_eq!(flights.answer(2, Answer::Working, now + 50 * SECOND), Ok(Settled::Working));
+        assert_eq!(flights.due(), Some(now + 60 * SECOND));
+    }
+
+    #[test]
+    fn an_answer_to_nothing_is_said_to_be_one() {
+        let now = Instant::now();
+        let (mut flights, _delivery) = flying(2, now);
+        assert_eq!(flights.answer(1, Answer::Accepted, now), Ok(Settled::Done { astray: 0 }));
+        assert_eq!(flights.answer(1, Answer::Accepted, now), Err("the batch was answered before"));
+        for unknown in [0, 3] {
+            assert_eq!(flights.answer(unknown, Answer::Accepted, now), Err("there is no such batch"));
+        }
+        assert_eq!(flights.answer(2, Answer::Later(SECOND, String::new()), now), Ok(Settled::Later));
+        assert_eq!((flights.due(), flights.are_lost("it is gone", None)), (None, false));
+        let (mut flights, _delivery) = flying(1, now);
+        assert!(flights.are_lost("it is gone", None));
+    }
+}

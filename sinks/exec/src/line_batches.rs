@@ -137,3 +137,81 @@ fn count(lines: &[u8]) -> u32 {
     // No batch is that large.
     u32::try_from(breaks).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches of so many bytes of lines.
+    fn batches(limit: usize) -> LineBatches {
+        LineBatches::new(b"L".to_vec(), b"{".to_vec(), limit + 1 + NUMBERS, Room::default())
+    }
+
+    /// A batch's items, each with its lines and its samples, and its text with the header.
+    type Batch = (Vec<(u32, u32)>, String);
+
+    fn read(batches: LineBatches) -> (Encoded, Vec<Batch>) {
+        let (encoded, room) = batches.end();
+        assert!(room.text.is_empty() && room.items.is_empty());
+        let read = |frame: &Frame| {
+            let (items, rest) = item::read(&frame.bytes()[1..]).expect("items");
+            assert_eq!(frame.samples(), items.iter().map(|item| u64::from(item.samples)).sum::<u64>());
+            let items = items.iter().map(|item| (item.lines, item.samples)).collect();
+            (items, String::from_utf8(rest.to_vec()).expect("text"))
+        };
+        let all = encoded.frames.iter().map(read).collect();
+        (encoded, all)
+    }
+
+    #[test]
+    fn a_batch_has_as_many_bytes_as_it_may_and_no_more() {
+        let mut it = batches(20);
+        for _ in 0..3 {
+            it.push(b"123456789", 2);
+        }
+        // The heading is in the way of a second one.
+        it.heading(b"# h");
+        it.push(b"12345", 1);
+        it.push(b"12345", 1);
+        it.push(b"12345", 1);
+        let (encoded, all) = read(it);
+        assert_eq!(
+            all,
+            [
+                (vec![(1, 2), (1, 2)], "{,\"bytes\":20,\"lines\":2}\n123456789\n123456789\n".to_owned()),
+                (vec![(1, 2), (1, 0), (1, 1)], "{,\"bytes\":20,\"lines\":3}\n123456789\n# h\n12345\n".to_owned()),
+                (vec![(1, 0), (1, 1), (1, 1)], "{,\"bytes\":16,\"lines\":3}\n# h\n12345\n12345\n".to_owned()),
+            ]
+        );
+        assert!(encoded.rejected.is_empty());
+    }
+
+    #[test]
+    fn lines_that_fill_a_batch_are_taken_and_longer_ones_rejected() {
+        let mut it = batches(20);
+        it.push(&[b'x'; 19], 1);
+        it.push(&[b'x'; 20], 3);
+        it.heading(b"1234\n");
+        it.push(&[b'y'; 15], 4);
+        it.push(&[b'y'; 14], 5);
+        it.heading(b"");
+        it.push(b"a\nb\n", 6);
+        let (encoded, all) = read(it);
+        let items: Vec<_> = all.into_iter().map(|(items, _)| items).collect();
+        assert_eq!(items, [vec![(1, 1)], vec![(1, 0), (1, 5)], vec![(2, 6)]]);
+        assert_eq!(encoded.rejected, [(3, reason::LINES_TOO_LARGE), (4, reason::LINES_TOO_LARGE)]);
+    }
+
+    #[test]
+    fn what_is_in_no_line_is_counted() {
+        let mut it = batches(20);
+        for samples in [0, 2, 3] {
+            it.unchanged(samples);
+            it.superseded(2 * samples);
+            it.rejected(samples, "no number");
+        }
+        let (encoded, all) = read(it);
+        assert_eq!((encoded.unchanged, encoded.superseded, all.len()), (5, 10, 0));
+        assert_eq!(encoded.rejected, [(2, "no number"), (3, "no number")]);
+    }
+}

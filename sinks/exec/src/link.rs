@@ -61,3 +61,21 @@ impl Submit for Link {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_is_as_the_program_wants_it() {
+        let (shared, _ears) = Shared::new().expect("descriptors");
+        let shared = Arc::new(shared);
+        let link = Link::new(Arc::clone(&shared), Formats(&[]));
+        assert_eq!((link.window(), link.is_ordered(), link.encodings(), link.overwrites()), (1, true, ENCODINGS, true));
+        assert_eq!(ENCODINGS, ["exec/1"], "what earlier versions have left is sent");
+        let mut state = shared.state();
+        (state.window, state.is_ordered) = (7, false);
+        drop(state);
+        assert_eq!((link.window(), link.is_ordered()), (7, false));
+    }
+}

@@ -104,3 +104,16 @@ impl Shared {
         self.changed.wait_for(state, limit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_has_its_parts_in_order() {
+        let (before, limit) = (Instant::now(), Duration::from_secs(100));
+        let Ends { sending, closing, killing } = Ends::within(limit);
+        assert!(sending >= before + limit / 2);
+        assert_eq!((closing - sending, killing - closing), (Duration::from_secs(20), Duration::from_secs(20)));
+    }
+}

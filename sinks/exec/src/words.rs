@@ -115,5 +115,6 @@ mod tests {
         let samples = Words::Json(Encoding { format: Format::Samples, integers: numbers });
         assert_eq!((formats.of("samples", numbers), formats.of("xml", numbers)), (Some(samples), None));
         assert_eq!(Formats(&[]).of("plain", numbers), None);
+        assert_ne!(PLAIN[0], LineFormat { name: "other", ..PLAIN[0] });
     }
 }
