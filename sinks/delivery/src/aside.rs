@@ -78,3 +78,25 @@ impl Aside {
         self.frames.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+
+    #[test]
+    fn what_is_taken_out_takes_no_memory_any_more() {
+        let mut frame = Frame::default();
+        frame.push(b"line", 1);
+        let size = frame.size() as u64;
+        let mut aside = Aside::default();
+        for _ in 0..3 {
+            aside.push(Noted { frame: frame.clone(), note: Note::default() }, "doubtful");
+        }
+        assert_eq!((aside.size(), aside.len()), (3 * size, 3));
+        assert!(aside.pop().is_some());
+        assert_eq!((aside.size(), aside.len()), (2 * size, 2));
+        assert_eq!(aside.drain().count(), 2);
+        assert_eq!((aside.size(), aside.is_empty()), (0, true));
+    }
+}

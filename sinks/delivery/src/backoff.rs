@@ -93,4 +93,14 @@ mod tests {
             assert!(backoff.failed(None) <= SECOND);
         }
     }
+
+    #[test]
+    fn a_seed_decides_the_waits() {
+        let waits = |seed| {
+            let mut backoff = backoff(seed);
+            [(); 3].map(|()| backoff.failed(None))
+        };
+        assert_eq!(waits(1), waits(1));
+        assert_ne!(waits(1), waits(2));
+    }
 }

@@ -96,3 +96,46 @@ impl<C: Carrier + ?Sized> Carrier for Box<C> {
         (**self).peer()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Carrier for Plain {
+        fn send(&mut self, _: &Frame, _: Duration) -> Verdict {
+            Verdict::Accepted
+        }
+    }
+
+    struct Special;
+
+    impl Carrier for Special {
+        fn send(&mut self, _: &Frame, _: Duration) -> Verdict {
+            Verdict::Sent
+        }
+
+        fn overwrites(&self) -> bool {
+            true
+        }
+
+        fn encodings(&self) -> &'static [&'static str] {
+            &["rows/2", "rows/1"]
+        }
+
+        fn peer(&mut self) -> Peer {
+            Peer::Gone
+        }
+    }
+
+    #[test]
+    fn a_box_is_the_carrier_in_it() {
+        let said = |mut carrier: Box<dyn Carrier>| {
+            let is_sent = matches!(Carrier::send(&mut carrier, &Frame::default(), Duration::MAX), Verdict::Sent);
+            (is_sent, Carrier::overwrites(&carrier), Carrier::encodings(&carrier), Carrier::peer(&mut carrier))
+        };
+        assert_eq!(said(Box::new(Plain)), (false, false, &[""][..], Peer::Here));
+        assert_eq!(said(Box::new(Special)), (true, true, &["rows/2", "rows/1"][..], Peer::Gone));
+    }
+}

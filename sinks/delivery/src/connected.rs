@@ -133,6 +133,7 @@ mod tests {
                 assert!(is_refused(&error.expect("a refusal")));
             }
             let listener = UdpSocket::bind(address).expect("the same port");
+            assert!(!is_refused(&socket.send(&vec![0; 66_000]).1.expect("it is too large")));
             assert_eq!(socket.send(b"a:2|c").0, Outcome::Sent);
             let mut buffer = [0; 64];
             let length = listener.recv(&mut buffer).expect("a datagram");

@@ -257,6 +257,61 @@ mod tests {
         assert_eq!(peek(folder.path()).expect("a cursor"), mark);
     }
 
+    #[test]
+    fn a_mark_reaches_as_far_as_it_has_bits() {
+        let mut mark = Mark { low: 10, ..Mark::default() };
+        assert_eq!((mark.reaches(9), mark.reaches(10), mark.reaches(73), mark.reaches(74)), (false, true, true, false));
+        assert_eq!(mark.beyond(), 10, "nothing behind it is known");
+        for serial in [9, 12, 73, 74] {
+            mark.settle(serial);
+        }
+        assert_eq!((mark.settled, mark.beyond()), (1 << 2 | 1 << 63, 74));
+        mark.move_to(12);
+        assert_eq!((mark.low, mark.settled), (12, 1 | 1 << 61));
+        mark.move_to(200);
+        assert_eq!((mark.low, mark.settled), (200, 0));
+    }
+
+    #[test]
+    fn slots_are_written_in_turn_and_what_is_set_is_not_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut cursor = Cursor::open(folder.path()).expect("a cursor");
+        let slots = || {
+            let file = File::open(folder.path().join(NAME)).expect("a file");
+            SLOTS.map(|slot| read::<SLOT>(&file, slot).expect("a file").and_then(|bytes| from_slot(&bytes)))
+        };
+        for (offset, sequences) in [(1, [2, 1]), (2, [2, 3]), (3, [4, 3])] {
+            cursor.store(at(offset)).expect("a write");
+            assert_eq!(slots().map(|slot| slot.expect("a slot").0), sequences);
+        }
+        cursor.set(at(4));
+        assert_eq!((cursor.mark(), peek(folder.path()).expect("a cursor")), (at(4), at(3)));
+        assert!(cursor.is_in(folder.path()));
+        fs::rename(folder.path().join(NAME), folder.path().join("other")).expect("another name");
+        assert!(!cursor.is_in(folder.path()));
+        fs::write(folder.path().join(NAME), "").expect("a file");
+        assert!(!cursor.is_in(folder.path()), "it is another file");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_what_is_not_there_is_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(peek(folder.path()).expect("nothing is acknowledged"), Mark::default());
+        let path = folder.path().join(NAME);
+        fs::create_dir(&path).expect("a directory");
+        assert!(peek(folder.path()).is_err());
+        fs::remove_dir(&path).expect("it was there");
+        std::os::unix::fs::symlink(NAME, &path).expect("a link");
+        assert!(peek(folder.path()).is_err(), "it leads to itself");
+    }
+
+    #[test]
+    fn streams_are_drawn_from_all_128_bits() {
+        let [one, other] = [(); 2].map(|()| draw_stream());
+        assert_ne!(one, other);
+        assert!(one >> 64 != 0 && one << 64 != 0, "{one:x}");
+    }
+
     proptest! {
         #[test]
         fn a_mark_knows_which_records_are_acknowledged(

@@ -289,9 +289,9 @@ mod tests {
         // Where nobody listens anywhere, that is said.
         drop(listener);
         for _ in 0..2 {
-            assert!(
-                matches!(datagrams.send(b"a:2|c"), Passage::Lost { problem } if problem.contains("nobody listens"))
-            );
+            assert!(matches!(datagrams.send(b"a:2|c"), Passage::Lost { problem } if problem.ends_with(
+                "nobody listens at udp://h.example:8125; start the receiver, or check the option address"
+            )));
         }
         let listener = UdpSocket::bind(second).expect("the second port");
         assert_eq!(datagrams.send(b"a:3|c"), Passage::Sent);
@@ -481,5 +481,30 @@ mod tests {
         assert!(matches!(datagrams.send(b"a:1|c"), Passage::Lost { problem } if problem.contains("cannot resolve")));
         port.store(address.port(), Ordering::SeqCst);
         send_until_it_arrives(&mut datagrams, now, &listener);
+    }
+
+    #[test]
+    fn the_socket_stays_and_the_others_follow_behind_it() {
+        let now = Instant::now();
+        let addresses: Vec<_> = [1, 2, 3].map(|port| SocketAddr::from((loopback(), port))).into();
+        let mut datagrams = at(addresses.clone(), now);
+        assert_eq!(datagrams.others(), addresses[1..]);
+        let port = |datagrams: &Datagrams| datagrams.socket.as_ref().expect("a socket").socket.local_addr().ok();
+        let before = port(&datagrams);
+        assert_eq!((datagrams.begin(now, LONG), port(&datagrams)), (Ok(()), before));
+        datagrams.socket = Connected::open(addresses[1], None).ok();
+        assert_eq!(datagrams.others(), [addresses[2], addresses[0]]);
+    }
+
+    #[test]
+    fn no_more_goes_at_once_than_the_kernel_takes() {
+        let (listener, address) = receiver(loopback());
+        let mut datagrams = at(vec![address], Instant::now()).cut(9000);
+        datagrams.socket = Connected::open(address, Some(9000)).ok();
+        let cuts = datagrams.cuts();
+        let mut told = Vec::new();
+        datagrams.send_all(&vec![b'x'; 15 * 9000], |passage| told.push(passage));
+        assert_eq!((told, datagrams.cuts()), (vec![Passage::Sent; 15], cuts), "nothing was refused");
+        drop(listener);
     }
 }

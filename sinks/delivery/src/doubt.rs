@@ -129,6 +129,8 @@ mod tests {
         offer(&ledger, 10);
         let mut doubt = Doubt::new(Arc::clone(&ledger));
         let now = Instant::now();
+        doubt.sent(0, now);
+        assert!(doubt.is_empty(), "nothing was sent");
         doubt.sent(1, now);
         doubt.sent(2, now + RIPE / 2);
         doubt.look(Peer::Here, now + RIPE / 2);

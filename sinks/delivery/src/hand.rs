@@ -82,3 +82,24 @@ impl Hand {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_frame_in_pieces_is_all_of_them() {
+        let mut frame = Frame::default();
+        for item in [b"a", b"b", b"c"] {
+            frame.push(item, 2);
+        }
+        let mut hand = Hand::hold(Noted { frame: frame.clone(), note: Note::default() }, None);
+        assert_eq!((hand.size(), hand.samples()), (frame.size() as u64, 6));
+        assert!(matches!(hand.joined(), Some(Cow::Borrowed(whole)) if *whole == frame));
+        assert!(hand.split());
+        assert_eq!((hand.pieces.len(), hand.size(), hand.samples()), (2, frame.size() as u64, 6));
+        assert_eq!(hand.joined().as_deref(), Some(&frame));
+        hand.pieces.clear();
+        assert_eq!((hand.joined(), hand.size()), (None, 0));
+    }
+}

@@ -169,7 +169,10 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::logged::logged;
 
     #[test]
     fn the_first_loss_of_each_kind_is_said_when_it_happens_and_again_after_an_hour() {
@@ -200,5 +203,95 @@ mod tests {
         ] {
             assert_eq!(health.is_another_lack(problem, start + later), said, "{problem} after {later:?}");
         }
+    }
+
+    #[test]
+    fn each_change_is_said_once() {
+        let mut health = Health::new("db");
+        let lines = logged(|| {
+            for _ in 0..2 {
+                health.works();
+            }
+            for _ in 0..2 {
+                health.fails("it is away");
+            }
+            for _ in 0..2 {
+                health.works();
+            }
+            for _ in 0..2 {
+                health.is_misconfigured("no token");
+            }
+            health.fails("it is away");
+        });
+        let fails = "WARN it is away; the data is kept and sent again, further failures are not logged";
+        let misconfigured = "ERROR no token; until then the data is kept and sent again now and then";
+        assert_eq!(lines, [fails, "INFO the receiver takes data again", misconfigured, fails]);
+    }
+
+    #[test]
+    fn what_is_lost_is_said_with_the_way_out_and_nothing_is_no_loss() {
+        let (mut health, now) = (Health::new("db"), Instant::now());
+        let mut lose = |samples| {
+            logged(|| {
+                health.rejects(samples, "malformed", "no such column", now);
+                health.loses(samples, "forgotten", now);
+                for reason in [reason::STOPPED, reason::MEMORY, reason::SPOOL, reason::DAMAGE] {
+                    health.drops(samples, reason, now);
+                }
+            })
+        };
+        assert!(lose(0).is_empty());
+        let lines = lose(3);
+        assert!(lose(3).is_empty(), "it is said already");
+        let more = "further losses of this kind are counted, logged once an hour";
+        let (stopped, memory, spool, damage) = (reason::STOPPED, reason::MEMORY, reason::SPOOL, reason::DAMAGE);
+        assert_eq!(
+            lines,
+            [
+                "WARN rejected: no such column; further rejections are counted, logged once an hour".to_owned(),
+                format!("WARN lost: forgotten; {more}"),
+                format!("WARN dropped: {stopped}; set delivery.spool to keep what a stop leaves"),
+                format!("WARN dropped: {memory}; raise delivery.memory, or set delivery.spool; {more}"),
+                format!("WARN dropped: {spool}; raise delivery.spool_size; {more}"),
+                format!("WARN dropped: {damage}; {more}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_spool_has_and_how_it_fares_is_said() {
+        let (mut health, now) = (Health::new("db"), Instant::now());
+        let lines = logged(|| {
+            health.spool_opened(Recovery::default());
+            health.spool_opened(Recovery { samples: 1, ..Recovery::default() });
+            health.spool_opened(Recovery { torn: 1, damaged: 2, ..Recovery::default() });
+            health.spool_is_there(Path::new("/s"));
+            health.spool_is_left(Path::new("/s"), None);
+            health.spool_missing(&SpoolError::Locked("/s".into()), now);
+            health.spool_fails(&io::Error::other("no disk"));
+        });
+        let again = logged(|| {
+            health.spool_missing(&SpoolError::Locked("/s".into()), now);
+            health.spool_fails(&io::Error::other("no disk"));
+        });
+        assert!(again.is_empty(), "it is said already");
+        assert_eq!(logged(|| health.spool_works()), ["INFO the spool can be written again"]);
+        assert!(logged(|| health.spool_works()).is_empty());
+        let first = "INFO an earlier run left data in the spool: it goes first";
+        assert_eq!(
+            lines,
+            [
+                first,
+                first,
+                "INFO the spool ended in the middle of a record, which was cut off",
+                "WARN 2 segments of the spool are damaged: what is whole in them is sent",
+                "INFO the spool /s can be used now",
+                "WARN what waits in the spool /s stays there: there is no room for it; set delivery.spool to that \
+                 directory to have it sent",
+                "ERROR the spool /s belongs to another sink or agent; data waits in memory only, and the spool is tried \
+                 again",
+                "ERROR cannot write to the spool: no disk; data waits in memory meanwhile",
+            ]
+        );
     }
 }

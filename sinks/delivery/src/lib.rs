@@ -65,6 +65,8 @@ mod hand;
 mod health;
 mod inspect;
 mod line_file;
+#[cfg(test)]
+mod logged;
 mod lookup;
 mod note;
 mod numbers;

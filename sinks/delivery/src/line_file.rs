@@ -302,6 +302,7 @@ mod tests {
         file.append(b"one\n", 1).expect("a line");
         file.append(b"two\n", 2).expect("a line");
         assert_eq!(book(&context), (0, 0, 6));
+        assert!(file.due().is_some(), "it is looked at again");
         let mut line = [0; 4];
         reader.read_exact(&mut line).expect("a line");
         assert_eq!(&line, b"one\n");
@@ -359,5 +360,30 @@ mod tests {
             .append(b"one\n", 0)
             .expect_err("no directory");
         assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_cannot_be_written_as_a_whole_is_taken_back_unless_somebody_else_has_appended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lines");
+        let text = || fs::read_to_string(&path).expect("text");
+        let mut file = open(&path).expect("a file");
+        let mut fail = |mine: &[u8], theirs: &[u8]| {
+            let pieces = |write: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
+                write(mine)?;
+                File::options().append(true).open(&path)?.write_all(theirs)?;
+                Err(ErrorKind::StorageFull.into())
+            };
+            assert_eq!(file.append_pieces(1, pieces).expect_err("no room").kind(), ErrorKind::StorageFull);
+            file.append(b"next\n", 1).expect("a line");
+        };
+        fail(b"", b"");
+        assert_eq!(text(), "next\n");
+        fail(b"half", b"");
+        assert_eq!(text(), "next\nnext\n");
+        fail(b"", b"theirs\n");
+        assert_eq!(text(), "next\nnext\ntheirs\nnext\n");
+        fail(b"half", b"theirs\n");
+        assert_eq!(text(), "next\nnext\ntheirs\nnext\nhalftheirs\n\nnext\n");
     }
 }

@@ -254,4 +254,39 @@ mod tests {
         let address = "[::1]:8125".parse().expect("an address");
         assert_eq!(lookup.addresses(now + LONG, LONG), Ok(&[address][..]));
     }
+
+    #[test]
+    fn what_fails_is_asked_for_again_soon_and_what_serves_later() {
+        let now = Instant::now();
+        let wait_after = |failures| {
+            let mut backoff = Backoff::new(SOON, RARELY);
+            (0..failures).for_each(|_| {
+                backoff.failed(None);
+            });
+            backoff.reseed(7);
+            backoff.failed(None)
+        };
+        let up_to = |lookup: &Lookup| lookup.due.expect("a name").checked_duration_since(now).expect("not before");
+        let resolve: Resolve = Arc::new(|_| Err(io::ErrorKind::NotFound.into()));
+        let mut lookup = Lookup::new("h:1", "address", resolve, EVERY, now);
+        lookup.backoff.reseed(7);
+        assert!(lookup.addresses(now, LONG).is_err());
+        assert_eq!(up_to(&lookup), wait_after(0));
+
+        let mut lookup = Lookup::new("h:1", "address", Arc::new(|_| Ok(vec![at(1)])), EVERY, now);
+        for doubts in 0..3 {
+            assert!(lookup.addresses(now + doubts * EVERY, LONG).is_ok());
+            lookup.due = Some(now + EVERY);
+            lookup.backoff.reseed(7);
+            lookup.doubt(now);
+            assert_eq!(up_to(&lookup), wait_after(doubts), "less and less soon");
+            lookup.due = Some(now);
+        }
+        lookup.trust();
+        assert!(lookup.addresses(now, LONG).is_ok());
+        lookup.backoff.reseed(7);
+        lookup.doubt(now);
+        assert_eq!(up_to(&lookup), wait_after(0));
+        assert_eq!((lookup.receiver(), lookup.option()), ("h:1", "address"));
+    }
 }

@@ -118,6 +118,8 @@ mod tests {
     #[test]
     fn what_is_not_said_is_the_default() {
         assert_eq!(read(&[]), Ok(DeliveryOptions::default()));
+        let least = read(&[("spool_size", "1MiB"), ("retry_min", "1h"), ("retry_max", "1h"), ("age_limit", "1m")]);
+        assert_eq!(least.expect("right options").age_limit, Some(Duration::from_secs(60)));
         let said = read(&[("memory", "1MiB"), ("spool", "/s"), ("spool_size", "2MiB"), ("retry_max", "10s")]);
         let said = said.expect("right options");
         assert_eq!((said.memory, said.spool_size), (1 << 20, 2 << 20));

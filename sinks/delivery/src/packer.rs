@@ -119,4 +119,15 @@ mod tests {
             prop_assert_eq!(packed, given.collect::<Vec<_>>());
         }
     }
+
+    #[test]
+    fn a_frame_has_as_much_as_its_limits_say() {
+        let now = Instant::now();
+        let mut packer = Packer::new(Limits::new(3, 4).age(Duration::from_secs(1)));
+        assert_eq!((packer.push(b"ab", 1, now), packer.push(b"cd", 1, now)), (None, None));
+        assert_eq!(packer.due(), Some(now + Duration::from_secs(1)));
+        assert_eq!(packer.push(b"", 1, now), None);
+        assert_eq!(packer.push(b"", 1, now).map(|frame| frame.bytes().to_vec()), Some(b"abcd".to_vec()));
+        assert_eq!(packer.push(b"abcde", 1, now).map(|frame| frame.len()), Some(1));
+    }
 }

@@ -235,4 +235,19 @@ mod tests {
         assert_eq!((sink.settles(), sink.due()), (Settlement::OnReturn, None));
         assert!(tick(&mut Bench::new(), 1, &mut sink).is_ok() && sink.output == b"a.calls\n");
     }
+
+    /// Ends without a word.
+    struct Nothing;
+
+    impl Print for Nothing {
+        fn print<'a>(&'a mut self, _: &View<'_>) -> Result<Printed<'a>, Cause> {
+            Ok(Printed::default())
+        }
+    }
+
+    #[test]
+    fn nothing_stands_at_the_end_unless_it_is_said() {
+        let mut sink = Printer::unbooked(Nothing, Vec::new());
+        assert!(sink.close().is_ok() && sink.output.is_empty());
+    }
 }

@@ -142,3 +142,65 @@ impl Head {
         (*own == crc32fast::hash(&bytes[..16]).to_le_bytes()).then_some(head)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of a frame with one item.
+    fn whole() -> Vec<u8> {
+        let mut frame = Frame::default();
+        frame.push(b"line", 3);
+        let mut record = Vec::new();
+        assert!(write(&frame, 7, Note { number: 8, time: 9 }, &mut record));
+        record
+    }
+
+    /// The same as an earlier version wrote it.
+    fn old(record: &[u8]) -> Vec<u8> {
+        let mut head = record[..16].to_vec();
+        let own = crc32fast::hash(&head);
+        head.extend_from_slice(&own.to_le_bytes());
+        [&head[..], &record[HEAD..]].concat()
+    }
+
+    fn file_of(bytes: &[u8]) -> File {
+        let file = tempfile::tempfile().expect("a file");
+        file.write_all_at(bytes, 0).expect("room");
+        file
+    }
+
+    #[test]
+    fn the_next_whole_record_is_found_wherever_it_begins() {
+        let (record, old) = (whole(), old(&whole()));
+        for record in [&record, &old] {
+            for gap in [5, WINDOW - 7, WINDOW + 3] {
+                let mut bytes = vec![0x55; gap];
+                bytes.extend_from_slice(record);
+                let (file, size) = (file_of(&bytes), bytes.len() as u64);
+                let (found, gap) = (|from| search(&file, from, size).expect("a file"), gap as u64);
+                assert_eq!((found(3), found(gap), found(gap + 1)), (Some(gap), Some(gap), None));
+                // One whose end is missing is none.
+                assert_eq!(search(&file, 3, size - 1).expect("a file"), None, "{gap}");
+            }
+        }
+    }
+
+    #[test]
+    fn less_than_a_head_is_torn_and_anything_else_that_is_none_is_damage() {
+        let record = whole();
+        let find = |bytes: &[u8], offset| Head::find(&file_of(bytes), offset, bytes.len() as u64).expect("a file");
+        let Found::Head { head, end } = find(&record, 0) else { panic!("it is there") };
+        assert_eq!((head.samples, head.serial, head.note), (3, Some(7), Note { number: 8, time: 9 }));
+        let frame = head.read_frame(&file_of(&record), 0).expect("a file");
+        assert_eq!((end, frame.map(|frame| frame.len())), (record.len() as u64, Some(1)));
+        let Found::Head { head, end } = find(&old(&record), 0) else { panic!("it is there") };
+        assert_eq!((head.samples, head.serial, end), (3, None, record.len() as u64 - (HEAD - OLD_HEAD) as u64));
+        for (length, is_torn) in [(0, true), (19, true), (20, true), (HEAD - 1, true), (HEAD, false), (HEAD + 1, false)]
+        {
+            let found = find(&vec![0x55; length + 2], 2);
+            assert_eq!(matches!(found, Found::Torn), is_torn, "{length}: {found:?}");
+        }
+        assert!(matches!(find(&record[..record.len() - 1], 0), Found::Torn));
+    }
+}

@@ -202,3 +202,49 @@ pub(crate) fn read(file: &File, offset: u64, size: u64) -> Step {
     };
     step().unwrap_or(Step::Lost)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_known_by_its_name() {
+        assert!(is_name(OsStr::new(&name(7))));
+        assert!(is_name(OsStr::new("00000000000000000007.repaired")));
+        for wrong in
+            ["7.segment", "0000000000000000000x.segment", "00000000000000000007.old", "00000000000000000007", "lock"]
+        {
+            assert!(!is_name(OsStr::new(wrong)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_is_whole_torn_or_damaged() {
+        let whole = Beginning::of("rows/1").expect("a short name");
+        let mut damaged = whole;
+        damaged[9] ^= 1;
+        let named = |name: &str| (Beginning::Named(name.to_owned()), START);
+        let file = tempfile::tempfile().expect("a file");
+        for (bytes, expected) in [
+            (&b""[..], (Beginning::Torn, START)),
+            (b"garbage", (Beginning::Torn, START)),
+            (b"garbage!", (Beginning::Damaged, OLD_START)),
+            (&MAGIC, (Beginning::Torn, START)),
+            (&whole[..SIZE - 1], (Beginning::Torn, START)),
+            (&whole, named("rows/1")),
+            (&Beginning::of("").expect("a short name"), named("")),
+            (&damaged, (Beginning::Damaged, OLD_START)),
+            (&OLD_MAGIC, (Beginning::Named(String::new()), OLD_START)),
+        ] {
+            file.set_len(0).and_then(|()| file.write_all_at(bytes, 0)).expect("room");
+            assert_eq!(Beginning::read(&file).expect("a file"), expected, "{bytes:?}");
+        }
+        assert_eq!(Beginning::of(&"x".repeat(NAMED - MAGIC.len() + 1)), None);
+        // Of a torn one nothing is kept, and one of no bytes has lost none.
+        for (length, tail) in [(0, Tail::Clean), (7, Tail::Torn), (SIZE - 1, Tail::Torn)] {
+            file.set_len(0).and_then(|()| file.write_all_at(&whole[..length], 0)).expect("room");
+            let scan = scan(&file, 3, 0, &Mark::default()).expect("a file");
+            assert_eq!((scan.tail, scan.segment.end), (tail, 0), "{length}");
+        }
+    }
+}

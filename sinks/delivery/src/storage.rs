@@ -141,4 +141,23 @@ mod tests {
             assert!(format!("{:?}", refused.expect_err("refused")).contains("the opener was asked"));
         }
     }
+
+    #[test]
+    fn after_a_failure_it_is_tried_again_when_it_is_due() {
+        let (mut wait, now) = (Backoff::new(WAITS[0], WAITS[1]), Instant::now());
+        wait.reseed(7);
+        let due = now + wait.failed(None);
+        let mut storage = Storage {
+            directory: "/nowhere".into(),
+            opener: Arc::new(Refusing),
+            size: 1 << 20,
+            encodings: &[""],
+            backoff: Backoff::new(WAITS[0], WAITS[1]),
+            not_before: None,
+        };
+        storage.reseed(7);
+        assert!(storage.is_due(now));
+        assert!(storage.open(now).is_err());
+        assert_eq!((storage.not_before, storage.is_due(now), storage.is_due(due)), (Some(due), false, true));
+    }
 }

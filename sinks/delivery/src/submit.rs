@@ -113,3 +113,35 @@ impl<C: Carrier> Submit for C {
         Carrier::peer(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Submit for Plain {
+        fn submit(&mut self, ticket: Ticket, _: &Frame, _: Duration) {
+            drop(ticket);
+        }
+    }
+
+    struct Rows;
+
+    impl Carrier for Rows {
+        fn send(&mut self, _: &Frame, _: Duration) -> crate::Verdict {
+            crate::Verdict::Accepted
+        }
+
+        fn encodings(&self) -> &'static [&'static str] {
+            &["rows/1"]
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_way_is_the_safe_answer() {
+        let said = (Plain.window(), Plain.is_ordered(), Plain.overwrites(), Plain.encodings(), Plain.peer());
+        assert_eq!(said, (1, true, false, &[""][..], Peer::Here));
+        assert_eq!((Submit::window(&Rows), Submit::encodings(&Rows)), (1, &["rows/1"][..]));
+    }
+}

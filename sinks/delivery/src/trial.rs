@@ -163,8 +163,12 @@ mod tests {
         assert_eq!(entries(folder.path()), 0);
         let file = folder.path().join("file");
         fs::write(&file, "").expect("a write");
-        assert_eq!(severity(file.join("spool"), None), Severity::Error);
-        assert_eq!(severity(file, None), Severity::Error);
+        for (spool, words) in [(file.join("spool"), "cannot look at the spool"), (file, "is no directory")] {
+            let options = DeliveryOptions { spool: Some(spool), ..DeliveryOptions::default() };
+            let [finding] = options.try_out(&[""], &context(None)).try_into().expect("one finding");
+            assert_eq!(finding.severity, Severity::Error);
+            assert!(finding.what.contains(words), "{finding:?}");
+        }
         let spool = folder.path().join("spool");
         let (held, _) = Spool::open(&spool, 1 << 20).expect("a spool");
         let before = entries(&spool);
@@ -201,7 +205,7 @@ mod tests {
             ("new", (Severity::Fine, "can be made"), can_be),
             ("made/new", (Severity::Error, "there is no directory"), (Severity::Error, "there is no directory")),
             ("no/such/new", (Severity::Error, "there is no directory"), (Severity::Error, "there is no directory")),
-            ("there/new", (Severity::Error, "Not a directory"), (Severity::Error, "Not a directory")),
+            ("there/new", (Severity::Error, "cannot append to"), (Severity::Error, "cannot append to")),
             (".", (Severity::Error, "is a directory"), cannot_be),
         ] {
             let path = folder.path().join(name);

@@ -195,4 +195,26 @@ mod tests {
         unread.wrote(5, 2);
         assert_eq!((book(&context), unread.due()), ((2, 0, 0), None));
     }
+
+    #[test]
+    fn it_is_looked_again_later_as_long_as_samples_wait() {
+        let context = context("test");
+        let (_reader, mut writer) = std::io::pipe().expect("a pipe");
+        let mut unread = Unread::new(&writer, &context);
+        writer.write_all(b"12345").expect("room");
+        unread.wrote(5, 0);
+        assert_eq!(unread.due(), None, "nothing waits but bytes");
+        offer(&context.ledger, 1);
+        writer.write_all(b"12345").expect("room");
+        let before = Instant::now();
+        unread.wrote(5, 1);
+        let due = unread.due().expect("a look");
+        assert!(due >= before + LATER, "{:?}", due - before);
+        unread.look = Some(due + PATIENCE);
+        unread.look();
+        assert_eq!(unread.due(), Some(due + PATIENCE), "not yet");
+        unread.look = Some(before);
+        unread.look();
+        assert_eq!(unread.due(), None);
+    }
 }

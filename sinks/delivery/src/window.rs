@@ -95,3 +95,23 @@ impl Window {
         self.hands.drain(..).flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_once() {
+        let mut window = Window::default();
+        assert!(window.is_empty());
+        let places: Vec<_> = (0..3).map(|_| window.push(Hand::default())).collect();
+        assert_eq!((places, window.is_empty(), window.span()), (vec![0, 1, 2], false, 3));
+        window.goes(1);
+        window.goes(1);
+        assert_eq!(window.in_flight(), 1);
+        assert_eq!((window.drain().count(), window.in_flight(), window.is_empty()), (3, 0, true));
+        assert_eq!(window.push(Hand::default()), 3);
+        window.remove(3);
+        assert_eq!((window.is_empty(), window.push(Hand::default())), (true, 4));
+    }
+}

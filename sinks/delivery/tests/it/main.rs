@@ -6,6 +6,7 @@ mod disk;
 mod legacy;
 mod numbers;
 mod outage;
+mod packed;
 mod properties;
 mod rig;
 mod spool;

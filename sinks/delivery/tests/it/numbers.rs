@@ -159,6 +159,89 @@ fn without_a_spool_another_delivery_is_another_stream_and_a_successor_goes_on() 
     assert_eq!(heir.keeper.sent(), [(stream, 1, true, 0), (stream, 2, true, 1), (stream, 3, false, 2)]);
 }
 
+#[test]
+fn a_successor_with_numbers_of_its_own_gives_those_to_what_it_inherits() {
+    let without = DeliveryOptions { retry_max: Duration::from_nanos(1), ..DeliveryOptions::default() };
+    let run = |options: &DeliveryOptions| {
+        let (context, keeper) = (context("kept"), Keeper::default());
+        let delivery = Delivery::new(keeper.clone(), options, &context).expect("a delivery");
+        Run { delivery, context, keeper }
+    };
+    // It has a spool, or has sent frames already.
+    for (has_spool, before) in [(true, 0), (true, 2), (false, 2)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut first = run(&without);
+        first.offer(0..3);
+        first.work();
+        let stream = first.keeper.sent()[0].0;
+        ebpf_process_core::testkit::stop(&first.context.stop, Duration::ZERO);
+        let undelivered = first.delivery.bequeath();
+        let options = if has_spool { on(folder.path()) } else { without.clone() };
+        let mut heir = run(&options);
+        heir.offer(10..10 + before);
+        heir.work();
+        offer(&heir.context.ledger, undelivered.samples());
+        heir.delivery.inherit(undelivered);
+        heir.work();
+        let sent = heir.keeper.sent();
+        let own = sent[0].0;
+        assert!(own != stream && own > u128::from(u64::MAX), "{own:x}");
+        let lines = (10..10 + before).chain(0..3);
+        assert_eq!(sent, (1..).zip(lines).map(|(number, line)| (own, number, false, line)).collect::<Vec<_>>());
+        if has_spool {
+            drop(heir);
+            let mut again = run(&options);
+            again.offer(20..21);
+            again.work();
+            assert_eq!(again.keeper.sent(), [(own, before + 4, false, 20)]);
+        }
+    }
+}
+
+#[test]
+fn what_was_sent_before_there_was_a_spool_is_numbered_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    std::fs::write(&directory, "").expect("a file in the way");
+    let clock = Arc::new(Mutex::new(std::time::Instant::now()));
+    let time = Arc::clone(&clock);
+    let mut run = Run::new(&directory);
+    run.delivery = run.delivery.with_clock(move || *time.lock(), 7);
+    run.offer(0..2);
+    run.work();
+    let sent = run.keeper.sent();
+    let stream = sent[0].0;
+    assert_eq!(sent, [(stream, 1, false, 0), (stream, 2, false, 1)]);
+    std::fs::remove_file(&directory).expect("it was there");
+    *clock.lock() += 60 * SECOND;
+    for number in [1, 2] {
+        run.keeper.answer(number, retry());
+    }
+    run.work();
+    run.offer(2..3);
+    run.keeper.answer(1, Verdict::Accepted);
+    run.work();
+    let sent = run.keeper.sent();
+    let own = sent[0].0;
+    assert_ne!(own, stream);
+    assert_eq!(sent, [(own, 1, false, 0), (own, 2, false, 1), (own, 3, false, 2)]);
+}
+
+#[test]
+fn what_is_all_under_way_has_nothing_due() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::new(folder.path());
+    run.offer(0..1);
+    run.work();
+    run.keeper.answer(1, retry());
+    run.work();
+    run.offer(1..3);
+    assert!(run.tally().spooled == 3, "{:?}", run.tally());
+    run.keeper.answer(1, Verdict::Accepted);
+    run.work();
+    assert_eq!((run.keeper.sent().len(), run.delivery.due()), (4, None), "an answer calls the sink");
+}
+
 /// Sends frames of an encoding.
 struct Encoded(&'static [&'static str]);
 

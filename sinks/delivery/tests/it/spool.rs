@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebpf_process_delivery::{Frame, Recovery, Spool, SpoolError, inspect, repair};
+use ebpf_process_core::Direct;
+use ebpf_process_delivery::{Frame, Recovery, Spool, SpoolError, inspect, is_of_a_spool, repair};
 use proptest::prelude::*;
 
-use crate::rig::{draw, frame};
+use crate::rig::{draw, frame, numbers};
 
 const LIMIT: u64 = 4 << 10;
 
@@ -185,6 +186,94 @@ fn a_repair_saves_every_record_that_is_whole() {
     }
 }
 
+/// What a look at each segment says: bytes, acknowledged bytes, records, samples and damaged bytes.
+fn looked(folder: &Path) -> Vec<(Option<String>, [u64; 5])> {
+    let reports = inspect(folder).expect("a spool").into_iter();
+    reports.map(|it| (it.encoding, [it.size, it.acknowledged, it.records, it.samples, it.damaged])).collect()
+}
+
+#[test]
+fn a_look_tells_to_the_byte_what_is_acknowledged_and_damaged_and_a_repair_leaves_the_rest() {
+    const ENCODINGS: &[&str] = &["rows/1"];
+    let folder = tempfile::tempdir().expect("a folder");
+    let open =
+        || Spool::open_by(std::sync::Arc::new(Direct::default()), folder.path(), LIMIT, ENCODINGS).expect("a spool");
+    let (mut spool, _) = open();
+    // Two of 96 bytes behind the 64 with which a segment begins.
+    (0..8).for_each(|_| spool.append(&item(40)).expect("room"));
+    let places: Vec<_> = std::iter::from_fn(|| spool.take()).map(|taken| taken.place).collect();
+    for at in [0, 3] {
+        spool.acknowledge(places[at]).expect("a cursor");
+    }
+    drop(spool);
+    let named = Some("rows/1".to_owned());
+    let whole = (named.clone(), [256, 64, 2, 2, 0]);
+    let (first, second) = ((named.clone(), [256, 160, 1, 1, 0]), (named.clone(), [256, 160, 1, 1, 0]));
+    assert_eq!(looked(folder.path()), [first.clone(), second, whole.clone(), whole]);
+
+    // The beginning of the second one, the head of a record of the third, the frame of one of the fourth.
+    let files = segments(folder.path());
+    for (file, at) in [(1, 20), (2, 64 + 96 + 3), (3, 64 + 90)] {
+        let mut bytes = fs::read(&files[file]).expect("a segment");
+        bytes[at] ^= 1;
+        fs::write(&files[file], bytes).expect("a write");
+    }
+    // One before the cursor, and one that was never begun.
+    fs::write(folder.path().join("00000000000000000000.segment"), fs::read(&files[0]).expect("a segment"))
+        .expect("a write");
+    fs::write(folder.path().join("00000000000000000009.segment"), b"ebpfspl2").expect("a write");
+    let damaged = [
+        (named.clone(), [256, 256, 0, 0, 0]),
+        first.clone(),
+        (None, [256, 8 + 96, 1, 1, 64]),
+        (named.clone(), [256, 64, 1, 1, 96]),
+        (named.clone(), [256, 64, 1, 1, 96]),
+        (None, [8, 8, 0, 0, 8]),
+    ];
+    assert_eq!(looked(folder.path()), damaged);
+    let before: Vec<_> = fs::read(&files[0]).expect("a segment");
+    assert_eq!(repair(folder.path()).expect("a spool").len(), 6);
+    assert_eq!(
+        looked(folder.path()),
+        [
+            (named.clone(), [256, 256, 0, 0, 0]),
+            first,
+            (named.clone(), [160, 64, 1, 1, 0]),
+            (named.clone(), [160, 64, 1, 1, 0]),
+            (named, [160, 64, 1, 1, 0]),
+        ]
+    );
+    assert_eq!(fs::read(&files[0]).expect("a segment"), before, "what is whole is left as it is");
+    let (spool, recovery) = open();
+    assert_eq!((recovery, spool.samples()), (Recovery { samples: 4, torn: 0, damaged: 0 }, 4));
+}
+
+#[test]
+fn a_repair_keeps_the_place_of_what_is_acknowledged() {
+    let folder = filled();
+    // Of the second segment the first frame is acknowledged; the second one is damaged.
+    let [first, rest @ ..] = &segments(folder.path())[..] else { panic!("several") };
+    let mut bytes = fs::read(first).expect("a segment");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    fs::write(first, bytes).expect("a write");
+    repair(folder.path()).expect("a spool");
+    assert!(!first.exists() && rest.iter().all(|file| file.exists()), "nothing of it is left");
+    assert_eq!(drain(folder.path()), (Recovery { samples: 18, torn: 0, damaged: 0 }, (12..30).collect()));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), 16 * LIMIT).expect("a spool");
+    (0..4).for_each(|n| spool.append(&frame(n..n + 1)).expect("room"));
+    assert_eq!(draw(&mut spool), Some(vec![0]));
+    drop(spool);
+    let file = &segments(folder.path())[0];
+    let mut bytes = fs::read(file).expect("a segment");
+    let third = 64 + 2 * (bytes.len() - 64) / 4;
+    bytes[third + 50] ^= 1;
+    fs::write(file, bytes).expect("a write");
+    repair(folder.path()).expect("a spool");
+    assert_eq!(drain(folder.path()), (Recovery { samples: 2, torn: 0, damaged: 0 }, vec![1, 3]));
+}
+
 #[test]
 fn a_record_inside_a_damaged_one_is_not_found_by_anybody() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -212,6 +301,183 @@ fn a_spool_in_use_is_not_repaired() {
     let folder = filled();
     let (_spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
     assert!(matches!(repair(folder.path()), Err(SpoolError::Locked(_))));
+}
+
+/// One item of so many bytes and one sample, whose record takes 56 more.
+fn item(bytes: usize) -> Frame {
+    let mut frame = Frame::default();
+    frame.push(&vec![b'x'; bytes], 1);
+    frame
+}
+
+#[test]
+fn a_spool_takes_as_much_as_its_limit_and_a_segment_a_sixteenth() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    // A segment begins with 64 bytes, and has 256 at most.
+    (0..4).for_each(|_| spool.append(&item(40)).expect("room"));
+    assert_eq!((segments(folder.path()).len(), spool.size()), (2, 512));
+    let error = spool.append(&item(4096 - 64 - 55)).expect_err("it is larger than all of the spool");
+    assert_eq!((error.kind(), spool.samples()), (std::io::ErrorKind::FileTooLarge, 4));
+    spool.append(&item(4096 - 64 - 56)).expect("it is as large as the spool");
+    assert_eq!((spool.size(), spool.samples(), spool.take_losses().full), (LIMIT, 1, 4));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT + 64).expect("a spool");
+    (0..32).for_each(|_| spool.append(&item(40)).expect("room"));
+    assert_eq!((spool.size(), spool.take_losses().full), (LIMIT, 0));
+    drop(spool);
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    assert_eq!((spool.size(), spool.take_losses().full), (LIMIT, 0), "it has room for what it has");
+    spool.append(&item(40)).expect("room");
+    assert_eq!((spool.size(), spool.take_losses().full), (LIMIT - 256 + 160, 2));
+}
+
+#[test]
+fn a_torn_record_is_cut_off_and_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    (0..2).for_each(|n| spool.append(&frame(n..n + 1)).expect("room"));
+    drop(spool);
+    let [file] = segments(folder.path()).try_into().expect("one segment");
+    let whole = fs::read(&file).expect("a segment");
+    fs::write(&file, &whole[..whole.len() - 1]).expect("a write");
+    let (mut spool, recovery) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    assert_eq!(recovery, Recovery { samples: 1, torn: 1, damaged: 0 });
+    assert_eq!((draw(&mut spool), draw(&mut spool)), (Some(vec![0]), None));
+}
+
+#[test]
+fn a_segment_that_could_not_be_removed_is_removed_by_the_next_process() {
+    let folder = filled();
+    let first = segments(folder.path())[0].clone();
+    let kept = fs::read(&first).expect("a segment");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    // The first of these was in it.
+    (0..2).for_each(|_| assert!(draw(&mut spool).is_some()));
+    drop(spool);
+    fs::write(&first, kept).expect("a write");
+    let (spool, recovery) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    assert_eq!((recovery.samples, spool.samples(), first.exists()), (15, 15, false));
+}
+
+#[test]
+fn a_segment_that_somebody_removes_is_not_written_to_any_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    spool.append(&frame(0..1)).expect("room");
+    fs::remove_file(&segments(folder.path())[0]).expect("a segment");
+    assert_eq!(spool.append(&frame(1..2)).expect_err("it is gone").kind(), std::io::ErrorKind::NotFound);
+    spool.append(&frame(2..3)).expect("another segment");
+    assert_eq!((draw(&mut spool), spool.take_losses().damaged, draw(&mut spool)), (Some(vec![2]), 1, None));
+}
+
+#[test]
+fn nothing_is_taken_from_a_directory_that_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("spool");
+    let (mut spool, _) = Spool::open(&directory, LIMIT).expect("a spool");
+    (0..3).for_each(|n| spool.append(&frame(n..n + 1)).expect("room"));
+    assert_eq!(draw(&mut spool), Some(vec![0]));
+    fs::remove_dir_all(&directory).expect("a directory");
+    assert_eq!((draw(&mut spool), spool.take_losses().damaged), (None, 2));
+}
+
+#[test]
+fn the_cursor_of_somebody_else_is_left_alone() {
+    let folder = filled();
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    let taken = spool.take().expect("a frame");
+    fs::remove_file(folder.path().join("lock")).expect("a lock");
+    let (mut other, recovery) = Spool::open(folder.path(), LIMIT).expect("nobody has it, as far as is known");
+    let before = fs::read(folder.path().join("cursor")).expect("a cursor");
+    spool.acknowledge(taken.place).expect("it is nobody's any more");
+    assert_eq!(fs::read(folder.path().join("cursor")).expect("a cursor"), before);
+    assert_eq!((recovery.samples, draw(&mut other)), (21, Some(vec![9, 10, 11])));
+}
+
+#[test]
+fn a_lock_that_was_removed_is_made_again_and_nothing_is_lost() {
+    let folder = filled();
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    let taken = spool.take().expect("a frame");
+    fs::remove_file(folder.path().join("lock")).expect("a lock");
+    spool.append(&frame(30..31)).expect("room");
+    assert!(matches!(Spool::open(folder.path(), LIMIT), Err(SpoolError::Locked(_))));
+    spool.acknowledge(taken.place).expect("a cursor");
+    let given: Vec<_> = std::iter::from_fn(|| draw(&mut spool)).flatten().collect();
+    assert_eq!((given, spool.take_losses().damaged), ((12..31).collect(), 0));
+}
+
+#[test]
+fn frames_are_taken_on_and_on_and_each_stays_until_it_is_acknowledged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    assert!(spool.is_empty());
+    // Two are in a segment.
+    (0..3).for_each(|_| spool.append(&item(40)).expect("room"));
+    let mut places: Vec<_> = std::iter::from_fn(|| spool.take()).map(|taken| taken.place).collect();
+    assert_eq!((places.len(), spool.is_empty(), spool.samples()), (3, false, 3));
+    for _ in 0..2 {
+        spool.append(&item(40)).expect("room");
+        places.extend(spool.take().map(|taken| taken.place));
+    }
+    assert_eq!((places.len(), spool.take().is_none()), (5, true));
+    assert_eq!(places, (places[0]..places[0] + 5).collect::<Vec<_>>());
+    for place in &places[1..4] {
+        spool.acknowledge(*place).expect("a cursor");
+    }
+    assert_eq!((segments(folder.path()).len(), spool.samples(), spool.is_empty()), (3, 2, false));
+    drop(spool);
+    // The first and the last one come again.
+    let (mut spool, recovery) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    assert_eq!((recovery.samples, spool.is_empty()), (2, false));
+    for _ in 0..2 {
+        let taken = spool.take().expect("a frame");
+        spool.acknowledge(taken.place).expect("a cursor");
+    }
+    assert!(spool.is_empty() && segments(folder.path()).is_empty());
+}
+
+#[test]
+fn what_made_room_is_no_longer_taken_and_the_next_one_is_the_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    // Two are in a segment.
+    let mut appended = (0..).map(|n| frame(n * 2..n * 2 + 2));
+    appended.by_ref().take(10).for_each(|frame| spool.append(&frame).expect("room"));
+    let taken: Vec<_> = (0..4).filter_map(|_| spool.take()).collect();
+    let first = segments(folder.path())[0].clone();
+    let mut samples = spool.samples();
+    while first.exists() {
+        spool.append(&appended.next().expect("one more")).expect("room");
+        samples += 2;
+    }
+    assert_eq!((spool.samples(), spool.take_losses().full), (samples - 4, 0), "they were taken");
+    // An acknowledgement of what is gone hits nothing else.
+    spool.acknowledge(taken[0].place).expect("nothing");
+    assert_eq!(spool.samples(), samples - 4);
+    let next = spool.take().expect("a frame");
+    assert_eq!((next.place, numbers(&next.frame)), (taken[3].place + 1, vec![8, 9]));
+    spool.acknowledge(taken[2].place).expect("a cursor");
+    assert_eq!(spool.samples(), samples - 6);
+}
+
+#[test]
+fn an_error_has_its_cause_and_the_files_of_a_spool_are_known() {
+    use std::error::Error as _;
+
+    let folder = filled();
+    let (_spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    assert!(Spool::open(folder.path(), LIMIT).expect_err("locked").source().is_none());
+    assert!(Spool::open(&folder.path().join("lock"), LIMIT).expect_err("a file").source().is_some());
+    for entry in fs::read_dir(folder.path()).expect("a folder") {
+        let name = entry.expect("an entry").file_name();
+        assert!(is_of_a_spool(&name), "{}", name.display());
+    }
+    for name in ["notes", "7.segment", "cursors"] {
+        assert!(!is_of_a_spool(name.as_ref()), "{name}");
+    }
 }
 
 proptest! {

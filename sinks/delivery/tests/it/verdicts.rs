@@ -399,6 +399,24 @@ fn what_nobody_took_for_an_hour_is_given_up_frame_by_frame() {
 }
 
 #[test]
+fn of_what_is_on_disk_half_of_the_memory_may_be_in_doubt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = 4 * frame(0..10).size() as u64;
+    let spool = Some(folder.path().to_owned());
+    let mut rig = Rig::new(&DeliveryOptions { memory, spool, ..DeliveryOptions::default() }, |_| doubtful());
+    for n in 0..10 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+        rig.delivery.work();
+        rig.wait(SECOND * 60);
+    }
+    for _ in 0..10 {
+        rig.delivery.work();
+        rig.wait(SECOND * 60);
+    }
+    assert_eq!((rig.tally().queued, rig.tally().spooled), (20, 80));
+}
+
+#[test]
 fn a_stop_keeps_what_is_in_doubt_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let options = DeliveryOptions { spool: Some(folder.path().to_owned()), ..DeliveryOptions::default() };
@@ -430,4 +448,26 @@ fn a_stop_sends_what_is_there_and_counts_what_is_left() {
     rig.offer(frame(10..20));
     rig.delivery.close();
     assert_eq!(rig.tally().dropped, [("agent stopped", 20)]);
+}
+
+#[test]
+fn all_but_the_newest_frame_go_out_as_they_are_offered() {
+    let mut rig = scripted(Vec::new());
+    (0..3).for_each(|n| rig.offer(frame(n * 10..n * 10 + 10)));
+    assert_eq!((rig.tally().written, rig.tally().queued), (20, 10));
+    rig.delivery.work();
+    assert_eq!(rig.tally().written, 30);
+}
+
+#[test]
+fn a_delivery_shows_how_many_frames_wait() {
+    let mut rig = scripted(vec![doubtful(), retry()]);
+    rig.offer(frame(0..10));
+    rig.delivery.work();
+    (1..4).for_each(|n| rig.offer(frame(n * 10..n * 10 + 10)));
+    rig.wait(SECOND * 60);
+    rig.delivery.work();
+    // One was refused in doubt, one is held, and two are behind it.
+    let shown = format!("{:?}", rig.delivery);
+    assert!(shown.contains("waiting: 4,"), "{shown}");
 }

@@ -221,3 +221,50 @@ fn a_stop_waits_for_answers_and_says_what_had_none() {
         assert_eq!(scene.tally(), tally);
     }
 }
+
+#[test]
+fn with_order_nothing_passes_what_has_to_be_sent_again() {
+    let mut scene = Scene::new(true, &DeliveryOptions::default());
+    scene.offer(0..1);
+    scene.answer(1, Verdict::Retry { after: Some(30 * SECOND), problem: "busy".to_owned() });
+    scene.work();
+    scene.offer(1..3);
+    assert_eq!(scene.under_way(), [0_u64; 0], "there is room, and nothing goes out");
+    scene.wait(31 * SECOND);
+    scene.work();
+    assert_eq!(scene.under_way(), [1]);
+}
+
+/// Answers a moment later, on a thread of its own.
+struct Slow;
+
+impl Submit for Slow {
+    fn submit(&mut self, ticket: Ticket, _: &Frame, _: Duration) {
+        let answer = move || {
+            std::thread::park_timeout(Duration::from_millis(2));
+            ticket.settle(Verdict::Accepted);
+        };
+        std::thread::Builder::new().spawn(answer).expect("a thread");
+    }
+
+    fn window(&self) -> usize {
+        3
+    }
+
+    fn overwrites(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn while_the_receiver_answers_a_full_memory_waits_for_it() {
+    let context = context("slow");
+    let options = DeliveryOptions { memory: 2 * frame(0..1).size() as u64, ..DeliveryOptions::default() };
+    let mut delivery = Delivery::new(Slow, &options, &context).expect("a delivery");
+    for line in 0..20 {
+        offer(&context.ledger, 1);
+        delivery.offer(frame(line..line + 1));
+    }
+    delivery.close();
+    assert_eq!((context.ledger.tally().written, context.ledger.tally().dropped_total()), (20, 0));
+}
