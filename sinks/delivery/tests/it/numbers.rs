@@ -51,7 +51,12 @@ impl Keeper {
 }
 
 fn on(spool: &Path) -> DeliveryOptions {
-    DeliveryOptions { spool: Some(spool.to_owned()), retry_max: Duration::from_nanos(1), ..DeliveryOptions::default() }
+    DeliveryOptions {
+        spool: Some(spool.to_owned()),
+        retry_max: Duration::from_nanos(1),
+        age_limit: Some(3600 * SECOND),
+        ..DeliveryOptions::default()
+    }
 }
 
 /// A process with a delivery.
@@ -199,6 +204,30 @@ fn a_successor_with_numbers_of_its_own_gives_those_to_what_it_inherits() {
 }
 
 #[test]
+fn what_comes_from_the_spool_of_a_predecessor_is_numbered_anew() {
+    let [former, own] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let mut first = Run::new(former.path());
+    first.offer(0..1);
+    first.work();
+    first.keeper.answer(1, retry());
+    first.work();
+    first.offer(1..3);
+    assert_eq!(first.tally().spooled, 3);
+    ebpf_process_core::testkit::stop(&first.context.stop, Duration::ZERO);
+    let undelivered = first.delivery.bequeath();
+    assert_eq!(undelivered.samples(), 0);
+    let mut heir = Run::new(own.path());
+    heir.offer(10..12);
+    heir.work();
+    heir.delivery.inherit(undelivered);
+    heir.work();
+    let sent = heir.keeper.sent();
+    let stream = sent[0].0;
+    let lines = [10, 11, 0, 1, 2];
+    assert_eq!(sent, (1..).zip(lines).map(|(number, line)| (stream, number, false, line)).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_was_sent_before_there_was_a_spool_is_numbered_anew() {
     let folder = tempfile::tempdir().expect("a folder");
     let directory = folder.path().join("spool");
@@ -306,6 +335,21 @@ fn what_has_waited_too_long_is_given_up_in_memory_and_on_disk() {
 }
 
 #[test]
+fn a_frame_is_sent_up_to_the_limit_of_its_age() {
+    for (late, expected) in [(Duration::ZERO, (10, 0)), (Duration::from_millis(1), (0, 10))] {
+        let options = DeliveryOptions { age_limit: Some(60 * SECOND), ..DeliveryOptions::default() };
+        let mut first = true;
+        let answer = move |_: &Frame| if std::mem::take(&mut first) { retry() } else { Verdict::Accepted };
+        let mut rig = Rig::new(&options, answer);
+        rig.offer(frame(0..10));
+        rig.delivery.work();
+        rig.wait(60 * SECOND + late);
+        rig.delivery.work();
+        assert_eq!((rig.tally().written, rig.tally().dropped_total()), expected);
+    }
+}
+
+#[test]
 fn what_a_run_before_left_has_its_age() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rig = Rig::new(&on(folder.path()), |_| retry());
@@ -359,6 +403,7 @@ fn a_spool_of_an_earlier_version_is_drained_as_what_it_was_and_gone_on_with() {
         run.work();
         // They have no numbers on disk, so there is one at a time.
         assert!(run.keeper.tickets.lock().len() <= if lines.len() < 4 { 1 } else { 2 });
+        assert_eq!(run.delivery.due(), None, "an answer calls the sink");
         lines.extend(run.keeper.sent().iter().map(|(.., line)| *line));
         let tickets: Vec<_> = run.keeper.tickets.lock().drain(..).collect();
         for (_, ticket) in tickets {

@@ -218,12 +218,12 @@ fn a_look_tells_to_the_byte_what_is_acknowledged_and_damaged_and_a_repair_leaves
         bytes[at] ^= 1;
         fs::write(&files[file], bytes).expect("a write");
     }
-    // One before the cursor, and one that was never begun.
-    fs::write(folder.path().join("00000000000000000000.segment"), fs::read(&files[0]).expect("a segment"))
-        .expect("a write");
+    // One of an earlier version before the cursor, and one that was never begun.
+    fs::write(folder.path().join("00000000000000000000.segment"), b"ebpfspl1").expect("a write");
     fs::write(folder.path().join("00000000000000000009.segment"), b"ebpfspl2").expect("a write");
+    let old = (Some(String::new()), [8, 8, 0, 0, 0]);
     let damaged = [
-        (named.clone(), [256, 256, 0, 0, 0]),
+        old.clone(),
         first.clone(),
         (None, [256, 8 + 96, 1, 1, 64]),
         (named.clone(), [256, 64, 1, 1, 96]),
@@ -236,7 +236,7 @@ fn a_look_tells_to_the_byte_what_is_acknowledged_and_damaged_and_a_repair_leaves
     assert_eq!(
         looked(folder.path()),
         [
-            (named.clone(), [256, 256, 0, 0, 0]),
+            old,
             first,
             (named.clone(), [160, 64, 1, 1, 0]),
             (named.clone(), [160, 64, 1, 1, 0]),
@@ -246,6 +246,23 @@ fn a_look_tells_to_the_byte_what_is_acknowledged_and_damaged_and_a_repair_leaves
     assert_eq!(fs::read(&files[0]).expect("a segment"), before, "what is whole is left as it is");
     let (spool, recovery) = open();
     assert_eq!((recovery, spool.samples()), (Recovery { samples: 4, torn: 0, damaged: 0 }, 4));
+}
+
+#[test]
+fn what_was_acknowledged_can_neither_be_torn_nor_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut spool, _) = Spool::open(folder.path(), LIMIT).expect("a spool");
+    spool.append(&item(40)).expect("room");
+    let [file] = segments(folder.path()).try_into().expect("one segment");
+    let mut bytes = fs::read(&file).expect("a segment");
+    let taken = spool.take().expect("a frame");
+    spool.acknowledge(taken.place).expect("a cursor");
+    drop(spool);
+    bytes[20] ^= 1;
+    fs::write(&file, &bytes).expect("a write");
+    assert_eq!(looked(folder.path()), [(None, [160, 160, 0, 0, 0])]);
+    fs::write(&file, b"ebpfspl2").expect("a write");
+    assert_eq!(looked(folder.path()), [(None, [8, 8, 0, 0, 0])]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_process_core::testkit::{context, offer, stop};
-use ebpf_process_core::{SinkContext, Tally};
+use ebpf_process_core::{SinkContext, State, Tally};
 use ebpf_process_delivery::{Delivery, DeliveryOptions, Frame, Submit, Ticket, Verdict};
 use parking_lot::Mutex;
 
@@ -233,6 +233,25 @@ fn with_order_nothing_passes_what_has_to_be_sent_again() {
     scene.wait(31 * SECOND);
     scene.work();
     assert_eq!(scene.under_way(), [1]);
+}
+
+#[test]
+fn what_arrives_behind_a_failure_does_not_make_the_receiver_well() {
+    let mut scene = Scene::new(true, &DeliveryOptions::default());
+    scene.offer(0..2);
+    scene.answer(1, retry());
+    scene.work();
+    scene.answer(2, Verdict::Accepted);
+    scene.work();
+    assert_eq!((scene.tally().written, scene.context.ledger.condition().state), (1, State::Failing));
+}
+
+#[test]
+fn what_has_no_room_after_the_end_is_what_the_stop_has_cost() {
+    let mut scene = Scene::new(true, &DeliveryOptions { memory: 1, ..DeliveryOptions::default() });
+    stop(&scene.context.stop, Duration::ZERO);
+    scene.offer(0..1);
+    assert_eq!(scene.tally().dropped, [("agent stopped", 1)]);
 }
 
 /// Answers a moment later, on a thread of its own.
