@@ -96,3 +96,53 @@ impl Ending {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    use ebpf_process_core::Direct;
+
+    use super::*;
+    use crate::bell::Bell;
+    use crate::owner::Owner;
+
+    /// A program behind a socket that is to be left at this moment, and its end of the socket, from which a line comes.
+    struct Left(Peer, Ending, UnixStream);
+
+    impl Left {
+        fn at(asked: Instant) -> Self {
+            let (here, mut there) = UnixStream::pair().expect("a pair");
+            let mut peer = Peer::socket(here.into()).expect("a peer");
+            let ending = Ending::new(&mut peer, None, None, (asked, asked));
+            there.write_all(b"last\n").expect("room");
+            Self(peer, ending, there)
+        }
+
+        fn turn(&mut self) -> (bool, Vec<Event>) {
+            let (_bell, mut ears) = Bell::new().expect("descriptors");
+            let mut complaints = Complaints::new(Owner::Sink("db".to_owned()));
+            let (mut events, opener) = (Vec::new(), Direct::default());
+            let end = self.1.turn((&mut self.0, &mut ears), &opener, &mut complaints, &mut events);
+            if let Some(End { status, problem }) = &end {
+                assert_eq!((status, problem), (&None, &None));
+            }
+            (end.is_some(), events)
+        }
+    }
+
+    #[test]
+    fn who_is_behind_a_socket_is_left_when_he_closes_it_or_his_time_is_over() {
+        let line = || vec![Event::Line(b"last".to_vec())];
+        let mut left = Left::at(Instant::now());
+        assert_eq!(left.turn(), (true, line()));
+
+        let asked = Instant::now() + Duration::from_secs(60);
+        let mut left = Left::at(asked);
+        assert_eq!(left.turn(), (false, line()));
+        left.2.shutdown(std::net::Shutdown::Both).expect("an end");
+        while !left.turn().0 {}
+        assert!(Instant::now() < asked);
+    }
+}

@@ -299,6 +299,8 @@ mod tests {
         program.bell.ring();
         program.errors.write_all(b"W! one\n").expect("room");
         assert_eq!(program.turn(), []);
+        let now = Timespec::default();
+        assert_eq!(poll(&mut [PollFd::new(&program.ears, PollFlags::IN)], Some(&now)), Ok(0));
         program.output.write_all(b"hello\nhal").expect("room");
         assert_eq!(program.turn(), [Event::Line(b"hello".to_vec())], "the bell and the warning are over");
         let lines = logged(|| {
