@@ -174,6 +174,9 @@ mod tests {
         it.push(b"12345", 1);
         it.push(b"12345", 1);
         it.push(b"12345", 1);
+        // And this one with its heading.
+        it.heading(b"#");
+        it.push(b"12", 1);
         let (encoded, all) = read(it);
         assert_eq!(
             all,
@@ -181,6 +184,7 @@ mod tests {
                 (vec![(1, 2), (1, 2)], "{,\"bytes\":20,\"lines\":2}\n123456789\n123456789\n".to_owned()),
                 (vec![(1, 2), (1, 0), (1, 1)], "{,\"bytes\":20,\"lines\":3}\n123456789\n# h\n12345\n".to_owned()),
                 (vec![(1, 0), (1, 1), (1, 1)], "{,\"bytes\":16,\"lines\":3}\n# h\n12345\n12345\n".to_owned()),
+                (vec![(1, 0), (1, 1)], "{,\"bytes\":5,\"lines\":2}\n#\n12\n".to_owned()),
             ]
         );
         assert!(encoded.rejected.is_empty());

@@ -143,6 +143,58 @@ for batch in batches():
 }
 
 #[test]
+fn who_says_hello_twice_in_one_breath_is_ended() {
+    let mut rig = Rig::python(
+        r#"
+open("runs", "a").write("one\n")
+good = os.path.exists("again")
+open("again", "w").close()
+line = json.dumps({"ebpf_process": [1], "format": "rows"}) + "\n"
+sys.stdout.write(line if good else line + line)
+sys.stdout.flush()
+for batch in batches():
+    ok(batch)
+"#,
+    );
+    rig.wait_for_lines("runs", 2);
+    rig.write_all(1);
+    rig.written(1);
+    assert_eq!((rig.file("runs").lines().count(), rig.streams().len()), (2, 1));
+}
+
+#[test]
+fn who_rejects_what_is_not_there_is_ended_after_a_hundred_times_and_nobody_else() {
+    for (rejects, starts) in [(false, 1), (true, 2)] {
+        let answer = if rejects { r#"say(batch=batch["batch"], rejected=[{"line": 0}])"# } else { "ok(batch)" };
+        let mut rig = Rig::python(&format!("hello(window=4)\nfor batch in batches():\n    {answer}\n"));
+        rig.write_all(101);
+        rig.written(101);
+        let started = || rig.lines().iter().filter(|line| line.get("start").is_some()).count();
+        wait_for("another one is started", || started() >= starts);
+        assert_eq!(started(), starts);
+    }
+}
+
+#[test]
+fn a_program_that_leaves_a_child_with_its_pipes_has_ended() {
+    let script = r#"
+hello()
+good = os.path.exists("again")
+open("again", "w").close()
+for batch in batches():
+    ok(batch)
+    if not good:
+        if os.fork() == 0:
+            time.sleep(1000)
+        os._exit(0)
+"#;
+    // Nothing else tells: neither is a pipe closed nor an answer late.
+    let mut rig = Rig::with(script, json!({"reply_timeout": "10m"}));
+    rig.write_all(2);
+    rig.written(2);
+}
+
+#[test]
 fn half_an_answer_at_the_end_is_none() {
     let mut rig = Rig::python(
         r#"
