@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::net::{Shutdown, shutdown};
@@ -39,7 +39,7 @@ pub struct Peer {
 /// Bytes on their way out.
 #[derive(Debug)]
 struct Piece {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     /// What is said to be written once they have gone out.
     ends: Option<u64>,
 }
@@ -94,7 +94,7 @@ impl Peer {
     }
 
     /// Has bytes sent behind all others, which is told where they have a number. Where the input is closed they are nobody's.
-    pub fn send(&mut self, bytes: Arc<[u8]>, ends: Option<u64>) {
+    pub fn send(&mut self, bytes: Bytes, ends: Option<u64>) {
         if self.input.is_some() {
             self.writing.push_back(Piece { bytes, ends });
         }
@@ -274,10 +274,10 @@ mod tests {
     #[test]
     fn what_is_sent_goes_out_as_fast_as_it_is_read() {
         let mut program = Program::new();
-        let long: Arc<[u8]> = vec![b'x'; 1 << 20].into();
+        let long = Bytes::from(vec![b'x'; 1 << 20]);
         assert!(program.peer.is_idle());
-        program.peer.send(Arc::clone(&long), Some(7));
-        program.peer.send(b"end".as_slice().into(), Some(8));
+        program.peer.send(long.clone(), Some(7));
+        program.peer.send(Bytes::from_static(b"end"), Some(8));
         assert!(!program.peer.is_idle());
         let (mut events, mut got) = (Vec::new(), Vec::new());
         while !program.peer.is_idle() {
@@ -328,11 +328,11 @@ mod tests {
     fn the_end_of_each_stream_is_told() {
         let Program { mut peer, mut ears, mut complaints, output, input, errors, .. } = Program::new();
         drop(input);
-        peer.send(b"nobody".as_slice().into(), Some(1));
+        peer.send(Bytes::from_static(b"nobody"), Some(1));
         let mut events = Vec::new();
         peer.turn(&mut ears, Instant::now(), &mut complaints, &mut events).expect("a turn");
         assert_eq!((&events[..], peer.is_idle()), (&[Event::InputClosed][..], true));
-        peer.send(b"nobody".as_slice().into(), Some(2));
+        peer.send(Bytes::from_static(b"nobody"), Some(2));
         assert!(peer.is_idle(), "it is nobody's");
         drop((output, errors));
         peer.turn(&mut ears, Instant::now(), &mut complaints, &mut events).expect("a turn");

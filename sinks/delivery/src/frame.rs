@@ -1,11 +1,13 @@
 //! What is sent at once: whole items, one after another.
 
+use bytes::Bytes;
+
 /// Items (lines, packets) that are sent together, with the samples that each of them carries.
 ///
 /// A frame can be split between two items and never within one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
-    bytes: Vec<u8>,
+    bytes: Content,
     items: Vec<Item>,
     samples: u64,
 }
@@ -17,31 +19,96 @@ struct Item {
     samples: u32,
 }
 
+/// The bytes of all items.
+#[derive(Clone, Debug)]
+enum Content {
+    /// Of a frame that grows.
+    Grows(Vec<u8>),
+    /// Of one that is whole: others may have them as well.
+    Whole(Bytes),
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Grows(bytes) => bytes,
+            Self::Whole(bytes) => bytes,
+        }
+    }
+
+    fn grow(&mut self, item: &[u8]) {
+        if let Self::Whole(bytes) = self {
+            *self = Self::Grows(std::mem::take(bytes).into());
+        }
+        if let Self::Grows(bytes) = self {
+            bytes.extend_from_slice(item);
+        }
+    }
+
+    /// Cuts off what is behind a place.
+    fn split_off(&mut self, place: usize) -> Self {
+        match self {
+            Self::Grows(bytes) => Self::Grows(bytes.split_off(place)),
+            Self::Whole(bytes) => Self::Whole(bytes.split_off(place)),
+        }
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Grows(Vec::new())
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Content {}
+
 /// What an item takes in a serialized frame besides its bytes: its length and its samples.
 const ITEM_HEAD: usize = 8;
 
 impl Frame {
     /// An empty frame with room for as much as another one has.
     pub(crate) fn with_room_of(other: &Self) -> Self {
-        Self { bytes: Vec::with_capacity(other.bytes.len()), items: Vec::with_capacity(other.items.len()), samples: 0 }
+        let bytes = Content::Grows(Vec::with_capacity(other.bytes().len()));
+        Self { bytes, items: Vec::with_capacity(other.items.len()), samples: 0 }
+    }
+
+    /// A single item that carries so many samples; its bytes are not copied.
+    pub fn of(item: impl Into<Bytes>, samples: u32) -> Self {
+        let bytes = item.into();
+        Self { items: vec![Item { end: bytes.len(), samples }], bytes: Content::Whole(bytes), samples: samples.into() }
     }
 
     /// Adds an item that carries so many samples.
     pub fn push(&mut self, item: &[u8], samples: u32) {
-        self.bytes.extend_from_slice(item);
-        self.items.push(Item { end: self.bytes.len(), samples });
+        self.bytes.grow(item);
+        self.items.push(Item { end: self.bytes().len(), samples });
         self.samples += u64::from(samples);
     }
 
     /// The items' bytes, one after another.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.bytes()
+    }
+
+    /// The same, for who keeps them: another thread, until it has sent them. They are copied unless the frame is a
+    /// [single item](Self::of) or comes from a spool.
+    pub fn shared(&self) -> Bytes {
+        match &self.bytes {
+            Content::Grows(bytes) => Bytes::copy_from_slice(bytes),
+            Content::Whole(bytes) => bytes.clone(),
+        }
     }
 
     /// The items, each with the samples that it carries.
     pub fn items(&self) -> impl Iterator<Item = (&[u8], u32)> {
         let starts = std::iter::once(0).chain(self.items.iter().map(|item| item.end));
-        starts.zip(&self.items).map(|(start, item)| (&self.bytes[start..item.end], item.samples))
+        starts.zip(&self.items).map(|(start, item)| (&self.bytes()[start..item.end], item.samples))
     }
 
     /// How many items it has.
@@ -61,7 +128,7 @@ impl Frame {
 
     /// The memory that it takes, in bytes.
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.items.len() * size_of::<Item>()
+        self.bytes().len() + self.items.len() * size_of::<Item>()
     }
 
     /// The first half of the items and the second, in order; a single item cannot be split and is
@@ -84,10 +151,10 @@ impl Frame {
     /// bytes. False, and nothing is appended, when a length does not fit 32 bits.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) -> bool {
         let Ok(count) = u32::try_from(self.items.len()) else { return false };
-        if u32::try_from(self.bytes.len()).is_err() {
+        if u32::try_from(self.bytes().len()).is_err() {
             return false;
         }
-        out.reserve(4 + self.items.len() * ITEM_HEAD + self.bytes.len());
+        out.reserve(4 + self.items.len() * ITEM_HEAD + self.bytes().len());
         out.extend_from_slice(&count.to_le_bytes());
         let mut start = 0;
         for item in &self.items {
@@ -96,7 +163,7 @@ impl Frame {
             out.extend_from_slice(&item.samples.to_le_bytes());
             start = item.end;
         }
-        out.extend_from_slice(&self.bytes);
+        out.extend_from_slice(self.bytes());
         true
     }
 
@@ -105,7 +172,8 @@ impl Frame {
         let (count, rest) = input.split_first_chunk()?;
         let heads = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(ITEM_HEAD)?;
         let (heads, bytes) = rest.split_at_checked(heads)?;
-        let mut frame = Self { bytes: bytes.to_vec(), items: Vec::with_capacity(heads.len() / ITEM_HEAD), samples: 0 };
+        let content = Content::Whole(Bytes::copy_from_slice(bytes));
+        let mut frame = Self { bytes: content, items: Vec::with_capacity(heads.len() / ITEM_HEAD), samples: 0 };
         let mut end = 0_usize;
         for head in heads.chunks_exact(ITEM_HEAD) {
             let (length, samples) = head.split_first_chunk()?;
@@ -130,6 +198,23 @@ mod tests {
             frame.push(bytes, *samples);
         }
         frame
+    }
+
+    #[test]
+    fn a_single_item_is_shared_and_one_more_is_not_seen_by_who_has_it() {
+        let item = vec![b'x'; 100];
+        let place = item.as_ptr();
+        let mut single = Frame::of(item.clone(), 3);
+        assert_eq!(single, frame(&[(item.clone(), 3)]));
+        let mut moved = Frame::of(item, 3);
+        assert_eq!(moved.bytes().as_ptr(), place, "it is not copied");
+        let shared = moved.shared();
+        assert_eq!(shared.as_ptr(), place);
+        moved.push(b"y", 1);
+        single.push(b"y", 1);
+        assert_eq!(moved, single);
+        assert_eq!(moved.shared(), [&shared[..], b"y"].concat());
+        assert_eq!((shared.len(), moved.samples(), moved.len()), (100, 4, 2));
     }
 
     proptest! {

@@ -22,7 +22,8 @@ pub struct Encoder {
     edition: Edition,
     /// How many rows had a number so far.
     numbered: u64,
-    line: Vec<u8>,
+    /// Bytes of the largest batch of the view before.
+    largest: usize,
 }
 
 impl Encoder {
@@ -35,7 +36,7 @@ impl Encoder {
             kinds: Vec::new(),
             edition: Edition::default(),
             numbered: 0,
-            line: Vec::new(),
+            largest: 0,
         }
     }
 
@@ -54,7 +55,7 @@ impl Encoder {
         for kind in view.kinds() {
             self.learn(&kind);
         }
-        let mut batch = Batch::new(*view, self.encoding, self.limit, std::mem::take(&mut self.line));
+        let mut batch = Batch::new(*view, self.encoding, self.limit, self.largest);
         for kind in view.kinds() {
             let Some(text) = self.kinds.get(kind.index()) else { continue };
             batch.begin_kind(&text.head);
@@ -74,8 +75,8 @@ impl Encoder {
             }
             batch.end_kind();
         }
-        let (encoded, line) = batch.end();
-        self.line = line;
+        let encoded = batch.end();
+        self.largest = encoded.frames.iter().map(Frame::size).max().unwrap_or(self.largest);
         encoded
     }
 
@@ -110,6 +111,8 @@ impl Encoder {
 /// A batch that grows, and those before it that are full.
 struct Batch<'a> {
     limit: usize,
+    /// How large it will be, as far as that is known.
+    size: usize,
     line: Vec<u8>,
     /// What each batch of the view begins with.
     head: Vec<u8>,
@@ -124,18 +127,18 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(view: View<'_>, encoding: Encoding, limit: usize, mut line: Vec<u8>) -> Self {
+    fn new(view: View<'_>, encoding: Encoding, limit: usize, size: usize) -> Self {
         let mut head = Words::Json(encoding).mark();
         head::of_view(view, &mut head);
         head.extend_from_slice(match encoding.format {
             Format::Rows => b",\"kinds\":[",
             Format::Samples => b",\"samples\":[",
         });
-        line.clear();
-        line.extend_from_slice(&head);
-        Self {
+        let mut batch = Self {
             limit: limit.saturating_sub(HEAD),
-            line,
+            // Numbers grow.
+            size: size + size / 8,
+            line: Vec::new(),
             head,
             kind: &[],
             kind_is_open: false,
@@ -143,7 +146,16 @@ impl<'a> Batch<'a> {
             kind_is_empty: true,
             cells: 0,
             encoded: Encoded::default(),
-        }
+        };
+        batch.begin();
+        batch
+    }
+
+    /// Begins a batch, in memory that goes with it.
+    fn begin(&mut self) {
+        self.line = Vec::with_capacity(self.size);
+        self.line.extend_from_slice(&self.head);
+        self.is_empty = true;
     }
 
     fn begin_kind(&mut self, head: &'a [u8]) {
@@ -177,6 +189,7 @@ impl<'a> Batch<'a> {
             self.line.truncate(before);
             self.kind_is_open = was_open;
             self.finish();
+            self.begin();
             before = self.line.len();
             self.line.extend_from_slice(self.kind);
             self.line.extend_from_slice(&row);
@@ -198,23 +211,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The batch is full: another one begins.
+    /// The batch is full.
     fn finish(&mut self) {
         self.end_kind();
         self.line.extend_from_slice(b"]}\n");
-        let mut frame = Frame::default();
-        frame.push(&self.line, std::mem::take(&mut self.cells));
-        self.encoded.frames.push(frame);
-        self.line.clear();
-        self.line.extend_from_slice(&self.head);
-        self.is_empty = true;
+        self.encoded.frames.push(Frame::of(std::mem::take(&mut self.line), std::mem::take(&mut self.cells)));
     }
 
-    fn end(mut self) -> (Encoded, Vec<u8>) {
+    fn end(mut self) -> Encoded {
         if !self.is_empty {
             self.finish();
         }
-        (self.encoded, self.line)
+        self.encoded
     }
 }
 

@@ -1,9 +1,9 @@
 //! Batches that the program has, or is about to get, until it answers them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ebpf_process_delivery::{Ticket, Verdict};
 use ebpf_process_peer::{TOLD, cleaned};
 
@@ -56,7 +56,7 @@ pub(crate) struct Outgoing {
     pub(crate) stream: u128,
     pub(crate) number: u64,
     pub(crate) resent: bool,
-    pub(crate) body: Arc<[u8]>,
+    pub(crate) body: Bytes,
 }
 
 /// What an answer has brought about.
@@ -90,7 +90,7 @@ impl Flights {
                 continue;
             };
             let (stream, number, resent) = (ticket.stream(), ticket.number(), ticket.is_resent());
-            let out = Outgoing { stream, number, resent, body: Arc::clone(&batch.body) };
+            let out = Outgoing { stream, number, resent, body: batch.body.clone() };
             self.highest = self.highest.max(out.number);
             self.sent.push(Sent { ticket, batch, since: now, deadline: None });
             return Some(out);
@@ -176,6 +176,8 @@ impl Flights {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ebpf_process_core::testkit::{context, offer};
     use ebpf_process_delivery::{Delivery, DeliveryOptions, Frame, Submit};
     use parking_lot::Mutex;
@@ -194,7 +196,7 @@ mod tests {
 
     impl Submit for Keeper {
         fn submit(&mut self, ticket: Ticket, frame: &Frame, _: Duration) {
-            self.0.lock().push_back(Submitted { ticket, batch: Batch::read(frame.bytes(), Formats(&[])) });
+            self.0.lock().push_back(Submitted { ticket, batch: Batch::read(&frame.shared(), Formats(&[])) });
         }
 
         fn window(&self) -> usize {

@@ -115,9 +115,7 @@ impl LineBatches {
         digits(self.room.items.iter().map(|item| u64::from(item.lines)).sum(), &mut batch);
         batch.extend_from_slice(b"}\n");
         batch.extend_from_slice(&self.room.text);
-        let mut frame = Frame::default();
-        frame.push(&batch, std::mem::take(&mut self.samples));
-        self.encoded.frames.push(frame);
+        self.encoded.frames.push(Frame::of(batch, std::mem::take(&mut self.samples)));
         self.room.text.clear();
         self.room.items.clear();
         self.heading_is_due = !self.heading.is_empty();

@@ -36,7 +36,7 @@ impl Submit for Link {
             }
             Program::Over(problem) => ticket.settle(Verdict::Retry { after: None, problem: problem.clone() }),
             Program::Starting | Program::Working => {
-                let batch = Batch::read(frame.bytes(), self.formats);
+                let batch = Batch::read(&frame.shared(), self.formats);
                 state.submitted.push_back(Submitted { ticket, batch });
                 drop(state);
                 self.shared.wake();
