@@ -386,4 +386,29 @@ mod tests {
         fail(b"half", b"theirs\n");
         assert_eq!(text(), "next\nnext\ntheirs\nnext\nhalftheirs\n\nnext\n");
     }
+
+    #[test]
+    fn a_reader_who_reads_is_waited_for_until_there_is_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fifo");
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
+        let reader = openat(CWD, &path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+        let mut reader = File::from(reader.expect("a reader"));
+        let mut file = open(&path).expect("a FIFO");
+        let long = [&b"x".repeat(3 << 20)[..], b"\n"].concat();
+        let mut got = Vec::new();
+        let appended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Up to the end, which is there once nobody has it open to write.
+                while reader.read_to_end(&mut got).is_err() {
+                    std::thread::yield_now();
+                }
+            });
+            let appended = file.append(&long, 1);
+            drop(file);
+            appended
+        });
+        appended.expect("it is read");
+        assert!(got == long);
+    }
 }
