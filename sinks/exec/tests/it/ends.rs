@@ -195,6 +195,17 @@ for batch in batches():
 }
 
 #[test]
+fn a_program_that_fails_is_left_alone_as_long_as_is_said_and_a_stop_ends_that() {
+    let delivery = json!({"retry_min": "1h", "retry_max": "1h"});
+    let mut rig = Rig::with("open(\"runs\", \"a\").write(\"one\\n\")\n", json!({"delivery": delivery}));
+    wait_for("a reason", || rig.ledger.condition().reason.is_some());
+    // So long a thousand others could be started.
+    std::thread::park_timeout(Duration::from_millis(300));
+    rig.close(Duration::from_secs(20));
+    assert_eq!(rig.file("runs"), "one\n");
+}
+
+#[test]
 fn half_an_answer_at_the_end_is_none() {
     let mut rig = Rig::python(
         r#"
