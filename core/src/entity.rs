@@ -250,6 +250,14 @@ pub enum Refused {
         /// What the other column has.
         has: crate::MetricKind,
     },
+    /// The same column is there with another scale, or with other slots: numbers of the one are none of the other. It stays
+    /// for as long as the agent runs, whoever asks for it.
+    Numbers {
+        /// The metric's name.
+        metric: String,
+        /// The unit that the column has.
+        unit: String,
+    },
     /// Another number of values was given than the kind has label keys.
     Labels {
         /// The kind's name.
@@ -280,6 +288,11 @@ impl fmt::Display for Refused {
                 write!(f, "kind {kind} has no label keys by which two rows could be told apart, and one row already")
             }
             Self::MetricKind { metric, has } => write!(f, "metric {metric} is a {has} already"),
+            Self::Numbers { metric, unit } => write!(
+                f,
+                "metric {metric} is counted in {unit} already, by another scale or in other slots: give it another name, or \
+                 start the agent again"
+            ),
             Self::Labels { kind, expected, given } => {
                 write!(f, "kind {kind} has {expected} label keys, {given} values were given")
             }

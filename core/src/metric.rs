@@ -193,6 +193,12 @@ impl Column {
     pub(crate) fn is_twin_of(&self, other: &Self) -> bool {
         self.name == other.name && self.labels == other.labels
     }
+
+    /// Whether what is recorded for the one can be read as the other's.
+    #[expect(clippy::float_cmp, reason = "whether both were declared with the same")]
+    pub(crate) fn counts_like(&self, other: &Self) -> bool {
+        self.factor() == other.factor() && self.slot_range() == other.slot_range()
+    }
 }
 
 /// The last slot that a histogram can have.

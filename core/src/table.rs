@@ -185,6 +185,10 @@ impl Table {
                 return Err(Refused::MetricKind { metric: kind.metric_name(&column), has: known.kind() });
             }
             if known.is_twin_of(&column) {
+                if !known.counts_like(&column) {
+                    let unit = known.unit().as_str().to_owned();
+                    return Err(Refused::Numbers { metric: kind.metric_name(&column), unit });
+                }
                 self.column_owners[place] |= owner;
                 return Ok((id(place, self.columns[place].0), false));
             }

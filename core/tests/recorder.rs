@@ -265,6 +265,13 @@ fn a_declaration_that_would_make_two_things_one_is_refused() {
     assert_ne!(recorder.column(kind, calls_of("a.b", &[("x", "2")])), Ok(first));
     let gauge = recorder.column(kind, Column::gauge("a.b", Unit::CALLS, "Calls").labels([("x", "3")]));
     assert_eq!(gauge, Err(Refused::MetricKind { metric: text("thing.a.b"), has: MetricKind::Counter }));
+    let scaled = recorder.column(kind, calls_of("a.b", &[("x", "1")]).scale(1e-9));
+    let numbers = |name: &str| Err(Refused::Numbers { metric: text(name), unit: text(Unit::CALLS.as_str()) });
+    assert_eq!(scaled, numbers("thing.a.b"), "its totals would be read as a billion times as many");
+    let times = |last| Column::histogram("a.times", Unit::CALLS, "Times").slots(0..=last);
+    let known = recorder.column(kind, times(9)).expect("a column");
+    assert_eq!(recorder.column(kind, times(9)), Ok(known));
+    assert_eq!(recorder.column(kind, times(10)), numbers("thing.a.times"));
     let host = recorder.host_kind();
     let namesake = recorder.column(host, calls_of("thing.a.b", &[]));
     assert_eq!(namesake, Err(Refused::NameTaken { metric: text("thing.a.b"), kind: text("thing") }));
