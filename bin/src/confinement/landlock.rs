@@ -254,10 +254,9 @@ fn above(path: &Path) -> Vec<PathBuf> {
         };
         if opened != Path::new("/dev") && !all.iter().any(|known| known == opened) {
             if opened == Path::new("/") {
-                warn!(
-                    "{} is directly below /: Landlock opens all of / for it, and only its owners' rights count",
-                    path.display()
-                );
+                let is_below = path.parent().is_some_and(|parent| parent == opened);
+                let why = if is_below { "is directly below /" } else { "has no directory yet but /" };
+                warn!("{} {why}: Landlock opens all of / for it, and only its owners' rights count", path.display());
             }
             all.push(opened.to_owned());
         }
