@@ -529,14 +529,21 @@ fn all_but_the_newest_frame_go_out_as_they_are_offered() {
 }
 
 #[test]
-fn a_delivery_shows_how_many_frames_wait() {
-    let mut rig = scripted(vec![doubtful(), retry()]);
-    rig.offer(frame(0..10));
-    rig.delivery.work();
-    (1..4).for_each(|n| rig.offer(frame(n * 10..n * 10 + 10)));
-    rig.wait(SECOND * 60);
-    rig.delivery.work();
+fn wherever_frames_wait_they_are_shown_and_take_room() {
+    let mut verdicts = vec![doubtful(), retry()].into_iter();
+    let memory = 4 * frame(0..10).size() as u64;
+    let answer = move |_: &Frame| verdicts.next().unwrap_or(Verdict::Accepted);
+    let mut rig = Rig::new(&DeliveryOptions { memory, ..DeliveryOptions::default() }, answer);
+    for n in 0..2 {
+        rig.offer(frame(n * 10..n * 10 + 10));
+        rig.delivery.work();
+        rig.wait(SECOND * 60);
+    }
     // One was refused in doubt, one is held, and two are behind it.
+    (2..4).for_each(|n| rig.offer(frame(n * 10..n * 10 + 10)));
     let shown = format!("{:?}", rig.delivery);
     assert!(shown.contains("waiting: 4,"), "{shown}");
+    assert_eq!((rig.tally().queued, rig.tally().dropped_total()), (40, 0), "there is room for four");
+    rig.offer(frame(40..50));
+    assert_eq!((rig.tally().queued, rig.tally().dropped_total()), (40, 10));
 }
