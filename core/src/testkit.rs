@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod cost;
 pub mod golden;
+mod logged;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+pub use self::logged::{Logged, logged};
 use crate::batch::{Batch, Tick, Value};
 use crate::clock::{Clock, Moment};
 use crate::entity::{ColumnId, EntityKind, KindId, RowId};

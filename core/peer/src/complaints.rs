@@ -165,14 +165,14 @@ mod tests {
         assert_eq!(
             lines[..5],
             [
-                r#"ERROR message=one sink="db""#,
-                r#"WARN message=two sink="db""#,
-                r#"INFO message=three sink="db""#,
-                r#"DEBUG message=four sink="db""#,
-                r#"DEBUG message=x probe="gpu""#,
+                r#"ERROR one sink="db""#,
+                r#"WARN two sink="db""#,
+                r#"INFO three sink="db""#,
+                r#"DEBUG four sink="db""#,
+                r#"DEBUG x probe="gpu""#,
             ]
         );
-        let left_out = "WARN message=2 lines of the program's standard error are left out: more than 100 in a second";
+        let left_out = "WARN 2 lines of the program's standard error are left out: more than 100 in a second";
         assert_eq!((lines.len(), &lines[4 + MOST as usize]), (105, &format!(r#"{left_out} probe="gpu""#)));
     }
 }

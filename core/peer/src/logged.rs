@@ -1,52 +1,8 @@
 //! What the log hears in a test.
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
+use ebpf_process_core::testkit;
 
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber, subscriber};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-/// The fields of an event, behind its level.
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = write!(self.0, " {field}={value:?}");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Fields(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().expect("a lock").push(line.0);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// The lines that are logged on this thread meanwhile: each its level and its fields.
+/// The lines that are logged on this thread meanwhile: each its level, what it says and of whom.
 pub(crate) fn logged(act: impl FnOnce()) -> Vec<String> {
-    let log = Log::default();
-    subscriber::with_default(log.clone(), act);
-    let lines = log.0.lock().expect("a lock");
-    lines.clone()
+    testkit::logged(act).iter().map(ToString::to_string).collect()
 }

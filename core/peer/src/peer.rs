@@ -307,7 +307,7 @@ mod tests {
             program.errors.write_all(b"W! two\n").expect("room");
             assert_eq!(program.turn(), []);
         });
-        assert_eq!(lines, [r#"WARN message=two sink="db""#]);
+        assert_eq!(lines, [r#"WARN two sink="db""#]);
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         drop((output, errors, input));
         let mut events = Vec::new();
         let lines = logged(|| peer.drain(&mut complaints, &mut events));
-        assert_eq!(lines, [r#"ERROR message=three sink="db""#]);
+        assert_eq!(lines, [r#"ERROR three sink="db""#]);
         assert_eq!((events.len(), events.pop(), peer.has_closed()), (12_001, Some(Event::OutputClosed), true));
     }
 

@@ -171,8 +171,14 @@ impl Health {
 mod tests {
     use std::io;
 
+    use ebpf_process_core::testkit;
+
     use super::*;
-    use crate::logged::logged;
+
+    /// What is logged meanwhile, without its fields.
+    fn logged(act: impl FnOnce()) -> Vec<String> {
+        testkit::logged(act).into_iter().map(|line| line.said).collect()
+    }
 
     #[test]
     fn the_first_loss_of_each_kind_is_said_when_it_happens_and_again_after_an_hour() {

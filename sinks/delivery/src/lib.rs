@@ -65,8 +65,6 @@ mod hand;
 mod health;
 mod inspect;
 mod line_file;
-#[cfg(test)]
-mod logged;
 mod lookup;
 mod note;
 mod numbers;

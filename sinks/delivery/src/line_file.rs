@@ -322,14 +322,17 @@ mod tests {
         assert_eq!(book(&context), (2, 2, 2));
     }
 
+    /// A new FIFO at this path, with somebody who could read it.
+    fn with_a_reader(path: &Path) -> (File, LineFile) {
+        mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
+        let reader = openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+        (reader.expect("a reader").into(), open(path).expect("a FIFO"))
+    }
+
     #[test]
     fn a_fifo_whose_reader_does_not_read_gets_no_half_lines() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("fifo");
-        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
-        let reader = openat(CWD, &path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
-        let mut reader = File::from(reader.expect("a reader"));
-        let mut file = open(&path).expect("a FIFO");
+        let (mut reader, mut file) = with_a_reader(&folder.path().join("fifo"));
         let long = [&b"x".repeat(3 << 20)[..], b"\n"].concat();
         let error = file.append(&long, 1).expect_err("no room");
         assert!(file.explain(&error).contains("as fast as"), "{}", file.explain(&error));
@@ -390,11 +393,7 @@ mod tests {
     #[test]
     fn a_reader_who_reads_is_waited_for_until_there_is_room() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("fifo");
-        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
-        let reader = openat(CWD, &path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
-        let mut reader = File::from(reader.expect("a reader"));
-        let mut file = open(&path).expect("a FIFO");
+        let (mut reader, mut file) = with_a_reader(&folder.path().join("fifo"));
         let long = [&b"x".repeat(3 << 20)[..], b"\n"].concat();
         let mut got = Vec::new();
         let appended = std::thread::scope(|scope| {
