@@ -170,6 +170,8 @@ mod tests {
             std::thread::scope(|scope| {
                 scope.spawn(move || {
                     if reads {
+                        // Longer than one look takes.
+                        std::thread::park_timeout(Duration::from_millis(20));
                         reader.read_exact(&mut [0; 5]).expect("bytes");
                     }
                 });
