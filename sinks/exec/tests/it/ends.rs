@@ -98,7 +98,7 @@ fn who_never_says_hello_is_ended_and_a_half_line_is_no_hello() {
     for said in ["", r#"sys.stdout.write('{\"ebpf_process\": [1]'); sys.stdout.flush()"#] {
         let rig = Rig::with(
             &format!("open(\"runs\", \"a\").write(\"one\\n\")\n{said}\ntime.sleep(1000)\n"),
-            json!({"start_timeout": "200ms"}),
+            json!({"start_timeout": "500ms"}),
         );
         rig.wait_for_lines("runs", 3);
         let reason = rig.ledger.condition().reason.expect("why it fails");

@@ -86,7 +86,7 @@ fn a_program_that_is_killed_is_started_again() {
 
 #[test]
 fn a_program_that_is_stopped_is_killed_and_started_again() {
-    let mut rig = Rig::python(GOOD, json!({"reply_timeout": "200ms"}));
+    let mut rig = Rig::python(GOOD, json!({"reply_timeout": "500ms"}));
     rig.batch();
     let first = pid(&rig.file("pids"));
     kill_process(first, Signal::STOP).expect("a signal");
