@@ -228,3 +228,34 @@ impl<'a> Batch<'a> {
 
 /// What may have to follow a row.
 const CLOSING: &[u8] = b"]}]}\n";
+
+#[cfg(test)]
+mod tests {
+    use ebpf_process_core::testkit::Bench;
+    use ebpf_process_core::{Column, EntityKind, Selection, Unit};
+
+    use super::*;
+    use crate::integers::Integers;
+
+    #[test]
+    fn a_batch_has_as_many_bytes_as_it_may_and_no_more() {
+        let mut bench = Bench::new();
+        let kind = EntityKind::new("disk").keys(["disk"]);
+        let cells = ["a", "b"].map(|disk| bench.cell(&kind, &[disk], Column::counter("io", Unit::CALLS, "calls")));
+        let record = |recorder: &mut ebpf_process_core::Recorder| cells.iter().for_each(|it| it.counter(recorder, 1));
+        bench.tick(&Selection::default(), record, |view| {
+            let encoding = Encoding { format: Format::Rows, integers: Integers::Numbers };
+            // The bytes of the batches, and what is rejected.
+            let batches = |limit: usize| {
+                let Encoded { frames, rejected, .. } = Encoder::new(encoding, limit + HEAD).encode(view);
+                (frames.iter().map(|frame| frame.bytes().len()).collect::<Vec<_>>(), rejected)
+            };
+            let both = batches(10_000).0[0];
+            let one = batches(both - 1).0[0];
+            assert_eq!(batches(both), (vec![both], vec![]));
+            assert_eq!(batches(both - 1), (vec![one, one], vec![]));
+            assert_eq!(batches(one), (vec![one, one], vec![]));
+            assert_eq!(batches(one - 1), (vec![], vec![(1, reason::TOO_LARGE); 2]));
+        });
+    }
+}

@@ -84,10 +84,10 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_is_appended_piece_by_piece_is_one_text() {
-        let mut line = b"[".to_vec();
-        let mut expected = "[".to_owned();
+    /// Numbers of all lengths, behind a text.
+    fn appends(start: &str) {
+        let mut line = start.as_bytes().to_vec();
+        let mut expected = start.to_owned();
         let mut numbers = Numbers::new(&mut line);
         let lengths = (0..20).map(|exponent| 10_u64.pow(exponent)).flat_map(|power| [power - 1, power]);
         for (absent, number) in lengths.chain([u64::MAX]).enumerate() {
@@ -101,5 +101,15 @@ mod tests {
         drop(numbers);
         expected += &"null,".repeat(9);
         assert_eq!(String::from_utf8(line).expect("text"), expected);
+    }
+
+    #[test]
+    fn what_is_appended_piece_by_piece_is_one_text() {
+        appends("[");
+    }
+
+    #[test]
+    fn a_line_may_begin_with_a_number() {
+        appends("");
     }
 }

@@ -126,3 +126,15 @@ fn in_unit(total: u64, scale: f64, integers: Integers, line: &mut Vec<u8>) {
     #[expect(clippy::float_cmp, reason = "1 is what it is unless it was set")]
     if scale == 1.0 { integer(total, integers, line) } else { float(Scaled { total, scale }.in_unit(), line) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_may_begin_with_digits() {
+        let mut line = Vec::new();
+        digits(u64::MAX, &mut line);
+        assert_eq!(line, b"18446744073709551615");
+    }
+}
