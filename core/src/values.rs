@@ -36,7 +36,8 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Walks over the values of a row. Iterators in iterators say the same in three lines and take twice as long.
+/// Walks over the values of a row. Iterators in iterators say the same in three lines, but took the sink `exec` 13.8 ns a value
+/// to encode instead of 12.0.
 pub(crate) struct Cells<'a> {
     values: Values<'a>,
     /// The columns of a word that are to come.
