@@ -30,17 +30,21 @@ const LONGEST: u32 = 4096;
 const PATIENCE: u32 = 10;
 const MEMORY: u32 = 1024;
 
-/// `cargo xtask fuzz [--seconds SECONDS] [TARGET]...`
+/// `cargo xtask fuzz [--build-only | --seconds SECONDS] [TARGET]...`
 ///
 /// # Errors
 /// A wrong option, a target that cannot be built, or a finding.
 pub(crate) fn run(options: &[&str]) -> Outcome {
     let (seconds, names) = match options {
+        ["--build-only"] => (0, &[][..]),
         ["--seconds", seconds, names @ ..] => (seconds.parse().map_err(|_| USAGE)?, names),
         names => (SECONDS, names),
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz").canonicalize()?;
     let targets = build(&folder)?;
+    if options == ["--build-only"] {
+        return Ok(());
+    }
     if let Some(unknown) = names.iter().find(|name| targets.iter().all(|target| target.name != **name)) {
         let known: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
         return Err(format!("there is no target {unknown}; there are {}", known.join(", ")).into());

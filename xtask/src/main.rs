@@ -36,7 +36,7 @@ const USAGE: &str = "usage: cargo xtask TASK
                                  docs/cost.md; with --print onto the terminal only
   deny                           licences and sources of all dependencies, and known faults where their database can
                                  be fetched
-  fuzz [--seconds SECONDS] [TARGET]...
+  fuzz [--build-only | --seconds SECONDS] [TARGET]...
                                  made-up inputs for whatever reads bytes from outside or writes what others read,
                                  each target for so many seconds (20); an input that breaks a promise is kept in
                                  tests/fuzz/findings
@@ -56,12 +56,13 @@ const USAGE: &str = "usage: cargo xtask TASK
   test [--no-skip]               build the agent, install what the tests need where that is allowed, run every test,
                                  and say which live tests ran; with --no-skip or CI=true a skipped one is a
                                  failure
-  vm [--kernel VERSION]... [--all] [--row MODE]... [--boot-only]
+  vm [--kernel VERSION]... [--all] [--row MODE]... [--boot-only | --build-only]
                                  the tests in virtual machines with other kernels: every counter to the unit, rows by
                                  process, app and control group, every operation by tier, what others on the same hooks
                                  change, how fast it starts and stops, what stays behind, what is refused; with --all
                                  also what takes an hour and shows little more; with --row the rows of that name alone;
-                                 with --boot-only their workload alone, without the agent";
+                                 with --boot-only their workload alone, without the agent; with --build-only nothing
+                                 runs, but whatever is needed for it is fetched and built";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -49,18 +49,19 @@ const OVERLAY: &str = "fs/overlayfs/overlay";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// `cargo xtask vm [--kernel VERSION]... [--all] [--row MODE]... [--boot-only]`.
+/// `cargo xtask vm [--kernel VERSION]... [--all] [--row MODE]... [--boot-only | --build-only]`.
 ///
 /// # Errors
 /// A wrong option, something that cannot be fetched or built, a machine that does not boot, a row wrong or missing.
 pub(crate) fn run(options: &[&str]) -> Outcome {
     let mut chosen: Vec<&'static Kernel> = Vec::new();
-    let (mut boot_only, mut all) = (false, false);
+    let (mut boot_only, mut build_only, mut all) = (false, false, false);
     let mut modes: Vec<&str> = Vec::new();
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
         match *option {
             "--boot-only" => boot_only = true,
+            "--build-only" => build_only = true,
             "--all" => all = true,
             "--row" => modes.push(rest.next().copied().unwrap_or_default()),
             "--kernel" => chosen.push(Kernel::named(rest.next().copied().unwrap_or_default())?),
@@ -95,6 +96,9 @@ pub(crate) fn run(options: &[&str]) -> Outcome {
         let arguments = if boot_only { String::new() } else { guest_arguments(&wanted) };
         let disk = initramfs::build(&busybox, &files, &arguments)?;
         prepared.push(Prepared { kernel, wanted, image, disk });
+    }
+    if build_only {
+        return Ok(());
     }
     if prepared.is_empty() {
         return Err(format!("vm: no kernel has a row of {}", modes.join(" or ")).into());
@@ -185,10 +189,11 @@ fn cache() -> Outcome<PathBuf> {
 /// Builds the guest, and the agent unless only a boot is wanted, statically: the machine has no libraries.
 /// Returns the paths to put on its disk, with their names there.
 fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
-    let target = crate::packages::target_directory()?;
+    // A folder of its own: it can be built while the tests are, which have others.
+    let target = crate::packages::target_directory()?.join("vm");
     let built = target.join(TARGET).join("release");
 
-    let mut cargo = release();
+    let mut cargo = release(&target);
     cargo.args(["-p", "ebpf-process-tests", "--bin", "guest"]);
     let mut programs = vec![("guest".to_owned(), built.join("guest"))];
     if !boot_only {
@@ -198,17 +203,18 @@ fn build(boot_only: bool) -> Outcome<Vec<(String, PathBuf)>> {
     crate::run(&mut cargo)?;
     if !boot_only {
         let stranger = ["--locked", "--manifest-path", crate::packages::STRANGERS_PROBES];
-        crate::run(release().args(stranger).env("CARGO_TARGET_DIR", &target))?;
+        crate::run(release(&target).args(stranger))?;
         programs.push(("strangers-agent".to_owned(), built.join("my-probes")));
-        crate::run(release().args(["-p", "ebpf-process-tests", "--example", "assisted"]))?;
+        crate::run(release(&target).args(["-p", "ebpf-process-tests", "--example", "assisted"]))?;
         programs.push(("assisted".to_owned(), built.join("examples/assisted")));
     }
     Ok(programs)
 }
 
-/// A command that builds something for the machine.
-fn release() -> Command {
+/// A command that builds something for the machine into a folder.
+fn release(target: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
+    cargo.env("CARGO_TARGET_DIR", target);
     cargo.args(["build", "--release", "--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
     // An emulator hides what it gains, and it takes as long as the rest of the build.
     cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");

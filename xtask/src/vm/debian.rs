@@ -4,7 +4,7 @@
 
 use crate::{Outcome, output, say};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -171,7 +171,8 @@ impl Debian {
             let mirror = mirror.ok_or_else(|| format!("apt knows no mirror of Debian's archive {archive}"))?;
             writeln!(sources, "deb [signed-by={KEYRING}] {mirror} {suite} main")?;
         }
-        let suite = Suite { name: name.to_owned(), folder: self.cache.join(folder) };
+        let folder = self.cache.join(folder);
+        let suite = Suite { name: name.to_owned(), _lock: lock(&folder)?, folder };
         suite.prepare(&sources)?;
         Ok(suite)
     }
@@ -182,10 +183,23 @@ const INSTALLED_HERE: &str = "/var/lib/dpkg/status";
 /// A program that runs elsewhere brings everything along.
 const NOTHING_INSTALLED: &str = "/dev/null";
 
-/// One suite: its private apt state, its packages, and what was unpacked of them.
+/// One suite: its private apt state, its packages, and what was unpacked of them. One task at a time has it.
 struct Suite {
     name: String,
     folder: PathBuf,
+    _lock: File,
+}
+
+/// Waits until no other task has this folder.
+fn lock(folder: &Path) -> Outcome<File> {
+    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    if file.try_lock().is_err() {
+        say(format!("waiting for another task that has {}", folder.display()));
+        file.lock().map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(file)
 }
 
 impl Suite {
@@ -263,5 +277,29 @@ impl Suite {
 
     fn extract(&self, package: &Path) -> Outcome {
         output(Command::new("dpkg").arg("-x").arg(package).arg(self.root())).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    #[test]
+    fn two_tasks_that_fetch_packages_of_a_suite_do_so_one_after_the_other() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("sid");
+        let first = lock(&folder).unwrap();
+        let (told, heard) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _second = lock(&folder).unwrap();
+                told.send("second").unwrap();
+            });
+            assert!(heard.try_recv().is_err());
+            drop(first);
+            assert_eq!(heard.recv(), Ok("second"));
+        });
     }
 }
