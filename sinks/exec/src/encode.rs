@@ -7,6 +7,8 @@ use crate::encoded::Encoded;
 use crate::encoding::{Encoding, Format};
 use crate::head::{self, HEAD};
 use crate::known::{KindText, RowText};
+use crate::line::Line;
+use crate::memory::Memory;
 use crate::words::Words;
 use crate::{reason, rows, samples};
 
@@ -24,6 +26,7 @@ pub struct Encoder {
     numbered: u64,
     /// Bytes of the largest batch of the view before.
     largest: usize,
+    memory: Memory,
 }
 
 impl Encoder {
@@ -37,6 +40,7 @@ impl Encoder {
             edition: Edition::default(),
             numbered: 0,
             largest: 0,
+            memory: Memory::default(),
         }
     }
 
@@ -55,7 +59,7 @@ impl Encoder {
         for kind in view.kinds() {
             self.learn(&kind);
         }
-        let mut batch = Batch::new(*view, self.encoding, self.limit, self.largest);
+        let mut batch = Batch::new(*view, self.encoding, self.limit, self.largest, &self.memory);
         for kind in view.kinds() {
             let Some(text) = self.kinds.get(kind.index()) else { continue };
             batch.begin_kind(&text.head);
@@ -113,7 +117,7 @@ struct Batch<'a> {
     limit: usize,
     /// How large it will be, as far as that is known.
     size: usize,
-    line: Vec<u8>,
+    line: Line,
     /// What each batch of the view begins with.
     head: Vec<u8>,
     /// The head of the kind whose rows come, and whether it is in the batch.
@@ -123,11 +127,12 @@ struct Batch<'a> {
     is_empty: bool,
     kind_is_empty: bool,
     cells: u32,
+    memory: &'a Memory,
     encoded: Encoded,
 }
 
 impl<'a> Batch<'a> {
-    fn new(view: View<'_>, encoding: Encoding, limit: usize, size: usize) -> Self {
+    fn new(view: View<'_>, encoding: Encoding, limit: usize, size: usize, memory: &'a Memory) -> Self {
         let mut head = Words::Json(encoding).mark();
         head::of_view(view, &mut head);
         head.extend_from_slice(match encoding.format {
@@ -136,15 +141,15 @@ impl<'a> Batch<'a> {
         });
         let mut batch = Self {
             limit: limit.saturating_sub(HEAD),
-            // Numbers grow.
-            size: size + size / 8,
-            line: Vec::new(),
+            size,
+            line: Line::default(),
             head,
             kind: &[],
             kind_is_open: false,
             is_empty: true,
             kind_is_empty: true,
             cells: 0,
+            memory,
             encoded: Encoded::default(),
         };
         batch.begin();
@@ -153,8 +158,8 @@ impl<'a> Batch<'a> {
 
     /// Begins a batch, in memory that goes with it.
     fn begin(&mut self) {
-        self.line = Vec::with_capacity(self.size);
-        self.line.extend_from_slice(&self.head);
+        self.line.begin(self.memory.buffer(self.size));
+        self.line.text(&self.head);
         self.is_empty = true;
     }
 
@@ -163,19 +168,19 @@ impl<'a> Batch<'a> {
     }
 
     /// Appends a row with as many values as `write` returns; one without values is left out.
-    fn row(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u32) {
+    fn row(&mut self, write: impl FnOnce(&mut Line) -> u32) {
         let mut before = self.line.len();
         let was_open = self.kind_is_open;
         if !was_open {
             if !self.is_empty && !self.kind.is_empty() {
-                self.line.push(b',');
+                self.line.text(b",");
             }
-            self.line.extend_from_slice(self.kind);
+            self.line.text(self.kind);
             (self.kind_is_open, self.kind_is_empty) = (true, true);
         }
         // Samples of all kinds stand in one array.
         if !(if self.kind.is_empty() { self.is_empty } else { self.kind_is_empty }) {
-            self.line.push(b',');
+            self.line.text(b",");
         }
         let start = self.line.len();
         let cells = write(&mut self.line);
@@ -191,8 +196,8 @@ impl<'a> Batch<'a> {
             self.finish();
             self.begin();
             before = self.line.len();
-            self.line.extend_from_slice(self.kind);
-            self.line.extend_from_slice(&row);
+            self.line.text(self.kind);
+            self.line.text(&row);
             self.kind_is_open = true;
         }
         if self.line.len() + CLOSING.len() > self.limit {
@@ -207,15 +212,16 @@ impl<'a> Batch<'a> {
 
     fn end_kind(&mut self) {
         if std::mem::take(&mut self.kind_is_open) && !self.kind.is_empty() {
-            self.line.extend_from_slice(b"]}");
+            self.line.text(b"]}");
         }
     }
 
     /// The batch is full.
     fn finish(&mut self) {
         self.end_kind();
-        self.line.extend_from_slice(b"]}\n");
-        self.encoded.frames.push(Frame::of(std::mem::take(&mut self.line), std::mem::take(&mut self.cells)));
+        self.line.text(b"]}\n");
+        let (buffer, length) = self.line.finish();
+        self.encoded.frames.push(Frame::of(self.memory.lend(buffer, length), std::mem::take(&mut self.cells)));
     }
 
     fn end(mut self) -> Encoded {

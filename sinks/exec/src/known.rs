@@ -2,6 +2,7 @@
 
 use ebpf_process_core::{RowView, View};
 
+use crate::line::Line;
 use crate::text::moment;
 
 /// What is kept of a row: its text up to its values.
@@ -25,19 +26,19 @@ impl RowText {
     }
 
     /// Appends it as the row is in a view.
-    pub(crate) fn write(&self, view: View<'_>, row: &RowView<'_>, line: &mut Vec<u8>) {
+    pub(crate) fn write(&self, view: View<'_>, row: &RowView<'_>, line: &mut Line) {
         if !row.is_final() {
-            line.extend_from_slice(&self.living);
+            line.text(&self.living);
             return;
         }
-        line.extend_from_slice(&self.living[..self.stays]);
-        line.extend_from_slice(b",\"ended\":true");
+        line.text(&self.living[..self.stays]);
+        line.text(b",\"ended\":true");
         // It may have ended before.
         if row.tick() != view.tick() {
-            line.extend_from_slice(b",\"time\":");
-            moment(row.tick().wall, line);
+            line.text(b",\"time\":");
+            line.other(|line| moment(row.tick().wall, line));
         }
-        line.extend_from_slice(self.values);
+        line.text(self.values);
     }
 }
 

@@ -4,7 +4,7 @@ use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, Value, View};
 
 use crate::integers::Integers;
 use crate::known::{KindText, RowText};
-use crate::numbers::Numbers;
+use crate::line::Line;
 use crate::text::{bounds, digits, list, moment, pairs, quoted, separated, value};
 
 /// A kind's object up to its rows.
@@ -58,17 +58,16 @@ pub(crate) fn write(
     text: &KindText,
     known: &RowText,
     integers: Integers,
-    line: &mut Vec<u8>,
+    line: &mut Line,
 ) -> u32 {
     known.write(view, row, line);
-    let mut numbers = Numbers::new(line);
     let (mut next, mut cells) = (0, 0);
     for (index, cell) in row.cells() {
         let Some(Some((place, _))) = text.columns.get(index) else { continue };
-        let absent = place - next;
+        line.nulls(place - next);
         match cell {
-            Value::Counter(total) => numbers.integer(absent, total, integers),
-            other => numbers.other(absent, |line| {
+            Value::Counter(total) => line.integer(total, integers),
+            other => line.other(|line| {
                 value(other, kind, index, integers, line);
                 line.push(b',');
             }),
@@ -76,10 +75,9 @@ pub(crate) fn write(
         next = place + 1;
         cells += 1;
     }
-    numbers.nulls(text.selected - next);
-    drop(numbers);
+    line.nulls(text.selected - next);
     // There is a value, or the row is left out: the last comma goes.
-    line.pop();
-    line.extend_from_slice(b"]}");
+    line.truncate(line.len() - 1);
+    line.text(b"]}");
     cells
 }

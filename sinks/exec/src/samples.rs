@@ -1,9 +1,10 @@
 //! The format `samples`: an object for each value.
 
-use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, View};
+use ebpf_process_core::{ColumnView, KindView, MetricKind, RowView, Value, View};
 
 use crate::integers::Integers;
 use crate::known::{KindText, RowText};
+use crate::line::Line;
 use crate::text::{bounds, digits, moment, pairs, quoted, value};
 
 /// A sample's object up to the labels of its row.
@@ -50,18 +51,25 @@ pub(crate) fn write(
     text: &KindText,
     known: &RowText,
     integers: Integers,
-    line: &mut Vec<u8>,
+    line: &mut Line,
 ) -> u32 {
     let mut cells = 0;
     for (index, cell) in row.cells() {
         let Some(Some((_, head))) = text.columns.get(index) else { continue };
         if cells > 0 {
-            line.push(b',');
+            line.text(b",");
         }
-        line.extend_from_slice(head);
+        line.text(head);
         known.write(view, row, line);
-        value(cell, kind, index, integers, line);
-        line.push(b'}');
+        match cell {
+            Value::Counter(total) => {
+                line.integer(total, integers);
+                // In the place of a comma.
+                line.truncate(line.len() - 1);
+            }
+            other => line.other(|line| value(other, kind, index, integers, line)),
+        }
+        line.text(b"}");
         cells += 1;
     }
     cells
