@@ -145,12 +145,12 @@ const KERNELS: &[Kernel] = &[
             TIERS,
             &[("fentry", "launch-return"), ("auto", "launch-return")],
             &[("fentry", "crowd"), ("auto", "crowd"), ("auto", "unfiltered")],
-            OPERATIONS,
+            &[("fentry", "operations"), ("tracepoint", "operations")],
             &[("auto", "number-again"), ("auto", "cgroup-anew")],
             WHO_AUTO,
         ],
     )
-    .more(&[LAUNCH, CROWDS, UNFILTERED, ENDS, BESIDE, CLOCK, WHO]),
+    .more(&[LAUNCH, CROWDS, UNFILTERED, OPERATIONS, ENDS, BESIDE, CLOCK, WHO]),
     Kernel::new("6.12", "trixie", "", &[&[("kprobe", "return"), ("auto", "return")], CLOCK])
         .more(&[LIFETIME, TIERS, CROWDS, OPERATIONS, BESIDE, WHO]),
     // Many processors that may come, of which none does: what is kept for each of them is there.
