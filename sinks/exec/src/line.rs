@@ -2,7 +2,7 @@
 
 use crate::integers::Integers;
 
-/// The longest number, its quotes and a comma.
+/// The longest number, its quotes and what is behind it.
 const LONGEST: usize = 20 + 3;
 
 /// How much is made ready at a time.
@@ -58,9 +58,9 @@ impl Line {
         self.end = end;
     }
 
-    /// Appends a whole number and a comma.
+    /// Appends a whole number and what is behind it.
     #[inline]
-    pub(crate) fn integer(&mut self, number: u64, integers: Integers) {
+    pub(crate) fn integer(&mut self, number: u64, integers: Integers, behind: u8) {
         let room = self.room::<LONGEST>();
         let len = match integers {
             Integers::Numbers => lexical_core::write(number, room).len(),
@@ -71,7 +71,7 @@ impl Line {
                 len + 1
             }
         };
-        room[len] = b',';
+        room[len] = behind;
         self.end += len + 1;
     }
 
@@ -132,13 +132,13 @@ mod tests {
         let lengths = (0..20).map(|exponent| 10_u64.pow(exponent)).flat_map(|power| [power - 1, power]);
         for (absent, number) in lengths.chain([u64::MAX]).enumerate() {
             line.nulls(absent);
-            line.integer(number, Integers::Numbers);
-            line.integer(number, Integers::Text);
+            line.integer(number, Integers::Numbers, b',');
+            line.integer(number, Integers::Text, b';');
             line.nulls(1);
             line.other(|line| line.extend_from_slice(b"0.5,"));
             line.text(&b"0123456789"[..absent % 10]);
             let (nulls, text) = ("null,".repeat(absent), &"0123456789"[..absent % 10]);
-            write!(expected, "{nulls}{number},\"{number}\",null,0.5,{text}").expect("text");
+            write!(expected, "{nulls}{number},\"{number}\";null,0.5,{text}").expect("text");
         }
         line.nulls(9);
         expected += &"null,".repeat(9);

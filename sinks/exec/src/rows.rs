@@ -66,7 +66,7 @@ pub(crate) fn write(
         let Some(Some((place, _))) = text.columns.get(index) else { continue };
         line.nulls(place - next);
         match cell {
-            Value::Counter(total) => line.integer(total, integers),
+            Value::Counter(total) => line.integer(total, integers, b','),
             other => line.other(|line| {
                 value(other, kind, index, integers, line);
                 line.push(b',');

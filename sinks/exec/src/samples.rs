@@ -62,14 +62,12 @@ pub(crate) fn write(
         line.text(head);
         known.write(view, row, line);
         match cell {
-            Value::Counter(total) => {
-                line.integer(total, integers);
-                // In the place of a comma.
-                line.truncate(line.len() - 1);
-            }
-            other => line.other(|line| value(other, kind, index, integers, line)),
+            Value::Counter(total) => line.integer(total, integers, b'}'),
+            other => line.other(|line| {
+                value(other, kind, index, integers, line);
+                line.push(b'}');
+            }),
         }
-        line.text(b"}");
         cells += 1;
     }
     cells
