@@ -6,7 +6,8 @@ use std::time::Duration;
 use ebpf_process_core::{Before, Editions, KindView, RowCache, RowView, Scaled, Seen, Value, View};
 
 use crate::known::Known;
-use crate::number::{approximate, digits, distribution, float, rate};
+use crate::number::{digits, distribution, float, rate};
+use crate::rates::Rates;
 use crate::table::{TableText, row_head};
 use crate::text::{KindText, RowText};
 
@@ -33,6 +34,7 @@ pub struct Encoder {
     joins: bool,
     /// What a row has added, until its values are written.
     deltas: Vec<u8>,
+    rates: Rates,
     /// How many lines were made.
     lines: u64,
     /// The boot times of the newest view whose line arrived, or was not said to be lost yet, and of the one before.
@@ -90,6 +92,7 @@ impl Encoder {
         let now = view.tick().boottime;
         self.last = self.newest.replace(now);
         let elapsed = self.last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
+        self.rates.begin(elapsed, view.len());
         let line = &mut self.line;
         line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
@@ -103,7 +106,7 @@ impl Encoder {
         line.extend_from_slice(b",\"samples\":[");
         let (mut is_first_sample, mut is_first_table) = (true, true);
         for kind in view.kinds().filter(|kind| !is_table(kind)) {
-            self.samples(&kind, &mut is_first_sample, elapsed, &mut look)?;
+            self.samples(&kind, &mut is_first_sample, &mut look)?;
         }
         self.line.push(b']');
         for kind in view.kinds().filter(is_table) {
@@ -131,7 +134,6 @@ impl Encoder {
         &mut self,
         kind: &KindView<'_>,
         is_first: &mut bool,
-        elapsed: f64,
         look: &mut impl FnMut(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let text = at(&mut self.kinds, kind.index());
@@ -139,7 +141,7 @@ impl Encoder {
         for row in kind.rows() {
             let known = self.rows.entry(&row, || known(kind, &row));
             known.begin(self.lines, text.width);
-            write_row(&mut self.line, is_first, &row, known, text, elapsed, look)?;
+            write_row(&mut self.line, is_first, &row, known, text, &mut self.rates, look)?;
         }
         Ok(())
     }
@@ -212,7 +214,7 @@ fn write_row<E: From<serde_json::Error>>(
     row: &RowView<'_>,
     known: &mut Known,
     text: &KindText,
-    elapsed: f64,
+    rates: &mut Rates,
     look: &mut impl FnMut(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     for column in &text.columns {
@@ -229,13 +231,13 @@ fn write_row<E: From<serde_json::Error>>(
                     look(line)?;
                     continue;
                 };
-                if delta == 0 && elapsed > 0.0 {
+                if delta == 0 && rates.elapsed > 0.0 {
                     line.extend_from_slice(STILL);
                 } else {
                     line.extend_from_slice(b",\"delta\":");
                     digits(delta, line);
                     line.extend_from_slice(b",\"rate\":");
-                    rate(approximate(delta), elapsed, line)?;
+                    rates.append(delta, line)?;
                 }
             }
             Value::Scaled(Scaled { total: newest, scale }) => {
@@ -249,7 +251,7 @@ fn write_row<E: From<serde_json::Error>>(
                 line.extend_from_slice(b",\"delta\":");
                 float(delta, line)?;
                 line.extend_from_slice(b",\"rate\":");
-                rate(delta, elapsed, line)?;
+                rate(delta, rates.elapsed, line)?;
             }
             Value::Gauge(level) => {
                 float(level, line)?;

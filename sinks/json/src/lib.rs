@@ -76,6 +76,7 @@
 mod encode;
 mod known;
 mod number;
+mod rates;
 mod table;
 mod text;
 
