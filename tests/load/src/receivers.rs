@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, PipeReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -190,7 +190,7 @@ fn scrape(address: SocketAddr, count: &Taken) -> io::Result<()> {
     Ok(())
 }
 
-/// A file whose lines are thrown away. It is where temporary files are: on a disk, as a rule, as that of a user.
+/// A file whose lines are thrown away.
 pub(crate) struct Rotated {
     folder: tempfile::TempDir,
     pub(crate) taken: Taken,
@@ -198,7 +198,9 @@ pub(crate) struct Rotated {
 
 impl Rotated {
     pub(crate) fn start() -> Outcome<Self> {
-        Ok(Self { folder: tempfile::tempdir().map_err(Failure::at("a folder"))?, taken: Taken::default() })
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Ok(Self { folder: folder.map_err(Failure::at("a folder"))?, taken: Taken::default() })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
