@@ -14,9 +14,8 @@ use crate::text::{KindText, RowText};
 /// A piece of a long line, in bytes: what a processor's cache still holds when it is written.
 const PIECE: usize = 128 << 10;
 
-/// The end of a sample without a delta, and of one whose counter stands still, as most of them do.
+/// The end of a sample without a delta.
 const NO_DELTA: &[u8] = b",\"delta\":null,\"rate\":null}";
-const STILL: &[u8] = b",\"delta\":0,\"rate\":0.0}";
 
 /// Makes the line for each view, in a buffer that it uses again.
 ///
@@ -231,14 +230,10 @@ fn write_row<E: From<serde_json::Error>>(
                     look(line)?;
                     continue;
                 };
-                if delta == 0 && rates.elapsed > 0.0 {
-                    line.extend_from_slice(STILL);
-                } else {
-                    line.extend_from_slice(b",\"delta\":");
-                    digits(delta, line);
-                    line.extend_from_slice(b",\"rate\":");
-                    rates.append(delta, line)?;
-                }
+                line.extend_from_slice(b",\"delta\":");
+                digits(delta, line);
+                line.extend_from_slice(b",\"rate\":");
+                rates.append(delta, line)?;
             }
             Value::Scaled(Scaled { total: newest, scale }) => {
                 float(Scaled { total: newest, scale }.in_unit(), line)?;
